@@ -1,0 +1,106 @@
+"""What an export target, an exporter and an artifact are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgecr import builtin
+from edgecr.files import read_json, write_json
+from edgecr.options import Options
+from edgecr.registry import Registry
+from edgecr.yaml_text import read_options
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgecr.data.base import Preprocessing
+    from edgecr.subject import Subject
+
+
+class Parity(Options):
+    """How far the exported file may differ from PyTorch on real images."""
+
+    max_abs: float = 1e-3
+    """Largest absolute difference of any logit."""
+    max_rel: float = 1e-4
+    """Largest difference relative to the largest logit."""
+    agreement: float = 1.0
+    """Smallest fraction of images on which both choose the same class."""
+
+
+class Target(Options):
+    """One named export declaration, a file in ``export/``."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    purpose: str
+    format: Literal["onnx"]
+    opset: int = 20
+    precision: Literal["fp32"] = "fp32"
+    dynamic_batch: bool = True
+    embed_preprocessing: bool = False
+    """Put scaling and normalisation into the graph: the input is then uint8 NHWC."""
+    parity: Parity = Parity()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported file and its manifest; only files that passed parity and receipt become one."""
+
+    path: Path
+    target: str
+    format: str
+    precision: str
+    sha256: str
+    size_bytes: int
+    input: dict[str, Any]
+    """name, dtype, layout (NCHW or NHWC), shape with None for the batch."""
+    output: dict[str, Any]
+    preprocessing: dict[str, Any]
+    """mean, std, size, embedded."""
+    labels: list[str]
+    parity: dict[str, Any]
+    """images, max_abs, max_rel, agreement."""
+    receipt: dict[str, Any]
+    """Channels, parameters and MACs recounted from the file beside what the surgery promises."""
+    lineage: dict[str, Any] = field(default_factory=dict)
+    """Where it came from: run, role (baseline or candidate), steps, versions."""
+
+    def save(self) -> None:
+        """Writes the manifest beside the file."""
+        values = asdict(self) | {"schema": 1, "path": self.path.name}
+        write_json(manifest_path(self.path), values)
+
+    @classmethod
+    def load(cls, path: Path) -> Artifact:
+        """Reads the manifest beside an exported file."""
+        values = read_json(manifest_path(path))
+        values.pop("schema")
+        return cls(**values | {"path": path})
+
+
+def manifest_path(path: Path) -> Path:
+    """``model.onnx`` -> ``model.manifest.json``, in the same folder."""
+    return path.with_suffix(".manifest.json")
+
+
+class Exporter(ABC):
+    """Writes a subject in one format and proves the file before anyone may use it."""
+
+    @abstractmethod
+    def export(
+        self, subject: Subject, target: Target, samples: np.ndarray, preprocessing: Preprocessing,
+        labels: tuple[str, ...], folder: Path, lineage: dict[str, Any],
+    ) -> Artifact:
+        """``samples`` are real uint8 NHWC images for parity; raises ExportRefused rather than leave a bad file."""
+
+
+exporters: Registry[type[Exporter]] = Registry("export format")
+
+
+def load_target(name: str, beside: Path | None = None) -> Target:
+    """Reads a target declaration by name or path."""
+    return read_options(Target, builtin.find("export", name, beside))

@@ -1,0 +1,63 @@
+"""What a method is, and what it may use.
+
+Method modules are read to check a recipe, which happens before torch is imported: they import torch, and
+whatever needs torch, inside their functions only.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from edgecr.options import Options
+from edgecr.progress import Monitor
+from edgecr.registry import Registry
+
+if TYPE_CHECKING:
+    from edgecr.data.base import Dataset
+    from edgecr.subject import Subject
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where the host's own work runs; results are promised bit-identical only for equal values."""
+
+    threads: int = 0
+    accelerator: str = "cpu"
+    devices: int = 1
+    allow_code: bool = False
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Everything a method may use besides the subject: data, a seed, a folder to resume from, a voice."""
+
+    data: Dataset
+    seed: int
+    folder: Path
+    execution: Execution = field(default_factory=Execution)
+    monitor: Monitor = field(default_factory=Monitor)
+
+
+class Method(Options):
+    """One way to compress or train; the fields of a subclass are its options, and their YAML keys."""
+
+    compresses: ClassVar[bool] = False
+    """Whether the model before this step is the uncompressed baseline that everything is compared with."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named option values, chosen by ``preset: NAME``; keys beside it win."""
+
+    @classmethod
+    def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """Completes the raw options from the rest of the raw recipe, before they are checked."""
+        return options
+
+    @abstractmethod
+    def apply(self, subject: Subject, lab: Lab) -> Subject:
+        """Returns the changed subject; the given one is not kept in use by the caller afterwards."""
+
+
+methods: Registry[type[Method]] = Registry("method")

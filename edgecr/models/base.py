@@ -1,0 +1,32 @@
+"""How an architecture is declared. Torch-free: recipes are checked with these classes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecr.options import Options
+from edgecr.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Architecture(Options):
+    """A model before surgery: its name, its number of classes and the options of its family."""
+
+    arch: str
+    """Name of the architecture."""
+    classes: int | None = None
+    """Number of classes; taken from the data when left out."""
+    weights: Path | None = None
+    """A checkpoint to start from (safetensors, or a torch file of plain tensors)."""
+
+    @abstractmethod
+    def build(self, classes: int, *, allow_code: bool = False) -> nn.Module:
+        """A freshly initialised module with that many classes; ``weights`` are not read here."""
+
+
+families: Registry[type[Architecture]] = Registry("architecture")
+"""Every architecture name with a family of its own options; ``torchvision:``, ``timm:`` and user code go elsewhere."""

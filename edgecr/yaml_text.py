@@ -1,0 +1,191 @@
+"""YAML as text with places: every value knows the file and line it came from, so every mistake can name them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from edgecr.errors import FileProblem, Problem, RecipeError, suggestion
+from edgecr.options import Options
+
+OptionsType = TypeVar("OptionsType", bound=Options)
+Path_ = tuple[str | int, ...]
+
+_PLAIN = {"tag:yaml.org,2002:" + name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+
+
+@dataclass
+class Document:
+    """Plain values of a YAML file, and for each key path the place where it was written."""
+
+    values: Any
+    places: dict[Path_, str] = field(default_factory=dict)
+
+    def place(self, path: Path_) -> str:
+        """Where the value at a key path, or its nearest written parent, stands."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.places:
+                return self.places[path[:end]]
+        return ""
+
+
+class _Reader:
+    """Turns a node tree into plain values, noting places and collecting problems."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.places: dict[Path_, str] = {}
+        self.problems: list[Problem] = []
+        self.loader = yaml.SafeLoader("")
+
+    def value(self, node: yaml.Node, path: Path_) -> Any:
+        self.places[path] = f"{self.file}:{node.start_mark.line + 1}"
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(child, (*path, i)) for i, child in enumerate(node.value)]
+        if node.tag not in _PLAIN:
+            kind = node.tag.rpartition(":")[2]
+            self.problem(path, f"a {kind} is not allowed here; quote it if text is meant")
+            return None
+        try:
+            return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+        except (ValueError, yaml.YAMLError) as error:
+            self.problem(path, f"cannot be read: {error}")
+            return None
+
+    def mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+            self.places[(*path, str(key))] = f"{self.file}:{key_node.start_mark.line + 1}"
+            if not isinstance(key, str):
+                self.problem((*path, str(key)), "a key must be text; quote it")
+            elif key in result:
+                self.problem((*path, key), "this key stands here twice")
+            result[str(key)] = self.value(value_node, (*path, str(key)))
+        return result
+
+    def problem(self, path: Path_, message: str) -> None:
+        self.problems.append(Problem(self.places.get(path, self.file), dotted(path), message))
+
+
+def dotted(path: Path_) -> str:
+    """``("steps", 0, "prune")`` -> ``steps.0.prune``."""
+    return ".".join(str(part) for part in path)
+
+
+def read_yaml(file: Path) -> Document:
+    """Reads one YAML file into plain values with places."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise FileProblem(f"{file} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileProblem(f"{file} cannot be read as text: {error}.") from error
+    return parse_yaml(text, str(file))
+
+
+def parse_yaml(text: str, file: str) -> Document:
+    """The same for text that is already in memory."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError([Problem(f"{file}:{line}", "", f"not valid YAML: {error.problem}")]) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise RecipeError([Problem(file, "", f"not valid YAML: {error}")]) from error
+    if node is None:
+        return Document({}, {(): f"{file}:1"})
+    reader = _Reader(file)
+    try:
+        values = reader.value(node, ())
+    except (yaml.YAMLError, TypeError, RecursionError) as error:
+        raise RecipeError([Problem(file, "", f"not valid YAML: {error}")]) from error
+    if reader.problems:
+        raise RecipeError(reader.problems)
+    return Document(values, reader.places)
+
+
+def check(kind: type[OptionsType], document: Document) -> OptionsType:
+    """Checks a document against its schema; all mistakes are raised at once, each with its place."""
+    try:
+        return kind.parse(document.values)
+    except ValidationError as error:
+        raise RecipeError(problems_of(error, kind, document)) from error
+
+
+def read_options(kind: type[OptionsType], file: Path) -> OptionsType:
+    """Reads and checks one YAML declaration."""
+    return check(kind, read_yaml(file))
+
+
+def problems_of(error: ValidationError, kind: type[Options], document: Document) -> list[Problem]:
+    """Each mistake that pydantic found, with the place it was written at and a near name for unknown keys."""
+    found = []
+    for item in error.errors(include_url=False):
+        path = real_path(item["loc"], document.values)
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            key = str(path[-1])
+            message = f"unknown key. {suggestion(key, known_keys(kind, path[:-1], document.values))}"
+        elif item["type"] == "missing":
+            message = "this key is required"
+        elif not isinstance(item["input"], dict | list):
+            message = f"{message} (got {item['input']!r})"
+        found.append(Problem(document.place(path), dotted(path), message))
+    return found
+
+
+def real_path(loc: Path_, values: Any) -> Path_:
+    """A pydantic location without the union tags that are no keys of the document."""
+    path: list[str | int] = []
+    here = values
+    for number, part in enumerate(loc):
+        if isinstance(here, dict) and part in here:
+            here = here[part]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        elif number < len(loc) - 1:
+            continue
+        elif isinstance(here, dict) and isinstance(part, str):
+            here = None
+        else:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def known_keys(kind: type[Options], path: Path_, values: Any) -> list[str]:
+    """The keys that may stand at a path of a document of that kind; empty where that cannot be told."""
+    schema = kind.model_json_schema()
+    definitions = schema.get("$defs", {})
+    places = [schema]
+    for part in path:
+        places = [inner for place in places for inner in _step(place, part, definitions)]
+    return sorted({key for place in places for key in _resolve(place, definitions).get("properties", {})})
+
+
+def _resolve(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def _step(schema: dict[str, Any], part: str | int, definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    schema = _resolve(schema, definitions)
+    options = [_resolve(option, definitions) for option in schema.get("anyOf", schema.get("oneOf", [schema]))]
+    inner: list[dict[str, Any]] = []
+    for option in options:
+        if isinstance(part, int):
+            found = option.get("items")
+        else:
+            found = option.get("properties", {}).get(part, option.get("additionalProperties"))
+        if isinstance(found, dict):
+            branches = _resolve(found, definitions)
+            inner.extend(branches.get("anyOf", branches.get("oneOf", [found])))
+    return inner
