@@ -13,7 +13,7 @@ from edgecr.errors import FileProblem, Problem, RecipeError, suggestion
 from edgecr.options import Options
 
 OptionsType = TypeVar("OptionsType", bound=Options)
-Path_ = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 _PLAIN = {"tag:yaml.org,2002:" + name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
@@ -23,9 +23,9 @@ class Document:
     """Plain values of a YAML file, and for each key path the place where it was written."""
 
     values: Any
-    places: dict[Path_, str] = field(default_factory=dict)
+    places: dict[KeyPath, str] = field(default_factory=dict)
 
-    def place(self, path: Path_) -> str:
+    def place(self, path: KeyPath) -> str:
         """Where the value at a key path, or its nearest written parent, stands."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.places:
@@ -38,11 +38,11 @@ class _Reader:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.places: dict[Path_, str] = {}
+        self.places: dict[KeyPath, str] = {}
         self.problems: list[Problem] = []
         self.loader = yaml.SafeLoader("")
 
-    def value(self, node: yaml.Node, path: Path_) -> Any:
+    def value(self, node: yaml.Node, path: KeyPath) -> Any:
         self.places[path] = f"{self.file}:{node.start_mark.line + 1}"
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path)
@@ -58,7 +58,7 @@ class _Reader:
             self.problem(path, f"cannot be read: {error}")
             return None
 
-    def mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+    def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = self.loader.construct_object(key_node)  # type: ignore[no-untyped-call]
@@ -70,11 +70,11 @@ class _Reader:
             result[str(key)] = self.value(value_node, (*path, str(key)))
         return result
 
-    def problem(self, path: Path_, message: str) -> None:
+    def problem(self, path: KeyPath, message: str) -> None:
         self.problems.append(Problem(self.places.get(path, self.file), dotted(path), message))
 
 
-def dotted(path: Path_) -> str:
+def dotted(path: KeyPath) -> str:
     """``("steps", 0, "prune")`` -> ``steps.0.prune``."""
     return ".".join(str(part) for part in path)
 
@@ -141,7 +141,7 @@ def problems_of(error: ValidationError, kind: type[Options], document: Document)
     return found
 
 
-def real_path(loc: Path_, values: Any) -> Path_:
+def real_path(loc: KeyPath, values: Any) -> KeyPath:
     """A pydantic location without the union tags that are no keys of the document."""
     path: list[str | int] = []
     here = values
@@ -160,7 +160,7 @@ def real_path(loc: Path_, values: Any) -> Path_:
     return tuple(path)
 
 
-def known_keys(kind: type[Options], path: Path_, values: Any) -> list[str]:
+def known_keys(kind: type[Options], path: KeyPath, values: Any) -> list[str]:
     """The keys that may stand at a path of a document of that kind; empty where that cannot be told."""
     schema = kind.model_json_schema()
     definitions = schema.get("$defs", {})

@@ -1,0 +1,191 @@
+"""The run folder: where everything that one recipe produced lies, and what of it is finished.
+
+    runs/<recipe>-<short identity>/
+      recipe.yaml           the resolved recipe; running it again gives the same run
+      run.json              identity, recipe, purpose, data and weights fingerprints
+      environment.json      versions, processor, threads, git state
+      events.jsonl          what happened when
+      steps/00-train/       a step's checkpoints, history and resulting subject
+      baseline/ candidate/  the subjects that are compared
+      export/<target>/      baseline.onnx, candidate.onnx and their manifests
+      measure/  robustness/ raw samples and predictions
+      report.json .md .html the result
+      stages/<name>.json    one record for each finished stage: its key and the hashes of its outputs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecr.errors import FileProblem, RunBusy
+from edgecr.files import fingerprint, read_json, replacing_folder, sha256, storage_errors, write_json, write_text
+from edgecr.progress import Bar, Monitor
+
+ROLES = ("baseline", "candidate")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder and the questions that may be asked of it."""
+
+    folder: Path
+
+    @classmethod
+    def find(cls, given: Path) -> Run:
+        """The run in a folder that a user names; anything else is a FileProblem."""
+        if not (given / "run.json").is_file():
+            raise FileProblem(f"{given} is not a run folder (it has no run.json). "
+                              "Runs lie in runs/ after `edgecr compress RECIPE`.")
+        return cls(given)
+
+    @classmethod
+    def latest(cls, root: Path) -> Run:
+        """The run that was worked on last."""
+        records = sorted(root.glob("*/run.json"), key=lambda path: (path.parent / "events.jsonl").stat().st_mtime)
+        if not records:
+            raise FileProblem(f"There is no run in {root}/ yet. Start one: edgecr compress recipes/quickstart.yaml")
+        return cls(records[-1].parent)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The contents of run.json."""
+        values: dict[str, Any] = read_json(self.folder / "run.json")
+        return values
+
+    def step(self, index: int, name: str) -> Path:
+        """The folder of one step."""
+        return self.folder / "steps" / f"{index:02d}-{name}"
+
+    def subject(self, role: str) -> Path:
+        """The folder of the baseline or candidate subject."""
+        return self.folder / role
+
+    def export(self, target: str) -> Path:
+        """The folder of one export target."""
+        return self.folder / "export" / target
+
+    def measurement(self, device: str, target: str) -> Path:
+        """The raw measurement of one target on one device."""
+        return self.folder / "measure" / f"{device}-{target}.json"
+
+    def robustness(self, suite: str, target: str) -> Path:
+        """The folder of one suite's predictions on one target."""
+        return self.folder / "robustness" / f"{suite}-{target}"
+
+    # What is finished
+
+    def stage(self, name: str) -> Path:
+        """The record of one stage."""
+        return self.folder / "stages" / f"{name}.json"
+
+    def finished(self, name: str, key: str) -> bool:
+        """Whether a stage was finished with exactly these inputs and its outputs are still what it wrote."""
+        path = self.stage(name)
+        if not path.is_file():
+            return False
+        record = read_json(path)
+        return record["key"] == key and all(
+            (self.folder / file).is_file() and sha256(self.folder / file) == digest
+            for file, digest in record["outputs"].items()
+        )
+
+    def finish(self, name: str, key: str, outputs: Iterable[Path], **facts: Any) -> None:
+        """Records a finished stage; folders among the outputs stand for all the files in them."""
+        files = [file for output in outputs for file in ([output] if output.is_file() else sorted(output.rglob("*")))]
+        hashes = {file.relative_to(self.folder).as_posix(): sha256(file) for file in files if file.is_file()}
+        write_json(self.stage(name), {"key": key, "outputs": hashes, "at": _now(), **facts})
+
+    def lend(self, name: str, key: str, output: Path) -> bool:
+        """Whether a sibling run has finished the same stage in the same environment; copies its output if so."""
+        for other in sorted(self.folder.parent.glob("*/run.json")):
+            lender = Run(other.parent)
+            if lender.folder == self.folder or not lender.finished(name, key):
+                continue
+            with replacing_folder(output) as temporary:
+                shutil.copytree(lender.folder / output.relative_to(self.folder), temporary, dirs_exist_ok=True)
+            self.finish(name, key, [output], lent_by=lender.folder.name)
+            return True
+        return False
+
+    # Writing
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the run's lock; the lock dies with the process, however it dies."""
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(handle, self.folder)
+            yield
+        finally:
+            os.close(handle)
+
+    def clear(self) -> None:
+        """Removes everything but the lock."""
+        for entry in self.folder.iterdir():
+            if entry.name == ".lock":
+                continue
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    def begin(self, record: dict[str, Any], recipe_yaml: str, environment: dict[str, Any]) -> None:
+        """Writes what the run is; a second start leaves the first record as it is."""
+        if not (self.folder / "run.json").is_file():
+            write_text(self.folder / "recipe.yaml", recipe_yaml)
+            write_json(self.folder / "run.json", record | {"created": _now()})
+        write_json(self.folder / "environment.json", environment)
+
+
+def identity(*parts: Any) -> str:
+    """A key that changes when any of its plain parts does."""
+    return fingerprint(list(parts))
+
+
+class RunMonitor(Monitor):
+    """Writes events to the run's log and passes everything on to the display."""
+
+    def __init__(self, run: Run, display: Monitor) -> None:
+        self._file = run.folder / "events.jsonl"
+        self._display = display
+
+    def say(self, text: str) -> None:
+        self.event("say", text=text)
+        self._display.say(text)
+
+    def warn(self, text: str) -> None:
+        self.event("warn", text=text)
+        self._display.warn(text)
+
+    def event(self, kind: str, **facts: Any) -> None:
+        with storage_errors(self._file), self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"at": _now(), "event": kind, **facts}, sort_keys=True) + "\n")
+
+    def bar(self, label: str, total: float, done: float = 0) -> Bar:
+        return self._display.bar(label, total, done)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise RunBusy(f"Another edgecr process is working on {folder}. Wait for it, or change the recipe's "
+                      "name to run a second one.") from error
