@@ -1,7 +1,7 @@
 """What every benchmark shares: the command line, the table, the last JSON line and the exit code.
 
-A benchmark prints a table for people, then one JSON line ``{"bench", "figures", "goals", "met"}`` for programs,
-and exits with 0 when every goal is met, 3 when one is not. Goals are ratios measured inside one run.
+A benchmark prints a table for people, then one JSON line ``{"bench", "figures", "goals", "met"}`` for
+programs, and exits with 0 when every goal is met, 3 when one is not. Goals are ratios of one run.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ class Goal:
 
 def arguments(purpose: str | None, *, data: bool = False) -> argparse.ArgumentParser:
     """The options every benchmark has; a benchmark may add its own before parsing."""
-    parser = argparse.ArgumentParser(description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions and smaller models; minutes, not hours")
+    parser = argparse.ArgumentParser(
+        description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller models: minutes")
     parser.add_argument("--data", type=Path, metavar="DIR", required=data, help="folder of images to work on")
     return parser
 
@@ -63,7 +65,7 @@ def _cell(value: object) -> str:
 
 
 def interleaved(jobs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Runs all jobs in turn, ``rounds`` times, so that a busy moment of the machine hits all of them alike."""
+    """Runs all jobs in turn, ``rounds`` times, so that a busy moment of the machine hits all alike."""
     samples: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(rounds):
         order = list(jobs) if number % 2 == 0 else list(jobs)[::-1]
