@@ -20,13 +20,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgecr.errors import FileProblem, RunBusy
-from edgecr.files import fingerprint, read_json, replacing_folder, sha256, storage_errors, write_json, write_text
+from edgecr.files import fingerprint, read_json, replacing, replacing_folder, sha256, storage_errors, write_json, write_text
 from edgecr.progress import Bar, Monitor
 
 ROLES = ("baseline", "candidate")
@@ -99,21 +99,26 @@ class Run:
 
     def finish(self, name: str, key: str, outputs: Iterable[Path], **facts: Any) -> None:
         """Records a finished stage; folders among the outputs stand for all the files in them."""
-        files = [file for output in outputs for file in ([output] if output.is_file() else sorted(output.rglob("*")))]
+        files = [file for output in outputs for file in [output, *sorted(output.rglob("*"))]]
         hashes = {file.relative_to(self.folder).as_posix(): sha256(file) for file in files if file.is_file()}
         write_json(self.stage(name), {"key": key, "outputs": hashes, "at": _now(), **facts})
 
-    def lend(self, name: str, key: str, output: Path) -> bool:
-        """Whether a sibling run has finished the same stage in the same environment; copies its output if so."""
+    def borrow(self, name: str, key: str, outputs: Sequence[Path]) -> str | None:
+        """Copies a stage's outputs from a sibling run that finished it in the same environment; its name, or None."""
         for other in sorted(self.folder.parent.glob("*/run.json")):
             lender = Run(other.parent)
-            if lender.folder == self.folder or not lender.finished(name, key):
+            if lender.folder == self.folder or not lender.finished(name, key) or not self._same_machine(lender):
                 continue
-            with replacing_folder(output) as temporary:
-                shutil.copytree(lender.folder / output.relative_to(self.folder), temporary, dirs_exist_ok=True)
-            self.finish(name, key, [output], lent_by=lender.folder.name)
-            return True
-        return False
+            for output in outputs:
+                _copy(lender.folder / output.relative_to(self.folder), output)
+            self.finish(name, key, outputs, borrowed_from=lender.folder.name)
+            return lender.folder.name
+        return None
+
+    def _same_machine(self, other: Run) -> bool:
+        """Whether both runs promise the same bits: same packages, processor and thread count."""
+        mine, theirs = (read_json(run.folder / "environment.json") for run in (self, other))
+        return all(mine[key] == theirs[key] for key in ("packages", "cpu", "threads", "python"))
 
     # Writing
 
@@ -170,6 +175,15 @@ class RunMonitor(Monitor):
 
     def bar(self, label: str, total: float, done: float = 0) -> Bar:
         return self._display.bar(label, total, done)
+
+
+def _copy(source: Path, to: Path) -> None:
+    if source.is_dir():
+        with replacing_folder(to) as temporary:
+            shutil.copytree(source, temporary, dirs_exist_ok=True)
+    elif source.is_file():
+        with replacing(to) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _now() -> str:

@@ -1,0 +1,40 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from edgecr.methods.base import Execution
+    from edgecr.run import Run
+
+# typer reads these annotations at run time, on Python 3.10 too: hence Optional
+Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads for this machine's own work; 0 = all cores.")]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Allow models given as package.module:function.")]
+RunArgument = Annotated[Optional[Path], typer.Argument(help="A run folder; the latest run when left out.")]  # noqa: UP045
+Target = Annotated[Optional[str], typer.Option("--target", help="Export target; the run's first when left out.")]  # noqa: UP045
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+def execution(threads: int, allow_code: bool, accelerator: str = "cpu", devices: int = 1) -> Execution:
+    """Where this machine's own work runs; sets the thread count for everything after it."""
+    import os
+
+    import torch
+
+    from edgecr.methods.base import Execution
+
+    threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
+    torch.set_num_threads(threads or torch.get_num_threads())
+    return Execution(torch.get_num_threads(), accelerator, devices, allow_code)
+
+
+def chosen_run(given: Path | None, root: Path) -> Run:
+    """The run that a user named, or the latest one."""
+    from edgecr.run import Run
+
+    return Run.find(given) if given else Run.latest(root)

@@ -1,0 +1,136 @@
+"""From a checked recipe to a verdict: every stage is skipped when it is finished, and leaves a record when it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecr.data import Dataset
+from edgecr.environment import environment
+from edgecr.errors import FileProblem, RequestError
+from edgecr.files import sha256
+from edgecr.methods.base import Execution, Lab
+from edgecr.progress import Monitor
+from edgecr.recipe import Recipe, as_yaml
+from edgecr.report.result import Result
+from edgecr.run import ROLES, Run, RunMonitor, identity
+from edgecr.stages import export_role, measure, report, robustness
+from edgecr.subject import Subject
+
+
+def compress(
+    recipe: Recipe, purpose: str, root: Path, execution: Execution, monitor: Monitor, *, fresh: bool = False
+) -> tuple[Run, Result]:
+    """Runs a recipe to its end, or on from where it was stopped; returns the run and its result."""
+    monitor.say(f"Reading data: {recipe.data.name}")
+    data = recipe.data.load()
+    inputs = input_hashes(recipe)
+    name = f"{recipe.name}-{identity(recipe.canonical(), data.fingerprint, inputs)[:8]}"
+    run = Run(root / name)
+    with run.writing():
+        if fresh:
+            run.clear()
+        record = {
+            "name": recipe.name, "purpose": purpose, "recipe": recipe.plain(), "canonical": recipe.canonical(),
+            "data": data.fingerprint, "inputs": inputs, "allow_code": execution.allow_code,
+        }
+        run.begin(record, as_yaml(recipe), environment(execution.threads))
+        work = Work(recipe, run, data, inputs, execution, RunMonitor(run, monitor))
+        return run, work.finish()
+
+
+@dataclass(frozen=True)
+class Work:
+    """One recipe on its way through the stages."""
+
+    recipe: Recipe
+    run: Run
+    data: Dataset
+    inputs: dict[str, str]
+    execution: Execution
+    monitor: Monitor
+
+    def finish(self) -> Result:
+        """Does what is left to do and judges the outcome."""
+        for index in range(len(self.recipe.steps)):
+            self.step(index)
+        for role in ROLES:
+            self.role(role)
+        for target in self.recipe.export:
+            for role in ROLES:
+                export_role(self.run, role, target, self.data, self.monitor, self.execution)
+        target = self.recipe.export[0]
+        for device in self.recipe.measure.devices:
+            measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
+        for suite in self.recipe.robustness.suites:
+            robustness(self.run, suite, target, self.data, self.recipe.robustness.images, self.recipe.seed, self.monitor)
+        return report(self.run, self.recipe)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes, which the model and the data must agree on."""
+        found, asked = len(self.data.classes), self.recipe.model.classes
+        if asked is not None and asked != found:
+            raise RequestError(f"model.classes is {asked}, but the data has {found} classes "
+                               f"({', '.join(self.data.classes[:5])}…). Leave model.classes out, or change the data.")
+        return found
+
+    def key(self, steps: int) -> str:
+        """What the subject after that many steps depends on."""
+        model = self.recipe.model.model_dump(mode="json", exclude_defaults=True, exclude={"weights"})
+        done = [step.plain() for step in self.recipe.steps[:steps]]
+        return identity(self.recipe.seed, model, self.classes, self.inputs, self.data.fingerprint, done)
+
+    def step(self, index: int) -> None:
+        """Runs one step unless it, or a sibling run's identical one, is finished."""
+        step = self.recipe.steps[index]
+        name, key = f"step-{index:02d}-{step.name}", self.key(index + 1)
+        folder = self.run.step(index, step.name)
+        if self.run.finished(name, key):
+            return
+        title = f"Step {index + 1} of {len(self.recipe.steps)}: {step.name}"
+        if lender := self.run.borrow(name, key, [folder / "subject", folder / "history.json"]):
+            self.monitor.say(f"{title} is taken from {lender}, which did the same steps on this machine")
+            return
+        self.monitor.say(title)
+        lab = Lab(self.data, self.recipe.seed * 1000 + index, folder, self.execution, self.monitor)
+        step.method.apply(self.subject(index), lab).save(folder / "subject")
+        self.run.finish(name, key, [folder / "subject", folder / "history.json"])
+
+    def subject(self, steps: int) -> Subject:
+        """The subject after that many steps."""
+        code = self.execution.allow_code
+        if steps:
+            folder = self.run.step(steps - 1, self.recipe.steps[steps - 1].name)
+            return Subject.load(folder / "subject", allow_code=code)
+        size = self.data.preprocessing.size
+        return Subject.create(self.recipe.model, self.classes, size, self.recipe.seed, allow_code=code)
+
+    def role(self, role: str) -> None:
+        """Sets the baseline or the candidate aside: what every later stage compares."""
+        steps = self.recipe.baseline_steps if role == "baseline" else len(self.recipe.steps)
+        key = self.key(steps)
+        if not self.run.finished(role, key):
+            self.subject(steps).save(self.run.subject(role))
+            self.run.finish(role, key, [self.run.subject(role)])
+
+
+def input_hashes(recipe: Recipe) -> dict[str, str]:
+    """The content hashes of every file and run that the model and the steps read."""
+    found: dict[str, str] = {}
+    for path in _paths([recipe.model.model_dump(), *(step.model_dump() for step in recipe.steps)]):
+        subjects = [path / "baseline" / name for name in ("subject.json", "tensors.safetensors")]
+        files = [path] if path.is_file() else [file for file in subjects if file.is_file()]
+        if not files:
+            raise FileProblem(f"{path} is neither a checkpoint file nor a finished run (from the recipe).")
+        found[str(path)] = identity(*(sha256(file) for file in files))
+    return found
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        yield from _paths(inner)
