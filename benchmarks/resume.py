@@ -1,0 +1,80 @@
+"""Kills a recipe at random moments and shows that the same command ends with the same bits.
+
+One undisturbed run gives the reference weights. Then, ``--kills`` times: a new run in an empty folder is killed with
+SIGKILL at a random moment, the same command is given again, and every subject's tensors are compared bit for bit.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from _common import Goal, arguments, finish, table
+
+from edgecr.weights import hash_tensors, read_tensors
+
+
+def command(recipe: str, runs: Path, changes: list[str]) -> list[str]:
+    """The command that a user would give."""
+    overrides = [part for change in changes for part in ("--set", change)]
+    return [sys.executable, "-m", "edgecr", "compress", recipe, "--runs", str(runs), "--quiet", *overrides]
+
+
+def weights(runs: Path) -> dict[str, str]:
+    """The hash of every saved subject's tensors, by its place in the run."""
+    files = sorted(runs.glob("*/**/tensors.safetensors"))
+    places = {file: "/".join(file.relative_to(runs).parts[1:-1]) for file in files}
+    return {place: hash_tensors(read_tensors(file)) for file, place in places.items() if "checkpoint" not in place}
+
+
+def run(words: list[str], kill_after: float | None = None) -> tuple[float, bool]:
+    """Runs to the end, or kills the process group after some seconds; the seconds, and whether it was killed."""
+    start = time.monotonic()
+    child = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        child.wait(kill_after)
+        return time.monotonic() - start, False
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        return time.monotonic() - start, True
+
+
+def main() -> int:
+    """Prints one row for each kill."""
+    parser = arguments(__doc__)
+    parser.add_argument("--recipe", default="quickstart")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", dest="changes", action="append", default=[], help="change one key of the recipe")
+    options = parser.parse_args()
+    kills = 3 if options.quick else options.kills
+    moments = random.Random(options.seed)
+    rows, same = [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        reference = Path(folder) / "reference"
+        seconds, _ = run(command(options.recipe, reference, options.changes))
+        expected = weights(reference)
+        print(f"undisturbed: {seconds:.0f} s, {len(expected)} saved subjects", flush=True)
+        for number in range(kills):
+            runs = Path(folder) / str(number)
+            words = command(options.recipe, runs, options.changes)
+            killed_at, killed = run(words, moments.uniform(0.02, 0.98) * seconds)
+            stage = len(list(runs.glob("*/stages/*.json")))
+            rest, _ = run(words)
+            identical = bool(expected) and weights(runs) == expected
+            same += identical and killed
+            rows.append([number + 1, killed_at, "yes" if killed else "no", stage, rest, "yes" if identical else "NO"])
+            print(f"kill {number + 1}: at {killed_at:.1f} s, identical {identical}", flush=True)
+    print(table(["kill", "after s", "killed", "stages done", "rest s", "identical"], rows))
+    return finish("resume", {"kills": kills, "identical_fraction": same / kills}, [Goal("identical_fraction", at_least=1.0)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
