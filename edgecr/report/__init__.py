@@ -1,0 +1,1 @@
+"""One result model in; terminal table, JSON, Markdown and HTML out."""

@@ -1,0 +1,198 @@
+"""The one model of a run's outcome: every table, page and verdict is drawn from it and from nothing else.
+
+History of the format: 1, the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from edgecr.errors import FileProblem
+from edgecr.estimate import Estimate
+from edgecr.files import read_json, write_json
+from edgecr.robustness.examples import Example
+
+SCHEMA = 1
+BASELINE, CANDIDATE = "baseline", "candidate"
+MEAN = "mean"
+"""The row of an accuracy table that averages over a suite's corruptions."""
+
+
+class Status(str, Enum):
+    """What became of one gate."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCOMPLETE = "INCOMPLETE"
+
+
+class Verdict(str, Enum):
+    """What became of all gates together."""
+
+    SHIP = "SHIP"
+    DONT_SHIP = "DON'T SHIP"
+    INCOMPLETE = "INCOMPLETE"
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One role's model as counted, and the exported file that was judged."""
+
+    role: str
+    architecture: str
+    parameters: int | None = None
+    macs: int | None = None
+    size_bytes: int | None = None
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """One exported file with its proofs: numeric parity and removal receipt."""
+
+    role: str
+    target: str
+    file: str
+    format: str
+    precision: str
+    size_bytes: int
+    sha256: str
+    parity: dict[str, Any] = field(default_factory=dict)
+    receipt: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """Both roles under one condition of a suite: ``clean``, a corruption, or the ``mean`` of the corruptions."""
+
+    suite: str
+    condition: str
+    baseline: Estimate | None = None
+    candidate: Estimate | None = None
+    delta: Estimate | None = None
+    """Candidate minus baseline, from paired answers."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How one role runs on a device at one batch size; what the samples cannot support is None."""
+
+    p50: Estimate | None = None
+    p90: Estimate | None = None
+    p99: Estimate | None = None
+    throughput: Estimate | None = None
+    memory: Estimate | None = None
+    load: Estimate | None = None
+    first: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class LatencyRow:
+    """One device at one batch size; ``error`` says why there is no figure."""
+
+    device: str
+    batch: int | None
+    arms: dict[str, Timing] = field(default_factory=dict)
+    ratios: dict[str, Estimate] = field(default_factory=dict)
+    """Candidate over baseline by quantity (p50, throughput, memory ...), paired where measured interleaved."""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One finished step of the recipe."""
+
+    name: str
+    options: str = ""
+    seconds: float | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One condition of shipping, judged."""
+
+    name: str
+    status: Status
+    text: str
+    condition: str
+    value: float | None = None
+    limit: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything one run found out, and the verdict."""
+
+    name: str
+    id: str
+    verdict: Verdict = Verdict.INCOMPLETE
+    purpose: str = ""
+    recipe: str = ""
+    created: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    gates: list[GateResult] = field(default_factory=list)
+    models: list[ModelRow] = field(default_factory=list)
+    accuracy: list[AccuracyRow] = field(default_factory=list)
+    latency: list[LatencyRow] = field(default_factory=list)
+    exports: list[ExportRow] = field(default_factory=list)
+    steps: list[StepRow] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    schema: int = SCHEMA
+
+    def model(self, role: str) -> ModelRow | None:
+        """The model of a role."""
+        return next((row for row in self.models if row.role == role), None)
+
+    def accuracy_of(self, suite: str | None, condition: str) -> AccuracyRow | None:
+        """The row of a condition; ``suite`` None takes the first suite that has it."""
+        rows = (row for row in self.accuracy if row.condition == condition)
+        return next((row for row in rows if suite in (None, row.suite)), None)
+
+    @property
+    def suites(self) -> list[str]:
+        """The names of the suites, in order."""
+        return list(dict.fromkeys(row.suite for row in self.accuracy))
+
+    @property
+    def exit_code(self) -> int:
+        """0 when the model may ship, else 1."""
+        return 0 if self.verdict is Verdict.SHIP else 1
+
+    def plain(self) -> dict[str, Any]:
+        """The result as plain JSON values."""
+        values: dict[str, Any] = _adapter().dump_python(self, mode="json")
+        return values
+
+    @classmethod
+    def parse(cls, values: Any, where: str = "the result") -> Result:
+        """Reads plain JSON values; another version or a damaged one is a FileProblem."""
+        found = values.get("schema") if isinstance(values, dict) else None
+        if found != SCHEMA:
+            raise FileProblem(f"{where} was written by another version of EdgeCR (schema {found}, here {SCHEMA}).")
+        try:
+            return _adapter().validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise FileProblem(f"{where} is not a result of EdgeCR: {place}: {first['msg']}.") from error
+
+    def save(self, path: Path) -> None:
+        """Writes the result as JSON."""
+        write_json(path, self.plain())
+
+    @classmethod
+    def load(cls, path: Path) -> Result:
+        """Reads a result from JSON."""
+        return cls.parse(read_json(path), str(path))
+
+
+def _adapter() -> TypeAdapter[Result]:
+    return TypeAdapter(Result)

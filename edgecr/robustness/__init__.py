@@ -1,0 +1,1 @@
+"""How right a model stays on bad images: corruptions, suites, paired statistics, examples."""

@@ -1,0 +1,129 @@
+"""Raw answers under every condition, and the figures derived from them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgecr.errors import FileProblem
+from edgecr.estimate import Estimate
+from edgecr.files import read_json, replacing
+from edgecr.robustness.statistics import mean_difference, mean_share, paired_difference, wilson
+from edgecr.robustness.suites import CLEAN
+
+NO_ANSWER = -1
+"""The choice of a model whose logits are not numbers; it is never right."""
+PARTS = ("choices", "probabilities")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one role answered under one condition: for each image the class it chose and how sure it was."""
+
+    choices: np.ndarray
+    probabilities: np.ndarray
+
+    @classmethod
+    def of(cls, logits: np.ndarray) -> Answers:
+        """From the logits of a batch."""
+        usable = np.isfinite(logits).all(axis=1)
+        safe = np.where(usable[:, None], logits, 0).astype(np.float64)
+        exponent = np.exp(safe - safe.max(axis=1, keepdims=True))
+        top = exponent.max(axis=1) / exponent.sum(axis=1)
+        choices = np.where(usable, safe.argmax(axis=1), NO_ANSWER)
+        return cls(choices.astype(np.int32), np.where(usable, top, 0).astype(np.float32))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """Consecutive batches as one."""
+        return cls(np.concatenate([part.choices for part in parts]),
+                   np.concatenate([part.probabilities for part in parts]))
+
+
+@dataclass(frozen=True)
+class RobustnessResult:
+    """Every role's raw answers to one suite, condition -> role; ``clean`` is one of the conditions."""
+
+    suite: str
+    seed: int
+    indices: np.ndarray
+    labels: np.ndarray
+    answers: Mapping[str, Mapping[str, Answers]]
+
+    @property
+    def corruptions(self) -> tuple[str, ...]:
+        """The conditions without ``clean``."""
+        return tuple(condition for condition in self.answers if condition != CLEAN)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Who answered."""
+        return tuple(self.answers[CLEAN])
+
+    def right(self, role: str, condition: str) -> np.ndarray:
+        """For each image whether the role's choice is its label."""
+        right: np.ndarray = self.answers[condition][role].choices == self.labels
+        return right
+
+    def accuracy(self, role: str, condition: str, confidence: float = 0.95) -> Estimate:
+        """The share of right answers, with Wilson's interval."""
+        return wilson(int(self.right(role, condition).sum()), len(self.labels), confidence)
+
+    def mean_accuracy(self, role: str, confidence: float = 0.95) -> Estimate:
+        """The accuracy averaged over the corruptions without ``clean``, bootstrapped over images."""
+        return mean_share(self._mean_right(role), confidence, self.seed)
+
+    def delta(
+        self, condition: str, confidence: float = 0.95,
+        baseline: str = "baseline", candidate: str = "candidate",
+    ) -> Estimate:
+        """Candidate's accuracy minus the baseline's, with Tango's interval from the paired answers."""
+        before, after = self.right(baseline, condition), self.right(candidate, condition)
+        gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+        return paired_difference(gained, lost, len(before), confidence)
+
+    def mean_delta(
+        self, confidence: float = 0.95, baseline: str = "baseline", candidate: str = "candidate"
+    ) -> Estimate:
+        """The difference averaged over the corruptions, bootstrapped over images."""
+        gained = self._mean_right(candidate) - self._mean_right(baseline)
+        return mean_difference(gained, confidence, self.seed)
+
+    def _mean_right(self, role: str) -> np.ndarray:
+        share: np.ndarray = np.mean([self.right(role, name) for name in self.corruptions], axis=0)
+        return share
+
+    @classmethod
+    def load(cls, folder: Path) -> RobustnessResult:
+        """Reads what ``evaluate`` left in a folder."""
+        plan = read_json(folder / "robustness.json")
+        if plan.get("schema") != 1:
+            raise FileProblem(f"{folder} was written by another version of EdgeCR "
+                              f"(schema {plan.get('schema')}).")
+        answers = {name: read_answers(folder / f"{name}.npz", plan["key"]) for name in plan["conditions"]}
+        return cls(plan["suite"], plan["seed"], np.array(plan["indices"]), np.array(plan["labels"]), answers)
+
+
+def write_answers(file: Path, answers: Mapping[str, Answers], key: str) -> None:
+    """Writes one condition atomically; ``key`` says which question was answered."""
+    arrays = {f"{role}.{part}": getattr(each, part) for role, each in answers.items() for part in PARTS}
+    with replacing(file) as temporary, temporary.open("wb") as opened:
+        np.savez_compressed(opened, key=np.array(key), **arrays)  # type: ignore[arg-type]
+
+
+def read_answers(file: Path, key: str) -> dict[str, Answers]:
+    """Reads one condition; a damaged file, or one that answers another question, is a FileProblem."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if str(arrays["key"]) != key:
+                raise FileProblem(f"{file} answers another question (other images, models or seed).")
+            roles = [name.rpartition(".")[0] for name in arrays.files if name.endswith(".choices")]
+            return {role: Answers(*(arrays[f"{role}.{part}"] for part in PARTS)) for role in roles}
+    except FileNotFoundError as error:
+        raise FileProblem(f"{file} does not exist.") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise FileProblem(f"{file} is damaged: {error}.") from error

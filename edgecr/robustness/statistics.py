@@ -1,0 +1,107 @@
+"""Intervals for accuracies and for paired differences of accuracies.
+
+* One accuracy: Wilson's score interval.
+* Candidate minus baseline on the same images: Tango's score interval for paired proportions (Tango 1998).
+  It keeps its coverage when few images are answered differently, and is not empty when none is.
+* A mean over several corruptions: percentile bootstrap over images, since the same image appears under every
+  corruption and its answers are not independent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+
+import numpy as np
+
+from edgecr.estimate import Estimate
+
+RESAMPLES = 2000
+FEW = 10
+"""With fewer deviating images than this a bootstrap cannot see rare events, so its interval is widened."""
+
+
+def wilson(right: float, images: int, confidence: float = 0.95) -> Estimate:
+    """The accuracy ``right / images`` with Wilson's score interval."""
+    z2 = _z(confidence) ** 2
+    share = right / images
+    centre = (share + z2 / (2 * images)) / (1 + z2 / images)
+    half = math.sqrt(z2 * (share * (1 - share) / images + z2 / (4 * images**2))) / (1 + z2 / images)
+    low, high = max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
+    return Estimate(share, low, high, confidence, samples=images, note="Wilson")
+
+
+def paired_difference(gained: int, lost: int, images: int, confidence: float = 0.95) -> Estimate:
+    """``(gained - lost) / images`` with Tango's interval.
+
+    ``gained`` images are right for the candidate only, ``lost`` ones for the baseline only.
+    """
+    z, value = _z(confidence), (gained - lost) / images
+    low = _root(lambda d: _tango(gained, lost, images, d) - z, -1.0, value)
+    high = _root(lambda d: _tango(gained, lost, images, d) + z, value, 1.0)
+    return Estimate(value, low, high, confidence, samples=images, note="Tango, paired")
+
+
+def mean_share(shares: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """The mean of one share in [0, 1] for each image."""
+    drawn = _bootstrap(shares, confidence, seed)
+    if np.count_nonzero(shares != np.median(shares)) >= FEW:
+        return drawn
+    # A share varies at most as much as a right-or-wrong answer of equal mean: Wilson errs on the safe side.
+    return _hull(drawn, wilson(float(shares.sum()), len(shares), confidence))
+
+
+def mean_difference(differences: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """The mean of one difference in [-1, 1] for each image."""
+    drawn = _bootstrap(differences, confidence, seed)
+    gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
+    if gained + lost >= FEW:
+        return drawn
+    return _hull(drawn, paired_difference(gained, lost, len(differences), confidence))
+
+
+def _bootstrap(values: np.ndarray, confidence: float, seed: int) -> Estimate:
+    """Resamples images; drawing how often each distinct value occurs equals drawing images one by one."""
+    distinct, counts = np.unique(values, return_counts=True)
+    images = len(values)
+    draws = np.random.default_rng(seed).multinomial(images, counts / images, RESAMPLES) @ distinct / images
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    value = float(values.mean())
+    low, high = min(float(low), value), max(float(high), value)
+    return Estimate(value, low, high, confidence, samples=images, note="bootstrap over images")
+
+
+def _hull(first: Estimate, second: Estimate) -> Estimate:
+    low = min(each.low for each in (first, second) if each.low is not None)
+    high = max(each.high for each in (first, second) if each.high is not None)
+    note = f"bootstrap over images, widened to {second.note}: few images deviate"
+    return Estimate(first.value, low, high, first.confidence, samples=first.samples, note=note)
+
+
+def _tango(gained: int, lost: int, images: int, difference: float) -> float:
+    """Tango's score statistic for a supposed difference; falls as the difference grows."""
+    linear = -gained - lost + (2 * images - gained + lost) * difference
+    constant = -lost * difference * (1 - difference)
+    root = math.sqrt(max(linear**2 - 8 * images * constant, 0.0))
+    lost_share = (root - linear) / (4 * images)
+    variance = images * (2 * lost_share + difference * (1 - difference))
+    surplus = gained - lost - images * difference
+    if variance <= 1e-15:
+        return math.copysign(math.inf, surplus) if abs(surplus) > 1e-12 else 0.0
+    return surplus / math.sqrt(variance)
+
+
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Where a falling function crosses zero, by bisection; an end of the range when it does not."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        if falling(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _z(confidence: float) -> float:
+    return NormalDist().inv_cdf((1 + confidence) / 2)

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from edgecr.robustness.statistics import mean_difference, mean_share, paired_difference, wilson
+
+
+def test_wilson_knows_its_textbook_value():
+    estimate = wilson(15, 148)
+    assert estimate.value == pytest.approx(15 / 148)
+    assert (estimate.low, estimate.high) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+
+
+def test_wilson_stays_honest_at_the_ends():
+    full = wilson(3, 3)
+    assert full.high == 1.0
+    assert full.low < 0.5
+
+
+def restricted_lost_share(gained, lost, images, difference):
+    """The lost share of greatest likelihood under a supposed difference, by brute force."""
+    share = np.linspace(max(0, -difference) + 1e-9, (1 - difference) / 2 - 1e-9, 2_000_001)
+    likelihood = (gained * np.log(share + difference) + lost * np.log(share)
+                  + (images - gained - lost) * np.log1p(-2 * share - difference))
+    return share[likelihood.argmax()]
+
+
+@pytest.mark.parametrize(("gained", "lost", "images"), [(12, 2, 50), (3, 9, 40)])
+def test_both_ends_are_where_the_score_statistic_reaches_the_normal_quantile(gained, lost, images):
+    estimate = paired_difference(gained, lost, images)
+    for end, quantile in ((estimate.low, 1.959964), (estimate.high, -1.959964)):
+        share = restricted_lost_share(gained, lost, images, end)
+        deviation = (images * (2 * share + end * (1 - end))) ** 0.5
+        assert (gained - lost - images * end) / deviation == pytest.approx(quantile, abs=1e-3)
+
+
+def test_no_disagreement_still_leaves_doubt():
+    estimate = paired_difference(0, 0, 100)
+    assert estimate.value == 0
+    assert estimate.low == pytest.approx(-0.037, abs=1e-3)
+    assert estimate.high == pytest.approx(0.037, abs=1e-3)
+
+
+@pytest.mark.parametrize(("gained", "lost", "images"), [
+    (0, 0, 1), (1, 0, 1), (0, 5, 5), (3, 9, 40), (100, 300, 9000),
+])
+def test_the_interval_holds_the_point_and_mirrors(gained, lost, images):
+    here, there = paired_difference(gained, lost, images), paired_difference(lost, gained, images)
+    assert -1 <= here.low <= here.value <= here.high <= 1
+    assert (here.low, here.high) == pytest.approx((-there.high, -there.low), abs=1e-9)
+
+
+@pytest.mark.parametrize(("gain", "loss", "images"), [(0.03, 0.05, 40), (0.02, 0.02, 200), (0.0, 0.02, 100)])
+def test_paired_interval_covers_the_truth(gain, loss, images):
+    generator = np.random.default_rng(1)
+    draws = generator.multinomial(images, [gain, loss, 1 - gain - loss], 600)
+    covered = [e.low - 1e-12 <= gain - loss <= e.high + 1e-12
+               for e in (paired_difference(int(g), int(x), images) for g, x, _ in draws)]
+    assert np.mean(covered) >= 0.93
+
+
+def test_suite_mean_covers_the_truth_though_corruptions_share_images():
+    generator, covered = np.random.default_rng(2), []
+    for _ in range(300):
+        hard = generator.random(120) < 0.3  # a hard image is hard under every corruption
+        lost = (generator.random((5, 120)) < np.where(hard, 0.4, 0.02)).mean(axis=0)
+        estimate = mean_difference(-lost)
+        covered.append(estimate.low <= -(0.3 * 0.4 + 0.7 * 0.02) <= estimate.high)
+    assert np.mean(covered) >= 0.91
+
+
+def test_means_are_seeded_and_never_of_zero_width():
+    values = np.random.default_rng(0).choice([0.0, 0.2, 1.0], 50)
+    assert mean_share(values) == mean_share(values)
+    same = mean_difference(np.zeros(30))
+    assert same.low < 0 < same.high
+    right = mean_share(np.ones(30))
+    assert right.low < 0.95
+    assert right.high == 1.0
+
+
+def test_more_confidence_is_wider():
+    assert paired_difference(5, 9, 100, 0.99).low < paired_difference(5, 9, 100, 0.9).low
