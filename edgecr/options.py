@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Discriminator, PlainValidator, Tag, ValidationError
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import Self
+
+from edgecr.errors import UnknownName
 
 
 class Options(BaseModel):
@@ -18,10 +25,45 @@ class Options(BaseModel):
 
     @classmethod
     def parse(cls, values: Any) -> Self:
-        """Checks plain YAML/JSON values strictly (lists become tuples, text becomes paths; no other casts)."""
+        """Checks plain YAML/JSON values strictly (lists become tuples, text becomes paths; nothing else)."""
         return cls.model_validate_json(json.dumps(values))
 
     def plain(self) -> dict[str, Any]:
-        """The settings as plain JSON values, defaults left out, so that a new field never renames a result."""
+        """The settings as plain JSON values, defaults left out, so a new field never renames a result."""
         values: dict[str, Any] = self.model_dump(mode="json", exclude_defaults=True)
         return values
+
+
+def chosen_by(key: str, kinds: Iterable[type[Options]], kind_of: Callable[[str], type[Options]]) -> Any:
+    """A field type whose value of ``key`` decides which kind checks it; a name that ``kind_of`` does not know
+    is one mistake, at that key."""
+
+    def tag(value: Any) -> str:
+        if isinstance(value, Options):
+            return type(value).__name__
+        try:
+            return kind_of(value[key]).__name__
+        except (KeyError, TypeError, AttributeError, UnknownName):
+            return ""
+
+    def refuse(value: Any) -> Any:
+        mistake = InitErrorDetails(type=_refusal(value, key, kind_of), loc=(key,), input=value)
+        raise ValidationError.from_exception_data(key, [mistake])
+
+    members: list[Any] = [Annotated[kind, Tag(kind.__name__)] for kind in dict.fromkeys(kinds)]
+    unknown: Any = Annotated[Any, SkipJsonSchema(), PlainValidator(refuse), Tag("")]
+    union: Any = reduce(or_, [*members, unknown])
+    return Annotated[union, Discriminator(tag)]
+
+
+def _refusal(value: Any, key: str, kind_of: Callable[[str], type[Options]]) -> PydanticCustomError:
+    """Why no kind could be chosen for a value."""
+    name = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(name, str):
+        message = "a mapping with the key {key} (text) is required here"
+        return PydanticCustomError("no_kind", message, {"key": key})
+    try:
+        kind_of(name)
+    except UnknownName as error:
+        return PydanticCustomError("unknown_name", "{message}", {"message": str(error)})
+    raise AssertionError(f"{name!r} is known after all")  # a bug, not a user's mistake

@@ -35,6 +35,7 @@ class Subject:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = build(declared, classes, allow_code=allow_code)
+        declared.fetch_weights(module)
         if declared.weights is not None:
             load_into(module, declared.weights)
         return cls(declared, classes, (3, *size), module)

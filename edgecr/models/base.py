@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from edgecr.options import Options
 from edgecr.registry import Registry
@@ -18,15 +20,18 @@ class Architecture(Options):
 
     arch: str
     """Name of the architecture."""
-    classes: int | None = None
+    classes: Annotated[int, Field(ge=1)] | None = None
     """Number of classes; taken from the data when left out."""
     weights: Path | None = None
     """A checkpoint to start from (safetensors, or a torch file of plain tensors)."""
 
     @abstractmethod
     def build(self, classes: int, *, allow_code: bool = False) -> nn.Module:
-        """A freshly initialised module with that many classes; ``weights`` are not read here."""
+        """A freshly initialised module with that many classes; no weights are read or fetched here."""
+
+    def fetch_weights(self, module: nn.Module) -> None:
+        """Fills a built module with published weights, where the declaration asks for them."""
 
 
 families: Registry[type[Architecture]] = Registry("architecture")
-"""Every architecture name with a family of its own options; ``torchvision:``, ``timm:`` and user code go elsewhere."""
+"""The architectures with options of their own; ``torchvision:``, ``timm:`` and user code are not here."""

@@ -1,0 +1,78 @@
+"""Building torchvision's and timm's models, and fetching their published weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from edgecr.errors import FileProblem, RequestError, UnknownName
+
+# Auxiliary heads only help a training recipe that EdgeCR does not have, and would be exported and counted.
+_DEFAULTS = {
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
+
+
+def torchvision_model(name: str, classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """A freshly initialised classification model of torchvision."""
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise UnknownName("torchvision model", name, known)
+    construct = torchvision.models.get_model_builder(name)
+    return called(f"torchvision:{name}", construct, classes, _DEFAULTS.get(name, {}) | dict(options))
+
+
+def timm_model(name: str, classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """A freshly initialised model of timm."""
+    import timm
+
+    if not timm.is_model(name):
+        raise UnknownName("timm model", name, timm.list_models())
+
+    def construct(**arguments: Any) -> Any:
+        return timm.create_model(name, pretrained=False, **arguments)
+
+    return called(f"timm:{name}", construct, classes, options)
+
+
+def called(arch: str, construct: Callable[..., Any], classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """The module that a constructor returns; options that it does not take are the request's mistake."""
+    try:
+        module = construct(**{"num_classes": classes, **options})
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"The model {arch} cannot be built with {dict(options)}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise RequestError(f"The model {arch} gave a {type(module).__name__}, not a torch.nn.Module.")
+    return module
+
+
+def fetch_weights(source: str, name: str, options: Mapping[str, Any], module: nn.Module) -> None:
+    """Copies published weights into a module; a classifier of another size keeps its fresh ones."""
+    with torch.random.fork_rng(devices=[]):
+        published = _published(source, name, options)
+    own = module.state_dict()
+    fitting = {key: value for key, value in published.items() if key in own and value.shape == own[key].shape}
+    module.load_state_dict(fitting, strict=False)
+
+
+def _published(source: str, name: str, options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The state of the library's pretrained model; it is downloaded once into the library's own cache."""
+    try:
+        if source == "torchvision":
+            model = torchvision.models.get_model(name, weights="DEFAULT", progress=False, **options)
+        else:
+            import timm
+
+            model = timm.create_model(name, pretrained=True, **options)
+    except Exception as error:  # each library and its HTTP client raise kinds of their own
+        raise FileProblem(
+            f"The published weights of {source}:{name} cannot be fetched ({type(error).__name__}: {error}). "
+            "Without a network, download them elsewhere and give them as weights: PATH."
+        ) from error
+    state: dict[str, torch.Tensor] = model.state_dict()
+    return state
