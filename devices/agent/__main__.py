@@ -1,0 +1,20 @@
+"""Where the agent starts: as the supervisor (``main``) or as one measuring process (``measure``)."""
+
+import os
+import sys
+from typing import BinaryIO
+
+from .channel import Channel, protected_stdout
+from .supervisor import Supervisor
+from .worker import run
+
+
+def main(requests: BinaryIO, work: str) -> None:
+    """Serves the host until it leaves: requests on the stream, events on stdout, files in the work folder."""
+    Supervisor(requests, Channel(protected_stdout()), work).serve()
+
+
+def measure() -> None:
+    """One measuring process: its request is the only line on stdin."""
+    code = run(sys.stdin.buffer.readline(), Channel(protected_stdout()), os.getppid())
+    os._exit(code)  # some runtimes crash while they are torn down, after all was said

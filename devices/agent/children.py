@@ -1,0 +1,72 @@
+"""Processes that the agent starts; none outlives it."""
+
+import os
+import signal
+import subprocess
+import threading
+from typing import IO, Callable, List, Optional
+
+
+class Children(object):
+    """Starts one process at a time, hands on its lines, and can kill it with everything it started."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.process: "Optional[subprocess.Popen[bytes]]" = None
+
+    def run(
+        self,
+        argv: List[str],
+        folder: str,
+        on_line: Callable[[bytes], None],
+        text: bytes = b"",
+        errors_too: bool = False,
+    ) -> int:
+        """Runs a program (no shell) with ``text`` on stdin; returns its exit code, negative for a signal."""
+        stderr = subprocess.STDOUT if errors_too else None
+        process = subprocess.Popen(
+            argv,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        with self.lock:
+            self.process = process
+        try:
+            feed(process, text)
+            for line in iter(pipe(process.stdout).readline, b""):
+                on_line(line)
+            return process.wait()
+        finally:
+            self.kill()
+            pipe(process.stdout).close()
+            process.wait()
+            with self.lock:
+                self.process = None
+
+    def kill(self) -> None:
+        """Ends the running process and its children, if there is one."""
+        with self.lock:
+            if self.process is not None and self.process.returncode is None:
+                try:
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                except OSError:
+                    pass
+
+
+def feed(process: "subprocess.Popen[bytes]", text: bytes) -> None:
+    """Writes and closes the stdin of a process, which may have ended already."""
+    try:
+        pipe(process.stdin).write(text)
+        pipe(process.stdin).close()
+    except OSError:
+        pass
+
+
+def pipe(stream: Optional[IO[bytes]]) -> IO[bytes]:
+    """A stream that was asked for when the process was started."""
+    if stream is None:
+        raise ValueError("the process was started without this pipe")
+    return stream

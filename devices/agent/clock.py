@@ -1,0 +1,52 @@
+"""Time, and who else wanted the processor meanwhile."""
+
+import os
+import resource
+import time
+from typing import Dict, Optional, Tuple
+
+
+def _coarse() -> int:
+    return int(time.perf_counter() * 1e9)
+
+
+now = getattr(time, "perf_counter_ns", _coarse)  # Python 3.6 has no perf_counter_ns
+
+
+def counters() -> Dict[str, Optional[int]]:
+    """CPU time, run-queue wait, forced switches and steal so far; None where the kernel does not tell."""
+    run, wait = schedule("/proc/self/task")
+    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    return {"run_ns": run, "wait_ns": wait, "switches": switches, "steal": steal("/proc/stat")}
+
+
+def since(before: Dict[str, Optional[int]]) -> Dict[str, Optional[int]]:
+    """How far the counters moved since ``before``."""
+    return {key: difference(before[key], value) for key, value in counters().items()}
+
+
+def difference(before: Optional[int], after: Optional[int]) -> Optional[int]:
+    """The growth of a counter, None when it is not known."""
+    return None if before is None or after is None else after - before
+
+
+def schedule(folder: str) -> Tuple[Optional[int], Optional[int]]:
+    """Nanoseconds on a processor and waiting for one, over all threads."""
+    run = wait = 0
+    try:
+        for task in os.listdir(folder):
+            with open(os.path.join(folder, task, "schedstat")) as file:
+                on_cpu, waiting = file.read().split()[:2]
+            run, wait = run + int(on_cpu), wait + int(waiting)
+    except (OSError, ValueError):
+        return None, None
+    return run, wait
+
+
+def steal(file_name: str) -> Optional[int]:
+    """Ticks that the hypervisor gave to others."""
+    try:
+        with open(file_name) as file:
+            return int(file.readline().split()[8])
+    except (OSError, IndexError, ValueError):
+        return None

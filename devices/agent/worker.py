@@ -1,0 +1,127 @@
+"""One measuring process: does one request with one runtime loaded, and ends."""
+
+import ctypes
+import json
+import os
+import random
+import signal
+import traceback
+from typing import Any, Dict, Optional, Tuple
+
+from . import clock, measuring
+from .channel import Channel
+from .runtimes import RUNTIMES, Runtime
+
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+REPORTED = 70  # exit code: failed, and the host was told why
+FURTHER_CALLS = 2  # some runtimes still allocate in their second call
+
+
+def run(line: bytes, channel: Channel, parent: int) -> int:
+    """Does the request and reports every failure as an event; returns the exit code."""
+    follow(parent)
+    request = json.loads(line.decode("utf-8"))
+    try:
+        {"bench": bench, "alone": alone}[request["op"]](request, channel)
+    except Exception as error:  # the host must hear of everything that fails here
+        channel.emit(
+            "error",
+            op=request["op"],
+            type=type(error).__name__,
+            message=str(error)[:2000],
+            trace=traceback.format_exc()[-3000:],
+        )
+        return REPORTED
+    return 0
+
+
+def follow(parent: int) -> None:
+    """Makes the kernel end this process with its parent, even when that is killed."""
+    try:
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent:
+        os._exit(3)
+
+
+def bench(request: Dict[str, Any], channel: Channel) -> None:
+    """Loads all arms, warms them up and times them in interleaved rounds."""
+    arms = request["arms"]
+    order = list(range(len(arms)))
+    random.Random(request["seed"]).shuffle(order)  # the first arm to load pays for what all share
+    loaded = {arm: load(arm, arms[arm], channel) for arm in order}
+    calls = [loaded[arm].new_call() for arm in range(len(arms))]
+    per_round = []
+    for arm, call in enumerate(calls):
+        warmth = measuring.warm_up(call, clock.now, **request["warmup"])
+        channel.emit("warm", arm=arm, **warmth)
+        per_round.append(measuring.per_round(warmth["medians_ns"][-1], request["round_s"]))
+    measuring.rounds(calls, per_round, request, clock.now, clock.counters, clock.since, channel.emit)
+
+
+def alone(request: Dict[str, Any], channel: Channel) -> None:
+    """One arm with the process to itself: its memory, then its throughput with one or more streams."""
+    runtime = load(request["arm"], request, channel)
+    for streams in request["streams"]:
+        calls = [runtime.new_call() for _ in range(streams)]
+        for call in calls:
+            call()
+        channel.emit(
+            "throughput", arm=request["arm"], **measuring.throughput(calls, request["seconds"], clock.now)
+        )
+
+
+class CannotLoad(Exception):
+    """An arm that the runtime refused; the message names the arm."""
+
+
+def load(number: int, arm: Dict[str, Any], channel: Channel) -> Runtime:
+    """Loads one arm and tells what that took."""
+    try:
+        runtime, report = start(arm)
+    except Exception as error:  # each runtime has its own classes of errors
+        raise CannotLoad("%s (%s, batch %d): %s" % (arm["label"], arm["runtime"], arm["batch"], error))
+    channel.emit("arm", arm=number, **report)
+    return runtime
+
+
+def start(arm: Dict[str, Any]) -> Tuple[Runtime, Dict[str, Any]]:
+    """The loaded runtime; times of import, load and first call; and peak memory before and after each."""
+    if arm["runtime"] not in RUNTIMES:
+        raise ValueError(
+            "the agent has no runtime %r, only %s" % (arm["runtime"], ", ".join(sorted(RUNTIMES)))
+        )
+    kind = RUNTIMES[arm["runtime"]]
+    stamps, memory = [clock.now()], [peak_memory_kb()]
+
+    def note() -> None:
+        stamps.append(clock.now())
+        memory.append(peak_memory_kb())
+
+    kind.import_library()
+    note()
+    runtime = kind(arm["model"], arm["config"], arm["batch"])
+    call = runtime.new_call()
+    note()
+    call()
+    note()
+    for _ in range(FURTHER_CALLS):
+        call()
+    memory[-1] = peak_memory_kb()
+    steps = [after - before for before, after in zip(stamps, stamps[1:])]
+    report: Dict[str, Any] = dict(zip(("import_ns", "load_ns", "first_ns"), steps))
+    report["memory_kb"] = dict(zip(("empty", "imported", "loaded", "inferred"), memory))
+    report["info"] = runtime.info
+    return runtime, report
+
+
+def peak_memory_kb() -> Optional[int]:
+    """The most memory this process ever held."""
+    try:
+        with open("/proc/self/status") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(found[0]) if found else None

@@ -1,0 +1,91 @@
+"""What a runner is: it brings files to a device, has them measured there, and returns what came back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecr.errors import FileProblem, RequestError
+from edgecr.progress import Monitor
+from edgecr.registry import Registry
+from edgecr.runners.device import Device, Protocol, load_device
+from edgecr.runners.measurement import Measurement
+
+__all__ = ["Arm", "Device", "MeasurePlan", "Measurement", "Runner", "load_device", "runner_for", "runners"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing to measure: a file, in a runtime, with a batch size, under a label such as ``baseline``."""
+
+    label: str
+    path: Path
+    runtime: str = "ort"
+    batch: int = 1
+
+
+@dataclass(frozen=True)
+class MeasurePlan:
+    """What to measure in one session; ``launches`` and ``rounds`` override the device's protocol."""
+
+    arms: tuple[Arm, ...]
+    launches: int | None = None
+    rounds: int | None = None
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        models: Mapping[str, Path],
+        batches: Iterable[int],
+        runtime: str = "ort",
+        *,
+        launches: int | None = None,
+        rounds: int | None = None,
+        seed: int = 0,
+    ) -> MeasurePlan:
+        """Every labelled file with every batch size."""
+        sizes = tuple(batches)
+        arms = tuple(Arm(label, path, runtime, batch) for label, path in models.items() for batch in sizes)
+        return cls(arms, launches, rounds, seed)
+
+    def protocol(self, device: Device) -> Protocol:
+        """The device's protocol with this plan's overrides."""
+        return device.protocol.override(launches=self.launches, rounds=self.rounds)
+
+    def check(self, device: Device) -> None:
+        """Refuses a plan that cannot be carried out, before the board is bothered."""
+        if not self.arms:
+            raise RequestError("There is nothing to measure: the plan has no arms.")
+        for count, name in ((self.launches, "launches"), (self.rounds, "rounds")):
+            if count is not None and count < 1:
+                raise RequestError(f"{name} must be at least 1 (got {count}).")
+        for arm in self.arms:
+            device.runtime_options(arm.runtime)
+            if arm.batch < 1:
+                raise RequestError(f"The batch of {arm.label!r} must be at least 1 (got {arm.batch}).")
+            if not arm.path.is_file():
+                raise FileProblem(f"{arm.path} does not exist (to be measured as {arm.label!r}).")
+        if len({(arm.label, arm.runtime, arm.batch) for arm in self.arms}) < len(self.arms):
+            raise RequestError("Two arms have the same label, runtime and batch; give them different labels.")
+
+
+class Runner(ABC):
+    """Measures on one device."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    @abstractmethod
+    def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
+        """Carries out the plan; a board's failure is ``error`` in the result, beside what it had sent."""
+
+
+runners: Registry[type[Runner]] = Registry("transport")
+
+
+def runner_for(device: Device) -> Runner:
+    """The runner of a device; NotConfigured when nobody has said yet where the board is."""
+    return runners.get(device.transport.kind)(device)

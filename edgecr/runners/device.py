@@ -1,0 +1,168 @@
+"""The schema of a device declaration, a file in ``devices/``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from typing_extensions import Self
+
+from edgecr import builtin
+from edgecr.errors import NotConfigured
+from edgecr.options import Options
+from edgecr.yaml_text import read_options
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class LocalTransport(Options):
+    """The agent runs on this machine, as a process of its own."""
+
+    kind: Literal["local"]
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables for the agent."""
+    lease_s: Seconds = 30.0
+    """The agent ends itself after that long without a sign of life."""
+
+
+class SshTransport(Options):
+    """The agent runs on a board, reached by the system's own ``ssh`` with the user's own settings."""
+
+    kind: Literal["ssh"]
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.@:%\[\]-]*$")] | None = None
+    """An ssh name, usually a ``Host`` of ~/.ssh/config; None: nobody has said yet where the board is."""
+    python: str = "python3"
+    """The board's Python (3.6 or later) that has numpy and the runtime."""
+    ssh_options: tuple[str, ...] = ()
+    """Further arguments for ``ssh``, such as ``-F`` and a file, or ``-p`` and a port."""
+    connect_timeout_s: Count = 10
+    """How long to wait for the board to answer."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables for the agent, such as TMPDIR."""
+    lease_s: Seconds = 30.0
+    """The agent ends itself after that long without a sign of life."""
+
+
+Transport = Annotated[LocalTransport | SshTransport, Field(discriminator="kind")]
+
+
+class OrtOptions(Options):
+    """How ONNX Runtime is set up; every setting is recorded with the result."""
+
+    threads: Count = 1
+    """Threads of one inference."""
+    spin: bool = False
+    """Whether idle threads spin; faster with several threads, but CPU time then counts the spinning."""
+    providers: Annotated[tuple[str, ...], Field(min_length=1)] = ("CPUExecutionProvider",)
+    """Execution providers in order of preference; the first must really be used."""
+
+
+class OpenVinoOptions(Options):
+    """How OpenVINO is set up; every setting is recorded with the result."""
+
+    threads: Count = 1
+    """Threads of one inference."""
+    device: str = "CPU"
+    """OpenVINO's name of the device."""
+    inference_precision: Literal["f32", "bf16", "f16"] = "f32"
+    """Always set: the default of some processors silently computes fp32 models in bfloat16."""
+
+
+class Runtimes(Options):
+    """The runtimes that a device has; the ones left out are not used on it."""
+
+    ort: OrtOptions | None = None
+    openvino: OpenVinoOptions | None = None
+
+    def declared(self) -> dict[str, OrtOptions | OpenVinoOptions]:
+        """The runtimes that were declared, by name."""
+        both: dict[str, OrtOptions | OpenVinoOptions | None] = {"ort": self.ort, "openvino": self.openvino}
+        return {name: options for name, options in both.items() if options is not None}
+
+
+class Warmup(Options):
+    """When an arm counts as warm."""
+
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Two window medians in a row must lie this near to the one before."""
+    window_s: Seconds = 0.5
+    """Length of a window."""
+    limit_s: Seconds = 20.0
+    """Give up after that long, and say that it never was steady."""
+
+
+class Throughput(Options):
+    """How throughput is measured, apart from latency."""
+
+    seconds: Seconds = 3.0
+    """Length of one measurement."""
+    streams: Annotated[tuple[Count, ...], Field(min_length=1)] = (1,)
+    """Numbers of inferences that run at once."""
+
+
+class Protocol(Options):
+    """How much is measured; the defaults are careful, a device file may ask for less."""
+
+    launches: Count = 3
+    """Fresh processes; intervals are over launches, 5 are needed to find differences of a few percent."""
+    rounds: Count = 30
+    """Rounds of a launch; in each, every arm has one turn, in shuffled order."""
+    round_s: Seconds = 0.3
+    """Length of one turn."""
+    least_rounds: Count = 7
+    """Rounds that are done even when the time limit is used up."""
+    limit_s: Seconds = 120.0
+    """No new round starts after that long in a launch."""
+    warmup: Warmup = Warmup()
+    throughput: Throughput | None = Throughput()
+    """None: throughput is not measured."""
+    gate_wait: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    """Launches that waited for the processor for a larger share give no absolute latency."""
+
+    def override(self, **values: int | None) -> Self:
+        """The same protocol with some values replaced, checked again; None keeps a value."""
+        given = {key: value for key, value in values.items() if value is not None}
+        return self.parse(self.model_dump(mode="json") | given)
+
+
+class Expect(Options):
+    """The state that a board must be in; a board in another state is not measured."""
+
+    l4t: str | None = None
+    """Pattern (``*``, ``?``) for /etc/nv_tegra_release."""
+    governor: str | None = None
+    """The frequency governor of every core."""
+    max_temperature_c: float | None = None
+    """No thermal zone may be hotter at the start."""
+
+
+class Device(Options):
+    """One named board declaration, a file in ``devices/``."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+    purpose: str
+    kind: Literal["cpu", "jetson", "rpi"]
+    transport: Transport
+    runtimes: Runtimes = Runtimes(ort=OrtOptions())
+    protocol: Protocol = Protocol()
+    align: Count = 8
+    """Channel counts that are a multiple of this suit the device's kernels."""
+    expect: Expect = Expect()
+
+    def runtime_options(self, name: str) -> dict[str, Any]:
+        """All settings of one runtime; one that the device does not declare is NotConfigured."""
+        declared = self.runtimes.declared()
+        if name not in declared:
+            raise NotConfigured(
+                f"Device {self.name!r} declares no runtime {name!r} (it has {', '.join(declared)}). "
+                f"Add it under 'runtimes:' in devices/{self.name}.yaml."
+            )
+        return declared[name].model_dump(mode="json")
+
+
+def load_device(name: str, beside: Path | None = None) -> Device:
+    """Reads a device declaration by name or path."""
+    return read_options(Device, builtin.find("devices", name, beside))

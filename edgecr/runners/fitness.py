@@ -1,0 +1,152 @@
+"""Whether a machine is in a state to be measured; each warning names its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from edgecr.errors import DeviceFailed
+from edgecr.runners.device import Device
+
+Facts = Mapping[str, Any]
+
+LITTLE_MEMORY = 0.1
+PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+
+
+def refuse_unexpected(device: Device, facts: Facts) -> None:
+    """Raises when the board is not in the state that its declaration asks for."""
+    wrong = [
+        text
+        for text in (_wrong_l4t(device, facts), _wrong_governor(device, facts), _too_hot(device, facts))
+        if text
+    ]
+    if wrong:
+        raise DeviceFailed(
+            f"Device {device.name!r} is not as its file expects: {'; '.join(wrong)}. "
+            f"Put the board in that state, or change 'expect:' in devices/{device.name}.yaml."
+        )
+
+
+def before(device: Device, facts: Facts) -> list[str]:
+    """Warnings about the state before measuring."""
+    texts = [
+        _load(device, facts),
+        _threads(device, facts),
+        _governor(facts),
+        _capped(facts),
+        _memory(facts),
+        _pi(facts),
+    ]
+    return [text for text in texts if text]
+
+
+def after(start: Facts, end: Facts) -> list[str]:
+    """Warnings about what happened while measuring."""
+    texts = [_swapped(start, end), _throttled(start, end)]
+    return [text for text in texts if text]
+
+
+def busy_names(facts: Facts) -> str:
+    """The programs that used the processor most, as text."""
+    found = [
+        f"{one['name']} (pid {one['pid']}, {one['share']:.0%} of a core)"
+        for one in facts.get("busiest") or ()
+    ]
+    return ", ".join(found) or "no single program stood out"
+
+
+def _wrong_l4t(device: Device, facts: Facts) -> str | None:
+    wanted, found = device.expect.l4t, facts.get("l4t") or "nothing"
+    return None if wanted is None or fnmatchcase(found, wanted) else f"L4T is {found!r}, expected {wanted!r}"
+
+
+def _wrong_governor(device: Device, facts: Facts) -> str | None:
+    wanted, found = device.expect.governor, facts["cpufreq"]["governors"]
+    return (
+        None
+        if wanted is None or found == [wanted]
+        else f"governor is {found or 'unknown'}, expected {wanted!r}"
+    )
+
+
+def _too_hot(device: Device, facts: Facts) -> str | None:
+    limit, zones = device.expect.max_temperature_c, facts["temperatures"]
+    hot = {name: value for name, value in zones.items() if limit is not None and value > limit}
+    return f"hotter than {limit} C: {hot}; let it cool" if hot else None
+
+
+def _load(device: Device, facts: Facts) -> str | None:
+    cores = facts["usable_cores"]
+    busy = max(facts["load"] or 0.0, sum(one["share"] for one in facts["busiest"]))
+    if busy + most_threads(device) <= cores:
+        return None
+    return (
+        f"Other programs keep {busy:.1f} of {device.name}'s {cores} cores busy: absolute latencies may be "
+        f"left out, the paired ratio stays. Stop them first: {busy_names(facts)}."
+    )
+
+
+def _threads(device: Device, facts: Facts) -> str | None:
+    threads, cores = most_threads(device), facts["usable_cores"]
+    if threads <= cores:
+        return None
+    return (
+        f"{threads} threads are declared, but only {cores} cores may be used: threads wait for each other. "
+        f"Lower runtimes.*.threads in devices/{device.name}.yaml."
+    )
+
+
+def most_threads(device: Device) -> int:
+    """The most threads that one of the device's runtimes uses."""
+    return max((options.threads for options in device.runtimes.declared().values()), default=1)
+
+
+def _governor(facts: Facts) -> str | None:
+    slow = [name for name in facts["cpufreq"]["governors"] if name != "performance"]
+    if not slow:
+        return None
+    return (
+        f"The frequency governor is {', '.join(slow)}: clocks follow the load, so short runs look slow. "
+        "For steady numbers: sudo cpupower frequency-set -g performance."
+    )
+
+
+def _capped(facts: Facts) -> str | None:
+    allowed, possible = facts["cpufreq"]["allowed"], facts["cpufreq"]["possible"]
+    if not allowed or not possible or max(allowed) >= max(possible):
+        return None
+    return (
+        f"Clocks are capped at {max(allowed) / 1e6:.2f} GHz of {max(possible) / 1e6:.2f} GHz; "
+        "lift it with sudo cpupower frequency-set -u MAX, or keep it and compare only with itself."
+    )
+
+
+def _memory(facts: Facts) -> str | None:
+    total, free = facts["memory"]["total_kb"], facts["memory"]["available_kb"]
+    if not total or free is None or free >= LITTLE_MEMORY * total:
+        return None
+    return f"Only {free // 1024} MB of memory are free: the board may swap. Stop other programs."
+
+
+def _pi(facts: Facts) -> str | None:
+    flags = facts["throttled"]["flags"] or 0
+    now = [text for bit, text in PI_FLAGS.items() if flags >> bit & 1]
+    return (
+        f"The board reports {', '.join(now)}: use a stronger power supply or better cooling." if now else None
+    )
+
+
+def _swapped(start: Facts, end: Facts) -> str | None:
+    first, last = start["swapped_pages"], end["swapped_pages"]
+    if first is None or last is None or last - first < 256:
+        return None
+    return f"The machine swapped {last - first} pages while measuring: free memory, then measure again."
+
+
+def _throttled(start: Facts, end: Facts) -> str | None:
+    first, last = start["throttled"]["count"], end["throttled"]["count"]
+    if first is None or last is None or last <= first:
+        return None
+    return f"The processor throttled {last - first} times from heat while measuring: cool it, measure again."

@@ -1,0 +1,1 @@
+"""Statistics of time: pure functions over raw samples."""

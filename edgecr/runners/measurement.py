@@ -1,0 +1,121 @@
+"""What a board answered: raw samples, units and machine facts as versioned JSON; statistics are derived."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from typing_extensions import Self
+
+from edgecr.errors import FileProblem
+from edgecr.files import read_json, write_json
+from edgecr.options import Options
+from edgecr.runners.device import Device
+
+
+class MeasuredArm(Options):
+    """What was measured: one file in one runtime with one batch size."""
+
+    label: str
+    file: str
+    sha256: str
+    size_bytes: int
+    runtime: str
+    batch: int
+
+
+class Round(Options):
+    """One turn of one arm: raw times of back-to-back calls, and who else wanted the processor."""
+
+    arm: int
+    number: int
+    start_ns: int
+    ns: tuple[int, ...]
+    run_ns: int | None
+    """Time that all threads of the process spent on a processor."""
+    wait_ns: int | None
+    """Time that they waited for one."""
+    switches: int | None
+    """Involuntary context switches."""
+    steal: int | None
+    """Clock ticks that the hypervisor gave to others, all cores together."""
+
+
+class Start(Options):
+    """How one arm came up in a fresh process."""
+
+    arm: int
+    import_ns: int
+    load_ns: int
+    first_ns: int
+    memory_kb: dict[str, int | None]
+    """Peak memory of the process: empty, imported, loaded, inferred."""
+    info: dict[str, Any]
+    """What the runtime says of itself: version, providers, settings."""
+
+
+class Warmth(Options):
+    """How the warm-up of one arm went."""
+
+    arm: int
+    steady: bool
+    calls: int
+    medians_ns: tuple[int, ...]
+
+
+class Launch(Options):
+    """One fresh process in which all arms were timed, interleaved."""
+
+    starts: tuple[Start, ...] = ()
+    warmups: tuple[Warmth, ...] = ()
+    rounds: tuple[Round, ...] = ()
+
+
+class Rate(Options):
+    """How many calls ran in that time with that many streams."""
+
+    arm: int
+    streams: int
+    calls: int
+    elapsed_ns: int
+
+
+class Alone(Options):
+    """One arm that had a process to itself: its memory and its throughput."""
+
+    start: Start
+    rates: tuple[Rate, ...] = ()
+
+
+class Measurement(Options):
+    """Everything one measurement brought home; ``error`` says why it is not complete."""
+
+    schema_version: Literal[1] = 1
+    device: Device
+    seed: int
+    arms: tuple[MeasuredArm, ...]
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """The board before measuring."""
+    facts_after: dict[str, Any] = Field(default_factory=dict)
+    """The board after measuring."""
+    launches: tuple[Launch, ...] = ()
+    alone: tuple[Alone, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+    def save(self, path: Path) -> None:
+        """Writes the measurement, atomically."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads a saved measurement."""
+        try:
+            return cls.parse(read_json(path))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise FileProblem(
+                f"{path} is not a measurement that this version can read: {place}: {first['msg']}."
+            ) from error

@@ -1,0 +1,185 @@
+"""One measuring session with the agent, over whatever connects to it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgecr.errors import DeviceFailed
+from edgecr.files import sha256
+from edgecr.progress import Bar, Monitor
+from edgecr.runners import fitness
+from edgecr.runners.base import Arm, MeasurePlan, Runner
+from edgecr.runners.device import Device
+from edgecr.runners.measurement import Alone, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from edgecr.runners.protocol import Connection
+
+Event = dict[str, Any]
+
+
+class AgentRunner(Runner):
+    """Measures through the agent; what differs between runners is only how it is reached."""
+
+    @abstractmethod
+    def connect(self) -> Connection:
+        """Starts the agent."""
+
+    def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
+        """Carries out the plan; a board's failure is ``error`` in the result, beside what it had sent."""
+        plan.check(self.device)
+        session = Session(self.device, plan, monitor or Monitor())
+        try:
+            with self.connect() as agent:
+                session.run(agent)
+        except DeviceFailed as error:
+            session.error = session.locate(error)
+        return session.result()
+
+
+class Session:
+    """Sends the requests of a plan and keeps whatever comes back."""
+
+    def __init__(self, device: Device, plan: MeasurePlan, monitor: Monitor) -> None:
+        self.device, self.plan, self.monitor = device, plan, monitor
+        self.protocol = plan.protocol(device)
+        self.arms = tuple(measured(arm) for arm in plan.arms)
+        self.facts: dict[str, Any] = {}
+        self.facts_after: dict[str, Any] = {}
+        self.launches: list[Launch] = []
+        self.alone: list[Alone] = []
+        self.warnings: list[str] = []
+        self.error: str | None = None
+
+    def run(self, agent: Connection) -> None:
+        """Probe, send the files, launches, each arm alone, probe again."""
+        self.facts = agent.ask("probe")["facts"]
+        fitness.refuse_unexpected(self.device, self.facts)
+        self.warn(fitness.before(self.device, self.facts))
+        self.send_files(agent)
+        total = self.protocol.launches * self.protocol.rounds * len(self.arms)
+        with self.monitor.bar(f"measuring on {self.device.name}", total) as bar:
+            for number in range(self.protocol.launches):
+                self.launch(agent, number, bar)
+        for number in range(len(self.arms)):
+            self.measure_alone(agent, number)
+        self.facts_after = agent.ask("probe")["facts"]
+        self.warn(fitness.after(self.facts, self.facts_after))
+
+    def warn(self, texts: list[str]) -> None:
+        """Tells and keeps warnings."""
+        for text in texts:
+            self.monitor.warn(text)
+        self.warnings.extend(texts)
+
+    def send_files(self, agent: Connection) -> None:
+        """Sends every file once, under a name that its content gives."""
+        names = {self.remote_name(number): arm.path for number, arm in enumerate(self.plan.arms)}
+        for name, path in names.items():
+            agent.put(path, name)
+
+    def remote_name(self, number: int) -> str:
+        """What an arm's file is called in the agent's folder."""
+        return self.arms[number].sha256[:16] + self.plan.arms[number].path.suffix
+
+    def arm_request(self, number: int) -> dict[str, Any]:
+        """One arm as the agent wants it."""
+        arm = self.plan.arms[number]
+        return {
+            "label": arm.label,
+            "model": self.remote_name(number),
+            "runtime": arm.runtime,
+            "batch": arm.batch,
+            "config": self.device.runtime_options(arm.runtime),
+        }
+
+    def launch(self, agent: Connection, number: int, bar: Bar) -> None:
+        """One fresh process with all arms, interleaved; a broken launch is kept as far as it went."""
+        protocol, events = self.protocol, list[Event]()
+        request = agent.request(
+            "bench",
+            arms=[self.arm_request(arm) for arm in range(len(self.arms))],
+            seed=self.plan.seed + number,
+            rounds=protocol.rounds,
+            round_s=protocol.round_s,
+            least_rounds=protocol.least_rounds,
+            limit_s=protocol.limit_s,
+            warmup=protocol.warmup.model_dump(mode="json"),
+        )
+        try:
+            for event in request:
+                events.append(event)
+                if event["event"] == "round":
+                    bar.advance(1, launch=f"{number + 1}/{protocol.launches}")
+        finally:
+            self.launches.append(launch_of(events))
+
+    def measure_alone(self, agent: Connection, number: int) -> None:
+        """One arm with a process to itself."""
+        asked = self.protocol.throughput
+        streams, seconds = (asked.streams, asked.seconds) if asked else ((), 0.0)
+        events = list(
+            agent.request("alone", arm=number, streams=streams, seconds=seconds, **self.arm_request(number))
+        )
+        starts, rates = picked(Start, events, "arm"), picked(Rate, events, "throughput")
+        self.alone.append(Alone(start=starts[0], rates=rates))
+
+    def locate(self, error: DeviceFailed) -> str:
+        """The error, and how far the session had come."""
+        if not self.launches or len(self.launches) == self.protocol.launches:
+            return str(error)
+        rounds = len({one.number for one in self.launches[-1].rounds})
+        return (
+            f"{error} (In launch {len(self.launches)} of {self.protocol.launches}, after {rounds} of "
+            f"{self.protocol.rounds} rounds; what was measured until then is kept.)"
+        )
+
+    def result(self) -> Measurement:
+        """Everything that came back so far."""
+        return Measurement(
+            device=self.device.model_copy(update={"protocol": self.protocol}),
+            seed=self.plan.seed,
+            arms=self.arms,
+            facts=self.facts,
+            facts_after=self.facts_after,
+            launches=tuple(self.launches),
+            alone=tuple(self.alone),
+            warnings=tuple(self.warnings),
+            error=self.error,
+        )
+
+
+def measured(arm: Arm) -> MeasuredArm:
+    """What the result says about an arm's file."""
+    return MeasuredArm(
+        label=arm.label,
+        file=arm.path.name,
+        sha256=sha256(arm.path),
+        batch=arm.batch,
+        size_bytes=arm.path.stat().st_size,
+        runtime=arm.runtime,
+    )
+
+
+def launch_of(events: list[Event]) -> Launch:
+    """The events of one process as data; read only now, because reading costs time that the rounds need."""
+    return Launch(
+        starts=picked(Start, events, "arm"),
+        warmups=picked(Warmth, events, "warm"),
+        rounds=picked(Round, events, "round"),
+    )
+
+
+def picked(kind: Any, events: list[Event], name: str) -> Any:
+    """The events of one name, checked."""
+    try:
+        return tuple(
+            kind.parse({key: value for key, value in event.items() if key != "event"})
+            for event in events
+            if event["event"] == name
+        )
+    except ValidationError as error:
+        raise DeviceFailed(
+            f"The agent sent a {name!r} event that cannot be read: {error.errors()[0]['msg']}."
+        ) from error
