@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgecr import builtin
-from edgecr.files import read_json, write_json
+from edgecr.errors import FileProblem
+from edgecr.files import read_json, sha256, write_json
 from edgecr.options import Options
 from edgecr.registry import Registry
 from edgecr.yaml_text import read_options
@@ -77,9 +78,21 @@ class Artifact:
     @classmethod
     def load(cls, path: Path) -> Artifact:
         """Reads the manifest beside an exported file."""
-        values = read_json(manifest_path(path))
-        values.pop("schema")
-        return cls(**values | {"path": path})
+        manifest = manifest_path(path)
+        values = read_json(manifest)
+        if not isinstance(values, dict) or values.pop("schema", None) != 1:
+            raise FileProblem(f"{manifest} is no manifest of this version of EdgeCR.")
+        try:
+            return cls(**values | {"path": path})
+        except TypeError as error:
+            raise FileProblem(f"{manifest} lacks keys or has unknown ones; export again.") from error
+
+    def verify(self) -> None:
+        """Raises FileProblem unless the file is there and is the very one the manifest describes."""
+        if not self.path.is_file():
+            raise FileProblem(f"{self.path} does not exist, though its manifest does; export it again.")
+        if sha256(self.path) != self.sha256:
+            raise FileProblem(f"{self.path} was changed after it was exported; export the model again.")
 
 
 def manifest_path(path: Path) -> Path:
@@ -95,7 +108,10 @@ class Exporter(ABC):
         self, subject: Subject, target: Target, samples: np.ndarray, preprocessing: Preprocessing,
         labels: tuple[str, ...], folder: Path, lineage: dict[str, Any],
     ) -> Artifact:
-        """``samples`` are real uint8 NHWC images for parity; raises ExportRefused rather than leave a bad file."""
+        """``samples`` are real uint8 NHWC images for parity; ExportRefused rather than a bad file."""
+
+    def check(self, target: Target) -> None:  # noqa: B027 - most formats have nothing to refuse
+        """Raises RequestError for a target that this format cannot give, before any work is done."""
 
 
 exporters: Registry[type[Exporter]] = Registry("export format")

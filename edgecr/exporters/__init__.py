@@ -1,0 +1,6 @@
+"""Every way to write a subject as a file; importing this registers them all and loads no heavy library."""
+
+from edgecr.exporters import onnx
+from edgecr.exporters.base import Artifact, Exporter, Parity, Target, exporters, load_target, manifest_path
+
+__all__ = ["Artifact", "Exporter", "Parity", "Target", "exporters", "load_target", "manifest_path", "onnx"]

@@ -1,0 +1,87 @@
+"""Whether an exported file answers like PyTorch, on real images and in several batch sizes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgecr.exporters.base import Parity
+from edgecr.predictors.base import Predictor
+
+_SMALL_BATCHES = (1, 3)
+_AT_MOST = 16
+"""Small batches are only tried on this many images: they test shapes, the whole set tests numbers."""
+
+
+@dataclass(frozen=True)
+class ParityResult:
+    """How far two predictors differ; the worst of all batch sizes."""
+
+    images: int
+    batches: list[int]
+    max_abs: float
+    max_rel: float
+    """The largest difference relative to the largest logit."""
+    agreement: float
+    """Fraction of images with the same class; a tie within the tolerance counts as the same."""
+
+    def plain(self) -> dict[str, Any]:
+        """The figures as plain JSON values; differences that are not finite become null."""
+        return {key: None if value == float("inf") else value for key, value in asdict(self).items()}
+
+
+def compare(reference: Predictor, candidate: Predictor, images: np.ndarray, allowed: Parity) -> ParityResult:
+    """Asks both for the logits of the same images, one by one, by threes and all at once."""
+    expected = reference.predict(images)
+    batches = sorted({min(size, len(images)) for size in (*_SMALL_BATCHES, len(images))})
+    results = []
+    for size in batches:
+        count = len(images) if size == len(images) else min(len(images), _AT_MOST)
+        parts = [
+            candidate.predict(images[start : min(start + size, count)]) for start in range(0, count, size)
+        ]
+        results.append(differences(expected[:count], np.concatenate(parts), allowed))
+    return ParityResult(
+        len(images),
+        batches,
+        max(r[0] for r in results),
+        max(r[1] for r in results),
+        min(r[2] for r in results),
+    )
+
+
+def differences(expected: np.ndarray, given: np.ndarray, allowed: Parity) -> tuple[float, float, float]:
+    """Largest absolute and relative difference, and the agreement; infinite and zero when not comparable."""
+    if expected.shape != given.shape or not (np.isfinite(expected).all() and np.isfinite(given).all()):
+        return float("inf"), float("inf"), 0.0
+    largest = float(np.abs(expected - given).max())
+    scale = float(np.abs(expected).max()) or 1.0
+    return largest, largest / scale, float(_agrees(expected, given, allowed.max_abs).mean())
+
+
+def failures(result: ParityResult, allowed: Parity) -> list[str]:
+    """What of a parity result is not allowed, in words with figures; empty when it passes."""
+    if not np.isfinite(result.max_abs):
+        return ["the file's answers cannot be compared: another shape, or values that are not finite"]
+    found = []
+    if result.max_abs > allowed.max_abs:
+        found.append(f"logits differ by up to {result.max_abs:.3g} (allowed {allowed.max_abs:.3g})")
+    if result.max_rel > allowed.max_rel:
+        found.append(
+            f"logits differ by up to {result.max_rel:.3g} of the largest (allowed {allowed.max_rel:.3g})"
+        )
+    if result.agreement < allowed.agreement:
+        found.append(
+            f"the same class on {result.agreement:.2%} of {result.images} images "
+            f"(needed {allowed.agreement:.2%})"
+        )
+    return found
+
+
+def _agrees(expected: np.ndarray, given: np.ndarray, tie: float) -> np.ndarray:
+    rows = np.arange(len(expected))
+    margin = expected.max(axis=1) - expected[rows, given.argmax(axis=1)]
+    agrees: np.ndarray = margin <= tie  # the margin is zero when both choose the same class
+    return agrees

@@ -1,0 +1,31 @@
+"""What all predictors do with a pile of images: check it, and feed it in portions that fit the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgecr.errors import RequestError
+
+
+def check_images(images: np.ndarray, size: tuple[int, int]) -> None:
+    """Refuses anything but uint8 NHWC RGB images of the model's size."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise RequestError(
+            f"Images must be uint8 in the layout NHWC with 3 channels, not {images.dtype} of shape "
+            f"{images.shape}."
+        )
+    if images.shape[1:3] != tuple(size):
+        raise RequestError(
+            f"The model wants images of {size[0]}x{size[1]} pixels, these have "
+            f"{images.shape[1]}x{images.shape[2]}; resize the data to the model's size."
+        )
+
+
+def in_portions(images: np.ndarray, portion: int, run: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Runs at most ``portion`` images at a time and joins the answers; no images give no answers."""
+    if len(images) == 0:
+        return np.zeros((0, 0), np.float32)
+    parts = [run(images[start : start + portion]) for start in range(0, len(images), portion)]
+    return np.concatenate(parts).astype(np.float32, copy=False)

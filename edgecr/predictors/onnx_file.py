@@ -1,0 +1,77 @@
+"""Reading ONNX files, ours or a user's, without running them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from edgecr.errors import FileProblem
+
+
+@dataclass(frozen=True)
+class OnnxDescription:
+    """What an ONNX file says of itself; inputs and outputs are described as in a manifest."""
+
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    opset: int
+    ir_version: int
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Parses an ONNX file; weights in side files stay there; a damaged file is a FileProblem."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except FileNotFoundError as error:
+        raise FileProblem(f"{path} does not exist.") from error
+    except OSError as error:
+        raise FileProblem(f"{path} cannot be read: {error.strerror}.") from error
+    except DecodeError as error:
+        raise FileProblem(f"{path} is not an ONNX file, or it is cut short.") from error
+    if not model.graph.node or not model.opset_import:
+        raise FileProblem(f"{path} holds no ONNX graph.")
+    return model
+
+
+def describe_onnx(path: Path) -> OnnxDescription:
+    """Inputs, outputs and versions of any ONNX file."""
+    model = read_onnx(path)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [_described(value) for value in model.graph.input if value.name not in stored]
+    return OnnxDescription(
+        [value | {"layout": _layout(value["shape"])} for value in inputs],
+        [_described(value) for value in model.graph.output],
+        opset_of(model),
+        model.ir_version,
+    )
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the standard operators that a model uses; 0 when it uses none."""
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def _described(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    tensor = value.type.tensor_type
+    shape = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
+    return {"name": value.name, "dtype": _dtype(tensor.elem_type), "shape": shape}
+
+
+def _dtype(element: int) -> str:
+    try:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(element))
+    except KeyError:
+        return "unknown"
+
+
+def _layout(shape: list[int | None]) -> str:
+    """NCHW or NHWC where one axis looks like the colours of an image, else nothing."""
+    if len(shape) != 4:
+        return ""
+    if shape[1] in (1, 3, 4):
+        return "NCHW"
+    return "NHWC" if shape[3] in (1, 3, 4) else ""

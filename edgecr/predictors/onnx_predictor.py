@@ -1,0 +1,91 @@
+"""An ONNX file as a predictor, in ONNX Runtime on the host's CPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["ORT_DISABLE_TELEMETRY"] = (
+    "1"  # must stand before the import: onnxruntime phones home from there on
+)
+
+import numpy as np
+import onnxruntime
+
+from edgecr.data.base import Preprocessing
+from edgecr.errors import FileProblem, UnsupportedModel
+from edgecr.predictors.base import Predictor
+from edgecr.predictors.batches import check_images, in_portions
+
+_SILENT = 4
+
+
+class OnnxPredictor(Predictor):
+    """Runs an ONNX file with one image input and the logits as its first output."""
+
+    def __init__(
+        self,
+        path: Path,
+        preprocessing: Preprocessing,
+        embedded: bool = False,
+        *,
+        threads: int = 0,
+        portion: int = 256,
+    ) -> None:
+        self._path = path
+        self._preprocessing = preprocessing
+        self._embedded = embedded
+        self._session = open_session(path, threads)
+        self._input = self._session.get_inputs()[0]
+        self._output = self._session.get_outputs()[0].name
+        batch = self._input.shape[0]
+        self._fixed = isinstance(batch, int)
+        self._portion = batch if self._fixed else portion
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """uint8 NHWC images in, float32 logits (N, classes) out; any batch size."""
+        check_images(images, self._preprocessing.size)
+        return in_portions(images, self._portion, self._run)
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        count = len(images)
+        if self._fixed and count < self._portion:  # the file takes whole batches only: fill up, then drop
+            images = np.concatenate([images, np.repeat(images[-1:], self._portion - count, axis=0)])
+        inputs = images if self._embedded else self._preprocessing.apply(images)
+        logits: np.ndarray = self._answer(np.ascontiguousarray(inputs))
+        return logits[:count]
+
+    def _answer(self, inputs: np.ndarray) -> np.ndarray:
+        try:
+            answer: np.ndarray = self._session.run([self._output], {self._input.name: inputs})[0]
+        except Exception as error:  # the runtime's exceptions share no base class of their own
+            raise UnsupportedModel(f"{self._path} cannot run on a batch of {len(inputs)}: {error}") from error
+        return answer
+
+
+def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU; a file it cannot load is a FileProblem."""
+    if not path.is_file():
+        raise FileProblem(f"{path} does not exist.")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's exceptions share no base class of their own
+        raise FileProblem(f"{path} {_why(str(error))}") from error
+
+
+def _why(message: str) -> str:
+    version = onnxruntime.__version__
+    if "Unsupported model IR version" in message:
+        limits = message.partition("Unsupported model ")[2].strip()
+        return f"is too new for onnxruntime {version} ({limits}); update onnxruntime, or use an older ONNX."
+    if "official released onnx opset" in message:
+        limits = message.partition("opset versions. ")[2].partition(" is under")[0]
+        newest = message.rpartition(" ")[2].strip(" .\n")
+        return f"is too new for onnxruntime {version} ({limits}, at most {newest}); choose a lower opset."
+    if "Protobuf parsing failed" in message or "No graph was found" in message:
+        return "is not an ONNX file, or it is cut short."
+    return f"cannot be loaded by onnxruntime {version}: {message.rpartition(' failed:')[2].strip()}"

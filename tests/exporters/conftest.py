@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import pytest
+from tiny_subjects import Promise, ThreeLayers, export, subject_of
+
+from edgecr.exporters import Artifact
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Promise, Artifact]:
+    """The whole tiny network, exported once for all tests."""
+    subject = subject_of(ThreeLayers())
+    return subject, export(subject, tmp_path_factory.mktemp("exported"))

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from edgecr.errors import FileProblem, UnsupportedModel
+from edgecr.exporters import Artifact, manifest_path
+from edgecr.exporters.bare import artifact_of
+
+
+@pytest.fixture
+def copied(exported, tmp_path) -> Artifact:
+    artifact = exported[1]
+    for file in (artifact.path, manifest_path(artifact.path)):
+        shutil.copy(file, tmp_path)
+    return Artifact.load(tmp_path / "model.onnx")
+
+
+def test_a_file_with_its_manifest_is_itself(copied):
+    copied.verify()
+    assert artifact_of(copied.path) == copied
+
+
+def test_a_file_that_was_changed_is_found_out(copied):
+    copied.path.write_bytes(copied.path.read_bytes() + b"\0")
+    with pytest.raises(FileProblem, match="was changed after it was exported"):
+        artifact_of(copied.path)
+
+
+def test_a_manifest_without_its_file_is_explained(copied):
+    copied.path.unlink()
+    with pytest.raises(FileProblem, match=r"model\.onnx does not exist"):
+        artifact_of(copied.path)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "colour": 1}']
+)
+def test_a_damaged_manifest_is_a_file_problem(copied, content):
+    manifest_path(copied.path).write_text(content)
+    with pytest.raises(FileProblem, match="manifest"):
+        Artifact.load(copied.path)
+
+
+def test_a_users_own_file_says_what_it_can(copied):
+    manifest_path(copied.path).unlink()
+    bare = artifact_of(copied.path)
+    assert bare.input == copied.input
+    assert bare.output == copied.output
+    assert (bare.sha256, bare.size_bytes) == (copied.sha256, copied.size_bytes)
+    assert (bare.preprocessing, bare.receipt, bare.parity) == ({}, {}, {})
+
+
+def test_a_users_file_with_two_inputs_is_refused(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("a", "b", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "g", ends[:2], ends[2:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9),
+        tmp_path / "m.onnx",
+    )
+    with pytest.raises(UnsupportedModel, match=r"2 inputs \(a, b\)"):
+        artifact_of(tmp_path / "m.onnx")
+
+
+def test_the_manifest_is_plain_json_without_paths_of_this_machine(exported):
+    path = exported[1].path
+    values = json.loads(manifest_path(path).read_text())
+    assert values["path"] == "model.onnx"
+    assert str(path.parent) not in manifest_path(path).read_text()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from edgecr.exporters import Parity
+from edgecr.exporters.parity import ParityResult, compare, differences, failures
+from edgecr.predictors import Predictor
+
+
+class Fixed(Predictor):
+    """Answers with rows of a table; the first pixel says which row."""
+
+    def __init__(self, table: np.ndarray, breaks_at: int | None = None) -> None:
+        self.table, self.breaks_at, self.seen = table, breaks_at, []
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        self.seen.append(len(images))
+        answers = self.table[images[:, 0, 0, 0]].astype(np.float32)
+        return answers + 1 if len(images) == self.breaks_at else answers
+
+
+def numbered(count: int) -> np.ndarray:
+    return np.repeat(np.arange(count, dtype=np.uint8), 3).reshape(count, 1, 1, 3)
+
+
+TABLE = np.arange(40, dtype=np.float32).reshape(10, 4)
+
+
+def test_equal_predictors_agree_in_all_batch_sizes():
+    candidate = Fixed(TABLE)
+    result = compare(Fixed(TABLE), candidate, numbered(10), Parity())
+    assert result == ParityResult(10, [1, 3, 10], 0.0, 0.0, 1.0)
+    assert candidate.seen == [1] * 10 + [3, 3, 3, 1] + [10]
+    assert failures(result, Parity()) == []
+
+
+@pytest.mark.parametrize("batch", [1, 3, 10])
+def test_a_batch_size_that_answers_differently_is_found(batch):
+    result = compare(Fixed(TABLE), Fixed(TABLE, breaks_at=batch), numbered(10), Parity())
+    assert result.max_abs == 1.0
+    assert failures(result, Parity())
+
+
+def test_differences_are_absolute_and_relative_to_the_largest_logit():
+    expected = np.array([[-20.0, 10.0]])
+    largest, relative, agreement = differences(expected, np.add(expected, [[0.5, -0.25]]), Parity())
+    assert (largest, relative, agreement) == (0.5, 0.025, 1.0)
+
+
+def test_a_flip_counts_only_beyond_the_tolerance():
+    expected = np.array([[1.0, 1.0004], [1.0, 1.5]])
+    given = np.array([[1.0001, 1.0], [2.0, 1.5]])
+    assert differences(expected, given, Parity(max_abs=1e-3))[2] == 0.5
+    assert differences(expected, given, Parity(max_abs=1e-5))[2] == 0.0
+
+
+@pytest.mark.parametrize("given", [np.full((10, 4), np.nan), np.full((10, 4), np.inf), np.zeros((10, 3))])
+def test_answers_that_cannot_be_compared_fail_and_stay_plain_json(given):
+    result = compare(Fixed(TABLE), Fixed(given), numbered(10), Parity())
+    assert "cannot be compared" in failures(result, Parity())[0]
+    json.dumps(result.plain(), allow_nan=False)
+
+
+def test_each_tolerance_is_named_with_its_figure():
+    result = ParityResult(50, [1], max_abs=0.5, max_rel=0.1, agreement=0.9)
+    texts = failures(result, Parity())
+    assert len(texts) == 3
+    assert "0.5 (allowed 0.001)" in texts[0]
+    assert "90.00% of 50 images (needed 100.00%)" in texts[2]
+    assert failures(result, Parity(max_abs=1.0, max_rel=1.0, agreement=0.9)) == []
