@@ -1,0 +1,9 @@
+"""How a model is changed; each import registers one method."""
+
+from edgecr.methods import distill as distill
+from edgecr.methods import finetune as finetune
+from edgecr.methods import prune as prune
+from edgecr.methods import train as train
+from edgecr.methods.base import Execution, Lab, Method, methods
+
+__all__ = ["Execution", "Lab", "Method", "methods"]

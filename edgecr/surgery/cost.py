@@ -1,0 +1,89 @@
+"""What a model costs when its groups keep fewer channels: the counters' arithmetic without building the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from edgecr.surgery.graph import ChannelGraph
+from edgecr.surgery.trace import TensorMember
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters and multiply-accumulates as functions of the channels that each group keeps."""
+
+    module: nn.Module
+    graph: ChannelGraph
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(tensor.shape) for name, tensor in self.module.named_parameters()}
+
+    @cached_property
+    def _axes(self) -> tuple[list[tuple[str, int]], npt.NDArray[np.int64]]:
+        """The axes that can shrink, and how many positions a channel of each group takes on them."""
+        index: dict[tuple[str, int], int] = {}
+        entries: list[tuple[int, int, int]] = []
+        for number, group in enumerate(self.graph.groups):
+            for place in group.places:
+                if isinstance(place.member, TensorMember) and place.member.tensor in self._shapes:
+                    row = index.setdefault((place.member.tensor, place.member.dim), len(index))
+                    entries.append((row, number, place.multiplicity))
+        matrix = np.zeros((len(index), len(self.graph.groups)), dtype=np.int64)
+        for row, number, multiplicity in entries:
+            matrix[row, number] = multiplicity
+        return list(index), matrix
+
+    @cached_property
+    def widths(self) -> Counts:
+        """Channels of each group before any removal."""
+        return np.array([group.width for group in self.graph.groups], dtype=np.int64)
+
+    @cached_property
+    def _layout(self) -> tuple[list[str], Counts, Counts, Counts]:
+        """Names, sizes of all axes (ones to fill up), and where the axes that shrink stand in them."""
+        names = list(self._shapes)
+        place = {name: row for row, name in enumerate(names)}
+        sizes = np.ones((len(names), max((len(s) for s in self._shapes.values()), default=1)), dtype=np.int64)
+        for row, shape in enumerate(self._shapes.values()):
+            sizes[row, : len(shape)] = shape
+        axes, _ = self._axes
+        rows = np.array([place[name] for name, _ in axes], dtype=np.int64)
+        return names, sizes, rows, np.array([dim for _, dim in axes], dtype=np.int64)
+
+    def sizes(self, kept: Counts) -> Counts:
+        """Elements of each parameter when the groups keep this many channels."""
+        _, sizes, rows, dims = self._layout
+        sizes = sizes.copy()
+        sizes[rows, dims] -= self._axes[1] @ (self.widths - kept)
+        result: Counts = sizes.prod(1)
+        return result
+
+    def params(self, kept: Counts) -> int:
+        """Elements of all parameters."""
+        return int(self.sizes(kept).sum())
+
+    @cached_property
+    def _positions(self) -> Counts:
+        """At how many positions of the output each parameter is applied."""
+        total = dict.fromkeys(self._shapes, 0)
+        for use in self.graph.uses:
+            total[use.tensor] += use.positions
+        return np.array(list(total.values()), dtype=np.int64)
+
+    def macs(self, kept: Counts) -> int:
+        """Multiply-accumulates of convolutions and linear layers for one image."""
+        return int(self.sizes(kept) @ self._positions)
+
+    def figure(self, name: str, kept: Counts) -> int:
+        """One figure by its name in a budget."""
+        counters: Mapping[str, Callable[[Counts], int]] = {"params": self.params, "macs": self.macs}
+        return counters[name](kept)

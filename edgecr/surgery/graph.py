@@ -1,0 +1,202 @@
+"""Which channels of a model can be removed, and which must go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import nn
+
+from edgecr.surgery import operators, pointwise, shapes
+from edgecr.surgery.running import example_for
+from edgecr.surgery.slots import Ids
+from edgecr.surgery.trace import Member, SettingMember, TensorMember, Trace, Unknown, Use, follow
+
+HANDLED_IN = (operators, shapes, pointwise)
+"""The modules that declare how channels flow through operators."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the channels of a group sit in one tensor axis or setting: a row of positions for each channel."""
+
+    member: Member
+    positions: Ids
+    """Shape (channels of the group, positions that each of them takes)."""
+
+    @property
+    def multiplicity(self) -> int:
+        """How many positions one channel takes."""
+        return int(self.positions.shape[1])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that can be removed one by one, each from all the places at once."""
+
+    name: str
+    places: tuple[Place, ...]
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """How many channels the group has."""
+        return len(self.places[0].positions)
+
+    @property
+    def weights(self) -> tuple[Place, ...]:
+        """The convolution and linear weights that make these channels."""
+        return tuple(place for place in self.places if isinstance(place.member, TensorMember) and place.member.weight)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that make these channels."""
+        return tuple(dict.fromkeys(place.member.layer for place in self.weights))
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """The layers that read these channels."""
+        members = (place.member for place in self.places)
+        return tuple(dict.fromkeys(m.layer for m in members if isinstance(m, TensorMember) and m.role == "in"))
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A layer whose channels all stay, and why."""
+
+    layer: str
+    channels: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """The groups of a model, and what a plan must know beside them."""
+
+    groups: tuple[Group, ...]
+    uses: tuple[Use, ...]
+    unknown: tuple[Unknown, ...]
+    layers: tuple[str, ...]
+    """All layers with weights that ran."""
+    unseen: tuple[str, ...]
+    """Parameters that did not take part in the forward pass."""
+    trace: Trace
+
+    @cached_property
+    def frozen(self) -> tuple[Frozen, ...]:
+        """Layers with channels that belong to no group, with the first reason found."""
+        return tuple(_frozen(self))
+
+    def stopped_by(self) -> dict[str, tuple[str, ...]]:
+        """Operators without a handler, and the layers where they stopped channels."""
+        names = dict.fromkeys(unknown.operator for unknown in self.unknown)
+        return {name: tuple(u.layer or "the model" for u in self.unknown if u.operator == name) for name in names}
+
+
+def trace_channels(module: nn.Module, input_shape: tuple[int, ...], *, cautious: bool = False) -> ChannelGraph:
+    """Runs the module once on random input and finds its groups of channels."""
+    trace = follow(Trace(module, cautious), example_for(module, input_shape))
+    seen = {member.tensor for member in trace.members.values() if isinstance(member, TensorMember)} | trace.opaque
+    return ChannelGraph(
+        groups=tuple(_groups(trace)),
+        uses=tuple(trace.uses),
+        unknown=tuple(dict.fromkeys(trace.unknown)),
+        layers=tuple(dict.fromkeys(use.tensor.rpartition(".")[0] for use in trace.uses)),
+        unseen=tuple(name for name, _ in module.named_parameters() if name not in seen),
+        trace=trace,
+    )
+
+
+def _groups(trace: Trace) -> Iterable[Group]:
+    """Channels with the same places, in equal numbers, are one group."""
+    members = list(trace.members.values())
+    roots = trace.ledger.roots()
+    keep = ~trace.ledger.frozen(roots)
+    root = np.concatenate([roots[member.ids] for member in members] or [roots])
+    owner = np.repeat(np.arange(len(members)), [len(member.ids) for member in members])
+    position = np.concatenate([np.arange(len(member.ids)) for member in members] or [roots])
+    weights = np.array([_makes_channels(member) for member in members], dtype=np.bool_)
+    made = np.zeros(trace.ledger.size, dtype=np.bool_)
+    made[root[weights[owner]]] = True
+    kept = (keep & made)[root]
+    root, owner, position = root[kept], owner[kept], position[kept]
+    if not len(root):
+        return []
+    group = _by_signature(root, owner, trace.ledger.size)[root]
+    order = np.lexsort((position, root, owner, group))
+    return _named(_assembled(members, group[order], owner[order], root[order], position[order]))
+
+
+def _makes_channels(member: Member) -> bool:
+    return isinstance(member, TensorMember) and member.weight and member.role == "out"
+
+
+def _by_signature(root: Ids, owner: Ids, size: int) -> Ids:
+    """A group number for each root: roots with equal multisets of owners share one, numbered by first root."""
+    order = np.lexsort((owner, root))
+    owners, (found, starts) = owner[order], np.unique(root[order], return_index=True)
+    numbers: dict[bytes, int] = {}
+    result = np.full(size, -1, dtype=np.int64)
+    for one, start, stop in zip(found, starts, [*starts[1:], len(owners)]):
+        result[one] = numbers.setdefault(owners[start:stop].tobytes(), len(numbers))
+    return result
+
+
+def _assembled(members: list[Member], group: Ids, owner: Ids, root: Ids, position: Ids) -> list[list[Place]]:
+    """Cuts the sorted entries into groups, and these into places."""
+    edges = np.flatnonzero((np.diff(group) != 0) | (np.diff(owner) != 0)) + 1
+    starts, stops = np.concatenate([[0], edges]), np.concatenate([edges, [len(group)]])
+    groups: list[list[Place]] = [[] for _ in range(int(group[-1]) + 1)]
+    for start, stop in zip(starts, stops):
+        width = 1 + int((np.diff(root[start:stop]) != 0).sum())
+        place = Place(members[owner[start]], position[start:stop].reshape(width, -1))
+        groups[group[start]].append(place)
+    return groups
+
+
+def _named(groups: list[list[Place]]) -> list[Group]:
+    """Names each group after the first layer that makes its channels."""
+    result, taken = [], dict[str, int]()
+    for places in groups:
+        group = Group("", tuple(places))
+        name = group.layers[0]
+        taken[name] = taken.get(name, 0) + 1
+        suffix = f"#{taken[name]}" if taken[name] > 1 else ""
+        result.append(Group(name + suffix, group.places))
+    return result
+
+
+def _frozen(graph: ChannelGraph) -> Iterable[Frozen]:
+    ledger = graph.trace.ledger
+    roots = ledger.roots()
+    reasons: dict[int, str] = {}
+    for freeze in ledger.freezes:
+        for root in np.unique(roots[freeze.ids]):
+            reasons.setdefault(int(root), freeze.why)
+    for member in graph.trace.members.values():
+        if isinstance(member, TensorMember) and _makes_channels(member):
+            stuck = [int(root) for root in roots[member.ids] if int(root) in reasons]
+            if stuck:
+                yield Frozen(member.layer, len(stuck), reasons[stuck[0]])
+
+
+def settings_of(group: Group) -> tuple[SettingMember, ...]:
+    """The module attributes that count the channels of a group."""
+    return tuple(place.member for place in group.places if isinstance(place.member, SettingMember))
+
+
+def explained(graph: ChannelGraph) -> tuple[Group, ...]:
+    """The same groups with the reasons why their channels are tied."""
+    roots = graph.trace.ledger.roots()
+    owner = np.full(len(roots), -1)
+    for number, group in enumerate(graph.groups):
+        for place in group.places:
+            owner[roots[place.member.ids[place.positions]]] = number
+    reasons: list[dict[str, None]] = [{} for _ in graph.groups]
+    for tie in graph.trace.ledger.ties:
+        for number in np.unique(owner[roots[tie.left]]):
+            if number >= 0:
+                reasons[number][tie.why] = None
+    return tuple(Group(g.name, g.places, tuple(why)) for g, why in zip(graph.groups, reasons))

@@ -1,0 +1,69 @@
+"""One whole pruning of channels: find the groups, choose, remove, and prove that the result is right."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from edgecr.errors import UnsupportedModel
+from edgecr.surgery.cost import Cost
+from edgecr.surgery.graph import ChannelGraph, trace_channels
+from edgecr.surgery.plan import Limits, Plan, Planner
+from edgecr.surgery.removal import ChannelCut, mask, remove, verify
+from edgecr.surgery.scores import Evidence, Score
+
+Choice = Callable[[Planner], Plan]
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A slimmed module, the record of what went, and what the choice rested on."""
+
+    module: nn.Module
+    cut: ChannelCut
+    plan: Plan
+    difference: float
+    """How far the slimmed module's answers are from the masked one's, relative to the largest."""
+
+    @property
+    def graph(self) -> ChannelGraph:
+        """The groups that the plan chose from."""
+        return self.plan.graph
+
+
+def prune_channels(
+    module: nn.Module, input_shape: tuple[int, ...], score: Score, evidence: Evidence, limits: Limits,
+    choose: Choice, why: str = "",
+) -> Pruned:  # fmt: skip
+    """Prunes a copy of the module; when a guess about its code proves wrong, once more without guesses."""
+    try:
+        return _pruned(module, input_shape, score, evidence, limits, choose, why, cautious=False)
+    except UnsupportedModel:
+        return _pruned(module, input_shape, score, evidence, limits, choose, why, cautious=True)
+
+
+def _pruned(
+    module: nn.Module, input_shape: tuple[int, ...], score: Score, evidence: Evidence, limits: Limits,
+    choose: Choice, why: str, *, cautious: bool,
+) -> Pruned:  # fmt: skip
+    graph = trace_channels(module, input_shape, cautious=cautious)
+    if not graph.groups:
+        raise UnsupportedModel(nothing_to_prune(graph))
+    values = [score(group, evidence) for group in graph.groups]
+    plan = choose(Planner(graph, Cost(module, graph), values, limits))
+    cut = plan.cut(why)
+    masked, slim = copy.deepcopy(module), copy.deepcopy(module)
+    mask(masked, cut)
+    remove(slim, cut)
+    return Pruned(slim, cut, plan, verify(masked, slim, input_shape))
+
+
+def nothing_to_prune(graph: ChannelGraph) -> str:
+    """Why no channel of a model can be removed."""
+    reasons = list(dict.fromkeys(f"{frozen.layer} ({frozen.reason})" for frozen in graph.frozen))
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return f"No channel of this model can be removed: {'; '.join(reasons[:3]) or 'no layers found'}{more}."
+

@@ -1,0 +1,200 @@
+"""Physical removal of channels: the record, what it does to a module, and the proof that it was right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from edgecr.errors import UnsupportedModel
+from edgecr.options import Options
+from edgecr.surgery.running import evaluating, example_for, output_tensors
+
+TOLERANCE = 1e-4
+"""Relative difference above which a cut module counts as wrong (float32 sums in another order stay below 1e-5)."""
+
+
+class TensorCut(Options):
+    """The positions that leave one axis of a parameter or buffer."""
+
+    tensor: str
+    """Name in the module's state."""
+    dim: int
+    """The axis that shrinks."""
+    removed: str
+    """Positions as text: ``0-3,7``."""
+    role: Literal["out", "in"] = "out"
+    """Whether the axis makes channels or reads them."""
+
+
+class SettingCut(Options):
+    """The new value of an integer attribute of a module that counts channels."""
+
+    module: str
+    """Name of the module."""
+    setting: str
+    """Name of the attribute."""
+    value: int
+    """Its value after the cut."""
+
+
+class GroupCut(Options):
+    """How many channels one group lost."""
+
+    group: str
+    """Name of the group: the first layer that makes its channels."""
+    width: int
+    """Channels before the cut."""
+    removed: int
+    """Channels that went."""
+
+
+class ChannelCut(Options):
+    """One removal of channels, complete enough to be repeated on a fresh copy of the architecture."""
+
+    tensors: tuple[TensorCut, ...] = ()
+    """Axes that shrink."""
+    settings: tuple[SettingCut, ...] = ()
+    """Attributes that change."""
+    groups: tuple[GroupCut, ...] = ()
+    """What went, for people."""
+    why: str = ""
+    """The method that chose."""
+
+
+def as_text(positions: Iterable[int]) -> str:
+    """Sorted positions as ranges: ``0-3,7``."""
+    runs: list[list[int]] = []
+    for position in sorted(positions):
+        if runs and position == runs[-1][1] + 1:
+            runs[-1][1] = position
+        else:
+            runs.append([position, position])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def as_positions(text: str) -> list[int]:
+    """The positions that a text of ranges names."""
+    result: list[int] = []
+    for part in text.split(",") if text else []:
+        first, _, last = part.partition("-")
+        result.extend(range(int(first), int(last or first) + 1))
+    return result
+
+
+def remove(module: nn.Module, cut: ChannelCut) -> None:
+    """Removes the channels: smaller tensors, and module attributes that say so."""
+    owners = _owners(module)
+    tensors = dict(_state(module))
+    for one in cut.tensors:
+        old = tensors[one.tensor]
+        tensors[one.tensor] = _without(old, one)
+    for name in dict.fromkeys(one.tensor for one in cut.tensors):
+        _replace(owners[id(_get(module, name))], tensors[name])
+    for setting in cut.settings:
+        setattr(module.get_submodule(setting.module), setting.setting, setting.value)
+    for child in module.modules():
+        _fit_attributes(child)
+
+
+def replay(module: nn.Module, cuts: Sequence[ChannelCut]) -> None:
+    """Repeats recorded removals on a fresh copy of the architecture."""
+    for cut in cuts:
+        remove(module, cut)
+
+
+@torch.no_grad()
+def mask(module: nn.Module, cut: ChannelCut) -> None:
+    """Zeroes the channels where they are made and normalised, and leaves all shapes as they are."""
+    tensors = dict(_state(module))
+    for one in cut.tensors:
+        if one.role == "out":
+            tensor = tensors[one.tensor]
+            tensor.index_fill_(one.dim, torch.tensor(as_positions(one.removed), device=tensor.device), 0)
+
+
+def _state(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+def _get(module: nn.Module, name: str) -> Tensor:
+    path, _, attribute = name.rpartition(".")
+    tensor: Tensor = getattr(module.get_submodule(path), attribute)
+    return tensor
+
+
+def _owners(module: nn.Module) -> Mapping[int, list[tuple[nn.Module, str]]]:
+    """All modules and attribute names under which each tensor is held."""
+    owners: dict[int, list[tuple[nn.Module, str]]] = {}
+    for child in module.modules():
+        for name, tensor in [*child._parameters.items(), *child._buffers.items()]:
+            if tensor is not None:
+                owners.setdefault(id(tensor), []).append((child, name))
+    return owners
+
+
+def _without(tensor: Tensor, cut: TensorCut) -> Tensor:
+    kept = torch.ones(tensor.shape[cut.dim], dtype=torch.bool)
+    kept[as_positions(cut.removed)] = False
+    return tensor.detach().index_select(cut.dim, kept.nonzero().ravel().to(tensor.device))
+
+
+def _replace(owners: list[tuple[nn.Module, str]], tensor: Tensor) -> None:
+    """Puts a smaller tensor wherever the old one was, with the same kind, gradient flag and memory format."""
+    first, attribute = owners[0]
+    old = getattr(first, attribute)
+    if old.dim() == 4 and old.is_contiguous(memory_format=torch.channels_last):
+        tensor = tensor.contiguous(memory_format=torch.channels_last)
+    new = nn.Parameter(tensor, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else tensor
+    for owner, name in owners:
+        setattr(owner, name, new)
+
+
+def _fit_attributes(module: nn.Module) -> None:
+    """Makes the size attributes of a layer agree with its tensors."""
+    weight = getattr(module, "weight", None)
+    if isinstance(module, nn.modules.conv._ConvNd) and isinstance(weight, Tensor):
+        made, read = (1, 0) if module.transposed else (0, 1)
+        outer, inner = weight.shape[made], weight.shape[read]
+        module.out_channels = outer * (module.groups if module.transposed else 1)
+        module.in_channels = inner * (1 if module.transposed else module.groups)
+    elif isinstance(module, nn.Linear) and isinstance(weight, Tensor):
+        module.out_features, module.in_features = weight.shape
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        vector = weight if isinstance(weight, Tensor) else module.running_mean
+        module.num_features = len(vector) if isinstance(vector, Tensor) else module.num_features
+    elif isinstance(module, nn.GroupNorm) and isinstance(weight, Tensor):
+        module.num_channels = len(weight)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
+
+
+def verify(masked: nn.Module, slim: nn.Module, input_shape: tuple[int, ...]) -> float:
+    """Raises unless both modules answer alike on random input; returns the relative difference."""
+    example = example_for(slim, input_shape, batch=2, seed=1)
+    expected, found = answers(masked, example), answers(slim, example)
+    if [tensor.shape for tensor in expected] != [tensor.shape for tensor in found]:
+        raise UnsupportedModel("Removing channels changed the shape of the model's output.")
+    worst = max((_difference(one, other) for one, other in zip(expected, found)), default=0.0)
+    if not worst <= TOLERANCE:
+        raise UnsupportedModel(
+            f"The model without the channels differs from the masked one by {worst:.1e} of its largest output."
+        )
+    return worst
+
+
+def answers(module: nn.Module, example: Tensor) -> list[Tensor]:
+    """All tensors that a module returns in evaluation mode."""
+    try:
+        with evaluating(module):
+            return output_tensors(module(example))
+    except RuntimeError as error:
+        raise UnsupportedModel(f"The model cannot run after channels were removed: {error}") from error
+
+
+def _difference(expected: Tensor, found: Tensor) -> float:
+    scale = expected.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
+    return float((expected - found).abs().max() / scale)
