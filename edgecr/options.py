@@ -51,7 +51,8 @@ def chosen_by(key: str, kinds: Iterable[type[Options]], kind_of: Callable[[str],
         raise ValidationError.from_exception_data(key, [mistake])
 
     members: list[Any] = [Annotated[kind, Tag(kind.__name__)] for kind in dict.fromkeys(kinds)]
-    unknown: Any = Annotated[Any, SkipJsonSchema(), PlainValidator(refuse), Tag("")]
+    hidden: Any = SkipJsonSchema  # generic for type checkers only
+    unknown: Any = Annotated[Any, PlainValidator(refuse), hidden(), Tag("")]
     union: Any = reduce(or_, [*members, unknown])
     return Annotated[union, Discriminator(tag)]
 

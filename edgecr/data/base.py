@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from edgecr.options import Options
+from edgecr.progress import Monitor
 from edgecr.registry import Registry
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How uint8 RGB images become a model's input: ``(x / 255 - mean) / std`` in the given height and width."""
+    """How uint8 RGB images become a model's input: ``(x / 255 - mean) / std`` in that height and width."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -26,7 +28,8 @@ class Preprocessing:
 
     def apply(self, images: np.ndarray) -> np.ndarray:
         """uint8 NHWC of the right size in, float32 NCHW out."""
-        scaled = (images.astype(np.float32) / np.float32(255) - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        scaled = (images.astype(np.float32) / np.float32(255) - mean) / std
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
@@ -35,6 +38,8 @@ class ImageSet(ABC):
 
     labels: np.ndarray
     """int64, one for each image."""
+    streams: ClassVar[bool] = False
+    """Whether images are read from disk each time, so that fetching the next ones ahead pays."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,12 +70,31 @@ class Dataset:
     """Changes whenever an image, a label or a split changes."""
 
 
+Augmentation = Literal["none", "shift", "crop-flip"]
+Fraction = Annotated[float, Field(gt=0, lt=0.5)]
+Means = tuple[float, float, float]
+Deviation = Annotated[float, Field(gt=0)]
+Deviations = tuple[Deviation, Deviation, Deviation]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
 class DataSource(Options):
     """Where a dataset comes from; the fields of a subclass are its YAML keys."""
 
+    name: str
+    """Name of the source."""
+    mean: Means = (0.485, 0.456, 0.406)
+    """What is subtracted from red, green and blue, on a scale from 0 to 1."""
+    std: Deviations = (0.229, 0.224, 0.225)
+    """What they are divided by then."""
+
     @abstractmethod
-    def load(self) -> Dataset:
+    def load(self, monitor: Monitor | None = None) -> Dataset:
         """Reads the data; every problem is an EdgecrError that says what to do."""
+
+    def preprocessing(self, height: int, width: int) -> Preprocessing:
+        """How images of that size become a model's input."""
+        return Preprocessing(self.mean, self.std, (height, width))
 
 
 sources: Registry[type[DataSource]] = Registry("dataset")

@@ -1,0 +1,71 @@
+"""Batches of an image set, in an order that only the seed and the epoch decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from edgecr.data.base import ImageSet
+
+
+class Batch(NamedTuple):
+    """Indices into the set, uint8 NHWC images and int64 labels."""
+
+    indices: np.ndarray
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+def train_batches(
+    image_set: ImageSet, batch: int, seed: int, epoch: int, start_batch: int = 0
+) -> Iterator[Batch]:
+    """One epoch in its random order, from a batch on; a last one of a single image is dropped.
+
+    Batch normalisation cannot learn from a single image.
+    """
+    order = epoch_order(len(image_set), seed, epoch)
+    return _fetched(image_set, _cut(order, batch)[start_batch : batch_count(len(order), batch)])
+
+
+def eval_batches(image_set: ImageSet, batch: int) -> Iterator[Batch]:
+    """Every image once, in the set's own order."""
+    return _fetched(image_set, _cut(np.arange(len(image_set)), batch))
+
+
+def batch_count(images: int, batch: int) -> int:
+    """How many batches ``train_batches`` gives in one epoch."""
+    whole, rest = divmod(images, batch)
+    return whole + (rest > 1)
+
+
+def epoch_order(images: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of all indices in one epoch; a pure function of its arguments."""
+    random = np.random.RandomState([seed, epoch])  # numpy promises never to change its stream
+    return random.permutation(images)
+
+
+def _cut(order: np.ndarray, batch: int) -> list[np.ndarray]:
+    return [order[start : start + batch] for start in range(0, len(order), batch)]
+
+
+def _fetched(image_set: ImageSet, parts: list[np.ndarray]) -> Iterator[Batch]:
+    """The batches themselves; streams are read one batch ahead, in a thread."""
+
+    def fetch(indices: np.ndarray) -> Batch:
+        return Batch(indices, image_set.images(indices), torch.from_numpy(image_set.labels[indices]))
+
+    if not image_set.streams:
+        yield from map(fetch, parts)
+        return
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(fetch, parts[0]) if parts else None
+        for following in [*parts[1:], None]:
+            if coming is None:
+                return
+            ready = coming.result()
+            coming = None if following is None else ahead.submit(fetch, following)
+            yield ready

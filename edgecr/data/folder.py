@@ -1,0 +1,163 @@
+"""Images in folders: one folder a class, with or without folders for the splits above."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from edgecr.data.base import Augmentation, Dataset, DataSource, Fraction, Seed, sources
+from edgecr.data.splits import stratified
+from edgecr.errors import FileProblem
+from edgecr.progress import Monitor
+
+if TYPE_CHECKING:
+    from edgecr.data.sets import MemorySet, StreamSet
+
+Side = Annotated[int, Field(ge=1, le=8192)]
+
+_VALIDATION_NAMES = ("val", "validation", "valid")
+_DEBRIS = ("thumbs.db", "desktop.ini")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Image files by path below the root, and the class of each."""
+
+    files: tuple[str, ...]
+    labels: np.ndarray
+
+    def at(self, indices: np.ndarray) -> Listing:
+        """Some of them."""
+        return Listing(tuple(self.files[index] for index in indices), self.labels[indices])
+
+
+@sources.register("folder")
+class Folder(DataSource):
+    """Images in ``root/CLASS/`` or ``root/{train,val,test}/CLASS/``; missing splits are drawn by the seed."""
+
+    name: Literal["folder"]
+    """Name of the source."""
+    root: Path
+    """The folder that holds the class folders or the split folders."""
+    size: Side | tuple[Side, Side]
+    """Side of the square images that the model sees, or [height, width]; the middle of each image is used."""
+    validation: Fraction = 0.1
+    """Share of the training images that is kept for decisions, where no folder holds them."""
+    test: Fraction = 0.2
+    """Share of all images that is kept for the final figures, where no folder holds them."""
+    seed: Seed = 0
+    """Chooses which images these are."""
+    augmentation: Augmentation = "crop-flip"
+    """What training does to images unless told otherwise."""
+    memory_limit_mb: Annotated[int, Field(ge=0)] = 2048
+    """Datasets that need more decoded pixels than this are read from disk again in every epoch."""
+
+    def load(self, monitor: Monitor | None = None) -> Dataset:
+        """Lists the folders, then reads the images where they fit into memory."""
+        from edgecr.data.sets import dataset_fingerprint
+
+        root = self.root.expanduser()
+        classes, listings = self._splits(root)
+        size = self.size if isinstance(self.size, tuple) else (self.size, self.size)
+        needed = sum(len(listing.files) for listing in listings) * size[0] * size[1] * 3
+        in_memory = needed <= self.memory_limit_mb * 2**20
+        train, validation, test = (_image_set(root, listing, size, in_memory) for listing in listings)
+        return Dataset(
+            name=root.resolve().name,
+            classes=classes,
+            train=train,
+            validation=validation,
+            test=test,
+            preprocessing=self.preprocessing(*size),
+            augmentation=self.augmentation,
+            fingerprint=dataset_fingerprint(classes, (train, validation, test)),
+        )
+
+    def _splits(self, root: Path) -> tuple[tuple[str, ...], list[Listing]]:
+        """Class names, and the images for training, validation and test."""
+        folders = split_folders(root)
+        classes = _common_classes(folders)
+        found = {split: _listed(root, folder, classes) for split, folder in folders.items()}
+        train, held_out = found["train"], found.get("test") or found.get("validation")
+        if "validation" in found and "test" in found:
+            parts = [train, found["validation"], found["test"]]
+        elif held_out is not None:  # one held-out folder is the test: decisions must never see it
+            parts = [*self._drawn(train, self.validation), held_out]
+        else:
+            parts = self._drawn(train, self.validation, self.test)
+        for split, part in zip(("training", "validation", "test"), parts):
+            if not part.files:
+                raise FileProblem(f"{root} holds too few images: none is left for {split}. Add images.")
+        return classes, parts
+
+    def _drawn(self, listing: Listing, *fractions: float) -> list[Listing]:
+        return [listing.at(part) for part in stratified(listing.labels, fractions, self.seed)]
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders of class folders by split; a flat tree is all ``train``."""
+    if not root.is_dir():
+        raise FileProblem(f"The image folder {root} does not exist (key data.root).")
+    names = {"train": ("train",), "validation": _VALIDATION_NAMES, "test": ("test",)}
+    found = {
+        split: root / name for split, known in names.items() for name in known if _subfolders(root / name)
+    }
+    return found if "train" in found else {"train": root}
+
+
+def _subfolders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+
+
+def _common_classes(folders: Mapping[str, Path]) -> tuple[str, ...]:
+    """The sorted class names, which all splits must share."""
+    classes = _subfolders(folders["train"])
+    if len(classes) < 2:
+        raise FileProblem(
+            f"{folders['train']} holds {len(classes)} class folders; at least two are needed: "
+            "ROOT/CLASS/IMAGE, or ROOT/train/CLASS/IMAGE."
+        )
+    for folder in folders.values():
+        if different := sorted(set(_subfolders(folder)) ^ set(classes)):
+            names = ", ".join(different[:10])
+            raise FileProblem(f"{folder} and {folders['train']} do not hold the same classes: {names}.")
+    return tuple(classes)
+
+
+def _listed(root: Path, folder: Path, classes: tuple[str, ...]) -> Listing:
+    """Every file below each class folder, in sorted order; hidden files are passed over."""
+    by_class = [_files(root, folder / name) for name in classes]
+    if empty := [str(folder / name) for name, files in zip(classes, by_class) if not files]:
+        raise FileProblem(f"Class folders without images; fill or remove them: {', '.join(empty[:10])}.")
+    labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(files) for files in by_class])
+    return Listing(tuple(file for files in by_class for file in files), labels)
+
+
+def _files(root: Path, folder: Path) -> list[str]:
+    found = []
+    for path, folders, names in os.walk(folder):
+        folders.sort()
+        inside = Path(path).relative_to(root).as_posix()
+        found += [f"{inside}/{name}" for name in sorted(names) if not _is_debris(name)]
+    return found
+
+
+def _is_debris(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _DEBRIS
+
+
+def _image_set(root: Path, listing: Listing, size: tuple[int, int], in_memory: bool) -> MemorySet | StreamSet:
+    from edgecr.data.images import decode_all
+    from edgecr.data.sets import MemorySet, StreamSet
+
+    if not in_memory:
+        return StreamSet(root, listing.files, listing.labels, size)
+    return MemorySet(decode_all([root / file for file in listing.files], size), listing.labels)

@@ -1,0 +1,62 @@
+"""The two kinds of image sets: in memory as one tensor, and read from disk when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from edgecr.data.base import ImageSet
+from edgecr.data.images import decode_all
+from edgecr.files import fingerprint
+
+
+class MemorySet(ImageSet):
+    """Images that lie in memory as one uint8 tensor (N, height, width, 3)."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self._images = torch.from_numpy(np.ascontiguousarray(images))
+        self.labels = np.asarray(labels, dtype=np.int64)
+
+    def images(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """The images at those indices as one uint8 NHWC tensor."""
+        return self._images[torch.as_tensor(np.asarray(indices, dtype=np.int64))]
+
+    def digest(self) -> str:
+        """The SHA-256 of every pixel and label."""
+        digest = hashlib.sha256(f"{tuple(self._images.shape)}".encode())
+        digest.update(self._images.numpy().data)
+        digest.update(self.labels.tobytes())
+        return digest.hexdigest()
+
+
+class StreamSet(ImageSet):
+    """Images that are decoded from their files, by several threads, each time they are asked for."""
+
+    streams: ClassVar[bool] = True
+
+    def __init__(self, root: Path, files: Sequence[str], labels: np.ndarray, size: tuple[int, int]) -> None:
+        self._root, self._files, self._size = root, tuple(files), size
+        self.labels = np.asarray(labels, dtype=np.int64)
+
+    def images(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """The images at those indices as one uint8 NHWC tensor."""
+        files = [self._root / self._files[index] for index in indices]
+        return torch.from_numpy(decode_all(files, self._size))
+
+    def digest(self) -> str:
+        """The SHA-256 of names, file sizes and labels: reading every pixel would take too long.
+
+        An image that is replaced by one of exactly as many bytes therefore goes unnoticed.
+        """
+        sizes = [(self._root / file).stat().st_size for file in self._files]
+        return fingerprint([self._size, list(zip(self._files, sizes, self.labels.tolist()))])
+
+
+def dataset_fingerprint(classes: Iterable[str], parts: Iterable[MemorySet | StreamSet]) -> str:
+    """Changes whenever a class name, an image, a label or a split changes."""
+    return fingerprint([list(classes), [part.digest() for part in parts]])
