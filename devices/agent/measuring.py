@@ -32,10 +32,10 @@ def window(call: Call, clock: Clock, length_ns: float) -> List[int]:
     return times
 
 
-def warm_up(call: Call, clock: Clock, tolerance: float, window_s: float, limit_s: float) -> Dict[str, Any]:
+def warm_up(call: Call, clock: Clock, tolerance: float, window_s: float, max_s: float) -> Dict[str, Any]:
     """Calls until two window medians in a row stay within the tolerance of the one before."""
     start, medians, calls, calm = clock(), [], 0, 0
-    while calm < 2 and clock() - start < limit_s * 1e9:
+    while calm < 2 and clock() - start < max_s * 1e9:
         times = window(call, clock, window_s * 1e9)
         calls += len(times)
         medians.append(middle(times))
@@ -65,7 +65,7 @@ def rounds(
 ) -> None:
     """Rounds in which every arm has its turn, in an order shuffled anew each round.
 
-    Stops after ``rounds`` rounds, or earlier when ``limit_s`` is used up and ``least_rounds`` are done:
+    Stops after ``rounds`` rounds, or earlier when ``max_s`` is used up and ``least_rounds`` are done:
     always between rounds, so that every arm has the same number of turns.
     """
     order = list(range(len(calls)))
@@ -74,7 +74,7 @@ def rounds(
     gc.collect()
     gc.disable()
     for number in range(plan["rounds"]):
-        if number >= plan["least_rounds"] and clock() - start > plan["limit_s"] * 1e9:
+        if number >= plan["least_rounds"] and clock() - start > plan["max_s"] * 1e9:
             break
         shuffle(order)
         for arm in order:

@@ -89,7 +89,7 @@ class Warmup(Options):
     """Two window medians in a row must lie this near to the one before."""
     window_s: Seconds = 0.5
     """Length of a window."""
-    limit_s: Seconds = 20.0
+    max_s: Seconds = 20.0
     """Give up after that long, and say that it never was steady."""
 
 
@@ -113,7 +113,7 @@ class Protocol(Options):
     """Length of one turn."""
     least_rounds: Count = 7
     """Rounds that are done even when the time limit is used up."""
-    limit_s: Seconds = 120.0
+    max_s: Seconds = 120.0
     """No new round starts after that long in a launch."""
     warmup: Warmup = Warmup()
     throughput: Throughput | None = Throughput()

@@ -83,7 +83,7 @@ def _load(device: Device, facts: Facts) -> str | None:
     if busy + most_threads(device) <= cores:
         return None
     return (
-        f"Other programs keep {busy:.1f} of {device.name}'s {cores} cores busy: absolute latencies may be "
+        f"{device.name} is busy (load {busy:.1f} on {cores} cores): absolute latencies may be "
         f"left out, the paired ratio stays. Stop them first: {busy_names(facts)}."
     )
 

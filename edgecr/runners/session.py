@@ -104,7 +104,7 @@ class Session:
             rounds=protocol.rounds,
             round_s=protocol.round_s,
             least_rounds=protocol.least_rounds,
-            limit_s=protocol.limit_s,
+            max_s=protocol.max_s,
             warmup=protocol.warmup.model_dump(mode="json"),
         )
         try:

@@ -230,7 +230,7 @@ def _doubts(measurement: Measurement, number: int, change: float | None) -> list
     if restless:
         doubts.append(
             f"not steady after warm-up in {restless} of {len(warmths)} launches; "
-            "raise protocol.warmup.limit_s or calm the machine"
+            "raise protocol.warmup.max_s or calm the machine"
         )
     if change is not None:
         doubts.append(

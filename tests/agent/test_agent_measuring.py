@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+
+
+class FakeTime:
+    """A clock that only calls move on."""
+
+    def __init__(self) -> None:
+        self.ns = 1_000
+
+    def __call__(self) -> int:
+        return self.ns
+
+    def call(self, *costs: int):
+        """A call that takes these times in turn, the last one for ever."""
+        left = list(costs)
+
+        def run() -> None:
+            self.ns += left.pop(0) if len(left) > 1 else left[0]
+
+        return run
+
+
+@pytest.fixture
+def measuring(agent):
+    return agent("measuring")
+
+
+def plan(**changes):
+    return {"seed": 3, "rounds": 6, "least_rounds": 2, "max_s": 1.0} | changes
+
+
+def rounds(measuring, clock, calls, counts, **changes):
+    events = []
+    measuring.rounds(calls, counts, plan(**changes), clock, lambda: None, lambda before: {"wait_ns": 0},
+                     lambda event, **fields: events.append(fields))
+    return events
+
+
+def test_warm_up_ends_when_two_windows_agree_with_the_one_before(measuring) -> None:
+    clock = FakeTime()
+    warm = measuring.warm_up(clock.call(*[900] * 3, *[500] * 3, 100), clock, 0.02, 1e-9, 1.0)
+    assert warm == {"steady": True, "calls": 15, "medians_ns": [900, 500, 100, 100, 100]}
+
+
+def test_warm_up_gives_up_and_says_so(measuring) -> None:
+    clock = FakeTime()
+    slower_and_slower = clock.call(*range(1000, 100_000_000, 1000))
+    warm = measuring.warm_up(slower_and_slower, clock, 1e-6, 1e-9, 1e-4)
+    assert warm["steady"] is False
+
+
+def test_a_window_has_at_least_three_calls(measuring) -> None:
+    clock = FakeTime()
+    assert measuring.window(clock.call(10**9), clock, 1.0) == [10**9] * 3
+
+
+@pytest.mark.parametrize(("median_ns", "round_s", "expected"), [(10**6, 0.1, 100), (10**9, 0.1, 1), (0, 1e-6, 1000)])
+def test_calls_that_fill_a_round(measuring, median_ns, round_s, expected) -> None:
+    assert measuring.per_round(median_ns, round_s) == expected
+
+
+def test_every_arm_has_one_turn_in_every_round_in_changing_order(measuring) -> None:
+    clock = FakeTime()
+    events = rounds(measuring, clock, [clock.call(100), clock.call(200), clock.call(300)], [4, 2, 1])
+    by_round = [[event["arm"] for event in events if event["number"] == number] for number in range(6)]
+    assert all(sorted(order) == [0, 1, 2] for order in by_round)
+    assert len({tuple(order) for order in by_round}) > 1
+    assert {event["arm"]: event["ns"] for event in events} == {0: [100] * 4, 1: [200] * 2, 2: [300]}
+
+
+def test_the_first_call_after_a_switch_is_not_counted(measuring) -> None:
+    clock = FakeTime()
+    assert rounds(measuring, clock, [clock.call(999, 100)], [3], rounds=1)[0]["ns"] == [100, 100, 100]
+
+
+def test_the_order_follows_the_seed(measuring) -> None:
+    def order(seed: int) -> list[int]:
+        clock = FakeTime()
+        events = rounds(measuring, clock, [clock.call(1)] * 4, [1] * 4, seed=seed)
+        return [event["arm"] for event in events]
+
+    assert order(1) == order(1) != order(2)
+
+
+def test_the_max_stops_between_rounds_but_not_before_the_least(measuring) -> None:
+    clock = FakeTime()
+    events = rounds(measuring, clock, [clock.call(2 * 10**9), clock.call(10**9)], [1, 1], least_rounds=3, rounds=9)
+    assert [sum(event["arm"] == arm for event in events) for arm in (0, 1)] == [3, 3]
+
+
+def test_throughput_counts_the_calls_of_all_streams(measuring, agent) -> None:
+    calls = [lambda: None, lambda: None]
+    rate = measuring.throughput(calls, 0.02, agent("clock").now)
+    assert rate["streams"] == 2
+    assert rate["calls"] > 2
+    assert rate["elapsed_ns"] >= 2 * 10**7

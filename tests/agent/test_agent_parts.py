@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgecr import builtin
+from edgecr.runners.archive import BOOT, agent_archive
+
+SOURCES = sorted((builtin.folder("devices") / "agent").glob("*.py"))
+MODULES = [path.stem for path in SOURCES if not path.stem.startswith("__")]
+OLD_PYTHONS = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.12", "3.13")
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_it_is_python_3_6(source: Path) -> None:
+    ast.parse(source.read_text(), feature_version=(3, 6))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_it_imports_nothing_of_edgecr_and_no_runtime_at_the_top(source: Path) -> None:
+    tree = ast.parse(source.read_text())
+    names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level}
+    assert not {name for name in names if name.split(".")[0] in {"edgecr", "numpy", "onnxruntime", "openvino"}}
+
+
+def python(version: str) -> str | None:
+    """An interpreter of that version on this machine, found the way users install them."""
+    for path in [Path.home() / ".pyenv" / "versions", Path("/usr/bin"), Path("/opt")]:
+        for found in sorted(path.glob(f"{version}.*/bin/python{version}")) or sorted(path.glob(f"python{version}")):
+            return str(found)
+    return shutil.which(f"python{version}")
+
+
+@pytest.mark.parametrize("version", OLD_PYTHONS)
+def test_it_starts_probes_and_leaves_on_that_python(version: str, tmp_path: Path) -> None:
+    executable = python(version)
+    if executable is None:
+        pytest.skip(f"no Python {version} on this machine")
+    archive = agent_archive()
+    talk = b'{"size": %d, "env": {"TMPDIR": "%s"}}\n' % (len(archive), str(tmp_path).encode()) + archive
+    talk += b'{"op": "probe"}\n{"op": "tool", "argv": ["rm", "-rf", "/"]}\n{"op": "bye"}\n'
+    try:
+        done = subprocess.Popen([executable, "-c", BOOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        done.stdin.write(talk)
+        done.stdin.flush()  # stdin stays open: its end would end the agent before it has answered
+        printed = done.stdout.read().decode()
+    finally:
+        done.stdin.close()
+        done.stdout.close()
+        done.wait(20)
+    assert f'"python": "{version}.' in printed
+    assert "is not a tool that the agent runs" in printed
+    assert os.listdir(tmp_path) == []
+
+
+def receive(agent, folder: Path, content: bytes, *, size: int | None = None, checksum: str | None = None):
+    digest = checksum or hashlib.sha256(content).hexdigest()
+    path = str(folder / "m.onnx")
+    return agent("inbox").receive(io.BytesIO(content), path, len(content) if size is None else size, digest, lambda: None)
+
+
+def test_a_file_arrives_whole(agent, tmp_path: Path) -> None:
+    assert receive(agent, tmp_path, b"abc" * 1000) is None
+    assert (tmp_path / "m.onnx").read_bytes() == b"abc" * 1000
+
+
+def test_a_damaged_file_is_refused(agent, tmp_path: Path) -> None:
+    assert "checksum mismatch" in receive(agent, tmp_path, b"abc", checksum="0" * 64)
+
+
+def test_a_host_that_leaves_in_the_middle(agent, tmp_path: Path) -> None:
+    with pytest.raises(EOFError):
+        receive(agent, tmp_path, b"abc", size=10)
+
+
+def test_too_little_space_is_told_with_the_numbers(agent, tmp_path: Path, monkeypatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=19 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    assert receive(agent, tmp_path, b"abc").startswith("Only 19 MB free in ")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_disk_that_fills_while_writing(agent, tmp_path: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    os.symlink("/dev/full", tmp_path / "m.onnx")
+    assert "No space left" in receive(agent, tmp_path, b"abc")
+
+
+@pytest.mark.parametrize("argv", [["sh", "-c", "true"], ["nvpmodel", "-m", "0"], ["jetson_clocks"], ["/bin/trtexec"]])
+def test_only_listed_tools_with_harmless_arguments_run(agent, tmp_path: Path, argv: list[str]) -> None:
+    tools = agent("tools")
+    with pytest.raises(tools.NotAllowed):
+        tools.checked(argv, str(tmp_path))
+
+
+def test_a_tool_gets_files_of_the_work_folder_and_nothing_outside(agent, tmp_path: Path) -> None:
+    tools = agent("tools")
+    assert tools.expand("--onnx=@m.onnx", "/w") == "--onnx=/w/m.onnx"
+    assert tools.expand("@../../etc/passwd", "/w") == "/w/passwd"
+    assert tools.expand("user@host", "/w") == "user@host"
+
+
+def test_a_tool_runs_and_its_files_come_back(agent, tmp_path: Path, monkeypatch) -> None:
+    tool = tmp_path / "bin" / "trtexec"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho hello; echo '[]' > times.json; exit 3\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    lines: list[bytes] = []
+    children = agent("children").Children()
+    result = agent("tools").run(["trtexec"], str(tmp_path), children, lines.append, ["times.json", "none.json"])
+    assert lines == [b"hello\n"]
+    assert result == {"code": 3, "files": {"times.json": "[]\n", "none.json": None}}
+
+
+def test_facts_come_from_proc_and_sys_and_absent_ones_are_none(agent, tmp_path: Path) -> None:
+    probe = agent("probe")
+    facts = probe.facts(str(tmp_path))
+    assert facts["cores"] >= facts["usable_cores"] >= 1
+    assert facts["memory"]["total_kb"] > 0
+    assert probe.read(str(tmp_path / "none")) is None
+    assert probe.number(str(tmp_path / "none")) is None
+
+
+def test_counters_are_none_where_the_kernel_is_silent(agent, tmp_path: Path) -> None:
+    clock = agent("clock")
+    assert clock.schedule(str(tmp_path / "none")) == (None, None)
+    assert clock.steal(str(tmp_path / "none")) is None
+    assert clock.difference(None, 3) is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [(["N", 3, 8, 8], [4, 3, 8, 8]), ([4, 3], [4, 3]), (["N", "C"], [4, 1])]
+)
+def test_the_shape_for_a_batch(agent, shape, expected) -> None:
+    assert agent("runtimes").batched("x", shape, 4) == expected
+
+
+def test_a_fixed_batch_says_what_to_do(agent) -> None:
+    runtimes = agent("runtimes")
+    with pytest.raises(runtimes.RuntimeProblem, match="fixed batch 1, but 4 .* dynamic batch"):
+        runtimes.batched("x", [1, 3], 4)
+
+
+def test_an_opset_that_is_too_new_is_explained(agent) -> None:
+    text = ("Opset 22 is under development and support for this is limited. The operator schemas may change. "
+            "Current official support for domain ai.onnx is till opset 15.")
+    assert "has opset 22; this board's onnxruntime 1.10.0 loads up to 15" in agent("runtimes").explain_load(text, "1.10.0")
+
+
+def test_how_a_measuring_process_died(agent) -> None:
+    told = agent("supervisor").how_it_died
+    assert "out of memory" in told(-9)
+    assert "signal 11" in told(-11)
+    assert "code 4" in told(4)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pytest
+from tiny_device import quick_device
+
+from edgecr.errors import UnknownName
+from edgecr.estimate import Estimate
+from edgecr.runners.measure.summary import compare, conclusion, summarise
+from edgecr.runners.measurement import Alone, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+
+MS = 1_000_000
+
+
+def start(arm: int) -> Start:
+    memory = {"empty": 10 * 1024, "imported": 40 * 1024, "loaded": 50 * 1024, "inferred": 60 * 1024}
+    return Start(arm=arm, import_ns=1, load_ns=7 * MS, first_ns=9 * MS, memory_kb=memory, info={})
+
+
+def measurement(times_ms=(10.0, 5.0), *, launches=3, rounds=10, calls=4, wait=0.0, slope=0.0, batch=1, steady=True, **extra):
+    """A synthetic session: arm i always takes times_ms[i]."""
+    def turn(arm: int, number: int) -> Round:
+        ns = int(times_ms[arm] * MS * (1 + slope * number / rounds))
+        run = ns * calls
+        return Round(arm=arm, number=number, start_ns=0, ns=(ns,) * calls, run_ns=run,
+                     wait_ns=int(run * wait / (1 - wait)), switches=0, steal=0)
+
+    one = Launch(
+        starts=tuple(map(start, range(2))),
+        warmups=tuple(Warmth(arm=arm, steady=steady, calls=9, medians_ns=(1, 1, 1)) for arm in range(2)),
+        rounds=tuple(turn(arm, number) for number in range(rounds) for arm in range(2)),
+    )
+    arms = tuple(MeasuredArm(label=label, file="m.onnx", sha256="0", size_bytes=100, runtime="ort", batch=batch)
+                 for label in ("baseline", "candidate"))
+    return Measurement(device=quick_device(), seed=0, arms=arms, launches=(one,) * launches, **extra)
+
+
+def test_figures_of_a_calm_session() -> None:
+    slow, fast = summarise(measurement(batch=8))
+    assert slow.p50_ms.value == pytest.approx(10)
+    assert fast.p90_ms.value == pytest.approx(5)
+    assert slow.p50_ms.samples == 120
+    assert slow.cpu_ms.value == pytest.approx(10)
+    assert fast.sequential_throughput.value == pytest.approx(8 / 0.005)
+    assert (slow.load_ms.value, slow.first_ms.value) == (7, 9)
+    assert slow.wait_share == 0
+    assert slow.size_bytes == 100
+
+
+def test_a_percentile_without_enough_samples_is_absent_with_the_reason() -> None:
+    slow, _ = summarise(measurement())
+    assert slow.p99_ms is None
+    assert "p99 needs at least 1000 samples, there are 120" in slow.missing["p99_ms"]
+
+
+def test_what_was_not_measured_is_none_never_zero() -> None:
+    slow, _ = summarise(measurement())
+    assert slow.throughput is None
+    assert slow.peak_memory_mb is None
+    assert {"throughput", "peak_memory_mb"} <= set(slow.missing)
+
+
+def test_memory_and_throughput_of_an_arm_alone() -> None:
+    rates = (Rate(arm=0, streams=1, calls=10, elapsed_ns=10**9), Rate(arm=0, streams=2, calls=30, elapsed_ns=2 * 10**9))
+    slow, fast = summarise(measurement(batch=4, alone=(Alone(start=start(0), rates=rates),)))
+    assert slow.peak_memory_mb.value == 50
+    assert slow.throughput.value == pytest.approx(60)
+    assert "2 streams" in slow.throughput.note
+    assert fast.throughput is None
+
+
+def test_a_busy_machine_gives_the_ratio_but_no_absolute_latency() -> None:
+    busy = measurement(wait=0.48, facts={"busiest": [{"name": "ffmpeg", "pid": 7, "share": 0.9}]})
+    slow, _ = summarise(busy)
+    assert slow.p50_ms is slow.p90_ms is slow.sequential_throughput is None
+    expected = "run-queue wait 48%). Absolute latencies are not reported; the paired ratio is. Stop: ffmpeg (pid 7"
+    assert expected in slow.missing["p50_ms"]
+    assert slow.cpu_ms.value == pytest.approx(10)
+    assert compare(busy, "baseline", "candidate")[0].ratio.value == pytest.approx(0.5)
+
+
+def test_only_calm_launches_count_for_absolute_latency() -> None:
+    calm, busy = measurement(), measurement(times_ms=(30.0, 15.0), wait=0.5)
+    mixed = calm.model_copy(update={"launches": calm.launches[:2] + busy.launches[:1]})
+    slow, _ = summarise(mixed)
+    assert slow.p50_ms.high == pytest.approx(10)
+    assert slow.p50_ms.samples == 80
+
+
+def test_a_kernel_that_tells_nothing_still_gives_latency_but_no_cpu_time() -> None:
+    full = measurement()
+    launch = full.launches[0]
+    silent = tuple(one.model_copy(update={"run_ns": None, "wait_ns": None}) for one in launch.rounds)
+    slow, _ = summarise(full.model_copy(update={"launches": (launch.model_copy(update={"rounds": silent}),) * 3}))
+    assert slow.p50_ms is not None
+    assert slow.cpu_ms is None
+    assert slow.wait_share is None
+
+
+def test_a_failed_session_gives_its_error_as_the_reason() -> None:
+    slow, _ = summarise(measurement(launches=0, error="the board burnt"))
+    assert slow.p50_ms is None
+    assert slow.missing["p50_ms"] == "the board burnt"
+    assert compare(measurement(launches=0), "baseline", "candidate")[0].ratio is None
+
+
+def test_drift_and_restless_warm_up_are_named() -> None:
+    slow, _ = summarise(measurement(slope=0.3, launches=1, rounds=30, steady=False))
+    assert slow.drift == pytest.approx(0.25, abs=0.05)
+    assert any("drifted by" in text for text in slow.warnings)
+    assert any("not steady after warm-up in 1 of 1 launches" in text for text in slow.warnings)
+
+
+def test_pairs_of_a_broken_launch_are_only_whole_rounds() -> None:
+    full = measurement(launches=1)
+    cut = full.launches[0].model_copy(update={"rounds": full.launches[0].rounds[:-1]})
+    ratio = compare(full.model_copy(update={"launches": (cut,)}), "baseline", "candidate")[0].ratio
+    assert ratio.samples == 9
+
+
+def test_an_unknown_label_names_the_known_ones() -> None:
+    with pytest.raises(UnknownName, match="baseline"):
+        compare(measurement(), "base", "candidate")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [
+        (Estimate(0.5, 0.49, 0.51, 0.95), "candidate is 2.00x as fast as baseline"),
+        (Estimate(1.2, 1.1, 1.3, 0.95), "candidate is slower than baseline: it takes 1.20 times as long"),
+        (Estimate(0.98, 0.9, 1.05, 0.95), "No difference"),
+        (Estimate(0.995, 0.994, 0.996, 0.95), "No difference"),
+        (Estimate(0.5), "nothing is claimed"),
+        (None, "no comparison"),
+    ],
+)
+def test_what_may_be_claimed(ratio, expected) -> None:
+    assert expected in conclusion("baseline", "candidate", ratio)
+
+
+def test_plain_values() -> None:
+    slow, _ = summarise(measurement())
+    assert slow.plain()["p50_ms"]["unit"] == "ms"
+    assert slow.plain()["p99_ms"] is None
