@@ -1,0 +1,182 @@
+"""The one training loop. It is closed: whatever else shall happen is an observer, a loss or a descent.
+
+A training that is killed at any moment and started again ends in the same bits (same machine, same number of
+threads): the randomness of an update depends on seed, epoch and batch number alone, and checkpoints hold
+everything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from edgecr.data.base import Dataset
+from edgecr.errors import RequestError, WorkError
+from edgecr.progress import Monitor
+from edgecr.training.checkpoint import Checkpoints
+from edgecr.training.history import History
+from edgecr.training.losses import Loss
+from edgecr.training.observers import Observer, Progress, Saving, Validation
+from edgecr.training.options import TrainOptions
+from edgecr.training.precision import resolve
+from edgecr.training.session import Session, Task
+
+# Fabric announces its number format on stderr; the history records it.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
+class Processors(Protocol):
+    """On what and on how many of it to compute."""
+
+    @property
+    def accelerator(self) -> str:
+        """``cpu``, ``cuda`` or another of Fabric's names."""
+
+    @property
+    def devices(self) -> int:
+        """How many processes share each batch."""
+
+
+class Workplace(Protocol):
+    """What a training needs from the laboratory of a method."""
+
+    @property
+    def data(self) -> Dataset:
+        """What to train on."""
+
+    @property
+    def seed(self) -> int:
+        """Where all randomness comes from."""
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints and history lie."""
+
+    @property
+    def execution(self) -> Processors:
+        """Where to compute."""
+
+    @property
+    def monitor(self) -> Monitor:
+        """Who is told."""
+
+
+def fit(
+    module: nn.Module, options: TrainOptions, loss: Loss, lab: Workplace, observers: Sequence[Observer] = ()
+) -> History:
+    """Trains a module in place, on from where an earlier attempt in the folder stopped; ends in eval mode."""
+    _check(options, lab)
+    precision = resolve(options.precision, lab.execution.accelerator)
+    task = Task(lab.data, options, loss, lab.seed, lab.folder, precision)
+    fabric = _fabric(lab.execution, precision)
+    if lab.execution.devices == 1:
+        session = _train(fabric, module, task, lab.monitor, observers)
+        history, tensors = session.history, session.best
+    else:
+        history, tensors = _train_together(fabric, module, task, lab.monitor, observers)
+    if tensors:
+        module.load_state_dict(tensors)
+    # A result read back from disk is in standard order: the same one here gives later steps the same bits.
+    module.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    module.zero_grad()
+    module.eval()
+    history.save(lab.folder)
+    return history
+
+
+def _check(options: TrainOptions, lab: Workplace) -> None:
+    if options.keep == "best" and not len(lab.data.validation):
+        raise RequestError("keep: best chooses on validation images, but the data has none. Use keep: last.")
+
+
+def _fabric(processors: Processors, precision: str) -> Fabric:
+    """Fabric for one process, or for several that it starts itself."""
+    strategy = "auto" if processors.devices == 1 else "ddp_spawn"
+    mode: Any = "bf16-mixed" if precision == "bf16" else "32-true"
+    try:
+        return Fabric(
+            accelerator=processors.accelerator, devices=processors.devices, strategy=strategy, precision=mode
+        )
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise RequestError(
+            f"Cannot train on {processors.devices} x {processors.accelerator}: {error}"
+        ) from error
+
+
+def _train(
+    fabric: Fabric, module: nn.Module, task: Task, monitor: Monitor, observers: Sequence[Observer]
+) -> Session:
+    """The training of one process; the first one alone looks, speaks and writes."""
+    with _reproducible(fabric):
+        session = Session(fabric, module, task)
+        checkpoints = Checkpoints(task.folder, session.identity, monitor)
+        if state := checkpoints.load():
+            session.resume(state)
+            monitor.event("resumed", epoch=session.epoch, batch=session.batch)
+        fabric.barrier()
+        if not fabric.is_global_zero:
+            _loop(session, observers)
+            return session
+        checkpoints.tidy()
+        with monitor.bar("training", session.steps.total, session.step_number) as bar:
+            beside = [Validation(), Progress(bar, monitor, session.step_number), *observers]
+            _loop(session, [*beside, Saving(checkpoints, task.options.checkpoint_s)])
+    return session
+
+
+def _loop(session: Session, observers: Sequence[Observer]) -> None:
+    while not session.finished:
+        for images, labels in session.batches():
+            session.step(images, labels)
+            for observer in observers:
+                observer.after_step(session)
+        session.end_epoch()
+        for observer in observers:
+            observer.after_epoch(session)
+
+
+@contextlib.contextmanager
+def _reproducible(fabric: Fabric) -> Iterator[None]:
+    """Leaves the caller's random state alone, and asks CUDA for kernels that repeat their bits."""
+    cuda = fabric.device.type == "cuda"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[fabric.device] if cuda else []))
+        if cuda:
+            kernels = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+            stack.enter_context(kernels)
+        yield
+
+
+def _train_together(
+    fabric: Fabric, module: nn.Module, task: Task, monitor: Monitor, observers: Sequence[Observer]
+) -> tuple[History, dict[str, torch.Tensor]]:
+    """Several processes share each batch; the result comes back through the last checkpoint."""
+    monitor.say(f"Training in {fabric.world_size} processes, which show no progress")
+    try:
+        identity, history = fabric.launch(_Worker(task, observers), module)
+    except ProcessRaisedException as error:
+        last = str(error).strip().splitlines()[-1]
+        raise WorkError(f"Training in {fabric.world_size} processes failed: {last}") from error
+    state = Checkpoints(task.folder, identity, monitor).load()
+    if state is None:
+        raise WorkError(f"The trained tensors in {task.folder} cannot be read back.")
+    return history, state.part("best") or state.part("module")
+
+
+class _Worker:
+    """What each process runs. An object, because Fabric takes apart the dataclasses among plain arguments."""
+
+    def __init__(self, task: Task, observers: Sequence[Observer]) -> None:
+        self.task, self.observers = task, observers
+
+    def __call__(self, fabric: Fabric, module: nn.Module) -> tuple[str, History]:
+        session = _train(fabric, module, self.task, Monitor(), self.observers)
+        return session.identity, session.history

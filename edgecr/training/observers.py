@@ -1,0 +1,80 @@
+"""What happens beside the updates: progress, validation, checkpoints. The loop itself knows none of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+from edgecr.progress import Bar, Monitor
+from edgecr.training.checkpoint import Checkpoints
+from edgecr.training.evaluate import accuracy
+from edgecr.training.session import Session
+
+
+class Observer:
+    """Is called after every update and every epoch; this one does nothing."""
+
+    def after_step(self, session: Session) -> None:
+        """One update is done."""
+
+    def after_epoch(self, session: Session) -> None:
+        """One epoch is done; its record is the last of the history."""
+
+
+class Progress(Observer):
+    """Shows loss and accuracy, and records each epoch in the run's log."""
+
+    def __init__(self, bar: Bar, monitor: Monitor, done: int) -> None:
+        self.bar, self.monitor, self.shown = bar, monitor, done
+
+    def after_step(self, session: Session) -> None:
+        """Moves the bar on."""
+        sums, epoch = session.totals, session.epoch + 1
+        self._advance(session, epoch, loss=f"{sums.mean_loss:.3f}", accuracy=f"{sums.accuracy:.1%}")
+
+    def after_epoch(self, session: Session) -> None:
+        """Shows the validation accuracy and logs the epoch."""
+        record = session.history.epochs[-1]
+        if record.validation is not None:
+            self._advance(session, session.epoch, validation=f"{record.validation:.1%}")
+        self.monitor.event("epoch", **asdict(record))
+
+    def _advance(self, session: Session, epoch: int, **facts: str) -> None:
+        amount, self.shown = session.step_number - self.shown, session.step_number
+        self.bar.advance(amount, epoch=f"{epoch}/{session.options.epochs}", **facts)
+
+
+class Validation(Observer):
+    """Looks at the validation images, and sets the best model aside when that is the one to keep."""
+
+    def after_epoch(self, session: Session) -> None:
+        """Measures accuracy in the number format of the training."""
+        data, options = session.task.data, session.options
+        due = session.finished or session.epoch % options.validate_every == 0
+        if not due or not len(data.validation):
+            return
+        found = accuracy(session.module, data.validation, data.preprocessing, 256, session.fabric.autocast())
+        if session.history.validated(found) and options.keep == "best":
+            session.remember_best()
+
+
+class Saving(Observer):
+    """Writes a checkpoint every few seconds, inside epochs too, and one at the end."""
+
+    def __init__(self, checkpoints: Checkpoints, seconds: float) -> None:
+        self.checkpoints, self.seconds = checkpoints, seconds
+        self.last = time.monotonic()
+
+    def after_step(self, session: Session) -> None:
+        """Saves when the time has come, except where the epoch's end is about to change the state."""
+        if session.batch < session.steps.per_epoch:
+            self._save_if_due(session)
+
+    def after_epoch(self, session: Session) -> None:
+        """Saves when the time has come, and the finished state always."""
+        self._save_if_due(session, now=session.finished)
+
+    def _save_if_due(self, session: Session, *, now: bool = False) -> None:
+        if now or time.monotonic() - self.last >= self.seconds:
+            self.checkpoints.save(session.state())
+            self.last = time.monotonic()

@@ -1,0 +1,103 @@
+"""What can be said about a training. Torch-free: recipes are checked with it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from edgecr.options import Options
+
+Positive = Annotated[float, Field(gt=0)]
+
+RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}
+"""The learning rate of each optimiser when none is given."""
+
+_OWNED = {
+    "momentum": ("optimiser", "sgd"),
+    "nesterov": ("optimiser", "sgd"),
+    "milestones": ("schedule", "multistep"),
+    "gamma": ("schedule", "multistep"),
+    "power": ("schedule", "poly"),
+}
+
+
+class TrainOptions(Options):
+    """How long, how fast and on what a model is trained."""
+
+    epochs: Annotated[int, Field(ge=1)] = 100
+    """Passes over the training images."""
+    batch: Annotated[int, Field(ge=2)] = 128
+    """Images in one update, over all devices together."""
+    lr: Positive | None = None
+    """Peak learning rate; 0.1 for sgd, 0.001 for adam and adamw when left out."""
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    """The rule that turns gradients into updates."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of sgd."""
+    nesterov: bool = False
+    """Nesterov's form of momentum, for sgd."""
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """Pull towards zero; part of the gradient for sgd and adam, decoupled for adamw."""
+    decay_norm: bool = True
+    """Whether weight decay also acts on biases and on the scales and shifts of normalisations."""
+    schedule: Literal["cosine", "multistep", "poly", "constant", "onecycle"] = "cosine"
+    """How the learning rate falls."""
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Epochs at which multistep multiplies the learning rate by gamma."""
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Factor of multistep at each milestone."""
+    power: Positive = 0.9
+    """Exponent of poly."""
+    warmup: Annotated[float, Field(ge=0)] = 0.0
+    """Epochs in which the learning rate rises linearly from zero; for onecycle the length of its rise."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread over all classes."""
+    clip_norm: Positive | None = None
+    """Largest norm of the whole gradient; longer ones are scaled down to it."""
+    augment: Literal["none", "shift", "crop-flip"] | None = None
+    """Random changes to training images; what suits the data set when left out."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the forward pass; auto takes bf16 where the processor computes in it."""
+    checkpoint_s: Positive = 15.0
+    """Seconds between checkpoints, inside epochs too."""
+    validate_every: Annotated[int, Field(ge=1)] = 1
+    """Epochs between two looks at the validation images; the last epoch is always looked at."""
+    keep: Literal["last", "best"] = "last"
+    """Which epoch's model is the result: the last one, or the best one on the validation images."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        problems = [*self._misplaced(), *self._schedule_problems()]
+        if self.nesterov and self.momentum == 0:
+            problems.append("nesterov needs a momentum above 0")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _misplaced(self) -> list[str]:
+        return [
+            f"{key} belongs to {axis}: {owner}, but {axis} is {getattr(self, axis)}"
+            for key, (axis, owner) in _OWNED.items()
+            if key in self.model_fields_set and getattr(self, key) != type(self).model_fields[key].default
+            and getattr(self, axis) != owner
+        ]
+
+    def _schedule_problems(self) -> list[str]:
+        problems = []
+        marks = self.milestones
+        if self.schedule == "multistep" and not marks:
+            problems.append("schedule: multistep needs milestones, e.g. [30, 60, 80]")
+        if list(marks) != sorted(set(marks)):
+            problems.append("milestones must rise")
+        if marks and max(marks) >= self.epochs:
+            problems.append(f"milestone {max(marks)} lies at or beyond the last of {self.epochs} epochs")
+        if self.warmup >= self.epochs:
+            problems.append(f"warmup of {self.warmup:g} epochs leaves nothing of {self.epochs} epochs")
+        return problems
+
+    @property
+    def rate(self) -> float:
+        """The peak learning rate, the optimiser's own one when none was given."""
+        return RATES[self.optimiser] if self.lr is None else self.lr

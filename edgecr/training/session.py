@@ -1,0 +1,246 @@
+"""A training under way: its state, one update, one epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from edgecr.data.base import Dataset
+from edgecr.data.batches import train_batches
+from edgecr.errors import RequestError, TrainingDiverged
+from edgecr.files import fingerprint
+from edgecr.training import optimisers
+from edgecr.training.augment import Inputs, augmentations
+from edgecr.training.checkpoint import Checkpoint
+from edgecr.training.history import Epoch, History
+from edgecr.training.losses import Loss
+from edgecr.training.options import TrainOptions
+from edgecr.training.schedules import Steps, factor
+from edgecr.weights import hash_tensors
+
+_KEYS = set(TrainOptions.model_fields) - {"checkpoint_s"}
+_PENDING_ON_CUDA = 16
+"""Updates between two looks at the losses: each look waits for the device."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained on what, and where its state is kept."""
+
+    data: Dataset
+    options: TrainOptions
+    loss: Loss
+    seed: int
+    folder: Path
+    precision: str
+
+
+@dataclass
+class Totals:
+    """Sums over the epoch so far; they are part of the state, so a resumed epoch reports the whole of it."""
+
+    loss: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean loss of an image."""
+        return self.loss / max(1, self.seen)
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of right answers."""
+        return self.correct / max(1, self.seen)
+
+
+@dataclass
+class Pending:
+    """Outcomes of updates that nobody has looked at yet."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    correct: list[Tensor] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+
+
+def draw(*parts: int) -> int:
+    """A seed that depends on whole numbers alone: the source of all randomness of an update."""
+    digest = hashlib.sha256(",".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Session:
+    """Everything that changes while a module is trained; observers look at it between updates."""
+
+    def __init__(self, fabric: Fabric, module: nn.Module, task: Task) -> None:
+        self.fabric, self.module, self.task = fabric, module, task
+        self.options = task.options
+        self.steps = _steps(len(task.data.train), task.options, fabric.world_size)
+        self.identity = self._identity()
+        self.epoch = self.batch = 0
+        self.totals, self.pending = Totals(), Pending()
+        self.mark = time.monotonic()
+        self.best: dict[str, Tensor] = {}
+        name = task.options.augment or task.data.augmentation
+        self.augmentation = augmentations.get(name)
+        self.history = History(task.precision, name, str(fabric.device), self.steps.per_epoch)
+        self._place()
+
+    def _identity(self) -> str:
+        """Tells this training from any other one; how often it saves its state does not matter."""
+        data = self.task.data
+        return fingerprint({
+            "options": self.options.model_dump(mode="json", include=_KEYS), "rate": self.options.rate,
+            "loss": self.task.loss.identity(), "data": data.fingerprint, "augmentation": data.augmentation,
+            "preprocessing": asdict(data.preprocessing), "seed": self.task.seed,
+            "precision": self.task.precision, "devices": self.fabric.world_size,
+            "weights": hash_tensors(self.module.state_dict()),
+        })
+
+    def _place(self) -> None:
+        """Moves everything to the device; convolutions train faster with channels last, on any processor."""
+        device = self.fabric.device
+        self.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module.train()
+        self.task.loss.place(device)
+        self.inputs = Inputs(self.task.data.preprocessing, device)
+        self.optimiser = optimisers.build(self.module, self.options)
+        self.forward, wrapped = self.fabric.setup(self.module, self.optimiser)
+        self.descend = optimisers.Descent(self.module.parameters(), wrapped, self.options.clip_norm)
+
+    @property
+    def step_number(self) -> int:
+        """Updates done since the training began."""
+        return self.epoch * self.steps.per_epoch + self.batch
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.epoch >= self.options.epochs
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next update."""
+        return self.options.rate * factor(self.step_number, self.steps, self.options)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of each batch that is left of the epoch."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        self.mark = time.monotonic()
+        rest = train_batches(self.task.data.train, self.options.batch, self.task.seed, self.epoch, self.batch)
+        for _, images, labels in rest:
+            if self.batch == self.steps.per_epoch:
+                return
+            yield images[rank::world], torch.as_tensor(labels)[rank::world]
+
+    def step(self, images: Tensor, labels: Tensor) -> None:
+        """One update on one batch."""
+        seed = draw(self.task.seed, self.epoch, self.batch, self.fabric.global_rank)
+        inputs = self.inputs.augmented(images, self.augmentation, seed)
+        labels = labels.to(self.fabric.device)
+        optimisers.set_rate(self.optimiser, self.rate)
+
+        def gradients() -> tuple[Tensor, Tensor]:
+            torch.manual_seed(seed)
+            self.optimiser.zero_grad()
+            logits = self.forward(inputs)
+            with self.fabric.autocast():
+                loss = self.task.loss(logits, inputs, labels)
+            self.fabric.backward(loss)
+            return loss.detach(), logits.detach()
+
+        loss, logits = self.descend(gradients)
+        self._note(loss, logits, labels)
+        self.batch += 1
+        if self.fabric.device.type == "cpu" or len(self.pending.counts) >= _PENDING_ON_CUDA:
+            self.settle()
+        before, self.mark = self.mark, time.monotonic()
+        self.totals.seconds += self.mark - before
+
+    def _note(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.pending.losses.append(loss)
+        self.pending.correct.append((logits.argmax(dim=1) == labels).sum())
+        self.pending.counts.append(len(labels))
+
+    def settle(self) -> None:
+        """Looks at the pending outcomes: adds them up, and stops the training if a loss is no number."""
+        if not self.pending.counts:
+            return
+        losses = torch.stack(self.pending.losses).tolist()
+        correct = torch.stack(self.pending.correct).tolist()
+        for back, loss in zip(range(len(losses), 0, -1), losses):
+            if not math.isfinite(loss):
+                self.diverged(f"the loss is {loss}", self.batch - back)
+        for loss, right, count in zip(losses, correct, self.pending.counts):
+            self.totals.loss += loss * count
+            self.totals.correct += right
+            self.totals.seen += count
+        self.pending = Pending()
+
+    def diverged(self, what: str, batch: int) -> None:
+        """Stops the training; the last good checkpoint stays where it is."""
+        raise TrainingDiverged(
+            f"Training diverged in epoch {self.epoch + 1}, step {batch + 1} of {self.steps.per_epoch}: "
+            f"{what} at learning rate {self.rate:.3g}. Lower lr, add warmup or set clip_norm. The last good "
+            f"state is kept in {self.task.folder}."
+        )
+
+    def end_epoch(self) -> None:
+        """Closes the books of an epoch and opens the next one's."""
+        self.settle()
+        sums = self.totals
+        rate = self.options.rate * factor(self.step_number - 1, self.steps, self.options)
+        self.history.epochs.append(Epoch(self.epoch, sums.mean_loss, sums.accuracy, rate, sums.seconds))
+        self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
+
+    def remember_best(self) -> None:
+        """Sets the present tensors aside as the best so far."""
+        self.best = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+
+    def state(self) -> Checkpoint:
+        """All of the state; a module that is no longer finite is not worth keeping."""
+        self.settle()
+        tensors = {f"module/{name}": tensor for name, tensor in self.module.state_dict().items()}
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                self.diverged(f"{name.removeprefix('module/')} is no longer finite", self.batch)
+        optimiser = optimisers.state_tensors(self.module, self.optimiser)
+        tensors |= {f"optimiser/{name}": tensor for name, tensor in optimiser.items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
+        facts = {"epoch": self.epoch, "batch": self.batch, "totals": asdict(self.totals)}
+        return Checkpoint(tensors, {**facts, "history": self.history.plain()})
+
+    def resume(self, state: Checkpoint) -> None:
+        """Goes back to a saved state, bit by bit."""
+        self.module.load_state_dict(state.part("module"))
+        optimisers.restore_state(self.module, self.optimiser, state.part("optimiser"))
+        self.best = {name: tensor.to(self.fabric.device) for name, tensor in state.part("best").items()}
+        self.epoch, self.batch = int(state.facts["epoch"]), int(state.facts["batch"])
+        self.totals = Totals(**state.facts["totals"])
+        facts: dict[str, Any] = state.facts["history"]
+        self.history.recall(facts)
+
+
+def _steps(images: int, options: TrainOptions, processes: int) -> Steps:
+    """Counts the updates; a last batch with less than two images for a process is left out.
+
+    Batch normalisation cannot learn from a single image.
+    """
+    whole, rest = divmod(images, options.batch)
+    per_epoch = whole + (rest >= 2 * processes)
+    if per_epoch == 0 or options.batch < 2 * processes:
+        raise RequestError(
+            f"Training needs at least two images in each batch on each of {processes} device(s): "
+            f"there are {images} training images and batch is {options.batch}."
+        )
+    return Steps(per_epoch, per_epoch * options.epochs)

@@ -1,0 +1,128 @@
+import copy
+
+import pytest
+import torch
+from pydantic import ValidationError
+from workplace import lab, subject
+
+from edgecr.errors import FileProblem, RequestError
+from edgecr.methods.base import methods
+from edgecr.methods.distill import Distill
+from edgecr.methods.train import Train
+from edgecr.subject import Subject
+from edgecr.weights import write_tensors
+
+KEYS = {"epochs": 1, "batch": 32, "precision": "fp32"}
+RECIPE = {"model": {"arch": "resnet20", "width": 0.25, "weights": "model.pt"}}
+
+
+def distill(**keys):
+    return Distill.parse(Distill.resolve(KEYS | keys, RECIPE))
+
+
+def same(first, second):
+    second = second.state_dict()
+    return all(torch.equal(tensor, second[name]) for name, tensor in first.state_dict().items())
+
+
+@pytest.mark.parametrize(("given", "completed"), [
+    ({"width": 0.5}, {"arch": "resnet20", "width": 0.5}),
+    ({}, {"arch": "resnet20", "width": 0.25}),
+    ({"arch": "resnet20", "blocks": [1, 1, 1]}, {"arch": "resnet20", "width": 0.25, "blocks": [1, 1, 1]}),
+    ({"arch": "resnet32"}, {"arch": "resnet32"}),
+])
+def test_a_partial_student_is_completed_from_the_model(given, completed):
+    assert Distill.resolve({"student": given}, RECIPE) == {"student": completed}
+
+
+def test_a_partial_teacher_is_completed_too_and_a_run_is_not():
+    teacher = Distill.resolve({"teacher": {"weights": "t.pt"}}, RECIPE)["teacher"]
+    assert teacher == {"arch": "resnet20", "width": 0.25, "weights": "t.pt"}
+    assert Distill.resolve({"teacher": {"run": "r"}}, RECIPE) == {"teacher": {"run": "r"}}
+    assert Distill.resolve({"student": 5}, {}) == {"student": 5}
+
+
+def test_a_student_starts_fresh_from_the_seed(tmp_path, monkeypatch):
+    started = {}
+
+    def fit(module, options, loss, lab):
+        started["student"] = module
+        started["loss"] = loss
+
+    monkeypatch.setattr("edgecr.training.loop.fit", fit)
+    given = subject(seed=3)
+    student = distill(student={}).apply(given, lab(tmp_path, seed=11))
+    assert same(student.module, subject(seed=11).module)
+    assert same(started["loss"].teacher, given.module)
+    kept = distill().apply(given, lab(tmp_path))
+    assert kept is given, "without a student the model itself is taught, surgery and all"
+
+
+def test_alpha_zero_is_plain_training(tmp_path):
+    plain = Train.parse(KEYS).apply(subject(), lab(tmp_path / "plain"))
+    taught = distill(alpha=0.0).apply(subject(), lab(tmp_path / "taught"))
+    assert same(plain.module, taught.module)
+
+
+def test_the_teacher_is_left_as_it_was(tmp_path):
+    teacher = subject()
+    before = copy.deepcopy(teacher.module)
+    student = distill(student={"width": 0.125}).apply(teacher, lab(tmp_path))
+    assert same(before, teacher.module)
+    assert student.architecture.width == 0.125
+
+
+def test_a_saved_run_or_a_checkpoint_teaches(tmp_path):
+    teacher = subject(seed=5)
+    teacher.save(tmp_path / "run" / "baseline")
+    write_tensors(tmp_path / "teacher.safetensors", teacher.module.state_dict())
+    by_run = distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), lab(tmp_path / "a"))
+    by_file = distill(teacher={"weights": str(tmp_path / "teacher.safetensors")}).apply(
+        subject(), lab(tmp_path / "b")
+    )
+    by_itself = distill().apply(subject(), lab(tmp_path / "c"))
+    assert same(by_run.module, by_file.module)
+    assert not same(by_run.module, by_itself.module)
+
+
+def test_the_run_being_made_cannot_teach_itself(tmp_path):
+    subject().save(tmp_path / "run" / "baseline")
+    with pytest.raises(RequestError, match="is the run being made"):
+        distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), lab(tmp_path / "run" / "steps"))
+
+
+def test_an_unfinished_run_cannot_teach(tmp_path):
+    with pytest.raises(FileProblem, match="not a finished run"):
+        distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), lab(tmp_path / "work"))
+
+
+def test_other_classes_are_refused(tmp_path):
+    other = Subject.create(subject().architecture, 4, (8, 8), 0)
+    other.save(tmp_path / "run" / "baseline")
+    with pytest.raises(RequestError, match="knows 4 classes, but the data has 3"):
+        distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), lab(tmp_path / "a"))
+    with pytest.raises(RequestError, match="student knows 7 classes"):
+        distill(student={"classes": 7}).apply(subject(), lab(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(("keys", "words"), [
+    ({"alpha": 1.5}, "less than or equal to 1"),
+    ({"temperature": 0}, "greater than 0"),
+    ({"direction": "sideways"}, "'forward'"),
+    ({"teacher": {}}, "a teacher needs knowledge"),
+    ({"teacher": {"run": "r", "weights": "w"}}, "not permitted"),
+    ({"teacher": 5}, "arch"),
+    ({"student": {"arch": "resnet21"}}, "resnet20"),
+    ({"student": {"depth": 3}}, "not permitted"),
+])
+def test_nonsense_is_refused(keys, words):
+    with pytest.raises(ValidationError, match=words):
+        distill(**keys)
+
+
+@pytest.mark.parametrize("preset", sorted(Distill.presets))
+def test_presets_are_valid(preset):
+    method = Distill.parse(dict(Distill.presets[preset]))
+    assert (method.temperature, method.alpha, method.direction) == (4.0, 0.9, "forward")
+    assert methods.get("distill") is Distill
+    assert Distill.compresses
