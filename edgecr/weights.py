@@ -19,7 +19,14 @@ from edgecr.files import write_bytes
 
 _SHARED = "edgecr.shared"
 _WRAPPERS = (
-    "state_dict", "model_state_dict", "model_state", "model", "state_dict_ema", "model_ema", "ema", "net",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+    "net",
 )
 _PREFIXES = ("module.", "_orig_mod.")
 _LISTED = 10

@@ -14,10 +14,18 @@ def small():
 
 
 def test_tensors_survive_a_file(tmp_path):
-    state = {"a": torch.rand(3, 2), "b": torch.tensor(7), "c": torch.rand(2).bfloat16(), "d": torch.empty(0, 3)}
+    state = {
+        "a": torch.rand(3, 2),
+        "b": torch.tensor(7),
+        "c": torch.rand(2).bfloat16(),
+        "d": torch.empty(0, 3),
+    }
     write_tensors(tmp_path / "t.safetensors", state)
     again = read_tensors(tmp_path / "t.safetensors")
-    assert all(torch.equal(again[name], tensor) and again[name].dtype == tensor.dtype for name, tensor in state.items())
+    assert all(
+        torch.equal(again[name], tensor) and again[name].dtype == tensor.dtype
+        for name, tensor in state.items()
+    )
     assert hash_tensors(again) == hash_tensors(state)
 
 
@@ -42,8 +50,12 @@ def test_the_hash_sees_names_types_shapes_and_values_but_no_order():
     base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
     assert hash_tensors(base) == hash_tensors(dict(reversed(base.items())))
     assert hash_tensors(base) == hash_tensors({**base, "a": torch.zeros(3, 2).t()})
-    others = [{"x": base["a"], "b": base["b"]}, {**base, "a": torch.zeros(3, 2)}, {**base, "b": torch.zeros(1)},
-              {**base, "b": torch.ones(1).double()}]
+    others = [
+        {"x": base["a"], "b": base["b"]},
+        {**base, "a": torch.zeros(3, 2)},
+        {**base, "b": torch.zeros(1)},
+        {**base, "b": torch.ones(1).double()},
+    ]
     assert len({hash_tensors(state) for state in [base, *others]}) == 5
 
 
@@ -55,7 +67,9 @@ def test_the_hash_sees_names_types_shapes_and_values_but_no_order():
         lambda state: {"model": {"state_dict": state}, "optimizer": {"lr": 0.1}},
         lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
         lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
-        lambda state: {"n_averaged": torch.tensor(3)} | {f"module.{key}": value for key, value in state.items()},
+        lambda state: (
+            {"n_averaged": torch.tensor(3)} | {f"module.{key}": value for key, value in state.items()}
+        ),
         lambda state: {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")},
     ],
 )
@@ -83,7 +97,12 @@ def test_one_error_lists_all_that_does_not_fit(tmp_path):
     with pytest.raises(FileProblem) as caught:
         load_into(small(), tmp_path / "c.safetensors")
     message = str(caught.value)
-    for expected in ("1 missing: 0.bias", "13 unexpected: ", "and 3 more", "0.weight (file 4x1x3x3, model 4x3x3x3)"):
+    for expected in (
+        "1 missing: 0.bias",
+        "13 unexpected: ",
+        "and 3 more",
+        "0.weight (file 4x1x3x3, model 4x3x3x3)",
+    ):
         assert expected in message
     assert "classes" not in message
 
@@ -112,9 +131,14 @@ def bad_files(folder):
     torch.save(small(), folder / "module.pth")
     torch.save({"model": Bomb()}, folder / "bomb.pth")
     contents = {
-        "truncated.pth": whole[: len(whole) // 2], "truncated-old.pth": old[: len(old) // 2],
-        "truncated.safetensors": tensors[:-20], "head.safetensors": tensors[:5], "empty.safetensors": b"",
-        "empty.pth": b"", "text.pth": b"epoch 1: 93 %", "bomb.pkl": pickle.dumps(Bomb()),
+        "truncated.pth": whole[: len(whole) // 2],
+        "truncated-old.pth": old[: len(old) // 2],
+        "truncated.safetensors": tensors[:-20],
+        "head.safetensors": tensors[:5],
+        "empty.safetensors": b"",
+        "empty.pth": b"",
+        "text.pth": b"epoch 1: 93 %",
+        "bomb.pkl": pickle.dumps(Bomb()),
         "bomb2.pkl": pickle.dumps({"a": Bomb()}, protocol=4),
     }
     for name, content in contents.items():

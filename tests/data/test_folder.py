@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from edgecr.data import sources
+from edgecr.errors import FileProblem
+
+
+def tree(root, counts, shape=(8, 8)):
+    """Image files by class folder; every image has a colour of its own."""
+    number = 0
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            number += 1
+            pixels = np.full((*shape, 3), number, dtype=np.uint8)
+            Image.fromarray(pixels).save(root / folder / f"{index:02}.png")
+    return root
+
+
+def declared(root, **options):
+    return sources.get("folder").parse({"name": "folder", "root": str(root), "size": 8, **options})
+
+
+def colours(image_set):
+    return set(image_set.numpy(range(len(image_set)))[:, 0, 0, 0].tolist())
+
+
+def test_a_flat_tree_is_divided_by_the_seed(tmp_path):
+    tree(tmp_path, {"cat": 10, "ant": 20})
+    data = declared(tmp_path, validation=0.1, test=0.2).load()
+    assert data.classes == ("ant", "cat")
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [21, 3, 6]
+    assert np.bincount(data.test.labels).tolist() == [4, 2]
+    parts = [colours(part) for part in (data.train, data.validation, data.test)]
+    assert set.union(*parts) == set(range(1, 31))
+    assert sum(len(part) for part in parts) == 30
+    assert declared(tmp_path).load().fingerprint == data.fingerprint
+    assert declared(tmp_path, seed=1).load().fingerprint != data.fingerprint
+
+
+def test_split_folders_are_kept(tmp_path):
+    tree(
+        tmp_path,
+        {
+            f"{split}/{name}": count
+            for split, count in (("train", 4), ("val", 3), ("test", 2))
+            for name in "ab"
+        },
+    )
+    data = declared(tmp_path).load()
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [8, 6, 4]
+    assert data.train.labels.tolist() == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize("held_out", ["test", "val"])
+def test_validation_is_drawn_from_training_when_one_folder_is_held_out(tmp_path, held_out):
+    tree(tmp_path, {"train/a": 10, "train/b": 10, f"{held_out}/a": 3, f"{held_out}/b": 3})
+    data = declared(tmp_path, validation=0.2).load()
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [16, 4, 6]
+    assert colours(data.test) == set(range(21, 27))
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    assert declared(tree(tmp_path, {"train": 5, "tram": 5})).load().classes == ("train", "tram")
+
+
+def test_images_are_resized_by_the_short_side_and_cut_in_the_middle(tmp_path):
+    pixels = np.zeros((20, 40, 3), dtype=np.uint8)
+    pixels[:, 6:34, 0] = 200
+    tree(tmp_path, {"a": 4, "b": 4})
+    Image.fromarray(pixels).save(tmp_path / "a" / "00.png")
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "a" / "01.png")
+    data = declared(tmp_path, size=[10, 10], test=0.25, validation=0.25).load()
+    images = np.concatenate(
+        [part.numpy(range(len(part))) for part in (data.train, data.validation, data.test)]
+    )
+    assert images.shape == (8, 10, 10, 3)
+    assert images.dtype == np.uint8
+    cut = [image for image in images if image.max() == 200]
+    assert len(cut) == 2
+    assert all((image[..., 0] == 200).all() for image in cut)
+    assert data.preprocessing.size == (10, 10)
+
+
+def test_streams_give_the_same_images_and_splits(tmp_path):
+    tree(tmp_path, {"a": 6, "b": 6})
+    memory, stream = declared(tmp_path).load(), declared(tmp_path, memory_limit_mb=0).load()
+    assert not memory.train.streams
+    assert stream.train.streams
+    assert np.array_equal(memory.train.numpy([3, 0]), stream.train.numpy([3, 0]))
+    assert np.array_equal(memory.test.labels, stream.test.labels)
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+def test_the_fingerprint_sees_images_names_and_labels(tmp_path, limit):
+    def now():
+        return declared(tmp_path, memory_limit_mb=limit).load().fingerprint
+
+    tree(tmp_path, {"a": 6, "b": 6})
+    seen = [now()]
+    Image.fromarray(np.random.RandomState(0).randint(0, 255, (8, 8, 3), dtype=np.uint8)).save(
+        tmp_path / "a/00.png"
+    )
+    seen.append(now())
+    (tmp_path / "a/05.png").rename(tmp_path / "b/06.png")
+    seen.append(now())
+    (tmp_path / "b").rename(tmp_path / "c")
+    seen.append(now())
+    assert len(set(seen)) == 4
+    assert now() == seen[-1]
+
+
+def test_other_normalisation_and_augmentation(tmp_path):
+    tree(tmp_path, {"a": 6, "b": 6})
+    data = declared(tmp_path, mean=[0, 0, 0], std=[1, 1, 1], augmentation="none").load()
+    assert data.augmentation == "none"
+    assert data.preprocessing.apply(np.full((1, 8, 8, 3), 255, dtype=np.uint8)).max() == 1
+    with pytest.raises(ValidationError):
+        declared(tmp_path, std=[1, 0, 1])
+
+
+def refusal(root, **options):
+    with pytest.raises(FileProblem) as caught:
+        declared(root, **options).load()
+    return str(caught.value)
+
+
+def test_missing_roots_and_missing_classes(tmp_path):
+    assert "does not exist" in refusal(tmp_path / "nowhere")
+    assert "0 class folders" in refusal(tmp_path)
+    assert "1 class folders" in refusal(tree(tmp_path, {"a": 3}))
+
+
+def test_an_empty_class_folder_is_named(tmp_path):
+    tree(tmp_path, {"a": 3, "b": 0, "c": 3})
+    (tmp_path / "b/.hidden").touch()
+    assert str(tmp_path / "b") in refusal(tmp_path)
+
+
+def test_classes_must_be_the_same_in_every_split(tmp_path):
+    tree(tmp_path, {"train/a": 3, "train/b": 3, "test/a": 3, "test/c": 3})
+    assert "b, c" in refusal(tmp_path)
+
+
+def test_too_few_images_for_three_parts(tmp_path):
+    assert "too few images" in refusal(tree(tmp_path, {"a": 1, "b": 1}))
+
+
+def test_files_that_are_no_images_are_named_up_to_ten(tmp_path):
+    tree(tmp_path, {"a": 6, "b": 6})
+    whole = (tmp_path / "a/00.png").read_bytes()
+    (tmp_path / "a/00.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "b/note.txt").write_text("no image")
+    (tmp_path / "b/Thumbs.db").write_text("debris of a file manager is passed over")
+    message = refusal(tmp_path, seed=3)
+    assert "a/00.png" in message or "b/note.txt" in message
+    for number in range(30):
+        (tmp_path / f"a/x{number}.png").write_text("no image")
+    message = refusal(tmp_path)
+    assert message.count("not an image") == 10
+    assert "and " in message.splitlines()[-1]
+
+
+def test_a_bad_image_of_a_stream_is_named_when_it_is_read(tmp_path):
+    tree(tmp_path, {"a": 6, "b": 6})
+    data = declared(tmp_path, memory_limit_mb=0).load()
+    for file in tmp_path.rglob("*.png"):
+        file.unlink()
+    with pytest.raises(FileProblem, match=r"\.png: No such file"):
+        data.train.images([0])
