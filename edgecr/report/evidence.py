@@ -66,7 +66,8 @@ def _count(quantity: Quantity, limit: str, result: Result) -> Evidence:
     if limit == "max":
         return Evidence("", counted(candidate))
     baseline = _counted(quantity, result, BASELINE)
-    return Evidence("", counted(candidate / baseline) if baseline else None, "the baseline's figure is missing")
+    ratio = counted(candidate / baseline) if baseline else None
+    return Evidence("", ratio, "the baseline's figure is missing")
 
 
 def _counted(quantity: Quantity, result: Result, role: str) -> float | None:
@@ -86,8 +87,10 @@ def _timings(
         asked = place(device or "any device", batch)
         yield Evidence(asked, None, f"nothing was measured on {asked}")
     for row in rows:
-        estimate = ratio_of(row, quantity.field) if limit == "ratio" else _timing(row, CANDIDATE, quantity.field)
-        yield Evidence(place(row.device, row.batch), estimate, row.error or "too few samples, or not measured")
+        ratio = limit == "ratio"
+        estimate = ratio_of(row, quantity.field) if ratio else timing_of(row, CANDIDATE, quantity.field)
+        missing = row.error or "too few samples, or not measured"
+        yield Evidence(place(row.device, row.batch), estimate, missing)
 
 
 def place(device: str, batch: int | None) -> str:
@@ -95,17 +98,18 @@ def place(device: str, batch: int | None) -> str:
     return device if batch is None else f"{device}, batch {batch}"
 
 
-def _timing(row: LatencyRow, role: str, field: str) -> Estimate | None:
+def timing_of(row: LatencyRow, role: str, field: str) -> Estimate | None:
+    """A role's figure on a device, if it has one."""
     arm = row.arms.get(role)
     found: Estimate | None = getattr(arm, field) if arm else None
     return found
 
 
 def ratio_of(row: LatencyRow, field: str) -> Estimate | None:
-    """Candidate over baseline: the paired ratio, else the bare quotient of both figures, without an interval."""
+    """Candidate over baseline: the paired ratio, else the bare quotient of both figures."""
     if field in row.ratios:
         return row.ratios[field]
-    before, after = _timing(row, BASELINE, field), _timing(row, CANDIDATE, field)
+    before, after = timing_of(row, BASELINE, field), timing_of(row, CANDIDATE, field)
     if before is None or after is None or not before.value:
         return None
-    return Estimate(after.value / before.value, samples=after.samples, note="quotient of two figures, not paired")
+    return Estimate(after.value / before.value, samples=after.samples, note="quotient, not paired")

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from edgecr.estimate import Estimate
 
+MINUS = "\N{MINUS SIGN}"
 MISSING = "INCOMPLETE"
 """What a missing figure reads; never an empty cell, never zero."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How a kind of figure is shown: factor, digits after the point (None: three significant ones), unit, sign."""
+    """How a kind of figure is shown; ``digits`` None means three significant ones."""
 
     unit: str = ""
     factor: float = 1.0
@@ -23,6 +24,7 @@ class Scale:
 
 PERCENT = Scale("%", 100, 1)
 POINTS = Scale("points", 100, 2, signed=True)
+DIFFERENCE = Scale("", 100, 2, signed=True)
 LOSS = Scale("points", 100, 2)
 RATIO = Scale("x", 1, 2)
 MILLISECONDS = Scale("ms")
@@ -42,7 +44,7 @@ def number(value: float, scale: Scale) -> str:
     text = f"{shown:{'+' if scale.signed else ''},.{max(0, min(digits, 6))}f}"
     if not any(digit in text for digit in "123456789"):
         text = text.lstrip("+-")
-    return text.replace("-", "−")
+    return text.replace("-", MINUS)
 
 
 def _large(shown: float) -> str:
@@ -59,16 +61,16 @@ def with_unit(value: float, scale: Scale) -> str:
 
 
 def point(estimate: Estimate | None, scale: Scale) -> str:
-    """The point value with its unit, or INCOMPLETE."""
-    return MISSING if estimate is None else with_unit(estimate.value, scale)
+    """The point value with its unit, marked when nothing bounds its doubt, or INCOMPLETE."""
+    if estimate is None:
+        return MISSING
+    return ("≈ " if estimate.low is None else "") + with_unit(estimate.value, scale)
 
 
 def interval(estimate: Estimate | None, scale: Scale) -> str:
-    """The interval in brackets; empty when the figure is exact or missing, a remark when it has none."""
-    if estimate is None or exact(estimate):
+    """The interval in brackets; empty when there is none."""
+    if estimate is None or exact(estimate) or estimate.low is None or estimate.high is None:
         return ""
-    if estimate.low is None or estimate.high is None:
-        return "(estimate without interval)"
     return f"[{number(estimate.low, scale)}, {number(estimate.high, scale)}]"
 
 

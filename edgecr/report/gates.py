@@ -1,4 +1,4 @@
-"""Gates: what must hold before a model ships. Declarations and judgement; nothing here needs torch or numpy."""
+"""Gates: what must hold before a model ships. Declaration and judgement, without torch and numpy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgecr.errors import RequestError, UnknownName
 from edgecr.estimate import Estimate
 from edgecr.options import Options
 from edgecr.report.evidence import Evidence, evidence_for
-from edgecr.report.figures import confidence_text, interval, number, with_unit
+from edgecr.report.figures import confidence_text, figure, number, with_unit
 from edgecr.report.quantities import Kind, Quantity, quantities
 from edgecr.report.result import GateResult, Result, Status, Verdict
 
@@ -154,8 +154,8 @@ def _text(quantity: Quantity, gate: Gate, limit: str, evidence: Evidence, places
     if estimate is None:
         return f"{evidence.missing}{where if evidence.place not in evidence.missing else ''}"
     scale = quantity.scale_of(limit)
-    text = f"{limit if limit in ('drop', 'ratio') else 'value'} {with_unit(estimate.value, scale)}"
-    return f"{text} {interval(estimate, scale)}".rstrip() + where + _doubt(quantity, gate, limit, estimate)
+    word = limit if limit in ("drop", "ratio") else "value"
+    return f"{word} {figure(estimate, scale)}{where}" + _doubt(quantity, gate, limit, estimate)
 
 
 def _doubt(quantity: Quantity, gate: Gate, limit: str, estimate: Estimate) -> str:
@@ -188,5 +188,6 @@ def reasons(result: Result) -> list[str]:
         return [f"{NO_GATES}, so nothing says that this model may ship"]
     open_gates = [each for each in result.gates if each.status is not Status.PASS]
     if open_gates:
-        return [f"{each.status.value} {each.name}: {each.text}" for each in open_gates]
+        return [f"{each.status.value} {each.name}: {each.text}; must hold: {each.condition}"
+                for each in open_gates]
     return ["the only gate holds" if len(result.gates) == 1 else f"all {len(result.gates)} gates hold"]

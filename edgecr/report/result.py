@@ -68,7 +68,7 @@ class ExportRow:
 
 @dataclass(frozen=True)
 class AccuracyRow:
-    """Both roles under one condition of a suite: ``clean``, a corruption, or the ``mean`` of the corruptions."""
+    """Both roles under one condition of a suite: ``clean``, a corruption, or their ``mean``."""
 
     suite: str
     condition: str
@@ -99,7 +99,7 @@ class LatencyRow:
     batch: int | None
     arms: dict[str, Timing] = field(default_factory=dict)
     ratios: dict[str, Estimate] = field(default_factory=dict)
-    """Candidate over baseline by quantity (p50, throughput, memory ...), paired where measured interleaved."""
+    """Candidate over baseline by quantity (p50, throughput ...), paired where measured interleaved."""
     error: str = ""
 
 
@@ -176,7 +176,8 @@ class Result:
         """Reads plain JSON values; another version or a damaged one is a FileProblem."""
         found = values.get("schema") if isinstance(values, dict) else None
         if found != SCHEMA:
-            raise FileProblem(f"{where} was written by another version of EdgeCR (schema {found}, here {SCHEMA}).")
+            raise FileProblem(f"{where} was written by another version of EdgeCR "
+                              f"(schema {found}, here {SCHEMA}).")
         try:
             return _adapter().validate_python(values)
         except ValidationError as error:

@@ -1,0 +1,116 @@
+"""Several results side by side: what each candidate is, and how it differs from the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from edgecr.estimate import Estimate
+from edgecr.report.evidence import place, ratio_of, timing_of
+from edgecr.report.figures import (
+    COUNT,
+    MEGABYTES,
+    MILLISECONDS,
+    PERCENT,
+    POINTS,
+    RATIO,
+    Scale,
+    counted,
+    figure,
+    with_unit,
+)
+from edgecr.report.result import CANDIDATE, LatencyRow, Result
+from edgecr.report.tables import Table, condition_name
+
+Pick = Callable[[Result], "Estimate | None"]
+
+
+def comparison_tables(results: Sequence[Result]) -> list[Table]:
+    """The candidates beside one another, then each candidate's distance to its own baseline."""
+    if not results:
+        return []
+    head = ("", *(run_name(result) for result in results))
+    verdicts = ("verdict", *(result.verdict.value for result in results))
+    values = tuple(_row(results, *entry) for entry in _values(results))
+    own = tuple(_own(results, *entry) for entry in _against_baseline(results))
+    note = "" if len(results) < 2 else "In parentheses the difference to the first run, or the ratio to it."
+    candidates = Table("Candidates", head, (verdicts, *values), note)
+    return [candidates, Table("Against their own baseline", head, own)]
+
+
+def run_name(result: Result) -> str:
+    """Short, yet different for two runs of one recipe."""
+    return f"{result.name} ({result.id.rpartition('-')[2][:8]})"
+
+
+def _row(results: Sequence[Result], title: str, scale: Scale, pick: Pick) -> tuple[str, ...]:
+    figures = [pick(result) for result in results]
+    rest = (_beside(each, figures[0], scale) for each in figures[1:])
+    return (title, figure(figures[0], scale), *rest)
+
+
+def _beside(estimate: Estimate | None, reference: Estimate | None, scale: Scale) -> str:
+    text = figure(estimate, scale)
+    if estimate is None or reference is None:
+        return text
+    if scale is PERCENT:
+        return f"{text} ({with_unit(estimate.value - reference.value, POINTS)})"
+    return f"{text} ({with_unit(estimate.value / reference.value, RATIO)})" if reference.value else text
+
+
+def _own(results: Sequence[Result], title: str, scale: Scale, pick: Pick) -> tuple[str, ...]:
+    return (title, *(figure(pick(result), scale) for result in results))
+
+
+def _values(results: Sequence[Result]) -> Iterator[tuple[str, Scale, Pick]]:
+    for field, title, scale in (("parameters", "parameters", COUNT), ("macs", "MACs", COUNT),
+                                ("size_bytes", "file", MEGABYTES)):
+        yield title, scale, partial(_counted, field=field)
+    for suite, condition in _conditions(results):
+        title = f"accuracy, {suite}: {condition_name(condition)}"
+        yield title, PERCENT, partial(_accuracy, suite=suite, condition=condition, field=CANDIDATE)
+    for device, batch in _places(results):
+        title = f"median latency, {place(device, batch)}"
+        yield title, MILLISECONDS, partial(_latency, device=device, batch=batch)
+
+
+def _against_baseline(results: Sequence[Result]) -> Iterator[tuple[str, Scale, Pick]]:
+    for suite, condition in _conditions(results):
+        title = f"accuracy, {suite}: {condition_name(condition)}"
+        yield title, POINTS, partial(_accuracy, suite=suite, condition=condition, field="delta")
+    for device, batch in _places(results):
+        yield f"median latency, {place(device, batch)}", RATIO, partial(_ratio, device=device, batch=batch)
+
+
+def _conditions(results: Sequence[Result]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((row.suite, row.condition) for result in results for row in result.accuracy))
+
+
+def _places(results: Sequence[Result]) -> list[tuple[str, int | None]]:
+    return list(dict.fromkeys((row.device, row.batch) for result in results for row in result.latency))
+
+
+def _counted(result: Result, field: str) -> Estimate | None:
+    value = getattr(result.model(CANDIDATE), field, None)
+    if value is None:
+        return None
+    return counted(value / 1e6 if field == "size_bytes" else value)
+
+
+def _accuracy(result: Result, suite: str, condition: str, field: str) -> Estimate | None:
+    row = result.accuracy_of(suite, condition)
+    return getattr(row, field) if row else None
+
+
+def _measured(result: Result, device: str, batch: int | None) -> LatencyRow | None:
+    return next((row for row in result.latency if (row.device, row.batch) == (device, batch)), None)
+
+
+def _latency(result: Result, device: str, batch: int | None) -> Estimate | None:
+    row = _measured(result, device, batch)
+    return timing_of(row, CANDIDATE, "p50") if row else None
+
+
+def _ratio(result: Result, device: str, batch: int | None) -> Estimate | None:
+    row = _measured(result, device, batch)
+    return ratio_of(row, "p50") if row else None

@@ -1,0 +1,81 @@
+"""The few figures that stand on top of a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgecr.estimate import Estimate
+from edgecr.report.evidence import place, ratio_of, timing_of
+from edgecr.report.figures import (
+    MILLISECONDS,
+    MISSING,
+    PERCENT,
+    POINTS,
+    RATIO,
+    counted,
+    figure,
+    point,
+    size,
+    with_unit,
+)
+from edgecr.report.result import BASELINE, CANDIDATE, MEAN, Result
+
+ROLES = (BASELINE, CANDIDATE)
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """One of the few figures on top: what, how much, and what it is compared with."""
+
+    label: str
+    value: str
+    detail: str
+
+
+def key_figures(result: Result) -> list[KeyFigure]:
+    """Accuracy, robustness, speed and size at one glance."""
+    found = [_accuracy_figure(result, "clean accuracy", None, "clean")]
+    found += [_accuracy_figure(result, f"{suite} accuracy", suite, MEAN) for suite in result.suites
+              if result.accuracy_of(suite, MEAN)]
+    found += [_speed_figure(result)]
+    before, after = (getattr(result.model(role), "size_bytes", None) for role in ROLES)
+    ratio = point(model_ratio(result, "size_bytes"), RATIO)
+    detail = f"{ratio} of {size(before)}" if before and after else "not exported for both roles"
+    return [*found, KeyFigure("file size", size(after), detail)]
+
+
+def _accuracy_figure(result: Result, label: str, suite: str | None, condition: str) -> KeyFigure:
+    row = result.accuracy_of(suite, condition)
+    if row is None or row.candidate is None:
+        return KeyFigure(label, MISSING, "not evaluated")
+    delta = f"{figure(row.delta, POINTS)} against {point(row.baseline, PERCENT)}"
+    return KeyFigure(label, point(row.candidate, PERCENT), delta)
+
+
+def _speed_figure(result: Result) -> KeyFigure:
+    row = result.latency[0] if result.latency else None
+    candidate = timing_of(row, CANDIDATE, "p50") if row else None
+    if row is None or candidate is None:
+        return KeyFigure("median latency", MISSING, row.error if row and row.error else "not measured")
+    where = place(row.device, row.batch)
+    before = point(timing_of(row, BASELINE, "p50"), MILLISECONDS)
+    detail = f"{figure(ratio_of(row, 'p50'), RATIO)} of {before} on {where}"
+    return KeyFigure("median latency", point(candidate, MILLISECONDS), detail)
+
+
+def honesty(result: Result) -> str:
+    """Ideal against measured speed-up: what the removed work promised and what the device gave."""
+    macs = model_ratio(result, "macs")
+    measured = ratio_of(result.latency[0], "p50") if result.latency else None
+    if macs is None or measured is None or not macs.value or not measured.value:
+        return ""
+    ideal, real = 1 / macs.value, 1 / measured.value
+    where = place(result.latency[0].device, result.latency[0].batch)
+    return (f"The removed work alone would give {with_unit(ideal, RATIO)} the speed; {where} gives "
+            f"{with_unit(real, RATIO)} ({with_unit(real / ideal, PERCENT)} of it).")
+
+
+def model_ratio(result: Result, field: str) -> Estimate | None:
+    """Candidate over baseline of a counted figure."""
+    before, after = (getattr(result.model(role), field, None) for role in ROLES)
+    return counted(after / before) if before and after is not None else None

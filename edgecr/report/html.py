@@ -1,0 +1,200 @@
+"""The result as one HTML file that needs nothing else: no network and no scripts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from edgecr.report.compare import comparison_tables
+from edgecr.report.evidence import place, timing_of
+from edgecr.report.figures import counted
+from edgecr.report.gates import reasons
+from edgecr.report.headline import honesty, key_figures
+from edgecr.report.markup import Markup, joined, tag, void
+from edgecr.report.plots import Spot, accuracy_bars, difference_plot, trade_off
+from edgecr.report.result import BASELINE, CANDIDATE, MEAN, Result, Status, Verdict
+from edgecr.report.style import STYLE
+from edgecr.report.tables import Table, condition_name, provenance, tables
+from edgecr.robustness.examples import Answer, Example
+
+_TONE = {
+    Verdict.SHIP.value: "pass", Verdict.DONT_SHIP.value: "fail", Status.PASS.value: "pass",
+    Status.FAIL.value: "fail", Status.INCOMPLETE.value: "open",
+}
+ROLES = (BASELINE, CANDIDATE)
+
+
+def html(result: Result) -> str:
+    """The whole report as one page."""
+    by_title = {table.title: table for table in tables(result)}
+    sections = [_warnings(result), _header(result), _key_figures(result)]
+    sections += [_table_section(by_title.pop("Gates"))] if "Gates" in by_title else []
+    sections += [_robustness(result, suite, by_title) for suite in result.suites]
+    sections += [_trade_offs(result), _examples(result.examples)]
+    sections += [_table_section(table) for table in by_title.values()]
+    return _page(f"{result.name}: {result.verdict.value}", [*sections, *_sources(result)])
+
+
+def comparison_html(results: Sequence[Result]) -> str:
+    """Several results side by side as one page."""
+    names = ", ".join(result.name for result in results)
+    head = tag("header", tag("p", "EdgeCR comparison", class_="kicker"), tag("h1", names))
+    return _page("Comparison", [head, _trade_offs(*results),
+                                *(_table_section(table) for table in comparison_tables(results))])
+
+
+def _page(title: str, sections: Sequence[Markup]) -> str:
+    head = tag(
+        "head", void("meta", charset="utf-8"), tag("title", f"{title} · EdgeCR"),
+        void("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        void("meta", name="color-scheme", content="light dark"), tag("style", Markup(STYLE)),
+    )
+    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', tag('main', *sections)), lang='en')}\n"
+
+
+def _header(result: Result) -> Markup:
+    tone = _TONE[result.verdict.value]
+    why = tag("ul", *(tag("li", _unbroken(reason)) for reason in reasons(result)))
+    return tag(
+        "header", tag("p", "EdgeCR report", class_="kicker"), tag("h1", result.name),
+        tag("p", result.purpose, class_="purpose") if result.purpose else "",
+        tag("div", tag("strong", result.verdict.value), why, class_=f"verdict {tone}"),
+    )
+
+
+def _warnings(result: Result) -> Markup:
+    if not result.warnings:
+        return Markup("")
+    lines = (tag("p", tag("b", "Warning "), warning) for warning in result.warnings)
+    return tag("section", *lines, class_="warnings")
+
+
+def _key_figures(result: Result) -> Markup:
+    tiles = [tag("div", tag("span", each.label), tag("b", each.value), tag("small", _unbroken(each.detail)),
+                 class_="tile") for each in key_figures(result)]
+    grid = tag("div", *tiles, class_="tiles")
+    remark = honesty(result)
+    return tag("section", grid, tag("p", remark, class_="note") if remark else "")
+
+
+def _robustness(result: Result, suite: str, by_title: dict[str, Table]) -> Markup:
+    """A suite's plots, and below them their figures as a table."""
+    table = by_title.pop(f"Accuracy, suite {suite}")
+    rows = [row for row in result.accuracy if row.suite == suite]
+    plots = [_figure("Accuracy, %", accuracy_bars(rows), legend=True)]
+    if any(row.delta for row in rows):
+        plots.append(_figure("Candidate minus baseline, points", difference_plot(rows)))
+    title = tag("h2", f"Accuracy under {suite}")
+    return tag("section", title, tag("div", *plots, class_="plots"), *_table(table))
+
+
+def _figure(caption: str, plot: Markup, *, legend: bool = False) -> Markup:
+    keys = [tag("span", role, class_=f"key {role}") for role in ROLES] if legend else []
+    return tag("figure", tag("figcaption", caption, *keys), plot)
+
+
+def _trade_offs(*results: Result) -> Markup:
+    """Accuracy against what it costs: size, and latency on the first device."""
+    plots = [_figure("Accuracy and file size", trade_off("file size, MB", spots), legend=True)
+             for spots in [_size_spots(results)] if spots]
+    spots = _latency_spots(results)
+    if spots:
+        first = next(row for result in results for row in result.latency if row.arms)
+        title = f"median latency, ms ({place(first.device, first.batch)})"
+        plots.append(_figure("Accuracy and latency", trade_off(title, spots)))
+    if not plots:
+        return Markup("")
+    note = tag("p", "Accuracy is the mean over the corruptions where there is one, else clean. "
+               "Up and to the left is better.", class_="note")
+    return tag("section", tag("h2", "Trade-off"), tag("div", *plots, class_="plots"), note)
+
+
+def _size_spots(results: Sequence[Result]) -> list[Spot]:
+    spots = []
+    for result in results:
+        for role in ROLES:
+            accuracy = getattr(_judged_accuracy(result), role, None)
+            size = getattr(result.model(role), "size_bytes", None)
+            if size and accuracy:
+                spots.append(Spot(_spot_name(results, result, role), role, counted(size / 1e6), accuracy))
+    return spots
+
+
+def _latency_spots(results: Sequence[Result]) -> list[Spot]:
+    spots = []
+    for result in results:
+        measured = next((row for row in result.latency if row.arms), None)
+        for role in ROLES:
+            accuracy = getattr(_judged_accuracy(result), role, None)
+            latency = timing_of(measured, role, "p50") if measured else None
+            if latency and accuracy:
+                spots.append(Spot(_spot_name(results, result, role), role, latency, accuracy))
+    return spots
+
+
+def _judged_accuracy(result: Result) -> object:
+    return result.accuracy_of(None, MEAN) or result.accuracy_of(None, "clean")
+
+
+def _spot_name(results: Sequence[Result], result: Result, role: str) -> str:
+    if len(results) == 1:
+        return role
+    return result.name if role == CANDIDATE else ""
+
+
+def _examples(examples: Sequence[Example]) -> Markup:
+    if not examples:
+        return Markup("")
+    note = ("Images whose answer compression changed come first. "
+            "Left the image as it was taken, right as the models saw it.")
+    cards = tag("div", *map(_card, examples), class_="cards")
+    return tag("section", tag("h2", "How it looks"), tag("p", note, class_="note"), cards)
+
+
+def _card(example: Example) -> Markup:
+    pictures = [void("img", src=f"data:image/png;base64,{data}", alt=f"{example.label}, {words}")
+                for data, words in ((example.clean_png, "clean"), (example.png, example.condition)) if data]
+    answers = [_answer(role, answer) for role, answer in example.answers.items()]
+    head = tag("p", tag("b", condition_name(example.condition)), f" · {example.label}, image {example.index}")
+    return tag("article", tag("div", *pictures, class_="pictures"), head, *answers)
+
+
+def _answer(role: str, answer: Answer) -> Markup:
+    tone, word, mark = ("pass", "right", "✓") if answer.right else ("fail", "wrong", "✗")
+    sign = tag("span", mark, class_=f"mark {tone}", role="img", aria_label=word)
+    sure = tag("small", f" {answer.probability:.0%}")
+    return tag("p", tag("span", role, class_="role"), tag("span", sign, answer.label, sure), class_="answer")
+
+
+def _table_section(table: Table) -> Markup:
+    return tag("section", tag("h2", table.title), *_table(table))
+
+
+def _table(table: Table) -> Iterator[Markup]:
+    head = tag("thead", tag("tr", *(tag("th", title, scope="col") for title in table.head)))
+    rows = (tag("tr", *(_cell(title, cell) for title, cell in zip(table.head, row))) for row in table.rows)
+    yield tag("table", head, tag("tbody", *rows))
+    if table.note:
+        yield tag("p", table.note, class_="note")
+
+
+def _cell(title: str, cell: str) -> Markup:
+    tone = _TONE.get(cell)
+    inner = tag("span", cell, class_=f"badge {tone}") if tone else _unbroken(cell)
+    return tag("td", inner, data_label=title, **({} if cell else {"class_": "empty"}))
+
+
+def _unbroken(cell: str) -> Markup:
+    """The cell with its intervals and units kept in one piece."""
+    glued = re.sub(r"(\d) (%|ms|MB|img/s|points|s|min)(?!\w)", "\\1\N{NO-BREAK SPACE}\\2", cell)
+    pieces = re.split(r"(\[[^\[\]]{1,40}\])", glued)
+    parts = (tag("span", piece, class_="interval") if number % 2 else piece
+             for number, piece in enumerate(pieces))
+    return tag("span", *parts)
+
+
+def _sources(result: Result) -> Iterator[Markup]:
+    if result.recipe:
+        yield tag("section", tag("h2", "Recipe"), tag("pre", tag("code", result.recipe)))
+    facts = (joined([tag("dt", name), tag("dd", value)]) for name, value in provenance(result).items())
+    yield tag("section", tag("h2", "Where it was made"), tag("dl", *facts))

@@ -1,0 +1,180 @@
+"""The tables of a report as plain cells; every renderer shows the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from edgecr.report.evidence import place, ratio_of, timing_of
+from edgecr.report.figures import (
+    DIFFERENCE,
+    MEGABYTES,
+    MILLISECONDS,
+    MISSING,
+    PERCENT,
+    RATE,
+    RATIO,
+    Scale,
+    confidence_text,
+    count,
+    exact,
+    figure,
+    point,
+    size,
+    with_unit,
+)
+from edgecr.report.headline import ROLES, model_ratio
+from edgecr.report.result import MEAN, ExportRow, Result
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of plain text; ``note`` explains how to read it."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def tables(result: Result) -> list[Table]:
+    """Every table of a report, in order; a table without rows is left out."""
+    found = [gate_table(result), model_table(result), *accuracy_tables(result), latency_table(result),
+             start_table(result), receipt_table(result), step_table(result)]
+    return [table for table in found if table.rows]
+
+
+def gate_table(result: Result) -> Table:
+    """One row for each limit of each gate."""
+    rows = tuple((gate.status.value, gate.name, gate.condition, gate.text) for gate in result.gates)
+    return Table("Gates", ("", "gate", "must hold", "found"), rows)
+
+
+def model_table(result: Result) -> Table:
+    """What the models are and how large."""
+    rows: list[tuple[str, ...]] = [
+        (row.role, row.architecture, count(row.parameters), count(row.macs), size(row.size_bytes), row.target)
+        for row in result.models
+    ]
+    if len(result.models) == 2:
+        ratios = (model_ratio(result, field) for field in ("parameters", "macs", "size_bytes"))
+        rows.append(("candidate / baseline", "", *(point(ratio, RATIO) for ratio in ratios), ""))
+    head = ("role", "architecture", "parameters", "MACs", "file", "target")
+    return Table("Models", head, tuple(rows), "MACs are multiply-accumulates for one image.")
+
+
+def accuracy_tables(result: Result) -> Iterator[Table]:
+    """One table a suite."""
+    for suite in result.suites:
+        rows = [row for row in result.accuracy if row.suite == suite]
+        answered = [each for row in rows for each in (row.baseline, row.candidate) if each]
+        images = max((each.samples for each in answered), default=0)
+        cells = tuple((condition_name(row.condition), figure(row.baseline, PERCENT),
+                       figure(row.candidate, PERCENT), figure(row.delta, DIFFERENCE)) for row in rows)
+        note = (f"Estimates from {images:,} test images; {interval_note(row.delta for row in rows)} "
+                "Differences are paired: both models saw the same pixels.")
+        yield Table(f"Accuracy, suite {suite}", ("condition", *ROLES, "difference in points"), cells, note)
+
+
+def condition_name(condition: str) -> str:
+    """A condition in words."""
+    return "mean of the corruptions" if condition == MEAN else condition.replace("_", " ")
+
+
+def interval_note(estimates: Any) -> str:
+    """What the brackets mean."""
+    levels = sorted({each.confidence for each in estimates if each and each.confidence and not exact(each)})
+    return f"in brackets the {' and '.join(map(confidence_text, levels))} interval." if levels else ""
+
+
+UNBOUNDED = "The sign ≈ marks an estimate without an interval."
+TIMINGS: tuple[tuple[str, str, Scale], ...] = (
+    ("p50", "p50", MILLISECONDS), ("p90", "p90", MILLISECONDS), ("p99", "p99", MILLISECONDS),
+    ("throughput", "throughput", RATE), ("memory", "peak memory", MEGABYTES),
+)
+
+
+def latency_table(result: Result) -> Table:
+    """One row for each device, batch and role, then their ratio."""
+    rows: list[tuple[str, ...]] = []
+    for row in result.latency:
+        where = place(row.device, row.batch)
+        if not row.arms:
+            rows.append((where, f"no figures: {row.error}", *[MISSING] * len(TIMINGS)))
+            continue
+        for role in row.arms:
+            cells = (figure(timing_of(row, role, name), scale) for name, _, scale in TIMINGS)
+            rows.append((where, role, *cells))
+        if len(row.arms) > 1:
+            rows.append((where, "ratio", *(figure(ratio_of(row, name), RATIO) for name, _, _ in TIMINGS)))
+    note = interval_note(ratio_of(row, "p50") for row in result.latency)
+    head = ("where", "role", *(title for _, title, _ in TIMINGS))
+    note = f"Estimates; {note}" if note else "Estimates."
+    return Table("Speed on the device", head, tuple(rows),
+                 f"{note} {UNBOUNDED} What the samples cannot support reads {MISSING}.")
+
+
+def start_table(result: Result) -> Table:
+    """How long loading and the first call take."""
+    rows = tuple(
+        (place(row.device, row.batch), role, figure(arm.load, MILLISECONDS), figure(arm.first, MILLISECONDS))
+        for row in result.latency for role, arm in row.arms.items() if arm.load or arm.first
+    )
+    return Table("Start", ("where", "role", "load", "first inference"), rows)
+
+
+def receipt_table(result: Result) -> Table:
+    """Each exported file with its proofs."""
+    rows = tuple((row.role, row.target, f"{row.file} ({row.sha256[:12]})", size(row.size_bytes),
+                  _receipt(row), _parity(row)) for row in result.exports)
+    head = ("role", "target", "file (SHA-256)", "size", "removal receipt", "parity")
+    return Table("Exported files", head, rows,
+                 "The receipt recounts the file itself; parity compares it with PyTorch on real images.")
+
+
+def _receipt(row: ExportRow) -> str:
+    before, file = row.receipt.get("baseline"), row.receipt.get("file")
+    if not isinstance(before, dict) or not isinstance(file, dict):
+        return MISSING
+    parts = [_change(name, before[key], file[key])
+             for key, name in (("channels", "channels"), ("weights", "weights"), ("macs", "MACs"))
+             if key in before and key in file]
+    promised = row.receipt.get("promised", file)
+    kept = all(promised.get(key) == file.get(key) for key in ("channels", "weights", "macs"))
+    return ", ".join(parts) + (", as promised" if kept else ", NOT as promised")
+
+
+def _change(name: str, before: int, after: int) -> str:
+    return f"{name} {after:,}" if before == after else f"{name} {before:,} → {after:,}"
+
+
+def _parity(row: ExportRow) -> str:
+    found = row.parity
+    if not found:
+        return MISSING
+    agreement = found.get("agreement")
+    parts = [f"{found['images']} images" if "images" in found else "",
+             f"largest difference {found['max_abs']:.1e}" if isinstance(found.get("max_abs"), float) else "",
+             f"same class {with_unit(agreement, PERCENT)}" if isinstance(agreement, int | float) else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def step_table(result: Result) -> Table:
+    """What was done to the model."""
+    rows = tuple((str(number), row.name, row.options, _seconds(row.seconds),
+                  ", ".join(f"{name} {value}" for name, value in row.facts.items()))
+                 for number, row in enumerate(result.steps, start=1))
+    return Table("Steps", ("", "step", "options", "time", "outcome"), rows)
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return MISSING
+    return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
+
+
+def provenance(result: Result) -> dict[str, str]:
+    """Where and when the result was made."""
+    facts = {"run": result.id, "created": result.created, **result.environment}
+    return {name: value for name, value in facts.items() if value}
