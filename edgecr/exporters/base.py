@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from edgecr import builtin
 from edgecr.errors import FileProblem
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
 class Parity(Options):
     """How far the exported file may differ from PyTorch on real images."""
 
-    max_abs: float = 1e-3
+    max_abs: Annotated[float, Field(ge=0)] = 1e-3
     """Largest absolute difference of any logit."""
-    max_rel: float = 1e-4
+    max_rel: Annotated[float, Field(ge=0)] = 1e-4
     """Largest difference relative to the largest logit."""
-    agreement: float = 1.0
+    agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Smallest fraction of images on which both choose the same class."""
 
 

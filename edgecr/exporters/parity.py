@@ -58,7 +58,8 @@ def differences(expected: np.ndarray, given: np.ndarray, allowed: Parity) -> tup
         return float("inf"), float("inf"), 0.0
     largest = float(np.abs(expected - given).max())
     scale = float(np.abs(expected).max()) or 1.0
-    return largest, largest / scale, float(_agrees(expected, given, allowed.max_abs).mean())
+    tie = min(allowed.max_abs, allowed.max_rel * scale)
+    return largest, largest / scale, float(_agrees(expected, given, tie).mean())
 
 
 def failures(result: ParityResult, allowed: Parity) -> list[str]:
@@ -67,7 +68,9 @@ def failures(result: ParityResult, allowed: Parity) -> list[str]:
         return ["the file's answers cannot be compared: another shape, or values that are not finite"]
     found = []
     if result.max_abs > allowed.max_abs:
-        found.append(f"logits differ by up to {result.max_abs:.3g} (allowed {allowed.max_abs:.3g})")
+        found.append(
+            f"logits differ by up to {result.max_abs:.3g} (allowed {allowed.max_abs:.3g}){_hint(result, allowed)}"
+        )
     if result.max_rel > allowed.max_rel:
         found.append(
             f"logits differ by up to {result.max_rel:.3g} of the largest (allowed {allowed.max_rel:.3g})"
@@ -78,6 +81,15 @@ def failures(result: ParityResult, allowed: Parity) -> list[str]:
             f"(needed {allowed.agreement:.2%})"
         )
     return found
+
+
+def _hint(result: ParityResult, allowed: Parity) -> str:
+    """What to do when only the absolute limit is too tight: the model's outputs are large numbers."""
+    if result.max_rel > allowed.max_rel:
+        return ""
+    return (
+        f", only {result.max_rel:.1g} of the largest; for such outputs widen `parity: max_abs` in the target"
+    )
 
 
 def _agrees(expected: np.ndarray, given: np.ndarray, tie: float) -> np.ndarray:

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from edgecr.errors import FileProblem, UnsupportedModel
-from edgecr.exporters import Artifact, manifest_path
+from edgecr.errors import FileProblem, RecipeError, UnsupportedModel
+from edgecr.exporters import Artifact, load_target, manifest_path
 from edgecr.exporters.bare import artifact_of
 
 
@@ -51,6 +51,14 @@ def test_a_users_own_file_says_what_it_can(copied):
     assert bare.output == copied.output
     assert (bare.sha256, bare.size_bytes) == (copied.sha256, copied.size_bytes)
     assert (bare.preprocessing, bare.receipt, bare.parity) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("parity", ["{agreement: 1.5}", "{max_abs: -1}", "{max_rel: nan}", "{tolerance: 1}"])
+def test_tolerances_that_make_no_sense_are_named_with_their_line(tmp_path, parity):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"name: mine\npurpose: a test\nformat: onnx\nparity: {parity}\n")
+    with pytest.raises(RecipeError, match=r"mine\.yaml:4: parity"):
+        load_target(str(file))
 
 
 def test_a_users_file_with_two_inputs_is_refused(tmp_path):

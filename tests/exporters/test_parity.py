@@ -53,8 +53,9 @@ def test_differences_are_absolute_and_relative_to_the_largest_logit():
 def test_a_flip_counts_only_beyond_the_tolerance():
     expected = np.array([[1.0, 1.0004], [1.0, 1.5]])
     given = np.array([[1.0001, 1.0], [2.0, 1.5]])
-    assert differences(expected, given, Parity(max_abs=1e-3))[2] == 0.5
-    assert differences(expected, given, Parity(max_abs=1e-5))[2] == 0.0
+    assert differences(expected, given, Parity(max_abs=1e-3, max_rel=1e-3))[2] == 0.5
+    assert differences(expected, given, Parity(max_abs=1e-5, max_rel=1e-3))[2] == 0.0
+    assert differences(expected, given, Parity(max_abs=1e-3, max_rel=1e-5))[2] == 0.0
 
 
 @pytest.mark.parametrize("given", [np.full((10, 4), np.nan), np.full((10, 4), np.inf), np.zeros((10, 3))])
@@ -71,3 +72,8 @@ def test_each_tolerance_is_named_with_its_figure():
     assert "0.5 (allowed 0.001)" in texts[0]
     assert "90.00% of 50 images (needed 100.00%)" in texts[2]
     assert failures(result, Parity(max_abs=1.0, max_rel=1.0, agreement=0.9)) == []
+
+
+def test_large_outputs_are_told_which_limit_to_widen():
+    [text] = failures(ParityResult(50, [1], max_abs=0.5, max_rel=1e-7, agreement=1.0), Parity())
+    assert "only 1e-07 of the largest; for such outputs widen `parity: max_abs`" in text
