@@ -68,9 +68,8 @@ def failures(result: ParityResult, allowed: Parity) -> list[str]:
         return ["the file's answers cannot be compared: another shape, or values that are not finite"]
     found = []
     if result.max_abs > allowed.max_abs:
-        found.append(
-            f"logits differ by up to {result.max_abs:.3g} (allowed {allowed.max_abs:.3g}){_hint(result, allowed)}"
-        )
+        figures = f"{result.max_abs:.3g} (allowed {allowed.max_abs:.3g})"
+        found.append(f"logits differ by up to {figures}{_hint(result, allowed)}")
     if result.max_rel > allowed.max_rel:
         found.append(
             f"logits differ by up to {result.max_rel:.3g} of the largest (allowed {allowed.max_rel:.3g})"
