@@ -116,8 +116,8 @@ class Protocol(Options):
     max_s: Seconds = 120.0
     """No new round starts after that long in a launch."""
     warmup: Warmup = Warmup()
-    throughput: Throughput | None = Throughput()
-    """None: throughput is not measured."""
+    throughput: Throughput | None = None
+    """How to measure throughput apart from latency; not measured when left out."""
     gate_wait: Annotated[float, Field(gt=0, lt=1)] = 0.03
     """Launches that waited for the processor for a larger share give no absolute latency."""
 

@@ -33,8 +33,15 @@ def plan(**changes):
 
 def rounds(measuring, clock, calls, counts, **changes):
     events = []
-    measuring.rounds(calls, counts, plan(**changes), clock, lambda: None, lambda before: {"wait_ns": 0},
-                     lambda event, **fields: events.append(fields))
+    measuring.rounds(
+        calls,
+        counts,
+        plan(**changes),
+        clock,
+        lambda: None,
+        lambda before: {"wait_ns": 0},
+        lambda event, **fields: events.append(fields),
+    )
     return events
 
 
@@ -56,7 +63,9 @@ def test_a_window_has_at_least_three_calls(measuring) -> None:
     assert measuring.window(clock.call(10**9), clock, 1.0) == [10**9] * 3
 
 
-@pytest.mark.parametrize(("median_ns", "round_s", "expected"), [(10**6, 0.1, 100), (10**9, 0.1, 1), (0, 1e-6, 1000)])
+@pytest.mark.parametrize(
+    ("median_ns", "round_s", "expected"), [(10**6, 0.1, 100), (10**9, 0.1, 1), (0, 1e-6, 1000)]
+)
 def test_calls_that_fill_a_round(measuring, median_ns, round_s, expected) -> None:
     assert measuring.per_round(median_ns, round_s) == expected
 
@@ -86,7 +95,9 @@ def test_the_order_follows_the_seed(measuring) -> None:
 
 def test_the_max_stops_between_rounds_but_not_before_the_least(measuring) -> None:
     clock = FakeTime()
-    events = rounds(measuring, clock, [clock.call(2 * 10**9), clock.call(10**9)], [1, 1], least_rounds=3, rounds=9)
+    events = rounds(
+        measuring, clock, [clock.call(2 * 10**9), clock.call(10**9)], [1, 1], least_rounds=3, rounds=9
+    )
     assert [sum(event["arm"] == arm for event in events) for arm in (0, 1)] == [3, 3]
 
 

@@ -29,13 +29,17 @@ def test_it_imports_nothing_of_edgecr_and_no_runtime_at_the_top(source: Path) ->
     tree = ast.parse(source.read_text())
     names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level}
-    assert not {name for name in names if name.split(".")[0] in {"edgecr", "numpy", "onnxruntime", "openvino"}}
+    assert not {
+        name for name in names if name.split(".")[0] in {"edgecr", "numpy", "onnxruntime", "openvino"}
+    }
 
 
 def python(version: str) -> str | None:
     """An interpreter of that version on this machine, found the way users install them."""
     for path in [Path.home() / ".pyenv" / "versions", Path("/usr/bin"), Path("/opt")]:
-        for found in sorted(path.glob(f"{version}.*/bin/python{version}")) or sorted(path.glob(f"python{version}")):
+        for found in sorted(path.glob(f"{version}.*/bin/python{version}")) or sorted(
+            path.glob(f"python{version}")
+        ):
             return str(found)
     return shutil.which(f"python{version}")
 
@@ -65,7 +69,9 @@ def test_it_starts_probes_and_leaves_on_that_python(version: str, tmp_path: Path
 def receive(agent, folder: Path, content: bytes, *, size: int | None = None, checksum: str | None = None):
     digest = checksum or hashlib.sha256(content).hexdigest()
     path = str(folder / "m.onnx")
-    return agent("inbox").receive(io.BytesIO(content), path, len(content) if size is None else size, digest, lambda: None)
+    return agent("inbox").receive(
+        io.BytesIO(content), path, len(content) if size is None else size, digest, lambda: None
+    )
 
 
 def test_a_file_arrives_whole(agent, tmp_path: Path) -> None:
@@ -96,7 +102,9 @@ def test_a_disk_that_fills_while_writing(agent, tmp_path: Path) -> None:
     assert "No space left" in receive(agent, tmp_path, b"abc")
 
 
-@pytest.mark.parametrize("argv", [["sh", "-c", "true"], ["nvpmodel", "-m", "0"], ["jetson_clocks"], ["/bin/trtexec"]])
+@pytest.mark.parametrize(
+    "argv", [["sh", "-c", "true"], ["nvpmodel", "-m", "0"], ["jetson_clocks"], ["/bin/trtexec"]]
+)
 def test_only_listed_tools_with_harmless_arguments_run(agent, tmp_path: Path, argv: list[str]) -> None:
     tools = agent("tools")
     with pytest.raises(tools.NotAllowed):
@@ -118,7 +126,9 @@ def test_a_tool_runs_and_its_files_come_back(agent, tmp_path: Path, monkeypatch)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
     lines: list[bytes] = []
     children = agent("children").Children()
-    result = agent("tools").run(["trtexec"], str(tmp_path), children, lines.append, ["times.json", "none.json"])
+    result = agent("tools").run(
+        ["trtexec"], str(tmp_path), children, lines.append, ["times.json", "none.json"]
+    )
     assert lines == [b"hello\n"]
     assert result == {"code": 3, "files": {"times.json": "[]\n", "none.json": None}}
 
@@ -148,14 +158,18 @@ def test_the_shape_for_a_batch(agent, shape, expected) -> None:
 
 def test_a_fixed_batch_says_what_to_do(agent) -> None:
     runtimes = agent("runtimes")
-    with pytest.raises(runtimes.RuntimeProblem, match="fixed batch 1, but 4 .* dynamic batch"):
+    with pytest.raises(runtimes.RuntimeProblem, match=r"fixed batch 1, but 4 .* dynamic batch"):
         runtimes.batched("x", [1, 3], 4)
 
 
 def test_an_opset_that_is_too_new_is_explained(agent) -> None:
-    text = ("Opset 22 is under development and support for this is limited. The operator schemas may change. "
-            "Current official support for domain ai.onnx is till opset 15.")
-    assert "has opset 22; this board's onnxruntime 1.10.0 loads up to 15" in agent("runtimes").explain_load(text, "1.10.0")
+    text = (
+        "Opset 22 is under development and support for this is limited. The operator schemas may change. "
+        "Current official support for domain ai.onnx is till opset 15."
+    )
+    assert "has opset 22; this board's onnxruntime 1.10.0 loads up to 15" in agent("runtimes").explain_load(
+        text, "1.10.0"
+    )
 
 
 def test_how_a_measuring_process_died(agent) -> None:

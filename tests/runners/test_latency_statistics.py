@@ -21,7 +21,14 @@ def test_percentiles_need_samples(percent, least) -> None:
 
 @pytest.mark.parametrize(  # from the printed tables of Student's t
     ("confidence", "freedom", "expected"),
-    [(0.95, 1, 12.706), (0.95, 2, 4.303), (0.95, 4, 2.776), (0.99, 3, 5.841), (0.9, 9, 1.833), (0.95, 1000, 1.962)],
+    [
+        (0.95, 1, 12.706),
+        (0.95, 2, 4.303),
+        (0.95, 4, 2.776),
+        (0.99, 3, 5.841),
+        (0.9, 9, 1.833),
+        (0.95, 1000, 1.962),
+    ],
 )
 def test_t_quantile(confidence, freedom, expected) -> None:
     assert st.t_quantile(confidence, freedom) == pytest.approx(expected, abs=6e-4)
@@ -66,7 +73,10 @@ def test_the_paired_interval_covers_one_for_a_model_against_itself() -> None:
 def test_swapping_the_arms_inverts_the_ratio() -> None:
     draw = random.Random(1)
     launches = [[(draw.uniform(1, 2), draw.uniform(1, 2)) for _ in range(5)] for _ in range(3)]
-    there, back = st.paired_ratio(launches), st.paired_ratio([[(b, a) for a, b in pairs] for pairs in launches])
+    there, back = (
+        st.paired_ratio(launches),
+        st.paired_ratio([[(b, a) for a, b in pairs] for pairs in launches]),
+    )
     assert there.value * back.value == pytest.approx(1)
     assert there.low * back.high == pytest.approx(1)
 

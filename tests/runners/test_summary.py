@@ -16,21 +16,43 @@ def start(arm: int) -> Start:
     return Start(arm=arm, import_ns=1, load_ns=7 * MS, first_ns=9 * MS, memory_kb=memory, info={})
 
 
-def measurement(times_ms=(10.0, 5.0), *, launches=3, rounds=10, calls=4, wait=0.0, slope=0.0, batch=1, steady=True, **extra):
+def measurement(
+    times_ms=(10.0, 5.0),
+    *,
+    launches=3,
+    rounds=10,
+    calls=4,
+    wait=0.0,
+    slope=0.0,
+    batch=1,
+    steady=True,
+    **extra,
+):
     """A synthetic session: arm i always takes times_ms[i]."""
+
     def turn(arm: int, number: int) -> Round:
         ns = int(times_ms[arm] * MS * (1 + slope * number / rounds))
         run = ns * calls
-        return Round(arm=arm, number=number, start_ns=0, ns=(ns,) * calls, run_ns=run,
-                     wait_ns=int(run * wait / (1 - wait)), switches=0, steal=0)
+        return Round(
+            arm=arm,
+            number=number,
+            start_ns=0,
+            ns=(ns,) * calls,
+            run_ns=run,
+            wait_ns=int(run * wait / (1 - wait)),
+            switches=0,
+            steal=0,
+        )
 
     one = Launch(
         starts=tuple(map(start, range(2))),
         warmups=tuple(Warmth(arm=arm, steady=steady, calls=9, medians_ns=(1, 1, 1)) for arm in range(2)),
         rounds=tuple(turn(arm, number) for number in range(rounds) for arm in range(2)),
     )
-    arms = tuple(MeasuredArm(label=label, file="m.onnx", sha256="0", size_bytes=100, runtime="ort", batch=batch)
-                 for label in ("baseline", "candidate"))
+    arms = tuple(
+        MeasuredArm(label=label, file="m.onnx", sha256="0", size_bytes=100, runtime="ort", batch=batch)
+        for label in ("baseline", "candidate")
+    )
     return Measurement(device=quick_device(), seed=0, arms=arms, launches=(one,) * launches, **extra)
 
 
@@ -60,7 +82,10 @@ def test_what_was_not_measured_is_none_never_zero() -> None:
 
 
 def test_memory_and_throughput_of_an_arm_alone() -> None:
-    rates = (Rate(arm=0, streams=1, calls=10, elapsed_ns=10**9), Rate(arm=0, streams=2, calls=30, elapsed_ns=2 * 10**9))
+    rates = (
+        Rate(arm=0, streams=1, calls=10, elapsed_ns=10**9),
+        Rate(arm=0, streams=2, calls=30, elapsed_ns=2 * 10**9),
+    )
     slow, fast = summarise(measurement(batch=4, alone=(Alone(start=start(0), rates=rates),)))
     assert slow.peak_memory_mb.value == 50
     assert slow.throughput.value == pytest.approx(60)
@@ -72,7 +97,9 @@ def test_a_busy_machine_gives_the_ratio_but_no_absolute_latency() -> None:
     busy = measurement(wait=0.48, facts={"busiest": [{"name": "ffmpeg", "pid": 7, "share": 0.9}]})
     slow, _ = summarise(busy)
     assert slow.p50_ms is slow.p90_ms is slow.sequential_throughput is None
-    expected = "run-queue wait 48%). Absolute latencies are not reported; the paired ratio is. Stop: ffmpeg (pid 7"
+    expected = (
+        "run-queue wait 48%). Absolute latencies are not reported; the paired ratio is. Stop: ffmpeg (pid 7"
+    )
     assert expected in slow.missing["p50_ms"]
     assert slow.cpu_ms.value == pytest.approx(10)
     assert compare(busy, "baseline", "candidate")[0].ratio.value == pytest.approx(0.5)
@@ -90,7 +117,9 @@ def test_a_kernel_that_tells_nothing_still_gives_latency_but_no_cpu_time() -> No
     full = measurement()
     launch = full.launches[0]
     silent = tuple(one.model_copy(update={"run_ns": None, "wait_ns": None}) for one in launch.rounds)
-    slow, _ = summarise(full.model_copy(update={"launches": (launch.model_copy(update={"rounds": silent}),) * 3}))
+    slow, _ = summarise(
+        full.model_copy(update={"launches": (launch.model_copy(update={"rounds": silent}),) * 3})
+    )
     assert slow.p50_ms is not None
     assert slow.cpu_ms is None
     assert slow.wait_share is None

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_device import quick_device
+
+from edgecr.errors import DeviceFailed, FileProblem, NotConfigured, RecipeError, RequestError, UnknownName
+from edgecr.runners import fitness
+from edgecr.runners.base import Arm, MeasurePlan, load_device, runner_for
+from edgecr.runners.device import Protocol
+from edgecr.runners.local import LocalRunner
+from edgecr.runners.ssh import SshRunner
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text("name: mine\npurpose: tests\nkind: cpu\n" + text)
+    return str(path)
+
+
+def test_the_shipped_cpu_needs_nothing() -> None:
+    assert isinstance(runner_for(load_device("cpu")), LocalRunner)
+
+
+def test_the_shipped_jetson_says_what_to_write_where() -> None:
+    with pytest.raises(NotConfigured) as told:
+        runner_for(load_device("jetson"))
+    for part in (
+        "~/.ssh/config",
+        "Host jetson",
+        "jetson.yaml to devices/jetson.yaml",
+        "transport: {kind: ssh, host: jetson}",
+    ):
+        assert part in str(told.value)
+    assert told.value.exit_code == 2
+
+
+def test_a_board_with_a_host_is_reached_by_ssh(tmp_path: Path) -> None:
+    device = load_device(write(tmp_path, "transport: {kind: ssh, host: orin, ssh_options: [-p, '2222']}"))
+    runner = runner_for(device)
+    assert isinstance(runner, SshRunner)
+    command = runner.command()
+    assert command[0] == "ssh"
+    assert "StrictHostKeyChecking=yes" in command
+    assert command[-5:-1] == ["-p", "2222", "--", "orin"]
+    assert command[-1].count("'") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("transport: {kind: ssh, hots: orin}", "Did you mean 'host'"),
+        ("transport: {kind: ssh, host: '-oProxyCommand=x'}", "host"),
+        ("transport: {kind: ssh, host: 'a b'}", "host"),
+        ("transport: {kind: serial}", "transport"),
+        ("transport: {kind: local}\nprotocol: {launches: 0}", "launches"),
+        ("transport: {kind: local}\nruntimes: {ort: {threads: 0}}", "threads"),
+        ("transport: {kind: local}\nalign: 0", "align"),
+        ("", "transport: this key is required"),
+    ],
+)
+def test_mistakes_in_a_device_file_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_device(write(tmp_path, text))
+
+
+def test_overrides_are_checked_again() -> None:
+    assert Protocol().override(launches=5, rounds=None).launches == 5
+    assert Protocol().override(rounds=4).rounds == 4
+
+
+def plan(tmp_path: Path, **changes) -> MeasurePlan:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"x")
+    return MeasurePlan((Arm("a", path, **changes),))
+
+
+def test_impossible_plans_are_refused_before_the_board_is_bothered(tmp_path: Path) -> None:
+    device = quick_device()
+    for wrong, kind in [
+        (MeasurePlan(()), RequestError),
+        (plan(tmp_path, batch=0), RequestError),
+        (plan(tmp_path, runtime="tflite"), NotConfigured),
+        (MeasurePlan((Arm("a", tmp_path / "none.onnx"),)), FileProblem),
+        (MeasurePlan(plan(tmp_path).arms * 2), RequestError),
+        (MeasurePlan(plan(tmp_path).arms, launches=0), RequestError),
+    ]:
+        with pytest.raises(kind):
+            wrong.check(device)
+
+
+def test_every_label_with_every_batch() -> None:
+    arms = MeasurePlan.of({"a": Path("a"), "b": Path("b")}, [1, 64]).arms
+    assert [(arm.label, arm.batch) for arm in arms] == [("a", 1), ("a", 64), ("b", 1), ("b", 64)]
+
+
+def test_declarations_import_nothing_heavy() -> None:
+    heavy = "{'torch', 'onnx', 'onnxruntime', 'openvino', 'sklearn', 'scipy'}"
+    code = (
+        f"import edgecr.runners.base, edgecr.runners.measure.summary, sys; print({heavy} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def facts(**changes):
+    return {
+        "load": 0.1,
+        "usable_cores": 4,
+        "busiest": [],
+        "swapped_pages": 0,
+        "temperatures": {},
+        "l4t": None,
+        "cpufreq": {"governors": [], "now": [], "allowed": [], "possible": []},
+        "memory": {"total_kb": 1000, "available_kb": 900},
+        "throttled": {"count": 0, "flags": None},
+    } | changes
+
+
+def test_a_fit_host_gives_no_warning() -> None:
+    assert fitness.before(quick_device(), facts()) == []
+    assert fitness.after(facts(), facts()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"load": 3.5}, "Stop them first"),
+        ({"busiest": [{"name": "x264", "pid": 9, "share": 3.9}]}, "x264 \\(pid 9"),
+        ({"usable_cores": 0}, "Lower runtimes"),
+        (
+            {"cpufreq": {"governors": ["powersave"], "now": [], "allowed": [], "possible": []}},
+            "cpupower frequency-set",
+        ),
+        (
+            {"cpufreq": {"governors": [], "now": [], "allowed": [10**6], "possible": [2 * 10**6]}},
+            "capped at 1.00 GHz",
+        ),
+        ({"memory": {"total_kb": 1000, "available_kb": 50}}, "Stop other programs"),
+        (
+            {"throttled": {"count": None, "flags": 0b101}},
+            "under-voltage, throttled: use a stronger power supply",
+        ),
+    ],
+)
+def test_each_warning_names_its_remedy(changes, remedy) -> None:
+    assert any(re.search(remedy, text) for text in fitness.before(quick_device(), facts(**changes)))
+
+
+def test_what_happened_while_measuring_is_told() -> None:
+    texts = fitness.after(facts(), facts(swapped_pages=5000, throttled={"count": 3, "flags": None}))
+    assert len(texts) == 2
+
+
+@pytest.mark.parametrize(
+    ("expect", "found"),
+    [
+        ({"governor": "performance"}, {}),
+        ({"l4t": "*R36*"}, {"l4t": "# R35 (release)"}),
+        ({"max_temperature_c": 60.0}, {"temperatures": {"cpu": 71.0}}),
+    ],
+)
+def test_a_board_in_another_state_than_expected_is_not_measured(expect, found) -> None:
+    with pytest.raises(DeviceFailed, match="not as its file expects"):
+        fitness.refuse_unexpected(quick_device(expect=expect), facts(**found))
+
+
+def test_an_unknown_device_is_named() -> None:
+    with pytest.raises(UnknownName, match="jetson"):
+        load_device("jetsno")

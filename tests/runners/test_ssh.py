@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny_device import quick_device
+
+from edgecr.errors import DeviceFailed
+from edgecr.runners.base import MeasurePlan, runner_for
+from edgecr.runners.protocol import Ending
+from edgecr.runners.ssh import SshRunner
+
+SSHD = "/usr/sbin/sshd"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def make_key(path: Path) -> str:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path.with_suffix(".pub").read_text()
+
+
+class Board:
+    """A throwaway SSH server on this machine, with its own keys and client configuration."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        host_key = make_key(folder / "host")
+        noisy = 'command="echo Welcome to the lab; exec sh -c \\"$SSH_ORIGINAL_COMMAND\\"" '
+        (folder / "authorized").write_text(make_key(folder / "plain") + noisy + make_key(folder / "noisy"))
+        make_key(folder / "stranger")
+        (folder / "known").write_text(f"[127.0.0.1]:{self.port} {host_key}")
+        (folder / "unknown").write_text("")
+        changed = make_key(folder / "other")
+        (folder / "changed").write_text(f"[127.0.0.1]:{self.port} {changed}")
+        (folder / "sshd.conf").write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nStrictModes no\nUsePAM no\n"
+            f"PidFile {folder}/pid\nAuthorizedKeysFile {folder}/authorized\nPermitRootLogin yes\n"
+        )
+        self.process = subprocess.Popen(
+            [SSHD, "-D", "-f", str(folder / "sshd.conf"), "-E", str(folder / "log")]
+        )
+
+    def wait(self) -> bool:
+        for _ in range(100):
+            if self.process.poll() is not None:
+                return False
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return True
+            time.sleep(0.05)
+        return False
+
+    def runner(self, key: str = "plain", known: str = "known", **transport) -> SshRunner:
+        config = self.folder / f"{key}-{known}.conf"
+        config.write_text(
+            f"Host board\n HostName 127.0.0.1\n Port {self.port}\n User {getpass.getuser()}\n"
+            f" IdentitiesOnly yes\n IdentityAgent none\n IdentityFile {self.folder}/{key}\n"
+            f" UserKnownHostsFile {self.folder}/{known}\n GlobalKnownHostsFile /dev/null\n"
+        )
+        settings = {
+            "kind": "ssh",
+            "host": "board",
+            "python": sys.executable,
+            "ssh_options": ["-F", str(config)],
+        }
+        runner = runner_for(quick_device(transport=settings | transport))
+        assert isinstance(runner, SshRunner)
+        return runner
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    if not os.path.exists(SSHD) or shutil.which("ssh") is None:
+        pytest.skip("needs an SSH server and client (package openssh-server)")
+    if os.geteuid() == 0:
+        os.makedirs("/run/sshd", exist_ok=True)
+    board = Board(tmp_path_factory.mktemp("board"))
+    try:
+        if not board.wait():
+            pytest.skip("sshd does not start here")
+        yield board
+    finally:
+        board.process.terminate()
+        board.process.wait()
+
+
+def test_a_whole_session_over_ssh(board: Board, models) -> None:
+    result = board.runner().measure(MeasurePlan.of(models, [1], launches=1))
+    assert result.error is None
+    assert {one.arm for one in result.launches[0].rounds} == {0, 1}
+    assert len(result.alone) == 2
+
+
+def test_a_login_shell_that_prints_is_tolerated(board: Board) -> None:
+    with board.runner(key="noisy").connect() as agent:
+        assert agent.ask("probe")["facts"]["cores"] >= 1
+        assert agent._noise == ["Welcome to the lab"]
+
+
+def test_the_environment_reaches_the_agent_without_the_shell(board: Board, tmp_path: Path) -> None:
+    folder = tmp_path / "it's $HOME"
+    folder.mkdir()
+    with board.runner(env={"TMPDIR": str(folder)}).connect() as agent:
+        assert Path(agent.hello["work"]).parent == folder
+
+
+def test_the_agent_goes_when_ssh_is_killed(board: Board) -> None:
+    agent = board.runner().connect()
+    work = Path(agent.hello["work"])
+    agent._process.kill()
+    end = time.monotonic() + 10
+    while work.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    agent.kill()
+    assert not work.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"known": "unknown"}, "Board 'board' is not in your known_hosts. Connect once with \"ssh board\""),
+        ({"known": "changed"}, "The host key of 'board' is not the one you trusted"),
+        ({"key": "stranger"}, 'The board refused your key. Try "ssh board"'),
+        ({"python": "python9"}, "No python9 on the board. Set transport.python in devices/quick.yaml"),
+        ({"host": "no-such-board.invalid"}, "Board 'no-such-board.invalid' cannot be reached: "),
+    ],
+)
+def test_failures_are_values_with_a_remedy(board: Board, models, settings, expected) -> None:
+    result = board.runner(**settings).measure(MeasurePlan.of(models, [1]))
+    assert expected in (result.error or "")
+    assert result.launches == ()
+
+
+def test_a_closed_port_cannot_be_reached(board: Board) -> None:
+    options = ["-p", str(free_port()), *board.runner().transport.ssh_options]
+    with pytest.raises(DeviceFailed, match=r"cannot be reached: .*refused"):
+        board.runner(ssh_options=options).connect()
+
+
+@pytest.mark.parametrize(
+    ("ending", "expected"),
+    [
+        (Ending(255, ["Timeout, server orin not responding."], []), "The connection to 'orin' was lost"),
+        (Ending(255, ["client_loop: send disconnect: Broken pipe"], []), "stops by itself within 30 s"),
+        (
+            Ending(1, [], ["Enter your name:"]),
+            'login scripts print text or wait for input: "Enter your name:"',
+        ),
+        (Ending(3, ["odd"], []), "exit code 3"),
+    ],
+)
+def test_what_an_ending_means(ending, expected) -> None:
+    runner = runner_for(quick_device(transport={"kind": "ssh", "host": "orin"}))
+    assert isinstance(runner, SshRunner)
+    assert expected in runner.explain(ending)
