@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,15 +113,17 @@ def _must_be_file(path: Path) -> None:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of pickle protocols that read well all the same
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise FileProblem(
             f"{path} holds Python objects besides tensors; loading them could run code, so EdgeCR does not. "
             "Where you trust it, save the plain tensors: torch.save(model.state_dict(), PATH)."
         ) from error
     except Exception as error:  # a damaged file can fail in any part of the reader
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise FileProblem(f"{path} is damaged or truncated: {reason} Copy or download it again.") from error
+        reason = str(error).partition(". ")[0].partition("\n")[0] or "it ends too early"
+        raise FileProblem(f"{path} is damaged or truncated: {reason}. Copy or fetch it again.") from error
 
 
 def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:

@@ -155,8 +155,9 @@ def test_files_that_are_no_checkpoint_are_refused_and_run_nothing(tmp_path, caps
     assert capsys.readouterr().out == ""
 
 
-def test_code_in_a_pickle_is_called_by_name(tmp_path):
-    torch.save(small(), tmp_path / "module.pth")
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_code_in_a_pickle_is_called_by_name(tmp_path, protocol):
+    torch.save(small(), tmp_path / "module.pth", pickle_protocol=protocol)
     with pytest.raises(FileProblem, match="could run code"):
         load_checkpoint(tmp_path / "module.pth")
 
