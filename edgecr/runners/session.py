@@ -34,7 +34,7 @@ class AgentRunner(Runner):
             with self.connect() as agent:
                 session.run(agent)
         except DeviceFailed as error:
-            session.error = session.locate(error)
+            session.error = str(error)
         return session.result()
 
 
@@ -112,8 +112,21 @@ class Session:
                 events.append(event)
                 if event["event"] == "round":
                     bar.advance(1, launch=f"{number + 1}/{protocol.launches}")
-        finally:
-            self.launches.append(launch_of(events))
+        except DeviceFailed as error:
+            rounds = self.keep(events)
+            place = (
+                f"in launch {number + 1} of {protocol.launches}, after {rounds} of {protocol.rounds} rounds"
+            )
+            kept = f" ({place}; what was measured until then is kept)" if rounds else ""
+            raise DeviceFailed(f"{error}{kept}") from error
+        self.keep(events)
+
+    def keep(self, events: list[Event]) -> int:
+        """Adds what one process sent to the result; returns how many rounds that were."""
+        launch = launch_of(events)
+        if launch.rounds:
+            self.launches.append(launch)
+        return len({one.number for one in launch.rounds})
 
     def measure_alone(self, agent: Connection, number: int) -> None:
         """One arm with a process to itself."""
@@ -124,16 +137,6 @@ class Session:
         )
         starts, rates = picked(Start, events, "arm"), picked(Rate, events, "throughput")
         self.alone.append(Alone(start=starts[0], rates=rates))
-
-    def locate(self, error: DeviceFailed) -> str:
-        """The error, and how far the session had come."""
-        if not self.launches or len(self.launches) == self.protocol.launches:
-            return str(error)
-        rounds = len({one.number for one in self.launches[-1].rounds})
-        return (
-            f"{error} (In launch {len(self.launches)} of {self.protocol.launches}, after {rounds} of "
-            f"{self.protocol.rounds} rounds; what was measured until then is kept.)"
-        )
 
     def result(self) -> Measurement:
         """Everything that came back so far."""

@@ -172,6 +172,13 @@ def test_an_opset_that_is_too_new_is_explained(agent) -> None:
     )
 
 
+def test_a_file_format_that_is_too_new_is_explained(agent) -> None:
+    text = "FAIL : Unsupported model IR version: 10, max supported IR version: 8"
+    assert "IR version 10; this board's onnxruntime 1.10.0 reads up to 8" in agent("runtimes").explain_load(
+        text, "1.10.0"
+    )
+
+
 def test_how_a_measuring_process_died(agent) -> None:
     told = agent("supervisor").how_it_died
     assert "out of memory" in told(-9)

@@ -279,7 +279,7 @@ def test_a_board_that_dies_keeps_what_it_had_sent(models) -> None:
             return Killer()
 
     result = runner.measure(MeasurePlan.of(models, [1]), Watch())
-    assert "In launch 1 of 2, after" in (result.error or "")
+    assert "in launch 1 of 2, after" in (result.error or "")
     assert len(result.launches[0].rounds) >= 5
 
 
