@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
-from edgecr.estimate import Estimate
 from edgecr.exporters.base import Artifact
 from edgecr.report.evidence import place, ratio_of
 from edgecr.report.figures import RATIO, interval, with_unit
@@ -21,51 +19,10 @@ from edgecr.report.result import (
     ModelRow,
     Result,
     StepRow,
-    Timing,
 )
 from edgecr.robustness.examples import Example
 from edgecr.robustness.result import RobustnessResult
 from edgecr.robustness.suites import CLEAN
-
-
-class ArmSummary(Protocol):
-    """The statistics of one arm of a measurement, as the runners derive them."""
-
-    @property
-    def label(self) -> str:
-        """The role."""
-
-    @property
-    def batch(self) -> int:
-        """Images a call."""
-
-    @property
-    def p50(self) -> Estimate | None:
-        """Median latency in ms."""
-
-    @property
-    def p90(self) -> Estimate | None:
-        """90th percentile in ms."""
-
-    @property
-    def p99(self) -> Estimate | None:
-        """99th percentile in ms."""
-
-    @property
-    def throughput(self) -> Estimate | None:
-        """Images a second."""
-
-    @property
-    def peak_memory_mb(self) -> Estimate | None:
-        """Peak memory of the process."""
-
-    @property
-    def load_ms(self) -> Estimate | None:
-        """Time to load the file."""
-
-    @property
-    def first_ms(self) -> Estimate | None:
-        """Time of the first call."""
 
 
 def build_result(
@@ -80,7 +37,8 @@ def build_result(
     unjudged = Result(
         name=name, id=id, purpose=purpose, recipe=recipe, created=created,
         environment=dict(environment or {}),
-        warnings=[*slower(latency), *receipt_warnings(exports), *warnings], models=list(models),
+        warnings=[*slower(latency), *failures(latency), *receipt_warnings(exports), *warnings],
+        models=list(models),
         accuracy=accuracy, latency=list(latency), exports=list(exports), steps=list(steps),
         examples=list(examples),
     )
@@ -111,21 +69,6 @@ def _mean_row(answered: RobustnessResult, confidence: float) -> AccuracyRow:
     return AccuracyRow(answered.suite, MEAN, found.get(BASELINE), found.get(CANDIDATE), delta)
 
 
-def latency_rows(
-    device: str, summaries: Iterable[ArmSummary], ratios: Mapping[int, Mapping[str, Estimate]],
-    batches: Iterable[int] = (), error: str = "",
-) -> list[LatencyRow]:
-    """One row for each batch size; those in ``batches`` that nobody measured get a row that says so."""
-    arms: dict[int, dict[str, Timing]] = {batch: {} for batch in batches}
-    for each in summaries:
-        arms.setdefault(each.batch, {})[each.label] = Timing(
-            each.p50, each.p90, each.p99, each.throughput, each.peak_memory_mb, each.load_ms, each.first_ms)
-    if not arms:
-        return [LatencyRow(device, None, error=error or "nothing was measured")]
-    return [LatencyRow(device, batch, found, dict(ratios.get(batch, {})), error if not found or error else "")
-            for batch, found in sorted(arms.items())]
-
-
 def export_row(artifact: Artifact) -> ExportRow:
     """What the report says of an artifact; its lineage knows the role."""
     role = str(artifact.lineage.get("role", CANDIDATE))
@@ -143,6 +86,11 @@ def slower(latency: Iterable[LatencyRow]) -> Iterator[str]:
             figure = f"{with_unit(ratio.value, RATIO)} {interval(ratio, RATIO)}".rstrip()
             yield (f"The exported candidate is slower than its baseline on {place(row.device, row.batch)}: "
                    f"{figure} of the baseline's median latency{doubt}.")
+
+
+def failures(latency: Iterable[LatencyRow]) -> list[str]:
+    """What went wrong on the devices, once each."""
+    return list(dict.fromkeys(f"{row.device}: {row.error}" for row in latency if row.error))
 
 
 def receipt_warnings(exports: Iterable[ExportRow]) -> list[str]:

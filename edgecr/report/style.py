@@ -34,8 +34,8 @@ padding:16px 18px;margin:0}
 .tile b{display:block;font-size:1.7rem;line-height:1.3;font-weight:650}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));gap:14px;
 margin-bottom:18px}
-figcaption{font-size:.9rem;font-weight:600;margin-bottom:10px}
-.key{font-weight:400;color:var(--soft);margin-left:14px;white-space:nowrap}
+figcaption{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.9rem;font-weight:600;margin-bottom:10px}
+.key{font-weight:400;color:var(--soft);white-space:nowrap}
 .key::before{content:"";display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:5px}
 .key.baseline::before{background:var(--baseline)}.key.candidate::before{background:var(--candidate)}
 svg{display:block;width:100%;height:auto;font-size:12.5px;overflow:visible}
@@ -66,7 +66,8 @@ pre{background:var(--card);border:1px solid var(--line);border-radius:12px;paddi
 font-size:.85rem;margin:0}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;font-size:.9rem;margin:0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
-@media (max-width:760px){td:first-child{white-space:normal}main{padding:24px 16px 56px}section{margin-top:34px}
+@media (max-width:760px){
+td:first-child{white-space:normal}main{padding:24px 16px 56px}section{margin-top:34px}
 thead{position:absolute;left:-9999px}
 table,tbody,tr,td{display:block}
 tr{border-top:1px solid var(--line);padding:10px 0}

@@ -5,8 +5,14 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from edgecr.errors import FileProblem
+from edgecr.files import read_json, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,6 +99,22 @@ def _name(classes: Sequence[str], index: int) -> str:
     if index < 0:
         return "no answer"
     return classes[index] if index < len(classes) else f"class {index}"
+
+
+def save_examples(path: Path, examples: Sequence[Example]) -> None:
+    """Writes the chosen examples beside the answers they come from."""
+    write_json(path, [asdict(example) for example in examples])
+
+
+def load_examples(path: Path) -> list[Example]:
+    """Reads what ``save_examples`` wrote, nothing if it wrote nothing; damage is a FileProblem."""
+    if not path.is_file():
+        return []
+    try:
+        adapter: TypeAdapter[list[Example]] = TypeAdapter(list[Example])
+        return adapter.validate_python(read_json(path))
+    except ValidationError as error:
+        raise FileProblem(f"{path} does not hold examples: {error}.") from error
 
 
 def png_text(image: np.ndarray) -> str:

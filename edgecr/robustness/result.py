@@ -112,7 +112,7 @@ def write_answers(file: Path, answers: Mapping[str, Answers], key: str) -> None:
     """Writes one condition atomically; ``key`` says which question was answered."""
     arrays = {f"{role}.{part}": getattr(each, part) for role, each in answers.items() for part in PARTS}
     with replacing(file) as temporary, temporary.open("wb") as opened:
-        np.savez_compressed(opened, key=np.array(key), **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(opened, key=np.array(key), **arrays)
 
 
 def read_answers(file: Path, key: str) -> dict[str, Answers]:

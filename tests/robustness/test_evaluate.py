@@ -9,7 +9,7 @@ from edgecr.errors import FileProblem, WorkError
 from edgecr.predictors.base import Predictor
 from edgecr.progress import Monitor
 from edgecr.robustness.evaluate import evaluate
-from edgecr.robustness.examples import pick_examples
+from edgecr.robustness.examples import load_examples, pick_examples, save_examples
 from edgecr.robustness.result import NO_ANSWER, Answers, RobustnessResult
 from edgecr.robustness.suites import suites
 
@@ -156,3 +156,14 @@ def test_examples_show_lost_answers_first(tmp_path, roles):
             assert first.answers["baseline"].right
     assert len({each.index for each in examples}) > 2
     assert all(each.png and each.clean_png for each in examples)
+
+
+def test_examples_survive_their_file(tmp_path, roles):
+    images = Squares()
+    result = evaluate(roles, SUITE, images, tmp_path)
+    examples = pick_examples(result, SUITE, images, ["a", "b", "c", "d"], each=1)
+    save_examples(tmp_path / "examples.json", examples)
+    assert load_examples(tmp_path / "examples.json") == examples
+    (tmp_path / "examples.json").write_text('[{"suite": 3}]')
+    with pytest.raises(FileProblem, match="examples"):
+        load_examples(tmp_path / "examples.json")

@@ -1,0 +1,188 @@
+import subprocess
+import sys
+
+import pytest
+from miniatures import answered, latency, models, result, timing
+from pydantic import ValidationError
+
+from edgecr.errors import RequestError, UnknownName
+from edgecr.estimate import Estimate
+from edgecr.report.build import build_result
+from edgecr.report.gates import Gate, check_gate_name, judge, level, reasons, verdict
+from edgecr.report.result import AccuracyRow, GateResult, LatencyRow, Result, Status, Verdict
+
+
+def status(name, gate, **parts):
+    judged = judge({name: gate}, result(**parts))
+    assert len(judged) == 1
+    return judged[0].status.value
+
+
+def test_declarations_need_no_heavy_library():
+    code = ("import sys, edgecr.report.gates; "
+            "print([m for m in ('torch', 'numpy', 'albumentations', 'PIL', 'rich') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("lost", "gate", "expected"), [
+    (2, {"drop": 0.01}, "PASS"),  # exactly the limit
+    (3, {"drop": 0.01}, "FAIL"),
+    (0, {"drop": 0.0}, "PASS"),
+    (1, {"drop": 0.0}, "FAIL"),
+    (0, {"drop": 0.01, "confidence": 0.95}, "FAIL"),  # 200 images cannot show so little
+    (0, {"drop": 0.03, "confidence": 0.95}, "PASS"),
+    (20, {"min": 0.9}, "PASS"),
+    (21, {"min": 0.9}, "FAIL"),
+    (20, {"min": 0.9, "confidence": 0.95}, "FAIL"),
+])
+def test_clean_accuracy(lost, gate, expected):
+    declared = {"clean_accuracy": Gate(**gate)}
+    judged = build_result(name="x", id="x", gates=declared, robustness=[answered({"clean": lost})]).gates
+    assert [each.status.value for each in judged] == [expected]
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("noise5_fog_accuracy", "FAIL"), ("noise5_iso_accuracy", "PASS"), ("noise5_accuracy", "PASS"),
+])
+def test_a_corruption_and_the_suite_mean(name, expected):
+    assert status(name, Gate(drop=0.05), robustness=[answered({"fog": 30})]) == expected
+
+
+@pytest.mark.parametrize(("ratio", "gate", "expected"), [
+    (0.7, {"ratio": 0.7}, "PASS"),
+    (0.71, {"ratio": 0.7}, "FAIL"),
+    (0.68, {"ratio": 0.7, "confidence": 0.95}, "FAIL"),
+    (0.6, {"ratio": 0.7, "confidence": 0.95}, "PASS"),
+    (0.6, {"ratio": 0.7, "confidence": 0.9}, "PASS"),
+    (0.6, {"ratio": 0.7, "confidence": 0.99}, "INCOMPLETE"),  # the interval is of 95 % only
+    (0.9, {"ratio": 0.7, "confidence": 0.99}, "FAIL"),  # no interval can mend the point estimate
+    (0.5, {"max": 2.0}, "PASS"),
+    (0.5, {"max": 2.0, "confidence": 0.95}, "FAIL"),
+    (0.5, {"ratio": 0.7, "device": "jetson"}, "INCOMPLETE"),
+    (0.5, {"ratio": 0.7, "batch": 64}, "INCOMPLETE"),
+    (0.5, {"ratio": 0.7, "device": "cpu", "batch": 1}, "PASS"),
+])
+def test_latency(ratio, gate, expected):
+    assert status("latency_p50", Gate(**gate), latency=[latency(ratio)]) == expected
+
+
+def test_every_measured_place_must_hold():
+    rows = [latency(0.5), latency(0.9, batch=64), LatencyRow("jetson", None, error="no answer")]
+    judged = judge({"latency_p50": Gate(ratio=0.7)}, result(latency=rows))[0]
+    assert judged.status is Status.FAIL
+    assert "batch 64 (worst of 3)" in judged.text
+    rows = [latency(0.5), LatencyRow("jetson", None, error="no answer")]
+    judged = judge({"latency_p50": Gate(ratio=0.7)}, result(latency=rows))[0]
+    assert judged.status is Status.INCOMPLETE
+    assert "no answer" in judged.text
+    assert status("latency_p50", Gate(ratio=0.7, device="cpu"), latency=rows) == "PASS"
+
+
+def test_an_unsupported_percentile_is_incomplete():
+    assert status("latency_p99", Gate(ratio=0.9), latency=[latency()]) == "INCOMPLETE"
+    row = LatencyRow("cpu", 1, {"baseline": timing(4, Estimate(8)), "candidate": timing(2, Estimate(4))})
+    assert status("latency_p99", Gate(ratio=0.9), latency=[row]) == "PASS"
+    assert status("latency_p99", Gate(ratio=0.9, confidence=0.9), latency=[row]) == "INCOMPLETE"
+
+
+def test_more_throughput_is_better():
+    assert status("throughput", Gate(ratio=1.5), latency=[latency(0.5)]) == "PASS"
+    assert status("throughput", Gate(ratio=2.5), latency=[latency(0.5)]) == "FAIL"
+    assert status("throughput", Gate(min=400), latency=[latency(0.5)]) == "PASS"
+
+
+@pytest.mark.parametrize(("name", "gate", "expected"), [
+    ("size", {"ratio": 0.4}, "PASS"), ("size", {"ratio": 0.39}, "FAIL"), ("size", {"max": 0.4}, "PASS"),
+    ("params", {"max": 99_999}, "FAIL"), ("macs", {"ratio": 0.5, "confidence": 0.99}, "PASS"),
+])
+def test_counted_figures_need_no_interval(name, gate, expected):
+    assert status(name, Gate(**gate), models=models()) == expected
+
+
+@pytest.mark.parametrize("name", ["clean_accuracy", "noise5_accuracy", "noise5_fog_accuracy"])
+def test_missing_accuracy_is_incomplete(name):
+    assert status(name, Gate(drop=0.5)) == "INCOMPLETE"
+    assert status(name, Gate(min=0.01)) == "INCOMPLETE"
+
+
+@pytest.mark.parametrize(
+    "name", ["latency_p50", "latency_p90", "latency_p99", "memory", "size", "params", "macs"])
+def test_missing_figures_are_incomplete(name):
+    assert status(name, Gate(ratio=9.0)) == "INCOMPLETE"
+
+
+def test_not_a_number_is_incomplete():
+    broken = Result("x", "x", accuracy=[AccuracyRow("noise5", "clean", delta=Estimate(float("nan")))])
+    assert judge({"clean_accuracy": Gate(drop=0.5)}, broken)[0].status is Status.INCOMPLETE
+
+
+def test_each_limit_is_judged_on_its_own():
+    judged = judge({"clean_accuracy": Gate(drop=0.5, min=0.99)}, result(robustness=[answered({"clean": 20})]))
+    assert [each.status.value for each in judged] == ["PASS", "FAIL"]
+
+
+def test_doubt_is_told():
+    judged = build_result(name="x", id="x", gates={"clean_accuracy": Gate(drop=0.01, confidence=0.95)},
+                          robustness=[answered({"clean": 0})]).gates[0]
+    assert "the estimate holds, but at 95 %" in judged.text
+    assert judged.interval is not None
+    assert judged.interval[1] > judged.limit
+
+
+def test_accuracies_are_estimated_at_the_asked_confidence():
+    gates = {"noise5_fog_accuracy": Gate(drop=0.3, confidence=0.99)}
+    row = build_result(name="x", id="x", gates=gates, robustness=[answered({})]).accuracy_of("noise5", "fog")
+    assert row.delta.confidence == 0.99
+    assert level(gates, "clean_accuracy") == 0.95
+
+
+@pytest.mark.parametrize(("statuses", "expected", "code"), [
+    ([], "INCOMPLETE", 1), (["PASS"], "SHIP", 0), (["PASS", "PASS"], "SHIP", 0),
+    (["PASS", "FAIL"], "DON'T SHIP", 1),
+    (["PASS", "INCOMPLETE"], "INCOMPLETE", 1), (["FAIL", "INCOMPLETE"], "DON'T SHIP", 1),
+])
+def test_verdict(statuses, expected, code):
+    judged = [GateResult("g", Status(each), "", "") for each in statuses]
+    found = verdict(judged)
+    assert found.value == expected
+    assert Result("x", "x", verdict=found).exit_code == code
+
+
+def test_reasons():
+    assert "no gates were declared" in reasons(Result("x", "x"))[0]
+    passed = GateResult("g", Status.PASS, "", "")
+    assert reasons(Result("x", "x", Verdict.SHIP, gates=[passed, passed])) == ["all 2 gates hold"]
+
+
+@pytest.mark.parametrize(("name", "gate", "match"), [
+    ("clean_acuracy", {"drop": 0.1}, "clean_accuracy"),
+    ("latency_p95", {"ratio": 0.5}, "latency_p9"),
+    ("noise5_rain_accuracy", {"drop": 0.1}, "Did you mean"),
+    ("clean_accuracy", {"ratio": 0.9}, "use drop or min"),
+    ("latency_p50", {"drop": 0.1}, "use ratio or max"),
+    ("throughput", {"max": 10.0}, "use ratio or min"),
+    ("size", {"min": 10.0}, "use ratio or max"),
+    ("clean_accuracy", {"min": 90.0}, "0.9 for 90 %"),
+    ("size", {"ratio": 0.5, "device": "cpu"}, "does not depend on a device"),
+])
+def test_gates_that_make_no_sense(name, gate, match):
+    with pytest.raises(RequestError, match=match):
+        check_gate_name(name, ("noise5",), Gate(**gate))
+
+
+def test_a_suite_that_is_not_run():
+    with pytest.raises(RequestError, match=r"robustness\.suites"):
+        check_gate_name("noise5_accuracy", (), Gate(drop=0.1))
+    check_gate_name("noise5_accuracy", ("noise5",), Gate(drop=0.1))
+    with pytest.raises(UnknownName):
+        check_gate_name("mean_accuracy", ("noise5",))
+
+
+@pytest.mark.parametrize("values", [
+    {}, {"drop": -0.1}, {"drop": 1.0}, {"ratio": 0.0}, {"confidence": 0.95}, {"drop": 0.1, "confidence": 0.5},
+    {"drop": 0.1, "confidence": 1.0}, {"drop": "1 %"}, {"drop": 0.1, "batch": 0}, {"dorp": 0.1},
+])
+def test_malformed_gates(values):
+    with pytest.raises(ValidationError):
+        Gate.parse(values)
