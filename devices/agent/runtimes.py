@@ -170,17 +170,18 @@ def explain_load(text: str, version: str) -> str:
     """onnxruntime's own words, or a better sentence for the known case of an opset that is too new."""
     newest = re.search(r"support for domain ai\.onnx is till opset (\d+)", text)
     if newest:
-        asked = re.search(r"[Oo]pset (\d+) is", text)
+        found = re.search(r"[Oo]pset (\d+) is", text)
+        asked = found.group(1) if found else "?"
         return (
             "The model has opset %s; this board's onnxruntime %s loads up to %s. "
-            "Export again for a target with a lower opset."
-            % (asked.group(1) if asked else "?", version, newest.group(1))
+            "Export again for a target with a lower opset." % (asked, version, newest.group(1))
         )
     file_format = re.search(r"model IR version: (\d+), max supported IR version: (\d+)", text)
     if file_format:
         return (
-            "The model file has IR version %s; this board's onnxruntime %s reads up to %s. Export again for a "
-            "target with a lower opset." % (file_format.group(1), version, file_format.group(2))
+            "The model file has IR version %s; this board's onnxruntime %s reads up to %s. "
+            "Export again for a target with a lower opset."
+            % (file_format.group(1), version, file_format.group(2))
         )
     return "onnxruntime %s cannot load the model: %s" % (version, text[:500].strip())
 

@@ -101,6 +101,8 @@ def test_a_busy_machine_gives_the_ratio_but_no_absolute_latency() -> None:
         "run-queue wait 48%). Absolute latencies are not reported; the paired ratio is. Stop: ffmpeg (pid 7"
     )
     assert expected in slow.missing["p50_ms"]
+    assert slow.missing["sequential_throughput"] == slow.missing["p50_ms"]
+    assert "CPU was shared" not in slow.missing["throughput"]
     assert slow.cpu_ms.value == pytest.approx(10)
     assert compare(busy, "baseline", "candidate")[0].ratio.value == pytest.approx(0.5)
 

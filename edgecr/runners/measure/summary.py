@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -114,13 +112,12 @@ def wall_time(one: Round) -> float | None:
 def _summary(measurement: Measurement, number: int) -> ArmSummary:
     arm = measurement.arms[number]
     every = [rounds for launch in measurement.launches if (rounds := turns(launch, number))]
+    whole = [one for rounds in every for one in rounds]
     calm = [rounds for rounds in every if (waiting(rounds) or 0) < measurement.device.protocol.gate_wait]
     missing: dict[str, str] = {}
     latency = {f"p{percent}_ms": _percentile(percent, calm, missing) for percent in (50, 90, 99)}
     if every and not calm:
-        missing |= dict.fromkeys(
-            latency, busy_text(measurement, waiting(functools.reduce(operator.iadd, every, [])))
-        )
+        missing |= dict.fromkeys(latency, busy_text(measurement, waiting(whole)))
     values: dict[str, Any] = latency | {
         "cpu_ms": _cpu(every),
         "sequential_throughput": _sequential(latency["p50_ms"], arm.batch),
@@ -129,13 +126,15 @@ def _summary(measurement: Measurement, number: int) -> ArmSummary:
         "load_ms": _startup(measurement, number, lambda start: start.load_ns),
         "first_ms": _startup(measurement, number, lambda start: start.first_ns),
     }
-    for key in (key for key, value in values.items() if value is None and key not in missing):
-        missing[key] = missing.get("p50_ms", _absent(measurement))
-    change = drift([time for rounds in every for one in rounds if (time := cpu_time(one)) is not None])
+    if "p50_ms" in missing:
+        missing["sequential_throughput"] = missing["p50_ms"]
+    for key in (key for key, value in values.items() if value is None):
+        missing.setdefault(key, _absent(measurement))
+    change = drift([time for one in whole if (time := cpu_time(one)) is not None])
     return ArmSummary(
         **_identity(arm),
         **values,
-        wait_share=waiting(functools.reduce(operator.iadd, every, [])),
+        wait_share=waiting(whole),
         drift=change,
         missing=missing,
         warnings=tuple(_doubts(measurement, number, change)),
