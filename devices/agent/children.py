@@ -11,7 +11,7 @@ class Children(object):
     """Starts one process at a time, hands on its lines, and can kill it with everything it started."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal may interrupt its holder
         self.process: "Optional[subprocess.Popen[bytes]]" = None
 
     def run(

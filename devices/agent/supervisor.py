@@ -32,7 +32,7 @@ class Supervisor(object):
         self.requests, self.channel, self.work = requests, channel, work
         self.jobs: "queue.Queue[Dict[str, Any]]" = queue.Queue()
         self.children = Children()
-        self.lease, self.last_sign = LEASE_S, time.time()
+        self.lease, self.last_sign = LEASE_S, time.monotonic()
         self.cancelled = threading.Event()
 
     def serve(self) -> None:
@@ -62,11 +62,11 @@ class Supervisor(object):
 
     def sign_of_life(self) -> None:
         """Notes that the host is there."""
-        self.last_sign = time.time()
+        self.last_sign = time.monotonic()
 
     def watch(self) -> None:
         """Ends the agent when the lease is over (own thread)."""
-        while time.time() - self.last_sign <= self.lease:
+        while time.monotonic() - self.last_sign <= self.lease:
             time.sleep(min(1.0, self.lease / 4))
         self.end(5)
 
