@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecr.estimate import Estimate
 
@@ -45,6 +45,15 @@ def number(value: float, scale: Scale) -> str:
     if not any(digit in text for digit in "123456789"):
         text = text.lstrip("+-")
     return text.replace("-", MINUS)
+
+
+def apart(value: float, bound: float, scale: Scale) -> Scale:
+    """The scale with as many digits as it takes to tell two different figures apart."""
+    for digits in range(scale.digits or 0, 7):
+        if number(value, scale) != number(bound, scale) or value == bound:
+            break
+        scale = replace(scale, digits=digits + 1)
+    return scale
 
 
 def _large(shown: float) -> str:

@@ -11,7 +11,7 @@ from edgecr.errors import RequestError, UnknownName
 from edgecr.estimate import Estimate
 from edgecr.options import Options
 from edgecr.report.evidence import Evidence, evidence_for
-from edgecr.report.figures import confidence_text, figure, number, with_unit
+from edgecr.report.figures import apart, confidence_text, figure, number, with_unit
 from edgecr.report.quantities import Kind, Quantity, quantities
 from edgecr.report.result import GateResult, Result, Status, Verdict
 
@@ -154,6 +154,8 @@ def _text(quantity: Quantity, gate: Gate, limit: str, evidence: Evidence, places
     if estimate is None:
         return f"{evidence.missing}{where if evidence.place not in evidence.missing else ''}"
     scale = quantity.scale_of(limit)
+    if _status(quantity, gate, limit, evidence) is Status.FAIL:
+        scale = apart(estimate.value, gate.limits[limit], scale)
     word = limit if limit in ("drop", "ratio") else "value"
     return f"{word} {figure(estimate, scale)}{where}" + _doubt(quantity, gate, limit, estimate)
 

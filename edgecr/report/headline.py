@@ -18,7 +18,7 @@ from edgecr.report.figures import (
     size,
     with_unit,
 )
-from edgecr.report.result import BASELINE, CANDIDATE, MEAN, Result
+from edgecr.report.result import BASELINE, CANDIDATE, MEAN, LatencyRow, Result
 
 ROLES = (BASELINE, CANDIDATE)
 
@@ -52,11 +52,17 @@ def _accuracy_figure(result: Result, label: str, suite: str | None, condition: s
     return KeyFigure(label, point(row.candidate, PERCENT), delta)
 
 
+def first_measured(result: Result) -> LatencyRow | None:
+    """The first device and batch with a figure for the candidate."""
+    return next((row for row in result.latency if CANDIDATE in row.arms), None)
+
+
 def _speed_figure(result: Result) -> KeyFigure:
-    row = result.latency[0] if result.latency else None
+    row = first_measured(result)
     candidate = timing_of(row, CANDIDATE, "p50") if row else None
     if row is None or candidate is None:
-        return KeyFigure("median latency", MISSING, row.error if row and row.error else "not measured")
+        failed = next((each.error for each in result.latency if each.error), "not measured")
+        return KeyFigure("median latency", MISSING, failed)
     where = place(row.device, row.batch)
     before = point(timing_of(row, BASELINE, "p50"), MILLISECONDS)
     detail = f"{figure(ratio_of(row, 'p50'), RATIO)} of {before} on {where}"
@@ -65,12 +71,12 @@ def _speed_figure(result: Result) -> KeyFigure:
 
 def honesty(result: Result) -> str:
     """Ideal against measured speed-up: what the removed work promised and what the device gave."""
-    macs = model_ratio(result, "macs")
-    measured = ratio_of(result.latency[0], "p50") if result.latency else None
-    if macs is None or measured is None or not macs.value or not measured.value:
+    macs, row = model_ratio(result, "macs"), first_measured(result)
+    measured = ratio_of(row, "p50") if row else None
+    if row is None or macs is None or measured is None or not macs.value or not measured.value:
         return ""
     ideal, real = 1 / macs.value, 1 / measured.value
-    where = place(result.latency[0].device, result.latency[0].batch)
+    where = place(row.device, row.batch)
     return (f"The removed work alone would give {with_unit(ideal, RATIO)} the speed; {where} gives "
             f"{with_unit(real, RATIO)} ({with_unit(real / ideal, PERCENT)} of it).")
 

@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 from edgecr.report.compare import comparison_tables
-from edgecr.report.evidence import place, timing_of
-from edgecr.report.figures import counted
 from edgecr.report.gates import reasons
-from edgecr.report.headline import honesty, key_figures
+from edgecr.report.headline import ROLES, honesty, key_figures
 from edgecr.report.markup import Markup, joined, tag, void
-from edgecr.report.plots import Spot, accuracy_bars, difference_plot, trade_off
-from edgecr.report.result import BASELINE, CANDIDATE, MEAN, Result, Status, Verdict
+from edgecr.report.plots import accuracy_bars, difference_plot, trade_off
+from edgecr.report.result import Result, Status, Verdict
+from edgecr.report.spots import common_condition, latency_spots, size_spots
 from edgecr.report.style import STYLE
 from edgecr.report.tables import Table, condition_name, provenance, tables
 from edgecr.robustness.examples import Answer, Example
@@ -21,7 +20,8 @@ _TONE = {
     Verdict.SHIP.value: "pass", Verdict.DONT_SHIP.value: "fail", Status.PASS.value: "pass",
     Status.FAIL.value: "fail", Status.INCOMPLETE.value: "open",
 }
-ROLES = (BASELINE, CANDIDATE)
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""Whatever a text smuggles in, the browser loads and runs nothing."""
 
 
 def html(result: Result) -> str:
@@ -30,7 +30,7 @@ def html(result: Result) -> str:
     sections = [_warnings(result), _header(result), _key_figures(result)]
     sections += [_table_section(by_title.pop("Gates"))] if "Gates" in by_title else []
     sections += [_robustness(result, suite, by_title) for suite in result.suites]
-    sections += [_trade_offs(result), _examples(result.examples)]
+    sections += [_trade_offs([result]), _examples(result.examples)]
     sections += [_table_section(table) for table in by_title.values()]
     return _page(f"{result.name}: {result.verdict.value}", [*sections, *_sources(result)])
 
@@ -39,7 +39,7 @@ def comparison_html(results: Sequence[Result]) -> str:
     """Several results side by side as one page."""
     names = ", ".join(result.name for result in results)
     head = tag("header", tag("p", "EdgeCR comparison", class_="kicker"), tag("h1", names))
-    return _page("Comparison", [head, _trade_offs(*results),
+    return _page("Comparison", [head, _trade_offs(results),
                                 *(_table_section(table) for table in comparison_tables(results))])
 
 
@@ -47,6 +47,7 @@ def _page(title: str, sections: Sequence[Markup]) -> str:
     head = tag(
         "head", void("meta", charset="utf-8"), tag("title", f"{title} · EdgeCR"),
         void("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        void("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         void("meta", name="color-scheme", content="light dark"), tag("style", Markup(STYLE)),
     )
     return f"<!DOCTYPE html>\n{tag('html', head, tag('body', tag('main', *sections)), lang='en')}\n"
@@ -93,53 +94,21 @@ def _figure(caption: str, plot: Markup, *, legend: bool = False) -> Markup:
     return tag("figure", tag("figcaption", caption, *keys), plot)
 
 
-def _trade_offs(*results: Result) -> Markup:
+def _trade_offs(results: Sequence[Result]) -> Markup:
     """Accuracy against what it costs: size, and latency on the first device."""
-    plots = [_figure("Accuracy and file size", trade_off("file size, MB", spots), legend=True)
-             for spots in [_size_spots(results)] if spots]
-    spots = _latency_spots(results)
-    if spots:
-        first = next(row for result in results for row in result.latency if row.arms)
-        title = f"median latency, ms ({place(first.device, first.batch)})"
-        plots.append(_figure("Accuracy and latency", trade_off(title, spots)))
+    plots = []
+    if sizes := size_spots(results):
+        plots.append(_figure("Accuracy and file size", trade_off("file size, MB", sizes), legend=True))
+    where, latencies = latency_spots(results)
+    if latencies:
+        title = f"median latency, ms ({where})"
+        plots.append(_figure("Accuracy and latency", trade_off(title, latencies), legend=not sizes))
     if not plots:
         return Markup("")
-    note = tag("p", "Accuracy is the mean over the corruptions where there is one, else clean. "
-               "Up and to the left is better.", class_="note")
+    suite, _ = common_condition(results)
+    judged = f"Accuracy is the mean over {suite}." if suite else "Accuracy on clean images."
+    note = tag("p", f"{judged} Up and to the left is better.", class_="note")
     return tag("section", tag("h2", "Trade-off"), tag("div", *plots, class_="plots"), note)
-
-
-def _size_spots(results: Sequence[Result]) -> list[Spot]:
-    spots = []
-    for result in results:
-        for role in ROLES:
-            accuracy = getattr(_judged_accuracy(result), role, None)
-            size = getattr(result.model(role), "size_bytes", None)
-            if size and accuracy:
-                spots.append(Spot(_spot_name(results, result, role), role, counted(size / 1e6), accuracy))
-    return spots
-
-
-def _latency_spots(results: Sequence[Result]) -> list[Spot]:
-    spots = []
-    for result in results:
-        measured = next((row for row in result.latency if row.arms), None)
-        for role in ROLES:
-            accuracy = getattr(_judged_accuracy(result), role, None)
-            latency = timing_of(measured, role, "p50") if measured else None
-            if latency and accuracy:
-                spots.append(Spot(_spot_name(results, result, role), role, latency, accuracy))
-    return spots
-
-
-def _judged_accuracy(result: Result) -> object:
-    return result.accuracy_of(None, MEAN) or result.accuracy_of(None, "clean")
-
-
-def _spot_name(results: Sequence[Result], result: Result, role: str) -> str:
-    if len(results) == 1:
-        return role
-    return result.name if role == CANDIDATE else ""
 
 
 def _examples(examples: Sequence[Example]) -> Markup:

@@ -117,6 +117,12 @@ def test_not_a_number_is_incomplete():
     assert judge({"clean_accuracy": Gate(drop=0.5)}, broken)[0].status is Status.INCOMPLETE
 
 
+def test_a_failure_by_a_hair_shows_the_hair():
+    judged = judge({"latency_p50": Gate(ratio=0.7)}, result(latency=[latency(0.7004)]))[0]
+    assert judged.status is Status.FAIL
+    assert "ratio 0.7004x" in judged.text
+
+
 def test_each_limit_is_judged_on_its_own():
     judged = judge({"clean_accuracy": Gate(drop=0.5, min=0.99)}, result(robustness=[answered({"clean": 20})]))
     assert [each.status.value for each in judged] == ["PASS", "FAIL"]

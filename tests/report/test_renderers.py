@@ -127,6 +127,7 @@ def test_comparison(full):
         console.print(render_comparison([full, other]))
     assert "Against their own baseline" in capture.get()
     assert comparison_markdown([]).startswith("# Comparison")
+    parsed(comparison_html([]))
 
 
 def test_three_files_are_written(full, tmp_path):
