@@ -22,6 +22,7 @@ PROTOCOL = 1
 MARK = b"\x1e"
 PING_S = 5.0
 SILENCE_S = 600.0
+PATIENCE_S = 5.0  # for a process that is about to end
 KEPT_LINES = 100  # of what a board prints beside the protocol
 Explain = Callable[["Ending"], str]
 
@@ -136,7 +137,7 @@ class Connection:
         """Says goodbye and waits for the agent to tidy up."""
         with contextlib.suppress(DeviceFailed, subprocess.TimeoutExpired):
             self._finish_request("bye")
-            self._process.wait(5)
+            self._process.wait(PATIENCE_S)
         self.kill()
 
     def kill(self) -> None:
@@ -145,11 +146,11 @@ class Connection:
         with contextlib.suppress(OSError):
             _stream(self._process.stdin).close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(2)
+            self._process.wait(PATIENCE_S)
         self._process.kill()
         self._process.wait()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE_S)
         for stream in (self._process.stdout, self._process.stderr):
             _stream(stream).close()
 
@@ -206,7 +207,7 @@ class Connection:
 
     def _ended(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
+            self._process.wait(PATIENCE_S)
         self._threads[1].join(1)
         return self._explain(Ending(self._process.poll(), self._errors, self._noise))
 

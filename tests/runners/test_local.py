@@ -257,10 +257,12 @@ def test_a_board_without_the_program_is_an_error_value(models, quick) -> None:
     assert "out of coffee" in (result.error or "")
 
 
-def test_a_board_that_dies_keeps_what_it_had_sent(models) -> None:
+def test_a_board_that_dies_keeps_what_it_had_sent(models, tmp_path: Path) -> None:
     class Dying(AgentRunner):
         def connect(self) -> Connection:
-            connection = Connection([sys.executable, "-u", "-c", BOOT], env={}, lease_s=30, hello_s=30)
+            connection = Connection(
+                [sys.executable, "-u", "-c", BOOT], env={"TMPDIR": str(tmp_path)}, lease_s=30, hello_s=30
+            )
             self.pid = connection.pid
             return connection
 
