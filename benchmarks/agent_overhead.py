@@ -1,27 +1,36 @@
-"""How far the agent's p50 lies from a bare loop over the same onnxruntime session settings.
+"""How far the agent's p50 lies from a bare loop.
 
-A small ResNet-18 (convolutions 3x3 with residual additions) is measured by the agent and by a bare loop in
-a process of its own, in turn, several times; compared are the medians of the p50s. The goal: within 3 %.
+Twice: on one and the same onnxruntime session, the agent's rounds and a bare loop taking turns (what its
+clock readings, counters and events cost), and as the whole agent against a bare loop in a process of its own
+(what the supervisor beside it costs). The goal of both: within 3 %. The second is judged only from pairs of
+runs that had the processor to themselves (run-queue wait below 3 %), because separate processes cannot be
+compared on a busy machine.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import onnx
-from _common import Goal, arguments, finish, interleaved, table
+from _common import Goal, arguments, finish, interleaved, paired_ratio, table
 from onnx import TensorProto, helper, numpy_helper
 
+from edgecr.runners.archive import agent_archive
 from edgecr.runners.base import Arm, MeasurePlan, load_device, runner_for
 from edgecr.runners.device import Protocol
+from edgecr.runners.measure.summary import summarise
 
 WIDTHS = (64, 128, 256, 512)
+CALM = 0.03
+LEAST_PAIRS = 3
 
 BARE = """
 import os, sys, time, json
@@ -39,7 +48,8 @@ while time.perf_counter() < end:
     start = time.perf_counter_ns()
     session.run(None, feed)
     times.append(time.perf_counter_ns() - start)
-print(json.dumps(times[len(times) // 4:]))
+run, wait = map(int, open("/proc/self/schedstat").read().split()[:2])
+print(json.dumps({"times": times[len(times) // 4:], "wait": wait / (run + wait)}))
 """
 
 
@@ -98,54 +108,117 @@ def write_model(path: Path, size: int) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
-def agent_p50(path: Path, seconds: float) -> float:
-    """The p50 (ms) of one launch of the agent: its raw samples, whatever the state of the machine."""
+def same_session(path: Path, rounds: int) -> tuple[list[float], list[float]]:
+    """Round medians (ms) of the agent's own code and of a bare loop, taking turns on one session."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "agent.pyz"
+        archive.write_bytes(agent_archive())
+        sys.path.insert(0, str(archive))
+        clock, measuring, runtimes = (
+            importlib.import_module(f"edgecr_agent.{name}") for name in ("clock", "measuring", "runtimes")
+        )
+        sys.path.remove(str(archive))
+    runtimes.Ort.import_library()
+    config = {"threads": 1, "spin": False, "providers": ["CPUExecutionProvider"]}
+    runtime = runtimes.Ort(str(path), config, 1)
+    call, feed = runtime.new_call(), runtimes.sample(runtime.inputs)
+    warm = measuring.warm_up(call, clock.now, 0.02, 0.3, 5.0)
+    count = measuring.per_round(warm["medians_ns"][-1], 0.15)
+
+    def agent_round() -> float:
+        events: list[list[int]] = []
+        plan = {"seed": 0, "rounds": 1, "least_rounds": 1, "max_s": 60.0}
+        measuring.rounds(
+            [call],
+            [count],
+            plan,
+            clock.now,
+            clock.counters,
+            clock.since,
+            lambda event, **fields: events.append(fields["ns"]),
+        )
+        return statistics.median(events[0]) / 1e6
+
+    def bare_round() -> float:
+        times = []
+        runtime.session.run(None, feed)
+        for _ in range(count):
+            start = time.perf_counter_ns()
+            runtime.session.run(None, feed)
+            times.append(time.perf_counter_ns() - start)
+        return statistics.median(times) / 1e6
+
+    found = interleaved({"agent": agent_round, "bare": bare_round}, rounds)
+    return found["agent"], found["bare"]
+
+
+def whole_agent(path: Path, seconds: float) -> tuple[float, float]:
+    """The p50 (ms) of one launch of the agent, and the share of its time that it waited for a processor."""
     protocol = Protocol.parse(
-        {"rounds": 10, "round_s": seconds / 10, "launches": 1, "warmup": {"window_s": 0.2, "max_s": 2.0}}
+        {
+            "rounds": 10,
+            "round_s": seconds / 10,
+            "launches": 1,
+            "warmup": {"window_s": 0.2, "max_s": 2.0},
+        }
     )
     device = load_device("cpu").model_copy(update={"protocol": protocol})
     result = runner_for(device).measure(MeasurePlan((Arm("model", path),)))
     if result.error:
         raise SystemExit(result.error)
-    return statistics.median(ns for one in result.launches[0].rounds for ns in one.ns) / 1e6
+    times = [ns for one in result.launches[0].rounds for ns in one.ns]
+    return statistics.median(times) / 1e6, summarise(result)[0].wait_share or 0.0
 
 
-def bare_p50(path: Path, seconds: float, size: int) -> float:
-    """The p50 (ms) of a bare loop; its first quarter is warm-up."""
+def bare_process(path: Path, seconds: float, size: int) -> tuple[float, float]:
+    """The same of a bare loop in a process of its own; its first quarter is warm-up."""
     done = subprocess.run(
         [sys.executable, "-c", BARE, str(path), str(seconds), str(size)],
         check=True,
         capture_output=True,
         text=True,
     )
-    return statistics.median(json.loads(done.stdout)) / 1e6
+    found = json.loads(done.stdout)
+    return statistics.median(found["times"]) / 1e6, found["wait"]
 
 
 def main() -> int:
     """Runs the benchmark."""
     options = arguments(__doc__).parse_args()
-    seconds, repeats, size = (1.5, 5, 32) if options.quick else (4.0, 9, 64)
+    seconds, repeats, rounds, size = (1.0, 5, 30, 32) if options.quick else (3.0, 11, 60, 64)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "resnet18.onnx"
         write_model(path, size)
-        samples = interleaved(
-            {
-                "agent": lambda: agent_p50(path, seconds),
-                "bare loop": lambda: bare_p50(path, seconds * 4 / 3, size),
-            },
-            repeats,
+        agent, bare = same_session(path, rounds)
+        pairs = [
+            (whole_agent(path, seconds), bare_process(path, seconds * 4 / 3, size)) for _ in range(repeats)
+        ]
+    calm = [(a, b) for (a, a_wait), (b, b_wait) in pairs if max(a_wait, b_wait) < CALM]
+    rows = [
+        [
+            "one session",
+            len(agent),
+            statistics.median(agent),
+            statistics.median(bare),
+            paired_ratio(agent, bare),
+        ]
+    ]
+    figures = {"same_session": abs(paired_ratio(agent, bare) - 1), "calm_pairs": len(calm), "pairs": repeats}
+    goals = [Goal("same_session", at_most=0.03)]
+    if len(calm) >= LEAST_PAIRS:
+        whole, alone = [a for a, _ in calm], [b for _, b in calm]
+        ratio = paired_ratio(whole, alone)
+        rows.append(["two processes", len(calm), statistics.median(whole), statistics.median(alone), ratio])
+        figures["whole_agent"] = abs(ratio - 1)
+        goals.append(Goal("whole_agent", at_most=0.03))
+    print(
+        table(["compared on", "pairs", "agent p50 ms", "bare loop p50 ms", "ratio (median of pairs)"], rows)
+    )
+    if len(calm) < LEAST_PAIRS:
+        print(
+            f"The whole agent is not judged: the machine was busy ({len(calm)} of {repeats} pairs were calm)."
         )
-    medians = {name: statistics.median(values) for name, values in samples.items()}
-    rows = [[name, medians[name], min(values), max(values)] for name, values in samples.items()]
-    print(table(["measured by", "p50 ms (median of runs)", "lowest", "highest"], rows))
-    ratio = medians["agent"] / medians["bare loop"]
-    figures = {
-        "agent_p50_ms": medians["agent"],
-        "bare_p50_ms": medians["bare loop"],
-        "ratio": ratio,
-        "deviation": abs(ratio - 1),
-    }
-    return finish("agent_overhead", figures, [Goal("deviation", at_most=0.03)])
+    return finish("agent_overhead", figures, goals)
 
 
 if __name__ == "__main__":
