@@ -21,7 +21,9 @@ _STORAGE = {
     errno.EACCES: "writing is not permitted",
     errno.EPERM: "writing is not permitted",
     errno.EROFS: "the file system is read-only",
+    errno.EFBIG: "the file would be larger than this system allows",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.ENOENT: "a part of the path does not exist and cannot be made",
 }
 
 

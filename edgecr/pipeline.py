@@ -10,6 +10,7 @@ from typing import Any
 from edgecr.data import Dataset
 from edgecr.environment import environment
 from edgecr.errors import FileProblem, RequestError
+from edgecr.exporters import exporters, load_target
 from edgecr.files import sha256
 from edgecr.methods.base import Execution, Lab
 from edgecr.progress import Monitor
@@ -25,7 +26,9 @@ def compress(
 ) -> tuple[Run, Result]:
     """Runs a recipe to its end, or on from where it was stopped; returns the run and its result."""
     monitor.say(f"Reading data: {recipe.data.name}")
-    data = recipe.data.load()
+    for declared in map(load_target, recipe.export):
+        exporters.get(declared.format)().check(declared)  # rather now than after hours of training
+    data = recipe.data.load(monitor)
     inputs = input_hashes(recipe)
     name = f"{recipe.name}-{identity(recipe.canonical(), data.fingerprint, inputs)[:8]}"
     run = Run(root / name)
@@ -60,13 +63,13 @@ class Work:
             self.role(role)
         for target in self.recipe.export:
             for role in ROLES:
-                export_role(self.run, role, target, self.data, self.monitor, self.execution)
-        target = self.recipe.export[0]
+                export_role(self.run, role, target, self.data, self.execution, self.monitor)
+        target = load_target(self.recipe.export[0]).name
         for device in self.recipe.measure.devices:
             measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
         for suite in self.recipe.robustness.suites:
             robustness(self.run, suite, target, self.data, self.recipe.robustness.images, self.recipe.seed, self.monitor)
-        return report(self.run, self.recipe)
+        return report(self.run)
 
     @property
     def classes(self) -> int:

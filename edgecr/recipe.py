@@ -208,7 +208,7 @@ def _put(document: Document, path: str, value: Any, where: str) -> None:
         if last:
             here[key] = value
         else:
-            if isinstance(here, dict) and not isinstance(here.get(key), dict | list):
+            if isinstance(here, dict) and here.get(key) is None:
                 here[key] = {}
             here = here[key]
     keys = tuple(parts)
@@ -290,7 +290,7 @@ def _impossible(recipe: Recipe, document: Document) -> list[Problem]:
                         ("measure.batch", recipe.measure.batch), ("robustness.suites", recipe.robustness.suites)):
         if len(set(listed)) != len(listed):
             problems.append(Problem(document.place(tuple(key.split("."))), key, "names something twice"))
-    if not recipe.steps and recipe.model.weights is None:
+    if not recipe.steps and recipe.model.weights is None and not getattr(recipe.model, "pretrained", False):
         problems.append(Problem(document.place(("steps",)), "steps",
                                 "there is nothing to judge: give model.weights, or a train step"))
     return problems
@@ -347,3 +347,8 @@ def _drop_required(schema: Any) -> None:
     if isinstance(schema, list):
         for inner in schema:
             _drop_required(inner)
+
+
+def source_purpose(name: str) -> str:
+    """The purpose that a recipe named on the command line states."""
+    return purpose(builtin.find("recipes", name))

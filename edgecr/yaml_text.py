@@ -53,7 +53,7 @@ class _Reader:
             self.problem(path, f"a {kind} is not allowed here; quote it if text is meant")
             return None
         try:
-            return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+            return self.loader.construct_object(node)
         except (ValueError, yaml.YAMLError) as error:
             self.problem(path, f"cannot be read: {error}")
             return None
@@ -61,13 +61,14 @@ class _Reader:
     def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = self.loader.construct_object(key_node)  # type: ignore[no-untyped-call]
-            self.places[(*path, str(key))] = f"{self.file}:{key_node.start_mark.line + 1}"
+            key = self.loader.construct_object(key_node)
+            inner = (*path, str(key))
+            self.places[inner] = f"{self.file}:{key_node.start_mark.line + 1}"
             if not isinstance(key, str):
-                self.problem((*path, str(key)), "a key must be text; quote it")
+                self.problem(inner, "a key must be text; quote it")
             elif key in result:
-                self.problem((*path, key), "this key stands here twice")
-            result[str(key)] = self.value(value_node, (*path, str(key)))
+                self.problem(inner, "this key stands here twice")
+            result[str(key)] = self.value(value_node, inner)
         return result
 
     def problem(self, path: KeyPath, message: str) -> None:
@@ -132,7 +133,7 @@ def problems_of(error: ValidationError, kind: type[Options], document: Document)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             key = str(path[-1])
-            message = f"unknown key. {suggestion(key, known_keys(kind, path[:-1], document.values))}"
+            message = f"unknown key. {suggestion(key, known_keys(kind, path[:-1]))}"
         elif item["type"] == "missing":
             message = "this key is required"
         elif not isinstance(item["input"], dict | list):
@@ -160,32 +161,29 @@ def real_path(loc: KeyPath, values: Any) -> KeyPath:
     return tuple(path)
 
 
-def known_keys(kind: type[Options], path: KeyPath, values: Any) -> list[str]:
+def known_keys(kind: type[Options], path: KeyPath) -> list[str]:
     """The keys that may stand at a path of a document of that kind; empty where that cannot be told."""
     schema = kind.model_json_schema()
     definitions = schema.get("$defs", {})
-    places = [schema]
+    places = _branches(schema, definitions)
     for part in path:
-        places = [inner for place in places for inner in _step(place, part, definitions)]
-    return sorted({key for place in places for key in _resolve(place, definitions).get("properties", {})})
+        places = [branch for place in places for branch in _inside(place, part, definitions)]
+    return sorted({key for place in places for key in place.get("properties", {})})
 
 
-def _resolve(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in schema:
-        schema = definitions[schema["$ref"].rpartition("/")[2]]
-    return schema
+def _branches(schema: Any, definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    """A schema with its references followed and its alternatives spread out."""
+    if not isinstance(schema, dict):
+        return []
+    if "$ref" in schema:
+        return _branches(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    alternatives = schema.get("anyOf", schema.get("oneOf"))
+    if alternatives is None:
+        return [schema]
+    return [branch for alternative in alternatives for branch in _branches(alternative, definitions)]
 
 
-def _step(schema: dict[str, Any], part: str | int, definitions: dict[str, Any]) -> list[dict[str, Any]]:
-    schema = _resolve(schema, definitions)
-    options = [_resolve(option, definitions) for option in schema.get("anyOf", schema.get("oneOf", [schema]))]
-    inner: list[dict[str, Any]] = []
-    for option in options:
-        if isinstance(part, int):
-            found = option.get("items")
-        else:
-            found = option.get("properties", {}).get(part, option.get("additionalProperties"))
-        if isinstance(found, dict):
-            branches = _resolve(found, definitions)
-            inner.extend(branches.get("anyOf", branches.get("oneOf", [found])))
-    return inner
+def _inside(schema: dict[str, Any], part: str | int, definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    if isinstance(part, int):
+        return _branches(schema.get("items"), definitions)
+    return _branches(schema.get("properties", {}).get(part, schema.get("additionalProperties")), definitions)

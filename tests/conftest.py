@@ -31,7 +31,7 @@ name: quick
 purpose: this machine, measured only as long as a test needs
 kind: cpu
 transport: {kind: local}
-protocol: {launches: 2, rounds: 3, round_s: 0.02, warmup: {max_s: 0.2}}
+protocol: {launches: 2, rounds: 3, round_s: 0.02, warmup: {window_s: 0.02, limit_s: 0.2}}
 """
 
 

@@ -1,1 +1,22 @@
+"""``edgecr check RUN``: the verdict as an exit code, for continuous integration."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from edgecr.cli import app
+from edgecr.cli.options import RunArgument, Runs
+
+
+@app.command()
+def check(run: RunArgument = None, runs: Runs = Path("runs")) -> None:
+    """Print each gate of a finished run; exit 0 for SHIP, 1 for DON'T SHIP or INCOMPLETE."""
+    from edgecr.cli.options import chosen_run, finished_result
+
+    result = finished_result(chosen_run(run, runs))
+    for gate in result.gates:
+        typer.echo(f"{gate.status.value:<11} {gate.name}: {gate.text}")
+    typer.echo(result.verdict.value)
+    raise typer.Exit(result.exit_code)

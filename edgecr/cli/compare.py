@@ -1,1 +1,27 @@
+"""``edgecr compare RUN RUN…``: finished runs side by side."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecr.cli import app
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders; the first is the reference.")],
+) -> None:
+    """Print finished runs side by side."""
+    from rich.console import Console
+
+    from edgecr.cli.options import finished_result
+    from edgecr.errors import RequestError
+    from edgecr.report.terminal import render_comparison
+    from edgecr.run import Run
+
+    if len(runs) < 2:
+        raise RequestError("Comparing needs at least two run folders.")
+    Console().print(render_comparison([finished_result(Run.find(folder)) for folder in runs]))

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from edgecr.methods.base import Execution
+    from edgecr.report.result import Result
     from edgecr.run import Run
 
 # typer reads these annotations at run time, on Python 3.10 too: hence Optional
@@ -35,6 +36,18 @@ def execution(threads: int, allow_code: bool, accelerator: str = "cpu", devices:
 
 def chosen_run(given: Path | None, root: Path) -> Run:
     """The run that a user named, or the latest one."""
+    from edgecr.report.result import Result
     from edgecr.run import Run
 
     return Run.find(given) if given else Run.latest(root)
+
+
+def finished_result(run: Run) -> Result:
+    """The result of a run; a run that has none yet is a clear error."""
+    from edgecr.errors import FileProblem
+    from edgecr.report.result import Result
+
+    path = run.folder / "report.json"
+    if not path.is_file():
+        raise FileProblem(f"{run.folder} has no report yet. Finish it with its `edgecr compress` command.")
+    return Result.load(path)

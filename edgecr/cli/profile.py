@@ -1,1 +1,104 @@
+"""``edgecr profile [RUN|FILE…]``: latency, throughput, memory and size, measured on the device."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from edgecr.cli import app
+from edgecr.cli.options import Quiet, Runs, Target
+
+if TYPE_CHECKING:
+    from edgecr.runners.base import Measurement
+
+
+@app.command()
+def profile(
+    what: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Argument(help="A run folder, one exported file, or two (baseline first); the latest run when left out."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="Device, by name or path.")] = "cpu",
+    batch: Annotated[str, typer.Option("--batch", help="Batch sizes, separated by commas.")] = "1",
+    runtime: Annotated[str, typer.Option("--runtime", help="Runtime of bare files: ort or openvino.")] = "ort",
+    launches: Annotated[Optional[int], typer.Option(min=1, help="Fresh processes to measure in.")] = None,  # noqa: UP045
+    rounds: Annotated[Optional[int], typer.Option(min=1, help="Turns of each model in a process.")] = None,  # noqa: UP045
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Write the raw measurement there.")] = None,  # noqa: UP045
+    target: Target = None,
+    runs: Runs = Path("runs"),
+    quiet: Quiet = False,
+) -> None:
+    """Measure exported files where they will run; two files are measured interleaved, as a paired ratio."""
+    from edgecr.cli.display import TerminalMonitor
+    from edgecr.runners.base import load_device, runner_for
+
+    declared = load_device(device)
+    runner = runner_for(declared)  # a device that nobody configured is refused before anything else
+    batches, monitor = _batches(batch), TerminalMonitor(quiet)
+    given = what or []
+    if given and given[0].is_file():
+        measurement = _files(given, batches, runtime, launches, rounds, runner, monitor)
+    else:
+        measurement = _run(given, runs, device, target, batches, launches, rounds, monitor)
+    if output:
+        measurement.save(output)
+    _show(measurement)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    from edgecr.errors import RequestError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise RequestError(f"--batch {text}: give whole numbers from 1 up, separated by commas, for example 1,256")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _files(files, batches, runtime, launches, rounds, runner, monitor) -> Measurement:  # type: ignore[no-untyped-def]
+    from edgecr.errors import RequestError
+    from edgecr.exporters.bare import artifact_of
+    from edgecr.report.result import BASELINE, CANDIDATE
+    from edgecr.runners.base import MeasurePlan
+
+    if len(files) > 2:
+        raise RequestError("Give one exported file, or two: the baseline first, then the candidate.")
+    roles = (BASELINE, CANDIDATE) if len(files) == 2 else (CANDIDATE,)
+    models = {role: artifact_of(file).path for role, file in zip(roles, files)}
+    plan = MeasurePlan.of(models, batches, runtime, launches=launches, rounds=rounds)
+    return runner.measure(plan, monitor)  # type: ignore[no-any-return]
+
+
+def _run(given, runs, device, target, batches, launches, rounds, monitor) -> Measurement:  # type: ignore[no-untyped-def]
+    from edgecr.cli.options import chosen_run
+    from edgecr.exporters import load_target
+    from edgecr.stages import measure
+
+    chosen = chosen_run(given[0] if given else None, runs)
+    name = load_target(target or chosen.record["recipe"].get("export", ["onnx"])[0]).name
+    with chosen.writing():
+        return measure(chosen, device, name, batches, monitor, launches=launches, rounds=rounds)
+
+
+def _show(measurement: Measurement) -> None:
+    from rich.console import Console
+
+    from edgecr.errors import DeviceFailed
+    from edgecr.report.result import Result
+    from edgecr.report.tables import latency_table, start_table
+    from edgecr.report.terminal import TableView
+    from edgecr.runners.measure.summary import summarise
+    from edgecr.stages import latency_rows
+
+    console = Console()
+    shown = Result(measurement.device.name, "", latency=latency_rows(measurement))
+    for table in (latency_table(shown), start_table(shown)):
+        console.print(TableView(table))
+    remarks = [*measurement.warnings]
+    for arm in summarise(measurement):
+        remarks += [f"{arm.label}, batch {arm.batch}: {text}" for text in (*arm.missing.values(), *arm.warnings)]
+    for text in dict.fromkeys(remarks):
+        console.print(f"Note: {text}", markup=False, highlight=False)
+    if measurement.error:
+        raise DeviceFailed(f"{measurement.device.name}: {measurement.error}")

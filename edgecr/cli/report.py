@@ -1,1 +1,23 @@
+"""``edgecr report RUN``: judges a run anew from what lies in its folder."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from edgecr.cli import app
+from edgecr.cli.options import RunArgument, Runs
+
+
+@app.command()
+def report(run: RunArgument = None, runs: Runs = Path("runs")) -> None:
+    """Write report.json, report.md and report.html of a run again, and print them."""
+    from edgecr.cli.options import chosen_run
+    from edgecr.cli.show import show_result
+    from edgecr.stages import report as write
+
+    chosen = chosen_run(run, runs)
+    with chosen.writing():
+        result = write(chosen)
+    raise typer.Exit(show_result(chosen, result))
