@@ -156,6 +156,7 @@ def _cell(title: str, cell: str) -> Markup:
 def _unbroken(cell: str) -> Markup:
     """The cell with its intervals and units kept in one piece."""
     glued = re.sub(r"(\d) (%|ms|MB|img/s|points|s|min)(?!\w)", "\\1\N{NO-BREAK SPACE}\\2", cell)
+    glued = glued.replace("≈ ", "≈\N{NO-BREAK SPACE}")
     pieces = re.split(r"(\[[^\[\]]{1,40}\])", glued)
     parts = (tag("span", piece, class_="interval") if number % 2 else piece
              for number, piece in enumerate(pieces))

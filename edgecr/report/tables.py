@@ -170,7 +170,7 @@ def step_table(result: Result) -> Table:
 
 def _seconds(value: float | None) -> str:
     if value is None:
-        return MISSING
+        return ""
     return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
 
 
