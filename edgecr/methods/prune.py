@@ -12,13 +12,14 @@ from edgecr.options import Options
 
 if TYPE_CHECKING:
     from edgecr.subject import Subject
+    from edgecr.surgery.plan import Plan, Planner
     from edgecr.surgery.prune import Pruned
 
 Share = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 
 
 class Budget(Options):
-    """What may remain: a fraction (0.5) of the model before this step, or an absolute number (150000)."""
+    """What may remain: a fraction (0.5) of the model before this step, or a number (150000)."""
 
     params: Share | None = None
     """Parameters, batch-norm scales and biases included."""
@@ -33,7 +34,8 @@ class Budget(Options):
 
     def shares(self) -> dict[str, int | float]:
         """The figures that were given."""
-        return {name: value for name, value in (("params", self.params), ("macs", self.macs)) if value is not None}
+        given = {"params": self.params, "macs": self.macs}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @methods.register("prune")
@@ -47,7 +49,7 @@ class Prune(Method):
     score: Literal["l1", "l2", "random"] = "l2"
     """Importance of a channel: norm of its filters, or chance."""
     normalise: bool = False
-    """Divide norms by what the number of a filter's inputs adds to them, so that thin layers are not cut first."""
+    """Divide norms by what the number of inputs adds to them, so that thin layers are not cut first."""
     scope: Literal["layer", "global"] = "global"
     """Rank all channels together, or take the same fraction of every layer."""
     sparsity: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -55,7 +57,7 @@ class Prune(Method):
     budget: Budget | None = None
     """What may remain; as few channels go as it takes."""
     align: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = "auto"
-    """Keep channel counts at multiples that processors like: 16 where layers are wide enough, or a number, or off."""
+    """Keep channel counts at multiples that processors like: 16 in wide layers, or a number, or off."""
     keep: tuple[str, ...] = ()
     """Layers that stay as they are, as name patterns: ``layer1``, ``*.conv2``."""
     min_channels: Annotated[int, Field(ge=1)] = 1
@@ -83,19 +85,15 @@ class Prune(Method):
 
         limits = Limits(self.align, self.min_channels, self.min_fraction, self.keep)
         evidence = Evidence(subject.module, self.normalise, lab.seed)
-        pruned = prune_channels(
-            subject.module, subject.input_shape, scores.get(self.score), evidence, limits, self._choose, self._why()
-        )
+        score, why = scores.get(self.score), f"{self.score}, {self.scope}"
+        pruned = prune_channels(subject.input_shape, score, evidence, limits, self._choose, why)
         self._tell(subject, pruned, lab)
         return subject.cut(pruned.cut).with_module(pruned.module)
 
-    def _choose(self, planner: Any) -> Any:
+    def _choose(self, planner: Planner) -> Plan:
         if self.budget is not None:
             return planner.by_budget(self.scope, self.budget.shares())
-        return planner.by_sparsity(self.scope, self.sparsity)
-
-    def _why(self) -> str:
-        return f"{self.score}, {self.scope}"
+        return planner.by_sparsity(self.scope, self.sparsity or 0.0)
 
     def _tell(self, subject: Subject, pruned: Pruned, lab: Lab) -> None:
         """Says what was reached, under the same counter as the request."""
@@ -108,7 +106,8 @@ class Prune(Method):
             f"MACs {before.macs:,} to {after.macs:,} ({after.macs / before.macs:.1%} remain)."
         )
         for operator, layers in pruned.graph.stopped_by().items():
-            lab.monitor.warn(f"Channels around operator {operator} in {', '.join(layers)} stay: it is not known.")
+            where = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
+            lab.monitor.warn(f"Channels that meet operator {operator} in {where} stay: it is not known.")
         lab.monitor.event(
             "pruned",
             sparsity=pruned.plan.sparsity,

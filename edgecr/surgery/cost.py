@@ -1,4 +1,4 @@
-"""What a model costs when its groups keep fewer channels: the counters' arithmetic without building the model."""
+"""What a model costs when its groups keep fewer channels: the counters' arithmetic on shapes alone."""
 
 from __future__ import annotations
 

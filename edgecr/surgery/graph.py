@@ -10,9 +10,10 @@ import numpy as np
 from torch import nn
 
 from edgecr.surgery import operators, pointwise, shapes
-from edgecr.surgery.running import example_for
+from edgecr.surgery.dispatch import follow
+from edgecr.surgery.running import example_for, with_auxiliaries
 from edgecr.surgery.slots import Ids
-from edgecr.surgery.trace import Member, SettingMember, TensorMember, Trace, Unknown, Use, follow
+from edgecr.surgery.trace import Member, TensorMember, Trace, Unknown, Use
 
 HANDLED_IN = (operators, shapes, pointwise)
 """The modules that declare how channels flow through operators."""
@@ -20,7 +21,7 @@ HANDLED_IN = (operators, shapes, pointwise)
 
 @dataclass(frozen=True)
 class Place:
-    """Where the channels of a group sit in one tensor axis or setting: a row of positions for each channel."""
+    """Where the channels of a group sit in one tensor axis or setting."""
 
     member: Member
     positions: Ids
@@ -48,7 +49,7 @@ class Group:
     @property
     def weights(self) -> tuple[Place, ...]:
         """The convolution and linear weights that make these channels."""
-        return tuple(place for place in self.places if isinstance(place.member, TensorMember) and place.member.weight)
+        return tuple(place for place in self.places if _makes_channels(place.member))
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -58,8 +59,8 @@ class Group:
     @property
     def readers(self) -> tuple[str, ...]:
         """The layers that read these channels."""
-        members = (place.member for place in self.places)
-        return tuple(dict.fromkeys(m.layer for m in members if isinstance(m, TensorMember) and m.role == "in"))
+        members = [place.member for place in self.places if isinstance(place.member, TensorMember)]
+        return tuple(dict.fromkeys(member.layer for member in members if member.role == "in"))
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,14 @@ class Frozen:
 class ChannelGraph:
     """The groups of a model, and what a plan must know beside them."""
 
+    input_shape: tuple[int, ...]
     groups: tuple[Group, ...]
     uses: tuple[Use, ...]
     unknown: tuple[Unknown, ...]
     layers: tuple[str, ...]
     """All layers with weights that ran."""
-    unseen: tuple[str, ...]
-    """Parameters that did not take part in the forward pass."""
+    auxiliary: bool
+    """Whether some parameters only take part in training (auxiliary heads)."""
     trace: Trace
 
     @cached_property
@@ -91,20 +93,30 @@ class ChannelGraph:
 
     def stopped_by(self) -> dict[str, tuple[str, ...]]:
         """Operators without a handler, and the layers where they stopped channels."""
-        names = dict.fromkeys(unknown.operator for unknown in self.unknown)
-        return {name: tuple(u.layer or "the model" for u in self.unknown if u.operator == name) for name in names}
+        found: dict[str, tuple[str, ...]] = {}
+        for unknown in self.unknown:
+            found[unknown.operator] = (*found.get(unknown.operator, ()), unknown.layer or "the model")
+        return found
 
 
-def trace_channels(module: nn.Module, input_shape: tuple[int, ...], *, cautious: bool = False) -> ChannelGraph:
+def trace_channels(
+    module: nn.Module, input_shape: tuple[int, ...], *, cautious: bool = False
+) -> ChannelGraph:
     """Runs the module once on random input and finds its groups of channels."""
-    trace = follow(Trace(module, cautious), example_for(module, input_shape))
-    seen = {member.tensor for member in trace.members.values() if isinstance(member, TensorMember)} | trace.opaque
+    trace = Trace(module, cautious)
+    example = example_for(module, input_shape)
+    follow(trace, example)
+    uses, unseen = tuple(trace.uses), trace.unseen()
+    if unseen:
+        follow(trace, example, with_auxiliaries)
+    trace.finish()
     return ChannelGraph(
+        input_shape=input_shape,
         groups=tuple(_groups(trace)),
-        uses=tuple(trace.uses),
+        uses=uses,
         unknown=tuple(dict.fromkeys(trace.unknown)),
-        layers=tuple(dict.fromkeys(use.tensor.rpartition(".")[0] for use in trace.uses)),
-        unseen=tuple(name for name, _ in module.named_parameters() if name not in seen),
+        layers=tuple(dict.fromkeys(m.layer for m in trace.tensor_members() if m.makes_channels)),
+        auxiliary=bool(unseen),
         trace=trace,
     )
 
@@ -130,11 +142,11 @@ def _groups(trace: Trace) -> Iterable[Group]:
 
 
 def _makes_channels(member: Member) -> bool:
-    return isinstance(member, TensorMember) and member.weight and member.role == "out"
+    return isinstance(member, TensorMember) and member.makes_channels
 
 
 def _by_signature(root: Ids, owner: Ids, size: int) -> Ids:
-    """A group number for each root: roots with equal multisets of owners share one, numbered by first root."""
+    """A group number for each root; roots with equal multisets of owners share one."""
     order = np.lexsort((owner, root))
     owners, (found, starts) = owner[order], np.unique(root[order], return_index=True)
     numbers: dict[bytes, int] = {}
@@ -159,8 +171,9 @@ def _assembled(members: list[Member], group: Ids, owner: Ids, root: Ids, positio
 def _named(groups: list[list[Place]]) -> list[Group]:
     """Names each group after the first layer that makes its channels."""
     result, taken = [], dict[str, int]()
-    for places in groups:
-        group = Group("", tuple(places))
+    for group in (Group("", tuple(places)) for places in groups):
+        if group.width == 1:
+            continue  # its only channel must stay
         name = group.layers[0]
         taken[name] = taken.get(name, 0) + 1
         suffix = f"#{taken[name]}" if taken[name] > 1 else ""
@@ -175,16 +188,11 @@ def _frozen(graph: ChannelGraph) -> Iterable[Frozen]:
     for freeze in ledger.freezes:
         for root in np.unique(roots[freeze.ids]):
             reasons.setdefault(int(root), freeze.why)
-    for member in graph.trace.members.values():
-        if isinstance(member, TensorMember) and _makes_channels(member):
+    for member in graph.trace.tensor_members():
+        if member.makes_channels:
             stuck = [int(root) for root in roots[member.ids] if int(root) in reasons]
             if stuck:
                 yield Frozen(member.layer, len(stuck), reasons[stuck[0]])
-
-
-def settings_of(group: Group) -> tuple[SettingMember, ...]:
-    """The module attributes that count the channels of a group."""
-    return tuple(place.member for place in group.places if isinstance(place.member, SettingMember))
 
 
 def explained(graph: ChannelGraph) -> tuple[Group, ...]:

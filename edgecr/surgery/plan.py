@@ -10,15 +10,17 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecr.errors import BudgetError, RequestError, suggestion
 from edgecr.surgery.cost import Cost, Counts
 from edgecr.surgery.graph import ChannelGraph, Group, Place
 from edgecr.surgery.removal import ChannelCut, GroupCut, SettingCut, TensorCut, as_text
 from edgecr.surgery.scores import Values, ranked
+from edgecr.surgery.slots import Ids
 from edgecr.surgery.trace import SettingMember, TensorMember
 
+Scope = Literal["layer", "global"]
+"""Whether channels are compared within their layer or all together."""
 STEPS_AT_LEAST = 3
 """Automatic alignment takes the largest multiple that still leaves a group this many widths."""
 MULTIPLES = (16, 8, 4, 2)
@@ -41,7 +43,7 @@ class Plan:
 
     graph: ChannelGraph
     kept: Counts
-    removed: tuple[npt.NDArray[np.int64], ...]
+    removed: tuple[Ids, ...]
 
     @cached_property
     def sparsity(self) -> float:
@@ -64,7 +66,10 @@ class Plan:
                 else:
                     _count_settings(place.member, positions, counts)
         return ChannelCut(
-            tensors=tuple(TensorCut(tensor=t, dim=d, removed=as_text(p), role=roles[t, d]) for (t, d), p in gone.items()),
+            tensors=tuple(
+                TensorCut(tensor=tensor, dim=dim, removed=as_text(positions), role=roles[tensor, dim])
+                for (tensor, dim), positions in gone.items()
+            ),
             settings=tuple(SettingCut(module=m, setting=s, value=v) for (m, s), v in counts.items()),
             groups=tuple(
                 GroupCut(group=group.name, width=group.width, removed=len(channels))
@@ -75,7 +80,7 @@ class Plan:
         )
 
 
-def _count_settings(member: SettingMember, positions: npt.NDArray[np.int64], counts: dict[tuple[str, str], int]) -> None:
+def _count_settings(member: SettingMember, positions: Ids, counts: dict[tuple[str, str], int]) -> None:
     """Takes removed positions from the attributes that own them."""
     start = 0
     for setting, size in member.counts:
@@ -89,89 +94,132 @@ class Planner:
     """Turns scores into plans under limits; all counting is arithmetic on shapes."""
 
     def __init__(self, graph: ChannelGraph, cost: Cost, values: Sequence[Values], limits: Limits) -> None:
-        self.graph, self.cost, self.limits = graph, cost, limits
-        self.orders = [ranked(value) for value in values]
-        self.values = values
+        self.graph, self.cost, self.values = graph, cost, values
         dense = matched_layers(graph, limits.keep)
-        self.steps = np.array([step(group, limits.align) for group in graph.groups], dtype=np.int64)
-        self.least = np.array([self._least(group, dense) for group in graph.groups], dtype=np.int64)
+        self.allowed = [
+            np.array([group.width]) if dense.intersection(group.layers) else allowed_widths(group, limits)
+            for group in graph.groups
+        ]
+        self._nearest = [_nearest_allowed(allowed) for allowed in self.allowed]
 
-    def _least(self, group: Group, dense: set[str]) -> int:
-        """The fewest channels a group may keep, on its alignment."""
-        if dense.intersection(group.layers):
-            return group.width
-        least = max(1, self.limits.min_channels, math.ceil(self.limits.min_fraction * group.width))
-        multiple = step(group, self.limits.align)
-        return min(group.width, math.ceil(least / multiple) * multiple)
+    @cached_property
+    def least(self) -> Counts:
+        """The fewest channels that each group may keep."""
+        return np.array([allowed[0] for allowed in self.allowed], dtype=np.int64)
 
     def aligned(self, kept: Counts) -> Counts:
-        """Snaps to the nearest multiple of each group's step; a whole group stays whole."""
-        snapped = (2 * kept + self.steps) // (2 * self.steps) * self.steps
-        snapped = np.clip(snapped, self.least, self.cost.widths)
-        result: Counts = np.where(kept >= self.cost.widths, self.cost.widths, snapped)
-        return result
+        """The nearest widths that the limits allow."""
+        return np.array([nearest[count] for nearest, count in zip(self._nearest, kept)], dtype=np.int64)
 
-    def path(self, scope: Literal["layer", "global"]) -> Counts:
-        """For each amount of removal, from nothing to everything, the channels that each group keeps."""
-        widths = self.cost.widths
-        total = int(widths.sum())
+    def figure(self, name: str, kept: Counts) -> int:
+        """One figure by its name in a budget; ``channels`` counts the groups that may lose some."""
+        if name == "channels":
+            return int(kept[self.least < self.cost.widths].sum())
+        return self.cost.figure(name, kept)
+
+    def wished(self, scope: Scope, count: float) -> Counts:
+        """The channels that each group keeps when this many go, before limits."""
+        widths, total = self.cost.widths, int(self.cost.widths.sum())
         if scope == "layer":
-            share = np.arange(total + 1)[:, None] / max(total, 1)
-            return widths - np.round(share * widths).astype(np.int64)
-        owner = np.repeat(np.arange(len(widths)), widths)
-        order = np.argsort(np.concatenate([np.sort(v) for v in self.values] or [np.zeros(0)]), kind="stable")
-        gone = np.zeros((total + 1, len(widths)), dtype=np.int64)
-        gone[np.arange(1, total + 1), owner[order]] = 1
-        return widths - gone.cumsum(0)
+            return widths - np.round(count / max(total, 1) * widths).astype(np.int64)
+        return widths - np.bincount(self._ranking[: int(count)], minlength=len(widths))
 
-    def by_sparsity(self, scope: Literal["layer", "global"], sparsity: float) -> Plan:
-        """Removes a fraction of all prunable channels."""
-        path = self.path(scope)
-        return self._plan(self.aligned(path[round(sparsity * (len(path) - 1))]))
+    @cached_property
+    def _ranking(self) -> Ids:
+        """The group of each channel, from the least important channel of all on."""
+        owner = np.repeat(np.arange(len(self.values)), [len(value) for value in self.values])
+        order = ranked(np.concatenate(self.values))
+        ranking: Ids = owner[order]
+        return ranking
 
-    def by_budget(self, scope: Literal["layer", "global"], shares: Mapping[str, int | float]) -> Plan:
-        """Removes as little as keeps every figure at or below its budget; fractions are of the model before."""
-        budget = amounts(self.cost, shares)
-        best = self.aligned(np.zeros_like(self.cost.widths))
-        if not self._within(best, budget):
-            raise BudgetError(self._unreachable(best, budget))
-        path = self.path(scope)
-        low, high = 0, len(path) - 1
+    def by_sparsity(self, scope: Scope, sparsity: float) -> Plan:
+        """Removes this fraction of every group, or of all channels that may go."""
+        if scope == "layer":
+            count = sparsity * int(self.cost.widths.sum())
+            return self._plan(self.aligned(self.wished(scope, count)))
+        total = self.figure("channels", self.cost.widths)
+        return self.by_budget(scope, {"channels": total - round(sparsity * total)})
+
+    def by_budget(self, scope: Scope, shares: Mapping[str, int | float]) -> Plan:
+        """Removes as little as keeps every figure within its budget (fractions are of the model as it is)."""
+        budget = self._amounts(shares)
+        if not self._within(self.least, budget):
+            raise BudgetError(self._unreachable(budget))
+        low, high = 0, int(self.cost.widths.sum())
         while low < high:
             middle = (low + high) // 2
-            if self._within(self.aligned(path[middle]), budget):
+            if self._within(self.aligned(self.wished(scope, middle)), budget):
                 high = middle
             else:
                 low = middle + 1
-        return self._plan(self._refilled(self.aligned(path[high]), path[high], budget))
+        wished = self.wished(scope, high)
+        return self._plan(self._refilled(self.aligned(wished), wished, budget))
 
-    def _within(self, kept: Counts, budget: dict[str, int]) -> bool:
-        return all(self.cost.figure(name, kept) <= amount for name, amount in budget.items())
+    def _amounts(self, shares: Mapping[str, int | float]) -> dict[str, int]:
+        """Budgets as absolute figures."""
+        widths = self.cost.widths
+        return {
+            name: share if isinstance(share, int) else math.floor(share * self.figure(name, widths))
+            for name, share in shares.items()
+        }
 
-    def _refilled(self, kept: Counts, wanted: Counts, budget: dict[str, int]) -> Counts:
-        """Gives back single steps that still fit, first to the groups that alignment cut most below their share."""
-        shortfall = (wanted - kept) / self.cost.widths
-        for number in np.argsort(-shortfall, kind="stable"):
-            trial = kept.copy()
-            trial[number] = min(kept[number] + self.steps[number], self.cost.widths[number])
-            if trial[number] > kept[number] and self._within(trial, budget):
-                kept = trial
-        return kept
+    def _within(self, kept: Counts, budget: Mapping[str, int]) -> bool:
+        return all(self.figure(name, kept) <= amount for name, amount in budget.items())
 
-    def _unreachable(self, best: Counts, budget: dict[str, int]) -> str:
+    def _refilled(self, kept: Counts, wished: Counts, budget: Mapping[str, int]) -> Counts:
+        """Gives back single steps while any fits, first where alignment took most, then what matters most."""
+        while True:
+            before = kept.copy()
+            for number in np.lexsort((-self._next_scores(kept), (kept - wished) / self.cost.widths)):
+                larger = self.allowed[number][self.allowed[number] > kept[number]]
+                trial = kept.copy()
+                trial[number] = larger[0] if len(larger) else kept[number]
+                if self._within(trial, budget):
+                    kept = trial
+            if (kept == before).all():
+                return kept
+
+    def _next_scores(self, kept: Counts) -> Values:
+        """The score of the channel that each group would get back next."""
+        scores = [ordered[-min(count + 1, len(ordered))] for ordered, count in zip(self._sorted, kept)]
+        return np.array(scores, dtype=np.float64)
+
+    @cached_property
+    def _sorted(self) -> list[Values]:
+        return [np.sort(value) for value in self.values]
+
+    def _unreachable(self, budget: Mapping[str, int]) -> str:
         parts = []
         for name, amount in budget.items():
-            dense, least = (self.cost.figure(name, kept) for kept in (self.cost.widths, best))
+            dense, least = self.figure(name, self.cost.widths), self.figure(name, self.least)
             if least > amount:
-                parts.append(f"{name}: {amount:,} asked, {least:,} is the least ({least / dense:.1%} of {dense:,})")
+                share = f"{least / dense:.1%} of {dense:,}"
+                parts.append(f"{name}: {amount:,} may remain, {least:,} is the least ({share})")
         return (
-            "The budget cannot be met by removing channels: " + "; ".join(parts) + ". "
-            "Ask for more, or loosen `keep`, `min_channels`, `min_fraction` or `align`."
+            "This cannot be met by removing channels: " + "; ".join(parts) + ". "
+            "Ask for less removal, or loosen `keep`, `min_channels`, `min_fraction` or `align`."
         )
 
     def _plan(self, kept: Counts) -> Plan:
-        removed = [np.sort(order[: len(order) - count]) for order, count in zip(self.orders, kept)]
+        orders = [ranked(value) for value in self.values]
+        removed = [np.sort(order[: len(order) - count]) for order, count in zip(orders, kept)]
         return Plan(self.graph, kept, tuple(removed))
+
+
+def allowed_widths(group: Group, limits: Limits) -> Ids:
+    """The channel counts that a group may keep: its width, multiples below it, fractions of the first."""
+    multiple = step(group, limits.align)
+    widths = {group.width, *range(multiple, group.width, multiple)}
+    if limits.align == "auto":
+        widths.update(multiple >> shift for shift in range(1, multiple.bit_length()))
+    least = min(group.width, max(1, limits.min_channels, math.ceil(limits.min_fraction * group.width)))
+    return np.array(sorted(width for width in widths if width >= least), dtype=np.int64)
+
+
+def _nearest_allowed(allowed: Ids) -> Ids:
+    """For each count from zero to the largest allowed one, the nearest allowed one (of two, the larger)."""
+    borders = (allowed[1:] + allowed[:-1] + 1) // 2
+    return allowed[np.searchsorted(borders, np.arange(allowed[-1] + 1), side="right")]
 
 
 def step(group: Group, align: Literal["auto", "off"] | int) -> int:
@@ -205,11 +253,3 @@ def matched_layers(graph: ChannelGraph, patterns: Sequence[str]) -> set[str]:
             raise RequestError(f"keep: no layer is called {pattern!r}. {suggestion(pattern, graph.layers)}")
         found |= hits
     return found
-
-
-def amounts(cost: Cost, budget: Mapping[str, int | float]) -> dict[str, int]:
-    """Budgets as absolute figures; a fraction is one of the model before removal."""
-    dense = {name: cost.figure(name, cost.widths) for name in budget}
-    return {
-        name: value if isinstance(value, int) else math.floor(value * dense[name]) for name, value in budget.items()
-    }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from edgecr.surgery.dispatch import Call, handlers, stop_at
 from edgecr.surgery.shapes import combine
-from edgecr.surgery.slots import Slots
-from edgecr.surgery.trace import Call, Trace, handlers, stop_at
+from edgecr.surgery.trace import Trace
 
 _PROBES = (-1.7, -0.3, 0.6, 2.1)
 """Stand-ins for values that are not zero, to see whether a result is."""
@@ -20,123 +22,117 @@ _PROBES = (-1.7, -0.3, 0.6, 2.1)
 def pointwise(trace: Trace, call: Call) -> None:
     """Channels that meet element by element are tied (residual additions, gates, scales)."""
     operands = call.tensors()
-    joined = combine(trace, call, operands, call.operator)
-    if joined is not None:
-        joined = Slots(joined.ids, _stays_zero(trace, call, operands), joined.constant)
-    trace.put(call.out, joined)
+    slots = combine(trace, call, operands, call.operator)
+    trace.put(call.out, slots and replace(slots, zero=_stays_zero(trace, call, operands)))
 
 
-def _stays_zero(trace: Trace, call: Call, operands: list[Tensor]) -> bool:
-    """Whether the result is zero where all masked operands are."""
+def _stays_zero(trace: Trace, call: Call, operands: Sequence[Tensor]) -> bool:
+    """Whether the result is zero wherever the masked operands are, tried out on a few numbers."""
     known = {id(tensor): trace.slots(tensor) for tensor in operands}
-    fixed = [tensor.shape for tensor in operands if known[id(tensor)] is None]
     rank = 1 + max(tensor.dim() for tensor in operands)
-    shape = torch.broadcast_shapes((len(_PROBES),) + (1,) * (rank - 1), *fixed)
+    fixed = [tensor.shape for tensor in operands if known[id(tensor)] is None]
+    tried = (len(_PROBES),) + (1,) * (rank - 1)
+    shape = torch.broadcast_shapes(tried, *fixed)  # type: ignore[no-untyped-call]
 
     def stand_in(value: Any) -> Any:
-        if not isinstance(value, Tensor) or known.get(id(value), True) is None:
+        slots = known.get(id(value))
+        if slots is None:
             return value
-        slots = known[id(value)]
-        if slots is not None and slots.zero:
+        if slots.zero:
             return value.new_zeros(shape)
-        probes = torch.tensor(_PROBES, device=value.device).reshape((-1,) + (1,) * (rank - 1))
-        return probes.to(value.dtype).expand(shape).clone()
+        return value.new_tensor(_PROBES).reshape(tried).expand(shape).clone()
 
-    result = call.evaluate(**tree_map(stand_in, call.arguments))
-    return bool((result == 0).all())
+    return bool((call.evaluate(**tree_map(stand_in, call.arguments)) == 0).all())
 
 
-@handlers.register("mean", "amax", "amin", "var", "std", "var_mean", "prod", "logsumexp")
+@handlers.register("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "bernoulli")
+def like(trace: Trace, call: Call) -> None:
+    """New values in the shape of others; a removed channel does not exist in them either."""
+    slots = trace.slots(call["self"])
+    trace.put(call.out, slots and replace(slots, zero=call.operator == "zeros_like"))
+
+
+@handlers.register("native_dropout")
+def dropout(trace: Trace, call: Call) -> None:
+    """Zeros stay zeros."""
+    trace.put(call.out[0], trace.slots(call["input"]))
+
+
+@handlers.register("mean", "amax", "amin", "var", "std", "prod", "sum", "linalg_vector_norm")
 def reduction(trace: Trace, call: Call) -> None:
-    """Over other axes than the channels a statistic of zeros stays zero; over the channels they are frozen."""
+    """A statistic over other axes leaves the channels; over the channels only sums of zeros are harmless."""
     slots = trace.slots(call["self"])
     if slots is None:
         return
     axes = _reduced(call, slots.ids.ndim)
-    if any(slots.ids.shape[axis] > 1 for axis in axes) or isinstance(call.out, tuple):
-        stop_at(trace, call, f"{call.operator} over the channels")
-    else:
-        _put_reduced(trace, call, slots, axes)
-
-
-@handlers.register("sum", "linalg_vector_norm", "norm")
-def total(trace: Trace, call: Call) -> None:
-    """A sum over the channels does not see those that are zero."""
-    slots = trace.slots(call["self"])
-    if slots is None:
-        return
-    axes = _reduced(call, slots.ids.ndim)
-    order = call.get("ord", call.get("p", 2))
     inside = [axis in axes for axis in slots.varying()]
     if not any(inside):
-        _put_reduced(trace, call, slots, axes)
-    elif all(inside) and slots.zero and isinstance(order, (int, float)) and order > 0:
+        ids = slots.ids if call.out.dim() == slots.ids.ndim else slots.ids.squeeze(axes)
+        trace.put(call.out, replace(slots, ids=ids))
+    elif all(inside) and slots.zero and _adds_up(call):
         trace.put(call.out, None)
     else:
-        stop_at(trace, call, f"{call.operator} over channels that are not exactly zero when removed")
+        stop_at(trace, call, f"{call.operator} over the channels")
+
+
+def _adds_up(call: Call) -> bool:
+    """Whether elements that are zero do not change the result."""
+    return call.operator == "sum" or (call.operator == "linalg_vector_norm" and call.get("ord", 2) > 0)
 
 
 def _reduced(call: Call, rank: int) -> tuple[int, ...]:
-    dim = call.get("dim")
-    if dim is None or dim == []:
-        return tuple(range(rank))
-    return tuple(axis % rank for axis in ([dim] if isinstance(dim, int) else dim))
-
-
-def _put_reduced(trace: Trace, call: Call, slots: Slots, axes: tuple[int, ...]) -> None:
-    ids = slots.ids if call.out.dim() == slots.ids.ndim else slots.ids.squeeze(axes)
-    zero = slots.zero and call.operator != "logsumexp"
-    trace.put(call.out, Slots(ids, zero, slots.constant))
+    dim = call.get("dim", [])
+    axes = [dim] if isinstance(dim, int) else dim
+    return tuple(axis % rank for axis in axes or range(rank))
 
 
 @handlers.register(
-    "max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d", "max_pool1d", "avg_pool1d", "avg_pool2d",
-    "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
-    "adaptive_max_pool2d", "upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d",
-    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "upsample_trilinear3d", "upsample_nearest3d",
-    "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "reflection_pad1d", "reflection_pad2d",
-    "replication_pad1d", "replication_pad2d", "as_strided",
+    "max_pool1d", "max_pool2d", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "_adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d", "adaptive_max_pool2d", "upsample_nearest1d", "upsample_nearest2d",
+    "upsample_nearest3d", "_upsample_nearest_exact2d", "upsample_linear1d", "upsample_bilinear2d",
+    "upsample_bicubic2d", "upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
+    "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d",
 )  # fmt: skip
 def spatial(trace: Trace, call: Call) -> None:
-    """Each channel is treated alone, and its place does not change."""
+    """The last one, two or three axes are pooled or resized; channels lie before them."""
     source = call["input"] if "input" in call.arguments else call["self"]
-    out = call.out[0] if isinstance(call.out, tuple) else call.out
     slots = trace.slots(source)
     if slots is None:
         return
-    kept = out.dim() == slots.ids.ndim and all(out.shape[axis] == source.shape[axis] for axis in slots.varying())
-    if not kept or (call.operator == "as_strided" and source.numel() != slots.ids.size):
-        stop_at(trace, call, f"{call.operator} changes the channels")
+    resized = next(int(letter) for letter in call.operator if letter in "123")
+    if any(axis >= slots.ids.ndim - resized for axis in slots.varying()):
+        stop_at(trace, call, f"{call.operator} over the channels")
     else:
-        trace.put(out, slots)
+        trace.put(call.first_out(), slots)
 
 
-@handlers.register("flip", "roll")
-def moved(trace: Trace, call: Call) -> None:
-    """Values move along other axes than the channels."""
+@handlers.register("as_strided")
+def restrided(trace: Trace, call: Call) -> None:
+    """Pooling to one pixel only restates the strides; anything else is not followed."""
     slots = trace.slots(call["self"])
-    if slots is None:
-        return
-    axes = [axis % slots.ids.ndim for axis in call["dims"]]
-    if not axes or any(slots.ids.shape[axis] > 1 for axis in axes):
-        stop_at(trace, call, f"{call.operator} moves channels")
-    else:
+    same = call.out.shape == call["self"].shape
+    if slots is not None and same and call.out.numel() == slots.ids.size and len(slots.varying()) == 1:
         trace.put(call.out, slots)
+    else:
+        stop_at(trace, call, "strides are changed by hand")
 
 
-@handlers.register("_softmax", "_log_softmax", "softmax")
+@handlers.register("_softmax", "_log_softmax")
 def softmax(trace: Trace, call: Call) -> None:
     """Over the channels it mixes them; over another axis it leaves them, though not at zero."""
     slots = trace.slots(call["self"])
-    if slots is None:
-        return
-    if slots.ids.shape[call["dim"] % slots.ids.ndim] > 1:
-        stop_at(trace, call, "softmax over the channels")
+    if slots is not None and slots.ids.shape[call["dim"]] == 1:
+        trace.put(call.out, replace(slots, zero=False))
     else:
-        trace.put(call.out, Slots(slots.ids, zero=False))
+        stop_at(trace, call, f"{call.operator} over the channels")
 
 
-@handlers.register("empty_like", "zeros_like", "ones_like", "new_zeros", "new_ones", "new_empty", "rand_like", "randn_like")
-def made(trace: Trace, call: Call) -> None:
-    """A new tensor of a size taken from another one; its channels are fixed."""
-    trace.put(call.out, None)
+@handlers.register(
+    "bmm", "baddbmm", "_native_multi_head_attention", "_scaled_dot_product_attention_math",
+    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+)  # fmt: skip
+def attention(trace: Trace, call: Call) -> None:
+    """Heads have fixed sizes, and attention mixes all channels of one."""
+    stop_at(trace, call, "attention has heads of fixed size")

@@ -35,30 +35,36 @@ class Pruned:
 
 
 def prune_channels(
-    module: nn.Module, input_shape: tuple[int, ...], score: Score, evidence: Evidence, limits: Limits,
-    choose: Choice, why: str = "",
-) -> Pruned:  # fmt: skip
-    """Prunes a copy of the module; when a guess about its code proves wrong, once more without guesses."""
+    input_shape: tuple[int, ...],
+    score: Score,
+    evidence: Evidence,
+    limits: Limits,
+    choose: Choice,
+    why: str = "",
+) -> Pruned:
+    """Prunes a copy of the module in evidence; if a guess about its code proves wrong, once more without."""
     try:
-        return _pruned(module, input_shape, score, evidence, limits, choose, why, cautious=False)
+        graph = trace_channels(evidence.module, input_shape)
+        return _pruned(graph, score, evidence, limits, choose, why)
     except UnsupportedModel:
-        return _pruned(module, input_shape, score, evidence, limits, choose, why, cautious=True)
+        graph = trace_channels(evidence.module, input_shape, cautious=True)
+        return _pruned(graph, score, evidence, limits, choose, why)
 
 
 def _pruned(
-    module: nn.Module, input_shape: tuple[int, ...], score: Score, evidence: Evidence, limits: Limits,
-    choose: Choice, why: str, *, cautious: bool,
-) -> Pruned:  # fmt: skip
-    graph = trace_channels(module, input_shape, cautious=cautious)
+    graph: ChannelGraph, score: Score, evidence: Evidence, limits: Limits, choose: Choice, why: str
+) -> Pruned:
+    """Scores, plans and removes on one graph, and verifies the result."""
     if not graph.groups:
         raise UnsupportedModel(nothing_to_prune(graph))
     values = [score(group, evidence) for group in graph.groups]
-    plan = choose(Planner(graph, Cost(module, graph), values, limits))
+    plan = choose(Planner(graph, Cost(evidence.module, graph), values, limits))
     cut = plan.cut(why)
-    masked, slim = copy.deepcopy(module), copy.deepcopy(module)
+    masked, slim = copy.deepcopy(evidence.module), copy.deepcopy(evidence.module)
     mask(masked, cut)
     remove(slim, cut)
-    return Pruned(slim, cut, plan, verify(masked, slim, input_shape))
+    difference = verify(masked, slim, graph.input_shape, auxiliary=graph.auxiliary)
+    return Pruned(slim, cut, plan, difference)
 
 
 def nothing_to_prune(graph: ChannelGraph) -> str:

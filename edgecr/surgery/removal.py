@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from edgecr.errors import UnsupportedModel
 from edgecr.options import Options
-from edgecr.surgery.running import evaluating, example_for, output_tensors
+from edgecr.surgery.running import Mode, answers, example_for, in_evaluation, with_auxiliaries
 
 TOLERANCE = 1e-4
-"""Relative difference above which a cut module counts as wrong (float32 sums in another order stay below 1e-5)."""
+"""Relative difference above which a cut module counts as wrong (sums in another order stay below 1e-5)."""
 
 
 class TensorCut(Options):
@@ -172,27 +172,28 @@ def _fit_attributes(module: nn.Module) -> None:
         module.num_parameters = len(module.weight)
 
 
-def verify(masked: nn.Module, slim: nn.Module, input_shape: tuple[int, ...]) -> float:
-    """Raises unless both modules answer alike on random input; returns the relative difference."""
+def verify(
+    masked: nn.Module, slim: nn.Module, input_shape: tuple[int, ...], *, auxiliary: bool = False
+) -> float:
+    """Raises unless both modules answer alike on random input; returns the relative difference.
+
+    With ``auxiliary`` the heads that only run in training are compared too.
+    """
     example = example_for(slim, input_shape, batch=2, seed=1)
-    expected, found = answers(masked, example), answers(slim, example)
-    if [tensor.shape for tensor in expected] != [tensor.shape for tensor in found]:
-        raise UnsupportedModel("Removing channels changed the shape of the model's output.")
-    worst = max((_difference(one, other) for one, other in zip(expected, found)), default=0.0)
+    modes = (in_evaluation, with_auxiliaries) if auxiliary else (in_evaluation,)
+    worst = max(_compared(masked, slim, example, mode) for mode in modes)
     if not worst <= TOLERANCE:
         raise UnsupportedModel(
-            f"The model without the channels differs from the masked one by {worst:.1e} of its largest output."
+            f"The model without the channels differs from the masked one by {worst:.1e} of its output."
         )
     return worst
 
 
-def answers(module: nn.Module, example: Tensor) -> list[Tensor]:
-    """All tensors that a module returns in evaluation mode."""
-    try:
-        with evaluating(module):
-            return output_tensors(module(example))
-    except RuntimeError as error:
-        raise UnsupportedModel(f"The model cannot run after channels were removed: {error}") from error
+def _compared(masked: nn.Module, slim: nn.Module, example: Tensor, mode: Mode) -> float:
+    expected, found = answers(masked, example, mode), answers(slim, example, mode)
+    if [tensor.shape for tensor in expected] != [tensor.shape for tensor in found]:
+        raise UnsupportedModel("Removing channels changed the shape of the model's output.")
+    return max((_difference(one, other) for one, other in zip(expected, found)), default=0.0)
 
 
 def _difference(expected: Tensor, found: Tensor) -> float:

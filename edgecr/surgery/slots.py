@@ -1,7 +1,7 @@
 """Channel slots: who is tied to whom, as integer arrays.
 
-A slot is one channel that lives or goes as a whole. Every tensor that flows through a model carries an array of
-slot ids that broadcasts to its shape, so permuting, viewing and slicing a tensor does the same to its ids.
+A slot is one channel that lives or goes as a whole. Every tensor that flows through a model carries an array
+of slot ids that broadcasts to its shape, so permuting, viewing and slicing a tensor does the same to its ids.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Slots:
-    """The ids of one tensor: an array of the tensor's rank, of size 1 along the axes where ids do not vary."""
+    """The ids of one tensor: an array of the tensor's rank, of size 1 where ids do not vary."""
 
     ids: Ids
     zero: bool = True
-    """Whether a channel that is masked where it is made is still exactly zero here (false after a sigmoid)."""
+    """Whether a channel that is masked where it is made is still zero here (false after a sigmoid)."""
     constant: bool = False
     """Whether the tensor comes from parameters alone."""
 
@@ -67,11 +67,6 @@ class Ledger:
         """Declares two equally shaped id arrays equal, element by element."""
         if left is not right:
             self.ties.append(Tie(left.ravel(), right.ravel(), why))
-
-    def tie_along(self, ids: Ids, axis: int, why: str) -> None:
-        """Ties all positions along one axis to the first one."""
-        first = np.take(ids, [0], axis)
-        self.tie(np.broadcast_to(first, ids.shape), ids, why)
 
     def freeze(self, ids: Ids, why: str) -> None:
         """Forbids the removal of these slots."""

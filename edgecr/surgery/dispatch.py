@@ -1,0 +1,105 @@
+"""One forward pass under operator dispatch that follows channel slots from layer to layer.
+
+An operator that no handler knows freezes the slots it touches: such a model is pruned less, never wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from edgecr.registry import Registry
+from edgecr.surgery.running import Mode, answers, in_evaluation, layers_followed
+from edgecr.surgery.slots import Slots
+from edgecr.surgery.trace import Trace, Unknown
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operator call with its arguments by name."""
+
+    operator: str
+    arguments: dict[str, Any]
+    out: Any
+    evaluate: Callable[..., Any]
+    pointwise: bool
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An argument that only some overloads have, or that may be None."""
+        value = self.arguments.get(name)
+        return default if value is None else value
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors among the arguments."""
+        return [leaf for leaf in tree_leaves(self.arguments) if isinstance(leaf, Tensor)]
+
+    def first_out(self) -> Tensor:
+        """The output, or the first of several."""
+        out: Tensor = self.out[0] if isinstance(self.out, (tuple, list)) else self.out
+        return out
+
+
+Handler = Callable[[Trace, Call], None]
+handlers: Registry[Handler] = Registry("operator")
+"""How slots flow through each operator, by its name without namespace and trailing underscore."""
+
+
+class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.trace = trace
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        values = {argument.name: value for argument, value in zip(func._schema.arguments, args)}
+        values.update(kwargs or {})
+        out = func(*args, **(kwargs or {}))
+        name = func._schema.name.partition("::")[2].rstrip("_")
+        _follow(self.trace, Call(name, values, out, func, torch.Tag.pointwise in func.tags))
+        return out
+
+
+def _follow(trace: Trace, call: Call) -> None:
+    """Hands one call to its handler, or freezes what it touches."""
+    trace.see(call.tensors())
+    if call.operator in handlers:
+        handlers.get(call.operator)(trace, call)
+    elif call.pointwise:
+        handlers.get("pointwise")(trace, call)
+    else:
+        if any(trace.carries(tensor) for tensor in call.tensors()):
+            trace.unknown.append(Unknown(call.operator, trace.layer))
+        stop_at(trace, call, f"operator {call.operator} is not known")
+
+
+def stop_at(trace: Trace, call: Call, why: str) -> None:
+    """Freezes all that goes into a call; what comes out of it has fixed channels."""
+    trace.stop(call.tensors(), why)
+    for out in tree_leaves(call.out):
+        trace.put(out, None)
+
+
+def carried(trace: Trace, call: Call, axis: int, why: str) -> Slots | None:
+    """The slots of a call's input if they lie on this axis only; otherwise the call is stopped."""
+    source = call["input"] if "input" in call.arguments else call["self"]
+    slots = trace.slots(source)
+    if slots is not None and slots.along(axis % slots.ids.ndim) is not None:
+        return slots
+    stop_at(trace, call, why)
+    return None
+
+
+def follow(trace: Trace, example: Tensor, mode: Mode = in_evaluation) -> None:
+    """Runs the module once on an example and adds to the trace; the outputs are frozen."""
+    with layers_followed(trace.module, trace.layers), _Follower(trace):
+        outputs = answers(trace.module, example, mode)
+    trace.layers.clear()
+    trace.stop(outputs, "output of the model")

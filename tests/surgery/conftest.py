@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from edgecr.surgery.cost import Cost
+from edgecr.surgery.counters import count
+from edgecr.surgery.graph import ChannelGraph, trace_channels
+from edgecr.surgery.plan import Limits, Planner
+from edgecr.surgery.removal import ChannelCut, mask, remove, replay, verify
+from edgecr.surgery.scores import Evidence, scores
+
+Shape = tuple[int, int, int]
+
+
+def disturbed(module: nn.Module) -> nn.Module:
+    """Every normalisation gets statistics and scales of its own, so that a swapped channel shows."""
+    generator = torch.Generator().manual_seed(0)
+    for tensor in [*module.buffers(), *module.parameters()]:
+        if tensor.dim() == 1 and tensor.is_floating_point():
+            tensor.data.add_(torch.rand(tensor.shape, generator=generator) * 0.2)
+    return module.eval()
+
+
+def planner_for(module: nn.Module, shape: Shape, score: str = "l2", **limits: object) -> Planner:
+    graph = trace_channels(module, shape)
+    evidence = Evidence(module)
+    values = [scores.get(score)(group, evidence) for group in graph.groups]
+    return Planner(graph, Cost(module, graph), values, Limits(**limits))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def prune() -> Callable[..., tuple[ChannelGraph, nn.Module, ChannelCut]]:
+    """Prunes, proves the result equal to the masked model below 1e-5, and checks record and counts."""
+
+    def run(
+        module: nn.Module,
+        shape: Shape,
+        *,
+        fresh: Callable[[], nn.Module] | None = None,
+        sparsity: float = 0.4,
+    ) -> tuple[ChannelGraph, nn.Module, ChannelCut]:
+        disturbed(module)
+        planner = planner_for(module, shape, align="off")
+        plan = planner.by_sparsity("layer", sparsity)
+        cut = ChannelCut.parse(plan.cut("test").plain())
+        assert cut == plan.cut("test")
+        masked, slim = copy.deepcopy(module), copy.deepcopy(module)
+        mask(masked, cut)
+        remove(slim, cut)
+        assert verify(masked, slim, shape, auxiliary=planner.graph.auxiliary) < 1e-5
+        counted, cost = count(slim, shape), planner.cost
+        assert (counted.params, counted.macs) == (cost.params(plan.kept), cost.macs(plan.kept))
+        assert (plan.kept >= 1).all()
+        if fresh is not None:
+            again = fresh()
+            replay(again, [cut])
+            again.load_state_dict(slim.state_dict())
+        return planner.graph, slim, cut
+
+    return run

@@ -1,0 +1,70 @@
+"""Whole networks: the masked model equals the slimmed one, the record replays, the counts agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torchvision
+from torch import nn
+
+from edgecr.models import architecture, build
+from edgecr.surgery.graph import trace_channels
+
+Prune = Callable[..., Any]
+
+
+def _cifar(**declared: Any) -> nn.Module:
+    return build(architecture(declared), 10)
+
+
+@pytest.mark.parametrize(
+    ("declared", "groups"),
+    [
+        ({"arch": "resnet20"}, 12),
+        ({"arch": "resnet20", "shortcut": "B"}, 12),
+        ({"arch": "resnet18_cifar", "width": 0.25}, 12),
+    ],
+)
+def test_cifar_resnets(prune: Prune, declared: dict[str, Any], groups: int) -> None:
+    graph, *_ = prune(_cifar(**declared), (3, 32, 32), fresh=partial(_cifar, **declared))
+    assert len(graph.groups) == groups
+    assert graph.unknown == ()
+
+
+def test_option_a_shortcuts_shrink_with_their_stage(prune: Prune) -> None:
+    module = _cifar(arch="resnet20")
+    graph, _, cut = prune(module, (3, 32, 32), sparsity=0.5)
+    streams = [group.width for group in graph.groups if len(group.layers) > 1]
+    assert sorted(streams) == [16, 16, 32]
+    assert {(one.setting) for one in cut.settings} == {"before", "after"}
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        ("mobilenet_v2", 32),
+        ("shufflenet_v2_x0_5", 32),
+        ("densenet121", 32),
+        ("resnext50_32x4d", 32),
+        ("regnet_y_400mf", 32),
+        ("efficientnet_b0", 32),
+        ("convnext_tiny", 32),
+        ("squeezenet1_1", 32),
+        ("googlenet", 64),
+    ],
+)
+def test_torchvision_models(prune: Prune, name: str, pixels: int) -> None:
+    options = {"init_weights": False} if name == "googlenet" else {}
+    module = torchvision.models.get_model(name, weights=None, num_classes=10, **options)
+    graph, *_ = prune(module, (3, pixels, pixels), sparsity=0.3)
+    assert graph.unknown == ()
+
+
+def test_transformers_are_pruned_in_their_inner_widths_only() -> None:
+    module = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 24, num_classes=5)
+    graph = trace_channels(module, (3, 32, 32))
+    assert [group.width for group in graph.groups] == [24, 24]
+    assert all("mlp" in group.name for group in graph.groups)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgecr.errors import UnsupportedModel
+from edgecr.surgery.plan import Limits, Plan, Planner
+from edgecr.surgery.prune import prune_channels
+from edgecr.surgery.removal import ChannelCut, as_positions, as_text, mask, remove, verify
+from edgecr.surgery.scores import Evidence, scores
+
+SHAPE = (3, 8, 8)
+
+
+def chain() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)]
+    return nn.Sequential(*layers).eval()
+
+
+def half(planner: Planner) -> Plan:
+    return planner.by_sparsity("layer", 0.5)
+
+
+def cut_of(*tensors: tuple[str, int, str, str]) -> ChannelCut:
+    parts = [{"tensor": t, "dim": d, "removed": r, "role": role} for t, d, r, role in tensors]
+    return ChannelCut.parse({"tensors": parts})
+
+
+RIGHT = [(f"1.{name}", 0, "1-2,5", "out") for name in ("weight", "bias", "running_mean", "running_var")]
+RIGHT += [("0.weight", 0, "1-2,5", "out"), ("0.bias", 0, "1-2,5", "out")]
+
+
+@pytest.mark.parametrize("positions", [[], [0], [0, 1, 2], [1, 3, 4, 5, 9]])
+def test_positions_survive_their_text(positions: list[int]) -> None:
+    assert as_positions(as_text(positions)) == positions
+    assert as_text([7, 0, 1, 2, 3]) == "0-3,7"
+
+
+def test_masked_and_slimmed_agree_and_attributes_follow() -> None:
+    cut = cut_of(*RIGHT, ("3.weight", 1, "1-2,5", "in"))
+    masked, slim = chain(), chain()
+    mask(masked, cut)
+    remove(slim, cut)
+    assert verify(masked, slim, SHAPE) < 1e-5
+    assert (slim[0].out_channels, slim[1].num_features, slim[3].in_channels) == (5, 5, 5)
+    assert isinstance(slim[0].weight, nn.Parameter)
+    assert slim[0].weight.requires_grad
+
+
+def test_a_wrong_record_is_refused() -> None:
+    masked, slim = chain(), chain()
+    mask(masked, cut_of(*RIGHT))
+    remove(slim, cut_of(*RIGHT, ("3.weight", 1, "1,5-6", "in")))
+    with pytest.raises(UnsupportedModel, match="differs from the masked one"):
+        verify(masked, slim, SHAPE)
+
+
+def test_a_forgotten_reader_is_refused_with_its_layer() -> None:
+    slim = chain()
+    remove(slim, cut_of(*RIGHT))
+    with pytest.raises(UnsupportedModel, match="fails in 3"):
+        verify(chain(), slim, SHAPE)
+
+
+def test_memory_format_type_and_gradient_flag_stay() -> None:
+    module = chain().to(memory_format=torch.channels_last).to(torch.float64)
+    module[0].weight.requires_grad_(False)
+    remove(module, cut_of(*RIGHT, ("3.weight", 1, "1-2,5", "in")))
+    assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert module[0].weight.dtype == torch.float64
+    assert not module[0].weight.requires_grad
+
+
+def test_a_model_with_hard_coded_sizes_is_pruned_elsewhere() -> None:
+    class HardCoded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.three = (nn.Conv2d(a, b, 1) for a, b in ((3, 8), (8, 6), (6, 2)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.one(x)
+            y = y.view(len(y), 2, 4, 8, 8).transpose(1, 2).reshape(len(y), 8, 8, 8)
+            return self.three(self.two(y).relu())
+
+    module = HardCoded()
+    before = copy.deepcopy(module.state_dict())
+    pruned = prune_channels(SHAPE, scores.get("l2"), Evidence(module), Limits("off"), half)
+    assert pruned.module.one.out_channels == 8
+    assert pruned.module.two.out_channels == 3
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_a_model_without_removable_channels_is_refused_with_reasons() -> None:
+    with pytest.raises(UnsupportedModel, match="output of the model"):
+        prune_channels(SHAPE, scores.get("l1"), Evidence(nn.Conv2d(3, 4, 1)), Limits(), half)
