@@ -11,7 +11,6 @@ import numpy.typing as npt
 from torch import nn
 
 from edgecr.surgery.graph import ChannelGraph
-from edgecr.surgery.trace import TensorMember
 
 Counts = npt.NDArray[np.int64]
 
@@ -33,8 +32,8 @@ class Cost:
         index: dict[tuple[str, int], int] = {}
         entries: list[tuple[int, int, int]] = []
         for number, group in enumerate(self.graph.groups):
-            for place in group.places:
-                if isinstance(place.member, TensorMember) and place.member.tensor in self._shapes:
+            for place in group.tensors:
+                if place.member.tensor in self._shapes:
                     row = index.setdefault((place.member.tensor, place.member.dim), len(index))
                     entries.append((row, number, place.multiplicity))
         matrix = np.zeros((len(index), len(self.graph.groups)), dtype=np.int64)
@@ -59,12 +58,21 @@ class Cost:
         rows = np.array([place[name] for name, _ in axes], dtype=np.int64)
         return names, sizes, rows, np.array([dim for _, dim in axes], dtype=np.int64)
 
+    def _sizes_of_axes(self, kept: Counts) -> Counts:
+        """Sizes of all axes of each parameter, a row each, ones to fill up."""
+        _, dense, rows, dims = self._layout
+        sizes: Counts = dense.copy()
+        sizes[rows, dims] -= self._axes[1] @ (self.widths - kept)
+        return sizes
+
+    def shapes(self, kept: Counts) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter when the groups keep this many channels."""
+        rows = self._sizes_of_axes(kept).tolist()
+        return {name: tuple(row[: len(self._shapes[name])]) for name, row in zip(self._layout[0], rows)}
+
     def sizes(self, kept: Counts) -> Counts:
         """Elements of each parameter when the groups keep this many channels."""
-        _, sizes, rows, dims = self._layout
-        sizes = sizes.copy()
-        sizes[rows, dims] -= self._axes[1] @ (self.widths - kept)
-        result: Counts = sizes.prod(1)
+        result: Counts = self._sizes_of_axes(kept).prod(1)
         return result
 
     def params(self, kept: Counts) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ class Call:
         value = self.arguments.get(name)
         return default if value is None else value
 
+    @cached_property
     def tensors(self) -> list[Tensor]:
         """All tensors among the arguments."""
         return [leaf for leaf in tree_leaves(self.arguments) if isinstance(leaf, Tensor)]
@@ -61,28 +63,35 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         values = {argument.name: value for argument, value in zip(func._schema.arguments, args)}
         values.update(kwargs or {})
-        out = func(*args, **(kwargs or {}))
+        out = _evaluated(func, args, kwargs or {})
         name = func._schema.name.partition("::")[2].rstrip("_")
         _follow(self.trace, Call(name, values, out, func, torch.Tag.pointwise in func.tags))
         return out
 
 
+def _evaluated(func: Any, args: Any, kwargs: Any) -> Any:
+    """The operator's result; batch norm without values is only a shape (the general way is slow)."""
+    if func is torch.ops.aten.native_batch_norm.default and args[0].is_meta:
+        return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
+    return func(*args, **kwargs)
+
+
 def _follow(trace: Trace, call: Call) -> None:
     """Hands one call to its handler, or freezes what it touches."""
-    trace.see(call.tensors())
+    trace.see(call.tensors)
     if call.operator in handlers:
         handlers.get(call.operator)(trace, call)
     elif call.pointwise:
         handlers.get("pointwise")(trace, call)
     else:
-        if any(trace.carries(tensor) for tensor in call.tensors()):
+        if any(trace.carries(tensor) for tensor in call.tensors):
             trace.unknown.append(Unknown(call.operator, trace.layer))
         stop_at(trace, call, f"operator {call.operator} is not known")
 
 
 def stop_at(trace: Trace, call: Call, why: str) -> None:
     """Freezes all that goes into a call; what comes out of it has fixed channels."""
-    trace.stop(call.tensors(), why)
+    trace.stop(call.tensors, why)
     for out in tree_leaves(call.out):
         trace.put(out, None)
 
@@ -100,6 +109,6 @@ def carried(trace: Trace, call: Call, axis: int, why: str) -> Slots | None:
 def follow(trace: Trace, example: Tensor, mode: Mode = in_evaluation) -> None:
     """Runs the module once on an example and adds to the trace; the outputs are frozen."""
     with layers_followed(trace.module, trace.layers), _Follower(trace):
-        outputs = answers(trace.module, example, mode)
+        outputs = answers(trace.module, example, mode, trace.state)
     trace.layers.clear()
     trace.stop(outputs, "output of the model")

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
+from edgecr.errors import UnsupportedModel
 from edgecr.surgery import operators, pointwise, shapes
 from edgecr.surgery.dispatch import follow
-from edgecr.surgery.running import example_for, with_auxiliaries
+from edgecr.surgery.running import example_for, shadows, with_auxiliaries
 from edgecr.surgery.slots import Ids
-from edgecr.surgery.trace import Member, TensorMember, Trace, Unknown, Use
+from edgecr.surgery.trace import Member, SettingMember, TensorMember, Trace, Unknown, Use
 
 HANDLED_IN = (operators, shapes, pointwise)
 """The modules that declare how channels flow through operators."""
 
 
+M = TypeVar("M", bound=Member)
+
+
 @dataclass(frozen=True)
-class Place:
+class Place(Generic[M]):
     """Where the channels of a group sit in one tensor axis or setting."""
 
-    member: Member
+    member: M
     positions: Ids
     """Shape (channels of the group, positions that each of them takes)."""
 
@@ -35,21 +41,22 @@ class Place:
 
 @dataclass(frozen=True)
 class Group:
-    """Channels that can be removed one by one, each from all the places at once."""
+    """Channels that can be removed one by one, each from all its places at once."""
 
     name: str
-    places: tuple[Place, ...]
+    tensors: tuple[Place[TensorMember], ...]
+    settings: tuple[Place[SettingMember], ...]
     reasons: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
         """How many channels the group has."""
-        return len(self.places[0].positions)
+        return len(self.tensors[0].positions)
 
     @property
-    def weights(self) -> tuple[Place, ...]:
+    def weights(self) -> tuple[Place[TensorMember], ...]:
         """The convolution and linear weights that make these channels."""
-        return tuple(place for place in self.places if _makes_channels(place.member))
+        return tuple(place for place in self.tensors if place.member.makes_channels)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -59,8 +66,7 @@ class Group:
     @property
     def readers(self) -> tuple[str, ...]:
         """The layers that read these channels."""
-        members = [place.member for place in self.places if isinstance(place.member, TensorMember)]
-        return tuple(dict.fromkeys(member.layer for member in members if member.role == "in"))
+        return tuple(dict.fromkeys(place.member.layer for place in self.tensors if place.member.role == "in"))
 
 
 @dataclass(frozen=True)
@@ -102,9 +108,20 @@ class ChannelGraph:
 def trace_channels(
     module: nn.Module, input_shape: tuple[int, ...], *, cautious: bool = False
 ) -> ChannelGraph:
-    """Runs the module once on random input and finds its groups of channels."""
-    trace = Trace(module, cautious)
+    """Runs the module once and finds its groups of channels.
+
+    Values do not matter, so it runs on stand-ins without any; a module that looks at values runs on real ones.
+    """
     example = example_for(module, input_shape)
+    try:
+        return _traced(Trace(module, shadows(module), cautious), example.to("meta"), input_shape)
+    except UnsupportedModel:
+        own = dict([*module.named_parameters(), *module.named_buffers()])
+        return _traced(Trace(module, own, cautious), example, input_shape)
+
+
+def _traced(trace: Trace, example: Tensor, input_shape: tuple[int, ...]) -> ChannelGraph:
+    """Follows the channels, through heads that only run in training too."""
     follow(trace, example)
     uses, unseen = tuple(trace.uses), trace.unseen()
     if unseen:
@@ -129,7 +146,7 @@ def _groups(trace: Trace) -> Iterable[Group]:
     root = np.concatenate([roots[member.ids] for member in members] or [roots])
     owner = np.repeat(np.arange(len(members)), [len(member.ids) for member in members])
     position = np.concatenate([np.arange(len(member.ids)) for member in members] or [roots])
-    weights = np.array([_makes_channels(member) for member in members], dtype=np.bool_)
+    weights = np.array([isinstance(m, TensorMember) and m.makes_channels for m in members], dtype=np.bool_)
     made = np.zeros(trace.ledger.size, dtype=np.bool_)
     made[root[weights[owner]]] = True
     kept = (keep & made)[root]
@@ -141,26 +158,24 @@ def _groups(trace: Trace) -> Iterable[Group]:
     return _named(_assembled(members, group[order], owner[order], root[order], position[order]))
 
 
-def _makes_channels(member: Member) -> bool:
-    return isinstance(member, TensorMember) and member.makes_channels
-
-
 def _by_signature(root: Ids, owner: Ids, size: int) -> Ids:
     """A group number for each root; roots with equal multisets of owners share one."""
     order = np.lexsort((owner, root))
     owners, (found, starts) = owner[order], np.unique(root[order], return_index=True)
-    numbers: dict[bytes, int] = {}
+    raw, numbers = owners.tobytes(), dict[bytes, int]()
     result = np.full(size, -1, dtype=np.int64)
-    for one, start, stop in zip(found, starts, [*starts[1:], len(owners)]):
-        result[one] = numbers.setdefault(owners[start:stop].tobytes(), len(numbers))
+    edges = (np.append(starts, len(owners)) * owners.itemsize).tolist()
+    result[found] = [numbers.setdefault(raw[a:b], len(numbers)) for a, b in pairwise(edges)]
     return result
 
 
-def _assembled(members: list[Member], group: Ids, owner: Ids, root: Ids, position: Ids) -> list[list[Place]]:
+def _assembled(
+    members: list[Member], group: Ids, owner: Ids, root: Ids, position: Ids
+) -> list[list[Place[Any]]]:
     """Cuts the sorted entries into groups, and these into places."""
     edges = np.flatnonzero((np.diff(group) != 0) | (np.diff(owner) != 0)) + 1
     starts, stops = np.concatenate([[0], edges]), np.concatenate([edges, [len(group)]])
-    groups: list[list[Place]] = [[] for _ in range(int(group[-1]) + 1)]
+    groups: list[list[Place[Any]]] = [[] for _ in range(int(group[-1]) + 1)]
     for start, stop in zip(starts, stops):
         width = 1 + int((np.diff(root[start:stop]) != 0).sum())
         place = Place(members[owner[start]], position[start:stop].reshape(width, -1))
@@ -168,16 +183,18 @@ def _assembled(members: list[Member], group: Ids, owner: Ids, root: Ids, positio
     return groups
 
 
-def _named(groups: list[list[Place]]) -> list[Group]:
-    """Names each group after the first layer that makes its channels."""
+def _named(groups: list[list[Place[Any]]]) -> list[Group]:
+    """Names each group after the first layer that makes its channels; a lone channel must stay."""
     result, taken = [], dict[str, int]()
-    for group in (Group("", tuple(places)) for places in groups):
-        if group.width == 1:
-            continue  # its only channel must stay
-        name = group.layers[0]
-        taken[name] = taken.get(name, 0) + 1
-        suffix = f"#{taken[name]}" if taken[name] > 1 else ""
-        result.append(Group(name + suffix, group.places))
+    for places in groups:
+        tensors = tuple(place for place in places if isinstance(place.member, TensorMember))
+        settings = tuple(place for place in places if isinstance(place.member, SettingMember))
+        group = Group("", tensors, settings)
+        if group.width > 1:
+            name = group.layers[0]
+            taken[name] = taken.get(name, 0) + 1
+            suffix = f"#{taken[name]}" if taken[name] > 1 else ""
+            result.append(replace(group, name=name + suffix))
     return result
 
 
@@ -200,11 +217,11 @@ def explained(graph: ChannelGraph) -> tuple[Group, ...]:
     roots = graph.trace.ledger.roots()
     owner = np.full(len(roots), -1)
     for number, group in enumerate(graph.groups):
-        for place in group.places:
+        for place in group.weights:
             owner[roots[place.member.ids[place.positions]]] = number
     reasons: list[dict[str, None]] = [{} for _ in graph.groups]
     for tie in graph.trace.ledger.ties:
         for number in np.unique(owner[roots[tie.left]]):
             if number >= 0:
                 reasons[number][tie.why] = None
-    return tuple(Group(g.name, g.places, tuple(why)) for g, why in zip(graph.groups, reasons))
+    return tuple(replace(group, reasons=tuple(why)) for group, why in zip(graph.groups, reasons))

@@ -6,7 +6,7 @@ import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 import numpy as np
@@ -53,22 +53,21 @@ class Plan:
 
     def cut(self, why: str = "") -> ChannelCut:
         """The removal as a record."""
-        gone: dict[tuple[str, int], list[int]] = {}
+        gone: dict[tuple[str, int], list[Ids]] = {}
+        text = cache(lambda row: as_text(np.frombuffer(row, dtype=np.int64)))
         roles: dict[tuple[str, int], Literal["out", "in"]] = {}
         counts: dict[tuple[str, str], int] = {}
         for group, channels in zip(self.graph.groups, self.removed):
-            for place in group.places if len(channels) else ():
-                positions = place.positions[channels].ravel()
-                if isinstance(place.member, TensorMember):
-                    key = (place.member.tensor, place.member.dim)
-                    gone.setdefault(key, []).extend(positions.tolist())
-                    roles[key] = place.member.role
-                else:
-                    _count_settings(place.member, positions, counts)
+            for place in group.tensors if len(channels) else ():
+                key = (place.member.tensor, place.member.dim)
+                gone.setdefault(key, []).append(place.positions[channels].ravel())
+                roles[key] = place.member.role
+            for setting in group.settings:
+                _count_settings(setting.member, setting.positions[channels].ravel(), counts)
         return ChannelCut(
             tensors=tuple(
-                TensorCut(tensor=tensor, dim=dim, removed=as_text(positions), role=roles[tensor, dim])
-                for (tensor, dim), positions in gone.items()
+                TensorCut(tensor=name, dim=dim, removed=text(np.concatenate(rows).tobytes()), role=roles[name, dim])
+                for (name, dim), rows in gone.items()
             ),
             settings=tuple(SettingCut(module=m, setting=s, value=v) for (m, s), v in counts.items()),
             groups=tuple(
@@ -235,7 +234,7 @@ def step(group: Group, align: Literal["auto", "off"] | int) -> int:
     return 1
 
 
-def _step_for(weights: Sequence[Place], multiple: int) -> int:
+def _step_for(weights: Sequence[Place[TensorMember]], multiple: int) -> int:
     """Channels whose positions fill the multiple in every layer that makes them."""
     return math.lcm(*(multiple // math.gcd(multiple, place.multiplicity) for place in weights))
 

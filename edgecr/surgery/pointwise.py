@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,34 +14,34 @@ from edgecr.surgery.shapes import combine
 from edgecr.surgery.trace import Trace
 
 _PROBES = (-1.7, -0.3, 0.6, 2.1)
-"""Stand-ins for values that are not zero, to see whether a result is."""
+"""Stand-ins for values that may be anything, to see whether a result is zero all the same."""
 
 
 @handlers.register("pointwise", "hardswish", "_prelu_kernel", "alias", "detach", "_to_copy", "lift_fresh")
 def pointwise(trace: Trace, call: Call) -> None:
     """Channels that meet element by element are tied (residual additions, gates, scales)."""
-    operands = call.tensors()
-    slots = combine(trace, call, operands, call.operator)
-    trace.put(call.out, slots and replace(slots, zero=_stays_zero(trace, call, operands)))
+    slots = combine(trace, call, call.tensors, call.operator)
+    trace.put(call.out, slots and replace(slots, zero=_stays_zero(trace, call)))
 
 
-def _stays_zero(trace: Trace, call: Call, operands: Sequence[Tensor]) -> bool:
+def _stays_zero(trace: Trace, call: Call) -> bool:
     """Whether the result is zero wherever the masked operands are, tried out on a few numbers."""
-    known = {id(tensor): trace.slots(tensor) for tensor in operands}
-    rank = 1 + max(tensor.dim() for tensor in operands)
-    fixed = [tensor.shape for tensor in operands if known[id(tensor)] is None]
-    tried = (len(_PROBES),) + (1,) * (rank - 1)
-    shape = torch.broadcast_shapes(tried, *fixed)  # type: ignore[no-untyped-call]
+    zeros = {id(tensor): (slots := trace.slots(tensor)) is not None and slots.zero for tensor in call.tensors}
+    rank = max(tensor.dim() for tensor in call.tensors)
+
+    def described(value: Any) -> Any:
+        return (value.dtype, zeros[id(value)]) if isinstance(value, Tensor) else value
 
     def stand_in(value: Any) -> Any:
-        slots = known.get(id(value))
-        if slots is None:
+        if not isinstance(value, Tensor):
             return value
-        if slots.zero:
-            return value.new_zeros(shape)
-        return value.new_tensor(_PROBES).reshape(tried).expand(shape).clone()
+        numbers = [0.0] * len(_PROBES) if zeros[id(value)] else _PROBES
+        return torch.tensor(numbers).to(value.dtype).reshape(-1, *(1,) * rank)
 
-    return bool((call.evaluate(**tree_map(stand_in, call.arguments)) == 0).all())
+    key = (call.evaluate, str(tree_map(described, call.arguments)))
+    if key not in trace.tried:
+        trace.tried[key] = not call.evaluate(**tree_map(stand_in, call.arguments)).any()
+    return trace.tried[key]
 
 
 @handlers.register("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "bernoulli")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -64,35 +67,33 @@ class ChannelCut(Options):
     """The method that chose."""
 
 
-def as_text(positions: Iterable[int]) -> str:
-    """Sorted positions as ranges: ``0-3,7``."""
-    runs: list[list[int]] = []
-    for position in sorted(positions):
-        if runs and position == runs[-1][1] + 1:
-            runs[-1][1] = position
-        else:
-            runs.append([position, position])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+def as_text(positions: npt.ArrayLike) -> str:
+    """Positions as sorted ranges: ``0-3,7``."""
+    ordered = np.sort(np.asarray(positions, dtype=np.int64))
+    edges = np.flatnonzero(np.diff(ordered) != 1)
+    firsts, lasts = ordered[[0, *(edges + 1)][: len(ordered)]], ordered[[*edges, -1][: len(ordered)]]
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(firsts.tolist(), lasts.tolist()))
 
 
-def as_positions(text: str) -> list[int]:
+@lru_cache(maxsize=4096)  # the tensors of a layer and its readers repeat the same text
+def as_positions(text: str) -> tuple[int, ...]:
     """The positions that a text of ranges names."""
     result: list[int] = []
     for part in text.split(",") if text else []:
         first, _, last = part.partition("-")
         result.extend(range(int(first), int(last or first) + 1))
-    return result
+    return tuple(result)
 
 
 def remove(module: nn.Module, cut: ChannelCut) -> None:
     """Removes the channels: smaller tensors, and module attributes that say so."""
     owners = _owners(module)
     tensors = dict(_state(module))
+    smaller: dict[str, Tensor] = {}
     for one in cut.tensors:
-        old = tensors[one.tensor]
-        tensors[one.tensor] = _without(old, one)
-    for name in dict.fromkeys(one.tensor for one in cut.tensors):
-        _replace(owners[id(_get(module, name))], tensors[name])
+        smaller[one.tensor] = _without(smaller.get(one.tensor, tensors[one.tensor]), one)
+    for name, tensor in smaller.items():
+        _replace(owners[id(tensors[name])], tensor)
     for setting in cut.settings:
         setattr(module.get_submodule(setting.module), setting.setting, setting.value)
     for child in module.modules():
@@ -120,12 +121,6 @@ def _state(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
     yield from module.named_buffers(remove_duplicate=False)
 
 
-def _get(module: nn.Module, name: str) -> Tensor:
-    path, _, attribute = name.rpartition(".")
-    tensor: Tensor = getattr(module.get_submodule(path), attribute)
-    return tensor
-
-
 def _owners(module: nn.Module) -> Mapping[int, list[tuple[nn.Module, str]]]:
     """All modules and attribute names under which each tensor is held."""
     owners: dict[int, list[tuple[nn.Module, str]]] = {}
@@ -137,9 +132,8 @@ def _owners(module: nn.Module) -> Mapping[int, list[tuple[nn.Module, str]]]:
 
 
 def _without(tensor: Tensor, cut: TensorCut) -> Tensor:
-    kept = torch.ones(tensor.shape[cut.dim], dtype=torch.bool)
-    kept[as_positions(cut.removed)] = False
-    return tensor.detach().index_select(cut.dim, kept.nonzero().ravel().to(tensor.device))
+    kept = np.delete(np.arange(tensor.shape[cut.dim]), as_positions(cut.removed))
+    return tensor.detach().index_select(cut.dim, torch.from_numpy(kept).to(tensor.device))
 
 
 def _replace(owners: list[tuple[nn.Module, str]], tensor: Tensor) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._pytree import tree_leaves
 
@@ -77,13 +78,21 @@ def output_tensors(out: Any) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
-def answers(module: nn.Module, example: Tensor, mode: Mode = in_evaluation) -> list[Tensor]:
-    """All tensors that a module returns; a failure names the layer."""
+def shadows(module: nn.Module) -> dict[str, Tensor]:
+    """Stand-ins without values for all parameters and buffers, so that a run costs next to nothing."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+
+
+def answers(
+    module: nn.Module, example: Tensor, mode: Mode = in_evaluation, state: Mapping[str, Tensor] | None = None
+) -> list[Tensor]:
+    """All tensors that a module returns, with other tensors in place of its own; a failure names the layer."""
     path: list[str] = []
     try:
         with running(module, mode), layers_followed(module, path):
-            out = module(example)
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            out = module(example) if state is None else functional_call(module, dict(state), (example,))
+    except Exception as error:  # the code is the user's, so anything may be raised
         where = f" in {path[-1]}" if path and path[-1] else ""
         shape = tuple(example.shape)
         raise UnsupportedModel(f"The model fails{where} on an input of shape {shape}: {error}") from error

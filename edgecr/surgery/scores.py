@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from edgecr.registry import Registry
 from edgecr.surgery.graph import Group
-from edgecr.surgery.trace import TensorMember
 
 Values = npt.NDArray[np.float64]
 
@@ -42,13 +41,13 @@ scores: Registry[Score] = Registry("score")
 @scores.register("l2")
 def l2(group: Group, evidence: Evidence) -> Values:
     """Euclidean norm of all filters that make the channel, coupled layers together."""
-    return np.sqrt(_summed(group, evidence, lambda rows: rows.square().sum(1), lambda fan_in: fan_in))
+    return np.sqrt(_summed(group, evidence, 2))
 
 
 @scores.register("l1")
 def l1(group: Group, evidence: Evidence) -> Values:
     """Sum of magnitudes of all filters that make the channel (Li et al. 2017)."""
-    return _summed(group, evidence, lambda rows: rows.abs().sum(1), lambda fan_in: fan_in)
+    return _summed(group, evidence, 1)
 
 
 @scores.register("random")
@@ -57,18 +56,15 @@ def random(group: Group, evidence: Evidence) -> Values:
     return np.random.default_rng([evidence.seed, zlib.crc32(group.name.encode())]).random(group.width)
 
 
-def _summed(
-    group: Group, evidence: Evidence, size: Callable[[Tensor], Tensor], norm: Callable[[int], float]
-) -> Values:
-    """Adds up the sizes of the filters of each channel over its positions and layers."""
+def _summed(group: Group, evidence: Evidence, power: int) -> Values:
+    """Adds up powers of weights (or their mean over the inputs) over the layers of each channel."""
     total = np.zeros(group.width)
     for place in group.weights:
-        if not isinstance(place.member, TensorMember):
-            continue
-        weight = evidence.tensors[place.member.tensor].detach()
-        rows = weight.movedim(place.member.dim, 0).flatten(1).to(torch.float64)
-        sizes = size(rows).cpu().numpy()[place.positions].sum(1)
-        total += sizes / (norm(rows.shape[1]) if evidence.normalise else 1.0)
+        tensor = evidence.tensors[place.member.tensor].detach()
+        others = [axis for axis in range(tensor.dim()) if axis != place.member.dim]
+        norms = torch.linalg.vector_norm(tensor.float(), power, others).double()
+        sizes = (norms**power).cpu().numpy()[place.positions].sum(1)
+        total += sizes * (tensor.shape[place.member.dim] / tensor.numel()) if evidence.normalise else sizes
     return total
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -69,6 +69,8 @@ class Trace:
     """The members, ties and uses found so far, and the slots that tensors carry while the module runs."""
 
     module: nn.Module
+    state: Mapping[str, Tensor]
+    """The parameters and buffers that the module runs with: its own ones, or stand-ins."""
     cautious: bool = False
     """Freeze also what rests on a guess about the model's code (that sizes of splits follow from shapes)."""
     ledger: Ledger = field(default_factory=Ledger)
@@ -81,9 +83,10 @@ class Trace:
     def __post_init__(self) -> None:
         self._flowing: Any = WeakTensorKeyDictionary()
         self._transposed: Any = WeakTensorKeyDictionary()
-        self._names = {id(tensor): name for name, tensor in named_tensors(self.module)}
+        self._names = {id(tensor): name for name, tensor in self.state.items()}
         self._opaque: set[str] = set()
         self._seen: set[str] = set()
+        self.tried: dict[tuple[Any, str], bool] = {}
 
     @property
     def layer(self) -> str:
@@ -214,9 +217,3 @@ class Trace:
         for member in self.tensor_members():
             if member.tensor in self._opaque:
                 self.ledger.freeze(member.ids, f"{member.tensor} is also read as a whole")
-
-
-def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """All parameters and buffers by name, each once, under its first name."""
-    yield from module.named_parameters()
-    yield from module.named_buffers()

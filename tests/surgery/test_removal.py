@@ -36,7 +36,7 @@ RIGHT += [("0.weight", 0, "1-2,5", "out"), ("0.bias", 0, "1-2,5", "out")]
 
 @pytest.mark.parametrize("positions", [[], [0], [0, 1, 2], [1, 3, 4, 5, 9]])
 def test_positions_survive_their_text(positions: list[int]) -> None:
-    assert as_positions(as_text(positions)) == positions
+    assert list(as_positions(as_text(positions))) == positions
     assert as_text([7, 0, 1, 2, 3]) == "0-3,7"
 
 
