@@ -73,7 +73,9 @@ def main() -> int:
             rows.append([number + 1, killed_at, "yes" if killed else "no", stage, rest, "yes" if identical else "NO"])
             print(f"kill {number + 1}: at {killed_at:.1f} s, identical {identical}", flush=True)
     print(table(["kill", "after s", "killed", "stages done", "rest s", "identical"], rows))
-    return finish("resume", {"kills": kills, "identical_fraction": same / kills}, [Goal("identical_fraction", at_least=1.0)])
+    return finish(
+        "resume", {"kills": kills, "identical_fraction": same / kills}, [Goal("identical_fraction", at_least=1.0)]
+    )
 
 
 if __name__ == "__main__":

@@ -12,8 +12,20 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
-    "edgecr", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "onnx", "onnxruntime", "onnxscript",
-    "albumentations", "opencv-python-headless", "scikit-learn", "safetensors", "pydantic",
+    "edgecr",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning-fabric",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "albumentations",
+    "opencv-python-headless",
+    "scikit-learn",
+    "safetensors",
+    "pydantic",
 )
 
 

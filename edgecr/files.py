@@ -36,8 +36,10 @@ def storage_errors(path: Path) -> Iterator[None]:
         reason = _STORAGE.get(error.errno or 0)
         if reason is None:
             raise
-        raise StorageError(f"Cannot write {path}: {reason}. Free space or choose another folder, then run "
-                           "the same command again; it continues where it stopped.") from error
+        raise StorageError(
+            f"Cannot write {path}: {reason}. Free space or choose another folder, then run "
+            "the same command again; it continues where it stopped."
+        ) from error
 
 
 @contextlib.contextmanager

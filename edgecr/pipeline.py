@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from edgecr.progress import Monitor
 from edgecr.recipe import Recipe, as_yaml
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
+from edgecr.runners.base import load_device, runner_for
 from edgecr.stages import export_role, measure, report, robustness
 from edgecr.subject import Subject
+from edgecr.training.checkpoint import discard
 
 
 def compress(
@@ -26,8 +29,7 @@ def compress(
 ) -> tuple[Run, Result]:
     """Runs a recipe to its end, or on from where it was stopped; returns the run and its result."""
     monitor.say(f"Reading data: {recipe.data.name}")
-    for declared in map(load_target, recipe.export):
-        exporters.get(declared.format)().check(declared)  # rather now than after hours of training
+    _refuse_early(recipe)
     data = recipe.data.load(monitor)
     inputs = input_hashes(recipe)
     name = f"{recipe.name}-{identity(recipe.canonical(), data.fingerprint, inputs)[:8]}"
@@ -36,12 +38,25 @@ def compress(
         if fresh:
             run.clear()
         record = {
-            "name": recipe.name, "purpose": purpose, "recipe": recipe.plain(), "canonical": recipe.canonical(),
-            "data": data.fingerprint, "inputs": inputs, "allow_code": execution.allow_code,
+            "name": recipe.name,
+            "purpose": purpose,
+            "recipe": recipe.plain(),
+            "canonical": recipe.canonical(),
+            "data": data.fingerprint,
+            "inputs": inputs,
+            "allow_code": execution.allow_code,
         }
         run.begin(record, as_yaml(recipe), environment(execution.threads))
         work = Work(recipe, run, data, inputs, execution, RunMonitor(run, monitor))
         return run, work.finish()
+
+
+def _refuse_early(recipe: Recipe) -> None:
+    """What export and measurement would refuse is rather refused now than after hours of training."""
+    for target in map(load_target, recipe.export):
+        exporters.get(target.format)().check(target)
+    for device in map(load_device, recipe.measure.devices):
+        runner_for(device)
 
 
 @dataclass(frozen=True)
@@ -68,16 +83,33 @@ class Work:
         for device in self.recipe.measure.devices:
             measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
         for suite in self.recipe.robustness.suites:
-            robustness(self.run, suite, target, self.data, self.recipe.robustness.images, self.recipe.seed, self.monitor)
-        return report(self.run)
+            robustness(
+                self.run, suite, target, self.data, self.recipe.robustness.images, self.recipe.seed, self.monitor
+            )
+        return self.judge()
+
+    def judge(self) -> Result:
+        """Writes the report, unless it already tells of exactly these stages."""
+        key = identity(
+            *(sha256(file) for file in sorted(self.run.folder.glob("stages/*.json")) if file.stem != "report")
+        )
+        path = self.run.folder / "report.json"
+        if self.run.finished("report", key):
+            self.monitor.say("This run was finished before; nothing had to be done. --fresh starts it anew.")
+            return Result.load(path)
+        result = report(self.run)
+        self.run.finish("report", key, [path, path.with_suffix(".md"), path.with_suffix(".html")])
+        return result
 
     @property
     def classes(self) -> int:
         """The number of classes, which the model and the data must agree on."""
         found, asked = len(self.data.classes), self.recipe.model.classes
         if asked is not None and asked != found:
-            raise RequestError(f"model.classes is {asked}, but the data has {found} classes "
-                               f"({', '.join(self.data.classes[:5])}…). Leave model.classes out, or change the data.")
+            raise RequestError(
+                f"model.classes is {asked}, but the data has {found} classes "
+                f"({', '.join(self.data.classes[:5])}…). Leave model.classes out, or change the data."
+            )
         return found
 
     def key(self, steps: int) -> str:
@@ -99,8 +131,11 @@ class Work:
             return
         self.monitor.say(title)
         lab = Lab(self.data, self.recipe.seed * 1000 + index, folder, self.execution, self.monitor)
+        start = time.monotonic()
         step.method.apply(self.subject(index), lab).save(folder / "subject")
-        self.run.finish(name, key, [folder / "subject", folder / "history.json"])
+        seconds = round(time.monotonic() - start, 1)
+        self.run.finish(name, key, [folder / "subject", folder / "history.json"], seconds=seconds)
+        discard(folder)
 
     def subject(self, steps: int) -> Subject:
         """The subject after that many steps."""

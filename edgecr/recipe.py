@@ -97,7 +97,7 @@ class Recipe(Options):
     """Where and how the exported files are measured."""
     robustness: Robustness = Robustness()
     """What the exported files must endure."""
-    gates: dict[str, Gate] = {}
+    gates: dict[str, Gate] = Field(default={})
     """What must hold before the model ships; all of them together are the verdict."""
 
     @property
@@ -286,13 +286,20 @@ def _impossible(recipe: Recipe, document: Document) -> list[Problem]:
             check_gate_name(name, recipe.robustness.suites, gate)
         except EdgecrError as error:
             problems.append(Problem(document.place(("gates", name)), f"gates.{name}", str(error)))
-    for key, listed in (("export", recipe.export), ("measure.devices", recipe.measure.devices),
-                        ("measure.batch", recipe.measure.batch), ("robustness.suites", recipe.robustness.suites)):
+    for key, listed in (
+        ("export", recipe.export),
+        ("measure.devices", recipe.measure.devices),
+        ("measure.batch", recipe.measure.batch),
+        ("robustness.suites", recipe.robustness.suites),
+    ):
         if len(set(listed)) != len(listed):
             problems.append(Problem(document.place(tuple(key.split("."))), key, "names something twice"))
     if not recipe.steps and recipe.model.weights is None and not getattr(recipe.model, "pretrained", False):
-        problems.append(Problem(document.place(("steps",)), "steps",
-                                "there is nothing to judge: give model.weights, or a train step"))
+        problems.append(
+            Problem(
+                document.place(("steps",)), "steps", "there is nothing to judge: give model.weights, or a train step"
+            )
+        )
     return problems
 
 

@@ -34,7 +34,14 @@ def option_table(kind: type[Options]) -> str:
 
 def type_text(annotation: Any) -> str:
     """A type as a reader of YAML would name it."""
-    names = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null", dict: "mapping"}
+    names = {
+        int: "whole number",
+        float: "number",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+        dict: "mapping",
+    }
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in names:
         return names[annotation]
@@ -44,7 +51,7 @@ def type_text(annotation: Any) -> str:
         return ", ".join(str(value) for value in arguments)
     if origin is tuple:
         return "list of " + type_text(arguments[0])
-    if origin is dict or origin is not None and origin.__name__ == "Mapping":
+    if origin is dict or (origin is not None and origin.__name__ == "Mapping"):
         return "mapping"
     if origin is not None and arguments:
         return " or ".join(dict.fromkeys(type_text(argument) for argument in arguments))
@@ -97,9 +104,11 @@ def page() -> str:
         suite = suites.get(name)
         parts += [f"### {name}", suite.purpose, "\n".join(f"- `{line}`" for line in suite.lines())]
     for title, kind_name, schema in (("Export targets", "export", Target), ("Devices", "devices", Device)):
-        parts += [f"## {title}", "\n".join(
-            f"- `{name}`: {purpose(builtin.find(kind_name, name))}" for name in builtin.names(kind_name)
-        ), option_table(schema)]
+        parts += [
+            f"## {title}",
+            "\n".join(f"- `{name}`: {purpose(builtin.find(kind_name, name))}" for name in builtin.names(kind_name)),
+            option_table(schema),
+        ]
     parts += ["### parity", option_table(Parity), "## Commands", *_commands()]
     return "\n\n".join(parts) + "\n"
 

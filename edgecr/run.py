@@ -1,16 +1,16 @@
 """The run folder: where everything that one recipe produced lies, and what of it is finished.
 
-    runs/<recipe>-<short identity>/
-      recipe.yaml           the resolved recipe; running it again gives the same run
-      run.json              identity, recipe, purpose, data and weights fingerprints
-      environment.json      versions, processor, threads, git state
-      events.jsonl          what happened when
-      steps/00-train/       a step's checkpoints, history and resulting subject
-      baseline/ candidate/  the subjects that are compared
-      export/<target>/      baseline.onnx, candidate.onnx and their manifests
-      measure/  robustness/ raw samples and predictions
-      report.json .md .html the result
-      stages/<name>.json    one record for each finished stage: its key and the hashes of its outputs
+runs/<recipe>-<short identity>/
+  recipe.yaml           the resolved recipe; running it again gives the same run
+  run.json              identity, recipe, purpose, data and weights fingerprints
+  environment.json      versions, processor, threads, git state
+  events.jsonl          what happened when
+  steps/00-train/       a step's checkpoints, history and resulting subject
+  baseline/ candidate/  the subjects that are compared
+  export/<target>/      baseline.onnx, candidate.onnx and their manifests
+  measure/  robustness/ raw samples and predictions
+  report.json .md .html the result
+  stages/<name>.json    one record for each finished stage: its key and the hashes of its outputs
 """
 
 from __future__ import annotations
@@ -25,8 +25,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from edgecr.errors import FileProblem, RunBusy
-from edgecr.files import fingerprint, read_json, replacing, replacing_folder, sha256, storage_errors, write_json, write_text
+from edgecr.files import (
+    fingerprint,
+    read_json,
+    replacing,
+    replacing_folder,
+    sha256,
+    storage_errors,
+    write_json,
+    write_text,
+)
 from edgecr.progress import Bar, Monitor
 
 ROLES = ("baseline", "candidate")
@@ -42,8 +53,9 @@ class Run:
     def find(cls, given: Path) -> Run:
         """The run in a folder that a user names; anything else is a FileProblem."""
         if not (given / "run.json").is_file():
-            raise FileProblem(f"{given} is not a run folder (it has no run.json). "
-                              "Runs lie in runs/ after `edgecr compress RECIPE`.")
+            raise FileProblem(
+                f"{given} is not a run folder (it has no run.json). Runs lie in runs/ after `edgecr compress RECIPE`."
+            )
         return cls(given)
 
     @classmethod
@@ -161,18 +173,22 @@ class RunMonitor(Monitor):
         self._file = run.folder / "events.jsonl"
         self._display = display
 
+    @override
     def say(self, text: str) -> None:
         self.event("say", text=text)
         self._display.say(text)
 
+    @override
     def warn(self, text: str) -> None:
         self.event("warn", text=text)
         self._display.warn(text)
 
+    @override
     def event(self, kind: str, **facts: Any) -> None:
         with storage_errors(self._file), self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"at": _now(), "event": kind, **facts}, sort_keys=True) + "\n")
 
+    @override
     def bar(self, label: str, total: float, done: float = 0) -> Bar:
         return self._display.bar(label, total, done)
 
@@ -201,5 +217,7 @@ def _lock(handle: int, folder: Path) -> None:
 
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise RunBusy(f"Another edgecr process is working on {folder}. Wait for it, or change the recipe's "
-                      "name to run a second one.") from error
+        raise RunBusy(
+            f"Another edgecr process is working on {folder}. Wait for it, or change the recipe's "
+            "name to run a second one."
+        ) from error

@@ -40,8 +40,10 @@ def export_role(
     """Exports and proves the baseline or the candidate for one target."""
     target = load_target(target_name)
     folder = run.export(target.name) / role
-    name, key = f"export-{target.name}-{role}", identity(
-        target.plain(), data.fingerprint, *(sha256(file) for file in sorted(run.subject(role).iterdir())))
+    name, key = (
+        f"export-{target.name}-{role}",
+        identity(target.plain(), data.fingerprint, *(sha256(file) for file in sorted(run.subject(role).iterdir()))),
+    )
     if run.finished(name, key):
         return Artifact.load(folder / "model.onnx")
     monitor.say(f"Exporting the {role} for {target.name}")
@@ -59,20 +61,30 @@ def artifacts(run: Run, target: str) -> dict[str, Artifact]:
     found = {role: run.export(target) / role / "model.onnx" for role in ROLES}
     for role, path in found.items():
         if not path.is_file():
-            raise FileProblem(f"{run.folder} has no {role} exported for {target!r}. "
-                              f"Export it first: edgecr export {run.folder} --target {target}")
+            raise FileProblem(
+                f"{run.folder} has no {role} exported for {target!r}. "
+                f"Export it first: edgecr export {run.folder} --target {target}"
+            )
     return {role: Artifact.load(path) for role, path in found.items()}
 
 
 def measure(
-    run: Run, device_name: str, target: str, batches: Sequence[int], monitor: Monitor, *,
-    launches: int | None = None, rounds: int | None = None,
+    run: Run,
+    device_name: str,
+    target: str,
+    batches: Sequence[int],
+    monitor: Monitor,
+    *,
+    launches: int | None = None,
+    rounds: int | None = None,
 ) -> Measurement:
     """Measures baseline and candidate interleaved on one device; what is there already is not measured again."""
     device, files = load_device(device_name), artifacts(run, target)
     path = run.measurement(device.name, target)
-    name, key = f"measure-{device.name}-{target}", identity(
-        device.plain(), list(batches), launches, rounds, *(artifact.sha256 for artifact in files.values()))
+    name, key = (
+        f"measure-{device.name}-{target}",
+        identity(device.plain(), list(batches), launches, rounds, *(artifact.sha256 for artifact in files.values())),
+    )
     if run.finished(name, key):
         return Measurement.load(path)
     plan = MeasurePlan.of({role: file.path for role, file in files.items()}, batches, launches=launches, rounds=rounds)
@@ -97,8 +109,9 @@ def robustness(
         chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), images, replace=False))
     predictors = {role: predictor_for(artifact) for role, artifact in files.items()}
     hashes = {role: artifact.sha256 for role, artifact in files.items()}
-    answered = evaluate(predictors, suite, data.test, folder, indices=chosen, seed=seed, identities=hashes,
-                        monitor=monitor)
+    answered = evaluate(
+        predictors, suite, data.test, folder, indices=chosen, seed=seed, identities=hashes, monitor=monitor
+    )
     name, key = f"robustness-{suite.name}-{target}", identity(read_json(folder / "robustness.json")["key"])
     if not run.finished(name, key):
         save_examples(folder / "examples.json", pick_examples(answered, suite, data.test, data.classes))
@@ -111,15 +124,23 @@ def report(run: Run) -> Result:
     record, recipe = run.record, Recipe.parse(run.record["recipe"])
     target = load_target(recipe.export[0]).name
     files = artifacts(run, target)
-    exports = [export_row(artifact) for name in recipe.export for artifact in artifacts(run, load_target(name).name).values()]
+    exports = [
+        export_row(artifact) for name in recipe.export for artifact in artifacts(run, load_target(name).name).values()
+    ]
     answers = [run.robustness(suites.get(name).name, target) for name in recipe.robustness.suites]
     measured = list(_measurements(run, recipe, target))
     result = build_result(
-        name=recipe.name, id=run.folder.name, purpose=record["purpose"], created=record["created"],
+        name=recipe.name,
+        id=run.folder.name,
+        purpose=record["purpose"],
+        created=record["created"],
         recipe=(run.folder / "recipe.yaml").read_text(encoding="utf-8"),
         environment=_environment(read_json(run.folder / "environment.json")),
-        gates=recipe.gates, models=[_model_row(run, role, files[role]) for role in ROLES], exports=exports,
-        latency=[row for rows, _ in measured for row in rows], warnings=[text for _, texts in measured for text in texts],
+        gates=recipe.gates,
+        models=[_model_row(run, role, files[role]) for role in ROLES],
+        exports=exports,
+        latency=[row for rows, _ in measured for row in rows],
+        warnings=[text for _, texts in measured for text in texts],
         robustness=[RobustnessResult.load(folder) for folder in answers],
         examples=[example for folder in answers for example in load_examples(folder / "examples.json")],
         steps=list(_steps(run, recipe)),
@@ -182,7 +203,7 @@ def _steps(run: Run, recipe: Recipe) -> Iterator[StepRow]:
         stage = read_json(run.stage(f"step-{index:02d}-{step.name}"))
         facts = {"taken from": stage["borrowed_from"]} if "borrowed_from" in stage else {}
         seconds, learned = _history(folder / "history.json")
-        yield StepRow(step.name, options, seconds, learned | facts)
+        yield StepRow(step.name, options, seconds or stage.get("seconds"), learned | facts)
 
 
 def _history(path: Path) -> tuple[float | None, dict[str, str]]:
@@ -199,8 +220,19 @@ def _history(path: Path) -> tuple[float | None, dict[str, str]]:
 def _environment(facts: dict[str, Any]) -> dict[str, str]:
     """The facts worth a line in a report."""
     packages = facts["packages"]
-    shown = {name: f"{packages[name]}" for name in ("edgecr", "torch", "onnxruntime", "albumentations") if packages[name]}
-    machine = {"processor": facts["cpu"], "cores": facts["cores"], "threads": facts["threads"], "python": facts["python"]}
+    shown = {
+        name: f"{packages[name]}" for name in ("edgecr", "torch", "onnxruntime", "albumentations") if packages[name]
+    }
+    machine = {
+        "processor": facts["cpu"],
+        "cores": facts["cores"],
+        "threads": facts["threads"],
+        "python": facts["python"],
+    }
     git = facts["git"]
-    code = {"git": git["commit"][:12] + (f" + {git['changed_files']} changed files" if git["changed_files"] else "")} if git else {}
+    code = (
+        {"git": git["commit"][:12] + (f" + {git['changed_files']} changed files" if git["changed_files"] else "")}
+        if git
+        else {}
+    )
     return {name: str(value) for name, value in (machine | shown | code).items() if value is not None}

@@ -133,7 +133,12 @@ def problems_of(error: ValidationError, kind: type[Options], document: Document)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             key = str(path[-1])
-            message = f"unknown key. {suggestion(key, known_keys(kind, path[:-1]))}"
+            known = known_keys(kind, path[:-1])
+            message = (
+                "this key does not go with the others here"
+                if key in known
+                else f"unknown key. {suggestion(key, known)}"
+            )
         elif item["type"] == "missing":
             message = "this key is required"
         elif not isinstance(item["input"], dict | list):
@@ -147,9 +152,9 @@ def real_path(loc: KeyPath, values: Any) -> KeyPath:
     path: list[str | int] = []
     here = values
     for number, part in enumerate(loc):
-        if isinstance(here, dict) and part in here:
-            here = here[part]
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+        if (isinstance(here, dict) and part in here) or (
+            isinstance(here, list) and isinstance(part, int) and part < len(here)
+        ):
             here = here[part]
         elif number < len(loc) - 1:
             continue

@@ -31,25 +31,54 @@ name: quick
 purpose: this machine, measured only as long as a test needs
 kind: cpu
 transport: {kind: local}
-protocol: {launches: 2, rounds: 3, round_s: 0.02, warmup: {window_s: 0.02, limit_s: 0.2}}
+protocol: {launches: 2, rounds: 3, round_s: 0.02, warmup: {window_s: 0.02, max_s: 0.2}}
 """
 
 
-@pytest.fixture()
-def edgecr(tmp_path):
-    """Runs the command line in a child process, in an empty folder, as a user would."""
+class CommandLine:
+    """The command line in child processes, in an empty folder, as a user would run it."""
 
-    def run(*arguments, timeout=300, cwd=tmp_path, **extra):
+    def __init__(self, folder):
         root = Path(__file__).resolve().parent.parent
-        path = os.pathsep.join(p for p in (str(root) if (root / "edgecr").is_dir() else "", os.environ.get("PYTHONPATH")) if p)
-        environment = os.environ | {"PYTHONPATH": path, "COLUMNS": "120"} | extra
-        return subprocess.run([sys.executable, "-m", "edgecr", *map(str, arguments)], cwd=cwd, env=environment,
-                              capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        clone = str(root) if (root / "edgecr").is_dir() else ""
+        path = os.pathsep.join(part for part in (clone, os.environ.get("PYTHONPATH")) if part)
+        self.environment = os.environ | {"COLUMNS": "120"} | ({"PYTHONPATH": path} if path else {})
+        self.folder = folder
 
-    return run
+    def __call__(self, *arguments, timeout=300):
+        return subprocess.run(
+            self.words(arguments),
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def start(self, *arguments):
+        """Starts a command and goes on; it is the leader of its own process group."""
+        return subprocess.Popen(
+            self.words(arguments),
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def words(self, arguments):
+        return [sys.executable, "-m", "edgecr", *map(str, arguments)]
 
 
-@pytest.fixture()
+@pytest.fixture
+def edgecr(tmp_path):
+    """Runs the command line as a user would."""
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
 def mini_recipe(tmp_path):
     """A recipe that goes the whole way in well under a minute."""
     device = tmp_path / "quick.yaml"

@@ -44,8 +44,11 @@ def imports():
 
 
 def test_every_room_has_a_floor():
-    rooms = {p.stem if p.is_file() else p.name for p in PACKAGE.iterdir()
-             if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    rooms = {
+        p.stem if p.is_file() else p.name
+        for p in PACKAGE.iterdir()
+        if p.suffix == ".py" or (p / "__init__.py").is_file()
+    }
     assert rooms - {"__init__"} <= set(LEVEL)
 
 
@@ -72,20 +75,33 @@ HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "albumentations"
 
 def loaded_by(code):
     script = f"import sys\n{code}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                          cwd=PACKAGE.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
     return ast.literal_eval(done.stdout.strip().splitlines()[-1])
 
 
 def test_help_imports_nothing_heavy():
-    code = ("from edgecr.cli import app\nfrom typer.testing import CliRunner\n"
-            "assert CliRunner().invoke(app, ['--help']).exit_code == 0")
+    code = (
+        "from edgecr.cli import app\nfrom typer.testing import CliRunner\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0"
+    )
     assert loaded_by(code) == []
 
 
-@pytest.mark.parametrize("module", ["edgecr.recipe", "edgecr.methods", "edgecr.models", "edgecr.data",
-                                    "edgecr.exporters.base", "edgecr.runners.base", "edgecr.report.gates",
-                                    "edgecr.robustness.suites"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "edgecr.recipe",
+        "edgecr.methods",
+        "edgecr.models",
+        "edgecr.data",
+        "edgecr.exporters.base",
+        "edgecr.runners.base",
+        "edgecr.report.gates",
+        "edgecr.robustness.suites",
+    ],
+)
 def test_declarations_import_nothing_heavy(module):
     assert loaded_by(f"import {module}") == []
 

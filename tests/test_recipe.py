@@ -56,42 +56,54 @@ def test_all_mistakes_at_once_each_with_line_path_and_near_name():
         sed: 1
         """)
     joined = "\n".join(found)
-    for expected in ("r.yaml:2: model", "'resnet20'", "r.yaml:5: steps.0.train.epoch: unknown key. Did you mean 'epochs'?",
-                     "r.yaml:6: steps.1.distil: unknown key. Did you mean 'distill'?", "r.yaml:7: steps.2.prune",
-                     "r.yaml:8: export.0", "'onnx'", "r.yaml:9: measure.batch.0", "r.yaml:10: robustness.suites.0",
-                     "'noise5'", "r.yaml:12: sed: unknown key. Did you mean 'seed'?"):
+    for expected in (
+        "r.yaml:2: model",
+        "'resnet20'",
+        "r.yaml:5: steps.0.train.epoch: unknown key. Did you mean 'epochs'?",
+        "r.yaml:6: steps.1.distil: unknown key. Did you mean 'distill'?",
+        "r.yaml:7: steps.2.prune",
+        "r.yaml:8: export.0",
+        "'onnx'",
+        "r.yaml:9: measure.batch.0",
+        "r.yaml:10: robustness.suites.0",
+        "'noise5'",
+        "r.yaml:12: sed: unknown key. Did you mean 'seed'?",
+    ):
         assert expected in joined, (expected, joined)
 
 
-@pytest.mark.parametrize(("change", "expected"), [
-    ("steps: [{train: {epochs: two}}]", "steps.0.train.epochs"),
-    ("steps: [{train: {epochs: 2, lr: -1}}]", "steps.0.train.lr"),
-    ("steps: [{train: {epochs: '2'}}]", "steps.0.train.epochs"),
-    ("steps: [{train: {epochs: true}}]", "steps.0.train.epochs"),
-    ("steps: [{train: {}, prune: {sparsity: 0.5}}]", "exactly one method"),
-    ("steps: [{}]", "exactly one method"),
-    ("steps: {train: {}}", "steps"),
-    ("steps: [{prune: {sparsity: 0.5, budget: {macs: 0.5}}}]", "steps.0.prune"),
-    ("steps: [{prune: {}}]", "steps.0.prune"),
-    ("steps: [{prune: {budget: {macs: 1.5}}}]", "steps.0.prune.budget"),
-    ("steps: [{distill: {temperature: 0}}]", "steps.0.distill.temperature"),
-    ("steps: [{distill: {preset: nobody}}]", "steps.0.distill.preset"),
-    ("steps: [{distill: {student: {widht: 0.5}}}]", "'width'"),
-    ("gates: {latency_p50: {drop: 0.1}}", "gates.latency_p50"),
-    ("gates: {clean_accuracy: {}}", "gates.clean_accuracy"),
-    ("gates: {other_accuracy: {drop: 0.1}}", "gates.other_accuracy"),
-    ("data: {name: folder}", "data.root"),
-    ("data: {nam: digits}", "data"),
-    ("data: 3", "data"),
-    ("seed: -1", "seed"),
-    ("name: 'a b'", "name"),
-    ("export: []", "export"),
-    ("export: [onnx, onnx]", "twice"),
-    ("measure: {devices: [cpu], batch: []}", "measure.batch"),
-    ("measure: {devices: [cup]}", "'cpu'"),
-    ("model: {arch: resnet20, width: -1}", "model.width"),
-    ("steps: []", "nothing to judge"),
-])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("steps: [{train: {epochs: two}}]", "steps.0.train.epochs"),
+        ("steps: [{train: {epochs: 2, lr: -1}}]", "steps.0.train.lr"),
+        ("steps: [{train: {epochs: '2'}}]", "steps.0.train.epochs"),
+        ("steps: [{train: {epochs: true}}]", "steps.0.train.epochs"),
+        ("steps: [{train: {}, prune: {sparsity: 0.5}}]", "exactly one method"),
+        ("steps: [{}]", "exactly one method"),
+        ("steps: {train: {}}", "steps"),
+        ("steps: [{prune: {sparsity: 0.5, budget: {macs: 0.5}}}]", "steps.0.prune"),
+        ("steps: [{prune: {}}]", "steps.0.prune"),
+        ("steps: [{prune: {budget: {macs: 1.5}}}]", "steps.0.prune.budget"),
+        ("steps: [{distill: {temperature: 0}}]", "steps.0.distill.temperature"),
+        ("steps: [{distill: {preset: nobody}}]", "steps.0.distill.preset"),
+        ("steps: [{distill: {student: {widht: 0.5}}}]", "'width'"),
+        ("gates: {latency_p50: {drop: 0.1}}", "gates.latency_p50"),
+        ("gates: {clean_accuracy: {}}", "gates.clean_accuracy"),
+        ("gates: {other_accuracy: {drop: 0.1}}", "gates.other_accuracy"),
+        ("data: {name: folder}", "data.root"),
+        ("data: {nam: digits}", "data"),
+        ("data: 3", "data"),
+        ("seed: -1", "seed"),
+        ("name: 'a b'", "name"),
+        ("export: []", "export"),
+        ("export: [onnx, onnx]", "twice"),
+        ("measure: {devices: [cpu], batch: []}", "measure.batch"),
+        ("measure: {devices: [cup]}", "'cpu'"),
+        ("model: {arch: resnet20, width: -1}", "model.width"),
+        ("steps: []", "nothing to judge"),
+    ],
+)
 def test_each_mistake_is_named(change, expected):
     base = parse_yaml(GOOD, "r.yaml")
     changed = parse_yaml(change, "r.yaml")
@@ -101,8 +113,25 @@ def test_each_mistake_is_named(change, expected):
     assert expected in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "- a", "3", "a: b: c", "\t", "{", "a: &x [*x]", "a: 1\na: 2", "name: 2020-01-01",
-                                  "? [a]\n: b", "!!python/object:os.system {}", "a: *nowhere", "\x00", "<<: 3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- a",
+        "3",
+        "a: b: c",
+        "\t",
+        "{",
+        "a: &x [*x]",
+        "a: 1\na: 2",
+        "name: 2020-01-01",
+        "? [a]\n: b",
+        "!!python/object:os.system {}",
+        "a: *nowhere",
+        "\x00",
+        "<<: 3",
+    ],
+)
 def test_text_that_is_no_recipe(text):
     with pytest.raises(RequestError):
         checked(parse_yaml(text, "r.yaml"))
@@ -119,10 +148,16 @@ def test_extends_set_and_overrides(tmp_path):
     assert recipe.plain()["steps"] == [{"train": {"epochs": 7}}, {"prune": {"sparsity": 0.25}}]
 
 
-@pytest.mark.parametrize(("override", "expected"), [
-    ("steps.9.train.epochs=1", "the list has 2 entries"), ("seed", "KEY.PATH=VALUE"), ("name.x=1", "not a mapping"),
-    ("steps.0.train.epochz=1", "--set steps.0.train.epochz=1: steps.0.train.epochz: unknown key"), ("seed={", "not valid YAML"),
-])
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("steps.9.train.epochs=1", "the list has 2 entries"),
+        ("seed", "KEY.PATH=VALUE"),
+        ("name.x=1", "not a mapping"),
+        ("steps.0.train.epochz=1", "--set steps.0.train.epochz=1: steps.0.train.epochz: unknown key"),
+        ("seed={", "not valid YAML"),
+    ],
+)
 def test_wrong_overrides(tmp_path, override, expected):
     (tmp_path / "base.yaml").write_text(GOOD)
     with pytest.raises(RequestError) as caught:
@@ -146,7 +181,9 @@ def test_a_missing_parent_is_named(tmp_path):
 def test_the_students_width_is_completed_from_the_model():
     text = GOOD.replace("  - prune: {sparsity: 0.5}", "  - distill: {student: {width: 0.5}, epochs: 1}")
     assert checked(parse_yaml(text, "r.yaml")).plain()["steps"][1]["distill"]["student"] == {
-        "arch": "resnet20", "width": 0.5}
+        "arch": "resnet20",
+        "width": 0.5,
+    }
 
 
 def test_the_editor_schema_knows_every_method_and_requires_nothing():
@@ -160,12 +197,40 @@ def test_the_editor_schema_knows_every_method_and_requires_nothing():
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
 )
-PATHS = ["name", "seed", "model", "model.arch", "model.classes", "model.weights", "data", "data.name", "steps", "steps.0",
-         "steps.0.train", "steps.0.train.epochs", "steps.0.train.milestones", "steps.1.prune", "steps.1.prune.budget",
-         "steps.1.prune.keep", "steps.1", "export", "export.0", "measure", "measure.batch", "measure.devices",
-         "robustness", "robustness.suites", "gates", "gates.clean_accuracy", "gates.x", "extra", "model.blocks"]
+PATHS = [
+    "name",
+    "seed",
+    "model",
+    "model.arch",
+    "model.classes",
+    "model.weights",
+    "data",
+    "data.name",
+    "steps",
+    "steps.0",
+    "steps.0.train",
+    "steps.0.train.epochs",
+    "steps.0.train.milestones",
+    "steps.1.prune",
+    "steps.1.prune.budget",
+    "steps.1.prune.keep",
+    "steps.1",
+    "export",
+    "export.0",
+    "measure",
+    "measure.batch",
+    "measure.devices",
+    "robustness",
+    "robustness.suites",
+    "gates",
+    "gates.clean_accuracy",
+    "gates.x",
+    "extra",
+    "model.blocks",
+]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

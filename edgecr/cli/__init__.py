@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -36,7 +37,7 @@ def _root(
     """Holds the options that stand before the command."""
 
 
-from edgecr.cli import (  # noqa: E402 - the commands join the app above when they are imported
+from edgecr.cli import (
     catalogue as catalogue,
     check as check,
     compare as compare,
@@ -50,9 +51,18 @@ from edgecr.cli import (  # noqa: E402 - the commands join the app above when th
 )
 
 
+class _Stopped(BaseException):
+    """Ctrl-C, as an exception of our own: Typer would turn KeyboardInterrupt into a silent exit."""
+
+
+def _stop(*_: object) -> None:
+    raise _Stopped
+
+
 def main() -> None:
     """Runs the command line; turns every failure into one clear message and the right exit code."""
     debug = "--debug" in sys.argv[1:]
+    signal.signal(signal.SIGINT, _stop)
     try:
         app(standalone_mode=True)
     except EdgecrError as error:
@@ -60,14 +70,15 @@ def main() -> None:
             raise
         typer.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        if debug:
-            raise
+    except _Stopped:
         typer.echo("\nStopped. Nothing is lost: the same command continues where it was.", err=True)
         sys.exit(130)
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"Error: {type(error).__name__}: {error}\nThis is a fault in EdgeCR or its environment; "
-                   "run it again as `edgecr --debug …` and report the traceback.", err=True)
+        typer.echo(
+            f"Error: {type(error).__name__}: {error}\nThis is a fault in EdgeCR or its environment; "
+            "run it again as `edgecr --debug …` and report the traceback.",
+            err=True,
+        )
         sys.exit(1)

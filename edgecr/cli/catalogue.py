@@ -15,8 +15,13 @@ devices_app = typer.Typer(help="List and show device declarations.", no_args_is_
 targets_app = typer.Typer(help="List and show export targets.", no_args_is_help=True)
 methods_app = typer.Typer(help="List methods and show their options.", no_args_is_help=True)
 suites_app = typer.Typer(help="List and show corruption suites.", no_args_is_help=True)
-for _name, _sub in (("recipes", recipes_app), ("devices", devices_app), ("targets", targets_app),
-                    ("methods", methods_app), ("suites", suites_app)):
+for _name, _sub in (
+    ("recipes", recipes_app),
+    ("devices", devices_app),
+    ("targets", targets_app),
+    ("methods", methods_app),
+    ("suites", suites_app),
+):
     app.add_typer(_sub, name=_name)
 
 NameArgument = Annotated[str, typer.Argument(help="Its name, or the path of its file.")]
@@ -44,8 +49,10 @@ def list_recipes() -> None:
 
 
 @recipes_app.command("show")
-def show_recipe(name: NameArgument, resolved: Annotated[
-    bool, typer.Option("--resolved", help="With everything it extends filled in.")] = False) -> None:
+def show_recipe(
+    name: NameArgument,
+    resolved: Annotated[bool, typer.Option("--resolved", help="With everything it extends filled in.")] = False,
+) -> None:
     """The text of a recipe."""
     if not resolved:
         return _show_file("recipes", name)
@@ -73,8 +80,9 @@ def validate_recipes(files: Annotated[list[str], typer.Argument(help="Recipe fil
 
 
 @recipes_app.command("schema")
-def recipe_schema(output: Annotated[
-    str, typer.Option("--output", "-o", help="File to write; '-' prints.")] = "-") -> None:
+def recipe_schema(
+    output: Annotated[str, typer.Option("--output", "-o", help="File to write; '-' prints.")] = "-",
+) -> None:
     """The JSON schema of recipes, for editors."""
     from edgecr.files import write_text
     from edgecr.recipe import editor_schema

@@ -5,7 +5,16 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from typing_extensions import override
 
 from edgecr.progress import Bar, Monitor
 
@@ -20,12 +29,15 @@ class TerminalMonitor(Monitor):
         self._bars = self.console.is_terminal and not quiet
         self._quiet = quiet
 
+    @override
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
 
+    @override
     def warn(self, text: str) -> None:
         self.console.print(f"Warning: {text}", style="yellow", markup=False)
 
+    @override
     def bar(self, label: str, total: float, done: float = 0) -> Bar:
         if self._quiet:
             return Bar()
@@ -35,9 +47,15 @@ class TerminalMonitor(Monitor):
 class _LiveBar(Bar):
     def __init__(self, console: Console, label: str, total: float, done: float) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:<28}", markup=False), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[facts]}", markup=False),
-            console=console, transient=False,
+            TextColumn("{task.description:<28}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[facts]}", markup=False),
+            console=console,
+            transient=False,
         )
         self._task: TaskID = self._progress.add_task(label, total=total, completed=int(done), facts="")
 

@@ -12,7 +12,17 @@ import typer
 
 from edgecr.cli import app
 
-_NEEDED = ("torch", "torchvision", "timm", "lightning_fabric", "onnx", "onnxruntime", "onnxscript", "albumentations", "sklearn")
+_NEEDED = (
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning_fabric",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "albumentations",
+    "sklearn",
+)
 _OPTIONAL = {
     "openvino": "OpenVINO on Intel and ARM processors: pip install 'edgecr[openvino]'",
     "tensorrt": "TensorRT on the board itself; JetPack brings it, pip cannot",
@@ -59,4 +69,6 @@ def _machine() -> None:
     typer.echo(f"      processor          {cpu_model()}, {cores} cores, Python {sys.version.split()[0]}")
     typer.echo(f"      free disk here     {free:.1f} GiB" + ("  (little: a run needs about 1 GiB)" if free < 1 else ""))
     if load is not None and load > cores * 0.5:
-        typer.echo(f"      load               {load:.1f} on {cores} cores: latencies measured now are unfit; close other work")
+        typer.echo(
+            f"      load               {load:.1f} on {cores} cores: latencies measured now are unfit; close other work"
+        )

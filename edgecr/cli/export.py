@@ -35,5 +35,7 @@ def export(
     with chosen.writing():
         for role in ROLES:
             artifact = export_role(chosen, role, target, data, where, monitor)
-            typer.echo(f"{artifact.path}  {artifact.size_bytes:,} bytes, target {declared.name}, "
-                       f"largest difference from PyTorch {artifact.parity['max_abs']:.2g}")
+            typer.echo(
+                f"{artifact.path}  {artifact.size_bytes:,} bytes, target {declared.name}, "
+                f"largest difference from PyTorch {artifact.parity['max_abs']:.2g}"
+            )

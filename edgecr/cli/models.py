@@ -50,8 +50,10 @@ def show_model(
     if as_json:
         typer.echo(json.dumps({"arch": name, "input": [3, side, side], **figures.plain()}, indent=2))
         return
-    typer.echo(f"{name} at {side}x{side}: {figures.params:,} parameters, {figures.macs:,} MACs "
-               f"({figures.macs / 1e9:.4f} G), {figures.size_bytes / 2**20:.3f} MiB")
+    typer.echo(
+        f"{name} at {side}x{side}: {figures.params:,} parameters, {figures.macs:,} MACs "
+        f"({figures.macs / 1e9:.4f} G), {figures.size_bytes / 2**20:.3f} MiB"
+    )
     for layer in figures.layers if layers else []:
         shape = "x".join(str(part) for part in layer.weight_shape)
         typer.echo(f"  {layer.name:<36} {layer.kind:<8} {shape:<16} {layer.macs:>14,} MACs")

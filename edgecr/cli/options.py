@@ -36,7 +36,6 @@ def execution(threads: int, allow_code: bool, accelerator: str = "cpu", devices:
 
 def chosen_run(given: Path | None, root: Path) -> Run:
     """The run that a user named, or the latest one."""
-    from edgecr.report.result import Result
     from edgecr.run import Run
 
     return Run.find(given) if given else Run.latest(root)

@@ -108,11 +108,11 @@ def test_a_busy_machine_gives_the_ratio_but_no_absolute_latency() -> None:
 
 
 def test_only_calm_launches_count_for_absolute_latency() -> None:
-    calm, busy = measurement(), measurement(times_ms=(30.0, 15.0), wait=0.5)
-    mixed = calm.model_copy(update={"launches": calm.launches[:2] + busy.launches[:1]})
+    calm, busy = measurement(launches=4), measurement(times_ms=(30.0, 15.0), wait=0.5)
+    mixed = calm.model_copy(update={"launches": calm.launches[:3] + busy.launches[:1]})
     slow, _ = summarise(mixed)
     assert slow.p50_ms.high == pytest.approx(10)
-    assert slow.p50_ms.samples == 80
+    assert slow.p50_ms.samples == 120
 
 
 def test_a_kernel_that_tells_nothing_still_gives_latency_but_no_cpu_time() -> None:

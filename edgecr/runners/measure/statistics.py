@@ -36,14 +36,19 @@ def lack_of_samples(percent: int, count: int) -> str | None:
     return f"p{percent} needs at least {needed} samples, there are {count}; ask for more rounds or launches"
 
 
+LAUNCHES = 3
+"""With two launches the t interval spans orders of magnitude: a number, but no information."""
+TOO_FEW = f"fewer than {LAUNCHES} launches: no interval"
+
+
 def over_launches(
     values: Sequence[float], unit: str, samples: int, note: str = "", confidence: float = CONFIDENCE
 ) -> Estimate:
-    """The median of one positive value a launch, with a t interval of the logarithms if there are two."""
+    """The median of one positive value a launch, with a t interval of the logarithms if they suffice."""
     middle = median(values)
     interval = log_interval(values, confidence)
     if interval is None:
-        return Estimate(middle, unit=unit, samples=samples, note=note or "one launch: no interval")
+        return Estimate(middle, unit=unit, samples=samples, note=note or TOO_FEW)
     low, high = min(interval[0], middle), max(interval[1], middle)
     return Estimate(middle, low, high, confidence, unit, samples, note)
 
@@ -57,13 +62,13 @@ def paired_ratio(
     centre = math.exp(fmean(math.log(value) for value in values))
     rounds = sum(len(pairs) for pairs in launches)
     if interval is None:
-        return Estimate(centre, unit="ratio", samples=rounds, note="one launch: no interval")
+        return Estimate(centre, unit="ratio", samples=rounds, note=TOO_FEW)
     return Estimate(centre, *interval, confidence, "ratio", rounds)
 
 
 def log_interval(values: Sequence[float], confidence: float) -> tuple[float, float] | None:
-    """The t interval of the geometric mean; None for fewer than two values or a zero."""
-    if len(values) < 2 or min(values) <= 0:
+    """The t interval of the geometric mean; None for a zero, or for too few values to say anything useful."""
+    if len(values) < LAUNCHES or min(values) <= 0:
         return None
     logs = [math.log(value) for value in values]
     half = t_quantile(confidence, len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
