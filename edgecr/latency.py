@@ -1,0 +1,374 @@
+"""The latency table as data: what each layer takes on one device. Runners write it, methods read it.
+
+A table belongs to one machine, runtime, version and thread count, and says so. A figure that nobody measured
+is an error, or is asked for as an estimate and marked as one; it is never quietly made up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from edgecr.errors import FileProblem, RequestError
+from edgecr.files import fingerprint, read_json, write_json
+from edgecr.options import Options
+
+SCHEMA = 1
+WORST_CONDITION = 1e4
+"""Models that are all alike cannot tell a factor from an overhead."""
+Pair = tuple[int, int]
+Clock = Literal["cpu", "wall"]
+"""Processor time of a call (right for one thread, hardly disturbed by other programs), or elapsed time."""
+Dimension = Literal["cin", "cout"]
+
+_KEY = re.compile(
+    r"(conv|linear) b(\d+) (\d+)x(\d+)x(\d+)>(\d+) k(\d+)x(\d+) s(\d+)x(\d+) p(\d+)x(\d+) d(\d+)x(\d+) g(\d+)"
+)
+
+
+class MissingEntry(RequestError):
+    """A layer that the latency table does not hold."""
+
+    def __init__(self, key: str, device: str) -> None:
+        self.key = key
+        super().__init__(
+            f"The latency table of {device!r} has no entry for '{key}'. Measure it with "
+            "`edgecr latency-table build`, or ask for an estimate."
+        )
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """All that a layer's latency depends on; two layers with the same key take the same time."""
+
+    kind: Literal["conv", "linear"]
+    cin: int
+    cout: int
+    batch: int = 1
+    height: int = 1
+    """Height of the input."""
+    width: int = 1
+    """Width of the input."""
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @cached_property
+    def key(self) -> str:
+        """The canonical text, for example ``conv b1 64x56x56>128 k3x3 s2x2 p1x1 d1x1 g1``."""
+        pairs = {"k": self.kernel, "s": self.stride, "p": self.padding, "d": self.dilation}
+        form = " ".join(f"{letter}{one}x{other}" for letter, (one, other) in pairs.items())
+        size = f"{self.cin}x{self.height}x{self.width}>{self.cout}"
+        return f"{self.kind} b{self.batch} {size} {form} g{self.groups}"
+
+    @classmethod
+    def of(cls, key: str) -> LayerConfig:
+        """The configuration that a key describes."""
+        found = _KEY.fullmatch(key)
+        if found is None:
+            raise RequestError(f"{key!r} is not the key of a layer, such as {cls('conv', 64, 64).key!r}.")
+        kind, *texts = found.groups()
+        batch, cin, height, width, cout, *pairs, groups = map(int, texts)
+        kernel, stride, padding, dilation = (tuple(pairs[at : at + 2]) for at in (0, 2, 4, 6))
+        return cls(kind, cin, cout, batch, height, width, kernel, stride, padding, dilation, groups)  # type: ignore[arg-type]
+
+    @property
+    def tied(self) -> bool:
+        """Whether groups are so narrow (one channel in depthwise layers) that only whole groups can go."""
+        return self.groups > 1 and self.groups >= self.cin // self.groups
+
+    @property
+    def weights(self) -> int:
+        """Elements of the weight."""
+        return self.cout * (self.cin // self.groups) * self.kernel[0] * self.kernel[1]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one call."""
+        return self.batch * self.out_size[0] * self.out_size[1] * self.weights
+
+    @property
+    def out_size(self) -> Pair:
+        """Height and width of the output."""
+        height, width = (
+            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+            for size, pad, dilation, kernel, stride in zip(
+                (self.height, self.width), self.padding, self.dilation, self.kernel, self.stride
+            )
+        )
+        return height, width
+
+    def resized(self, dimension: Dimension, count: int) -> LayerConfig:
+        """The same layer with another number of channels; in a tied layer inputs, outputs and groups change."""
+        if not self.tied:
+            return replace(self, cin=count) if dimension == "cin" else replace(self, cout=count)
+        before = self.cin if dimension == "cin" else self.cout
+        cin, cout, groups = (old * count // before for old in (self.cin, self.cout, self.groups))
+        return replace(self, cin=cin, cout=cout, groups=groups)
+
+
+class Machine(Options):
+    """What a table is true for; a device that differs in any of it needs a table of its own."""
+
+    device: str
+    """Name of the device declaration."""
+    processor: str
+    runtime: str
+    version: str
+    """Version of the runtime."""
+    threads: int
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """All settings of the runtime."""
+
+    def differences(self, other: Machine) -> list[str]:
+        """What differs, in words."""
+        mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
+        return [f"{name} is {mine[name]!r} there, {others[name]!r} here"
+                for name in mine if mine[name] != others[name]]
+
+
+class Entry(Options):
+    """Raw samples of one layer: one figure a round, in nanoseconds of one call."""
+
+    wall_ns: tuple[int, ...] = Field(min_length=1)
+    """Median of the calls of each round."""
+    cpu_ns: tuple[int | None, ...] = Field(min_length=1)
+    """Processor time of all threads in each round, by call; None where the kernel does not tell."""
+
+    def milliseconds(self, clock: Clock) -> float:
+        """The median round."""
+        known = [ns for ns in (self.cpu_ns if clock == "cpu" else self.wall_ns) if ns is not None]
+        if not known:
+            raise RequestError("This entry has no processor times; build a table by elapsed time (--clock wall).")
+        return median(known) / 1e6
+
+
+class Staircase(Options):
+    """How latency follows one channel count of one layer, and the multiple at which it steps."""
+
+    layer: str
+    """Key of the layer with all its channels."""
+    dimension: Dimension
+    counts: tuple[int, ...]
+    milliseconds: tuple[float, ...]
+    step: int
+    """1 where latency follows the count without steps."""
+    unexplained: float
+    """What steps of that size leave unexplained: root mean square, relative to the mean."""
+
+
+class Evidence(Options):
+    """One whole model that the calibration was fitted to."""
+
+    model: str
+    layers: int
+    sum_ms: float = Field(gt=0)
+    """Sum of its layers in the table."""
+    measured_ms: float = Field(gt=0)
+    """The whole model on the device, by the same clock."""
+
+
+class Calibration(Options):
+    """From the sum of the layers to the whole model: ``factor * sum + per_layer_ms * layers``.
+
+    A layer measured alone pays for its own call and for bringing its image into the runtime's blocked form; inside
+    a network it pays for additions, pooling and cold caches instead.
+    """
+
+    factor: float = 1.0
+    per_layer_ms: float = 0.0
+    evidence: tuple[Evidence, ...] = ()
+
+    def apply(self, sum_ms: float, layers: int) -> float:
+        """The latency of a whole model."""
+        return self.factor * sum_ms + self.per_layer_ms * layers
+
+    def errors(self) -> dict[str, float]:
+        """How far the fit is from each model it rests on, as a fraction of what was measured."""
+        return {one.model: self.apply(one.sum_ms, one.layers) / one.measured_ms - 1 for one in self.evidence}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A time in milliseconds; ``estimated`` lists the layers that were not measured but interpolated."""
+
+    ms: float
+    estimated: tuple[str, ...] = ()
+
+
+class LatencyTable(Options):
+    """What each layer takes on one machine, with the raw samples it follows from."""
+
+    schema_version: Literal[1] = 1
+    machine: Machine
+    clock: Clock
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """The state of the machine when the table was begun."""
+    protocol: dict[str, Any] = Field(default_factory=dict)
+    """How much was measured for each entry."""
+    entries: dict[str, Entry] = Field(default_factory=dict)
+    staircases: tuple[Staircase, ...] = ()
+    calibration: Calibration = Calibration()
+
+    # The file.
+
+    def save(self, path: Path) -> None:
+        """Writes the table with the hash of its content, atomically."""
+        content = self.model_dump(mode="json")
+        write_json(path, content | {"content_sha256": fingerprint(content)})
+
+    @classmethod
+    def load(cls, path: Path, machine: Machine | None = None) -> LatencyTable:
+        """Reads a table; one that was edited, or belongs to another machine, is refused."""
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA:
+            raise FileProblem(f"{path} is not a latency table of this version of EdgeCR (schema {SCHEMA}).")
+        if content.pop("content_sha256", None) != fingerprint(content):
+            raise FileProblem(f"{path} was changed after it was measured: its hash does not fit its content. "
+                              "Restore it, or build the table again.")
+        try:
+            table = cls.parse(content)
+        except ValidationError as error:
+            raise FileProblem(f"{path} is not a latency table: {error.errors()[0]['msg']}.") from error
+        if machine is not None:
+            table.require(machine, str(path))
+        return table
+
+    def require(self, machine: Machine, name: str = "the latency table") -> None:
+        """Refuses the table when it was measured on another machine than this."""
+        wrong = self.machine.differences(machine)
+        if wrong:
+            raise RequestError(f"{name} was measured under other conditions: {'; '.join(wrong)}. Build a table "
+                               "for this device, or name another file with --table.")
+
+    # Reading it.
+
+    def __contains__(self, config: LayerConfig) -> bool:
+        return config.key in self.entries
+
+    def missing(self, configs: Iterable[LayerConfig]) -> list[LayerConfig]:
+        """The layers that are not in the table, each once."""
+        return [config for config in dict.fromkeys(configs) if config not in self]
+
+    @cached_property
+    def _known(self) -> dict[str, float]:
+        return {key: entry.milliseconds(self.clock) for key, entry in self.entries.items()}
+
+    def latency(self, config: LayerConfig, *, estimate: bool = False) -> Latency:
+        """The time of one layer; one that was not measured raises MissingEntry, or is estimated on demand."""
+        if min(config.cin, config.cout) < 1:
+            return Latency(0.0)
+        known = self._known.get(config.key)
+        if known is not None:
+            return Latency(known)
+        guess = self._interpolated(config) if estimate else None
+        if guess is None:
+            raise MissingEntry(config.key, self.machine.device)
+        return Latency(guess, (config.key,))
+
+    def curve(self, config: LayerConfig, dimension: Dimension, counts: Sequence[int], *,
+              estimate: bool = False) -> list[float]:
+        """Milliseconds of a layer for several numbers of inputs or outputs."""
+        return [self.latency(config.resized(dimension, count), estimate=estimate).ms for count in counts]
+
+    def network_latency(self, configs: Iterable[LayerConfig], *, estimate: bool = False) -> Latency:
+        """The time of a whole model: the sum of its layers, calibrated."""
+        parts = [self.latency(config, estimate=estimate) for config in configs]
+        guessed = dict.fromkeys(key for part in parts for key in part.estimated)
+        return Latency(self.calibration.apply(sum(part.ms for part in parts), len(parts)), tuple(guessed))
+
+    # Between measured counts.
+
+    @cached_property
+    def _families(self) -> dict[LayerConfig, dict[Pair, float]]:
+        """Measured times by (cin, cout), for layers that differ in nothing else."""
+        families: dict[LayerConfig, dict[Pair, float]] = {}
+        for key, ms in self._known.items():
+            config = LayerConfig.of(key)
+            families.setdefault(_family(config), {})[config.cin, config.cout] = ms
+        return families
+
+    def _interpolated(self, config: LayerConfig) -> float | None:
+        """From measured neighbours along one count, or from one curve of each as if they multiplied; else None."""
+        known = self._families.get(_family(config), {})
+        if not known:
+            return None
+        if config.tied:
+            line = {cin: ms for (cin, cout), ms in known.items() if cout * config.cin == cin * config.cout}
+            return _between(line, config.cin)
+        direct = _along_out(known, config.cin, config.cout)
+        direct = _along_in(known, config.cin, config.cout) if direct is None else direct
+        if direct is not None:
+            return direct
+        cin, cout = max(known, key=lambda counts: counts[0] * counts[1])
+        fewer_in, fewer_out = _along_in(known, config.cin, cout), _along_out(known, cin, config.cout)
+        return None if fewer_in is None or fewer_out is None else fewer_in * fewer_out / known[cin, cout]
+
+    # Growing it.
+
+    def extended(self, entries: Mapping[str, Entry]) -> LatencyTable:
+        """The table with more entries; nothing that it holds is lost."""
+        return self._with(entries={**self.entries, **entries})
+
+    def with_staircases(self, found: Iterable[Staircase]) -> LatencyTable:
+        """The table with more staircases; a newer one of the same layer wins."""
+        both = {(one.layer, one.dimension): one for one in (*self.staircases, *found)}
+        return self._with(staircases=tuple(both.values()))
+
+    def calibrated(self, evidence: Iterable[Evidence]) -> LatencyTable:
+        """The table with its calibration fitted to more models; a newer measurement of a model wins."""
+        both = {one.model: one for one in (*self.calibration.evidence, *evidence)}
+        return self._with(calibration=fitted(tuple(both.values())))
+
+    def _with(self, **changes: Any) -> LatencyTable:
+        """A copy without what was derived from the old values."""
+        values = {name: getattr(self, name) for name in LatencyTable.model_fields}
+        return LatencyTable.model_construct(**(values | changes))
+
+
+def _family(config: LayerConfig) -> LayerConfig:
+    """What layers share that differ in their channel counts only."""
+    groups = -config.cin // config.groups if config.tied else config.groups
+    return replace(config, cin=0, cout=0, groups=groups)
+
+
+def _along_out(known: Mapping[Pair, float], cin: int, cout: int) -> float | None:
+    return _between({outs: ms for (ins, outs), ms in known.items() if ins == cin}, cout)
+
+
+def _along_in(known: Mapping[Pair, float], cin: int, cout: int) -> float | None:
+    return _between({ins: ms for (ins, outs), ms in known.items() if outs == cout}, cin)
+
+
+def _between(line: Mapping[int, float], count: int) -> float | None:
+    """The value at a count on the straight line between its measured neighbours."""
+    below, above = [c for c in line if c <= count], [c for c in line if c >= count]
+    if not below or not above:
+        return None
+    low, high = max(below), min(above)
+    share = (count - low) / (high - low) if high > low else 0.0
+    return line[low] + share * (line[high] - line[low])
+
+
+def fitted(evidence: tuple[Evidence, ...]) -> Calibration:
+    """The calibration with the least relative errors; from a single model only a factor can be learned."""
+    if not evidence:
+        return Calibration()
+    matrix = np.array([[one.sum_ms, one.layers] for one in evidence]) / [[one.measured_ms] for one in evidence]
+    ones = np.ones(len(evidence))
+    if len(evidence) > 1 and np.linalg.cond(matrix / np.linalg.norm(matrix, axis=0)) < WORST_CONDITION:
+        factor, per_layer = np.linalg.lstsq(matrix, ones, rcond=None)[0].tolist()
+        if factor > 0:
+            return Calibration(factor=factor, per_layer_ms=per_layer, evidence=evidence)
+    sums = matrix[:, 0]
+    return Calibration(factor=float(sums @ ones / (sums @ sums)), evidence=evidence)

@@ -1,0 +1,231 @@
+"""Builds latency tables: the device's own agent measures every layer, and whole models to check the sum against."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from edgecr.errors import DeviceFailed, NotConfigured, WorkError
+from edgecr.latency import Clock, Entry, Evidence, LatencyTable, LayerConfig, Machine, Staircase
+from edgecr.progress import Bar, Monitor
+from edgecr.runners import fitness
+from edgecr.runners.base import Arm, MeasurePlan, runner_for
+from edgecr.runners.device import Device, Protocol
+from edgecr.runners.layer_models import input_shape, write_layer
+from edgecr.runners.measure.stairs import costly, stair_counts, staircase
+from edgecr.runners.measurement import Round
+from edgecr.runners.protocol import Connection
+from edgecr.runners.session import AgentRunner, Session
+
+LAYERS_AT_ONCE = 32
+"""Layers that share a process, interleaved; few enough that a break loses seconds."""
+WEIGHTS_AT_ONCE = 64_000_000
+"""Weights that share a process."""
+SAVE_EVERY_S = 5.0
+LAYER_PROTOCOL: Mapping[str, Any] = {
+    "launches": 1, "rounds": 5, "round_s": 0.015, "least_rounds": 5,
+    "warmup": {"tolerance": 0.1, "window_s": 0.01, "max_s": 0.08},
+}
+"""A seventh of a second for a layer."""
+MODEL_PROTOCOL: Mapping[str, Any] = {
+    "launches": 1, "rounds": 9, "round_s": 0.15, "least_rounds": 9,
+    "warmup": {"tolerance": 0.05, "window_s": 0.1, "max_s": 1.0},
+}
+"""About two seconds for a whole model."""
+PACKAGES = {"ort": ("onnxruntime", "onnxruntime_gpu"), "openvino": ("openvino",)}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A whole model in a file, and its layers."""
+
+    name: str
+    path: Path
+    layers: Sequence[LayerConfig]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the table said of a model before it was measured, and what was measured."""
+
+    model: str
+    predicted_ms: float
+    measured_ms: float
+    wall_ms: float
+
+    @property
+    def error(self) -> float:
+        """The relative error of the prediction."""
+        return self.predicted_ms / self.measured_ms - 1
+
+
+def default_path(device: Device, runtime: str) -> Path:
+    """Where the table of a device lies when nobody says otherwise."""
+    threads = device.runtime_options(runtime)["threads"]
+    return Path("latency") / f"{device.name}-{runtime}-t{threads}.json"
+
+
+def natural_clock(device: Device, runtime: str) -> Clock:
+    """Processor time where it equals an undisturbed latency: one thread that never spins, on the processor."""
+    options = device.runtime_options(runtime)
+    on_processor = options.get("providers", ["CPUExecutionProvider"]) == ["CPUExecutionProvider"]
+    alone = options["threads"] == 1 and not options.get("spin", False) and options.get("device", "CPU") == "CPU"
+    return "cpu" if on_processor and alone else "wall"
+
+
+def machine_of(device: Device, runtime: str, facts: Mapping[str, Any]) -> Machine:
+    """What a table of this device is true for, by what its agent tells."""
+    options = device.runtime_options(runtime)
+    libraries = facts.get("libraries", {})
+    versions = [libraries[name] for name in PACKAGES[runtime] if name in libraries]
+    if not versions:
+        raise DeviceFailed(f"{device.name} has no {' or '.join(PACKAGES[runtime])} that its agent can find. "
+                           "Install it there with the Python that the device file names.")
+    return Machine(
+        device=device.name,
+        processor=facts.get("model") or facts.get("cpu") or facts.get("machine") or "unknown",
+        runtime=runtime,
+        version=versions[0],
+        threads=options.pop("threads"),
+        settings=options,
+    )
+
+
+class TableBuilder:
+    """A session with a device and the table that it fills; use it as a context manager.
+
+    What was measured is in the file a few seconds later, whatever happens then: the same command goes on from there.
+    """
+
+    def __init__(self, device: Device, runtime: str = "ort", path: Path | None = None, *,
+                 clock: Clock | None = None, monitor: Monitor | None = None) -> None:
+        runner = runner_for(device)
+        if not isinstance(runner, AgentRunner):
+            raise NotConfigured(f"Device {device.name!r} is not reached through the agent; it has no latency table.")
+        self.device, self.runtime = device, runtime
+        self.path = path or default_path(device, runtime)
+        self.monitor = monitor or Monitor()
+        self._runner, self._clock = runner, clock or natural_clock(device, runtime)
+        self._saved_at = time.monotonic()
+
+    def __enter__(self) -> TableBuilder:
+        self._agent: Connection = self._runner.connect()
+        try:
+            self.table = self._opened()
+        except BaseException:
+            self._agent.kill()
+            raise
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self._save()
+        finally:
+            self._agent.__exit__(kind, error, trace)
+
+    def _opened(self) -> LatencyTable:
+        """The table of the file if it belongs to this device, or a new one."""
+        facts = self._agent.ask("probe")["facts"]
+        fitness.refuse_unexpected(self.device, facts)
+        for text in fitness.before(self.device, facts):
+            self.monitor.warn(text)
+        machine = machine_of(self.device, self.runtime, facts)
+        if self.path.exists():
+            return LatencyTable.load(self.path, machine)
+        return LatencyTable(machine=machine, clock=self._clock, facts=facts, protocol=dict(LAYER_PROTOCOL))
+
+    def _save(self) -> None:
+        self.table.save(self.path)
+        self._saved_at = time.monotonic()
+
+    def measure(self, configs: Iterable[LayerConfig]) -> int:
+        """Measures the layers that the table lacks; returns how many those were."""
+        missing = self.table.missing(configs)
+        device, done = self._timed_as(LAYER_PROTOCOL), 0
+        with self.monitor.bar(f"layers on {self.device.name}", len(missing)) as bar:
+            for batch in batches(missing):
+                try:
+                    rounds = self._rounds(device, batch)
+                except DeviceFailed as error:
+                    raise DeviceFailed(f"{error} {done} of {len(missing)} layers were measured and are kept in "
+                                       f"{self.path}; the same command goes on from there.") from error
+                self.table = self.table.extended({c.key: entry_of(own) for c, own in zip(batch, rounds)})
+                done += len(batch)
+                bar.advance(len(batch))
+                if time.monotonic() - self._saved_at > SAVE_EVERY_S:
+                    self._save()
+        return len(missing)
+
+    def _rounds(self, device: Device, batch: Sequence[LayerConfig]) -> list[list[Round]]:
+        """The rounds of some layers, measured interleaved in one process."""
+        with tempfile.TemporaryDirectory(prefix="edgecr-layers-") as folder:
+            paths = [Path(folder) / f"{number}.onnx" for number in range(len(batch))]
+            for config, path in zip(batch, paths):
+                write_layer(config, path)
+            arms = [Arm(config.key, path, self.runtime, input_shape(config)[0]) for config, path in zip(batch, paths)]
+            return self._session(device, arms)
+
+    def _session(self, device: Device, arms: Sequence[Arm]) -> list[list[Round]]:
+        session = Session(device, MeasurePlan(tuple(arms)), Monitor())
+        session.send_files(self._agent)
+        session.launch(self._agent, 0, Bar())
+        found = [one for launch in session.launches for one in launch.rounds]
+        by_arm = [[one for one in found if one.arm == number] for number in range(len(arms))]
+        if not all(by_arm):
+            raise WorkError(f"{self.device.name} sent no rounds for some layers; nothing was kept of them.")
+        return by_arm
+
+    def _timed_as(self, protocol: Mapping[str, Any]) -> Device:
+        return self.device.model_copy(update={"protocol": Protocol.parse(dict(protocol))})
+
+    def find_staircases(self, configs: Iterable[LayerConfig]) -> list[Staircase]:
+        """Measures how the most expensive layers follow their output channels; stores what was found."""
+        chosen = costly(configs)
+        curves = {config: stair_counts(config) for config in chosen}
+        self.measure(config.resized("cout", count) for config, counts in curves.items() for count in counts)
+        found = [staircase(c, "cout", counts, self.table.curve(c, "cout", counts)) for c, counts in curves.items()]
+        self.table = self.table.with_staircases(found)
+        return found
+
+    def check(self, models: Sequence[Model], *, calibrate: bool = True) -> list[Prediction]:
+        """Whole models, measured interleaved, against what the table says; then fits the calibration to them."""
+        self.measure(config for model in models for config in model.layers)
+        sums = [sum(self.table.latency(config).ms for config in model.layers) for model in models]
+        batch = models[0].layers[0].batch
+        arms = [Arm(model.name, model.path, self.runtime, batch) for model in models]
+        entries = [entry_of(own) for own in self._session(self._timed_as(MODEL_PROTOCOL), arms)]
+        clock = self.table.clock
+        evidence = [Evidence(model=model.name, layers=len(model.layers), sum_ms=total,
+                             measured_ms=entry.milliseconds(clock))
+                    for model, total, entry in zip(models, sums, entries)]
+        if calibrate:
+            self.table = self.table.calibrated(evidence)
+        return [Prediction(one.model, self.table.calibration.apply(one.sum_ms, one.layers), one.measured_ms,
+                           entry.milliseconds("wall")) for one, entry in zip(evidence, entries)]
+
+
+def entry_of(rounds: Sequence[Round]) -> Entry:
+    """The samples of one layer from its rounds."""
+    return Entry(
+        wall_ns=tuple(round(median(one.ns)) for one in rounds),
+        cpu_ns=tuple(None if one.run_ns is None else one.run_ns // len(one.ns) for one in rounds),
+    )
+
+
+def batches(configs: Sequence[LayerConfig]) -> Iterable[list[LayerConfig]]:
+    """Layers in their order, as many together as fit into one process."""
+    batch: list[LayerConfig] = []
+    weights = 0
+    for config in configs:
+        if batch and (len(batch) == LAYERS_AT_ONCE or weights + config.weights > WEIGHTS_AT_ONCE):
+            yield batch
+            batch, weights = [], 0
+        batch.append(config)
+        weights += config.weights
+    if batch:
+        yield batch
