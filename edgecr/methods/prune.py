@@ -114,4 +114,5 @@ class Prune(Method):
             params=[before.params, after.params],
             macs=[before.macs, after.macs],
             difference=pruned.difference,
+            stays={frozen.layer: frozen.reason for frozen in pruned.graph.frozen},
         )

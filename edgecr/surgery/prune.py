@@ -69,7 +69,7 @@ def _pruned(
 
 def nothing_to_prune(graph: ChannelGraph) -> str:
     """Why no channel of a model can be removed."""
-    reasons = list(dict.fromkeys(f"{frozen.layer} ({frozen.reason})" for frozen in graph.frozen))
-    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    return f"No channel of this model can be removed: {'; '.join(reasons[:3]) or 'no layers found'}{more}."
+    reasons = list(graph.trace.stops)
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return f"No channel of this model can be removed ({'; '.join(reasons[:3])}{more})."
 

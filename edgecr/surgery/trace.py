@@ -86,6 +86,7 @@ class Trace:
         self._names = {id(tensor): name for name, tensor in self.state.items()}
         self._opaque: set[str] = set()
         self._seen: set[str] = set()
+        self.stops: dict[str, None] = {}
         self.tried: dict[tuple[Any, str], bool] = {}
 
     @property
@@ -165,6 +166,8 @@ class Trace:
 
     def stop(self, tensors: Sequence[Tensor], why: str) -> None:
         """Fixes the channels of all these tensors; parameters among them may not be cut at all."""
+        if tensors:
+            self.stops[self._place(why)] = None
         for tensor in tensors:
             name = self.name(tensor) or self.transposed(tensor)
             if name is not None:
