@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from edgecr.progress import Monitor
 from edgecr.training.checkpoint import Checkpoints
 from edgecr.training.history import History
 from edgecr.training.losses import Loss
+from edgecr.training.neurons import Importance, filter_norms
 from edgecr.training.observers import Observer, Progress, Saving, Validation
 from edgecr.training.options import TrainOptions
 from edgecr.training.precision import resolve
@@ -70,12 +71,16 @@ class Workplace(Protocol):
 
 
 def fit(
-    module: nn.Module, options: TrainOptions, loss: Loss, lab: Workplace, observers: Sequence[Observer] = ()
+    module: nn.Module, options: TrainOptions, loss: Loss, lab: Workplace, observers: Sequence[Observer] = (),
+    *, masks: Mapping[str, torch.Tensor] | None = None, importance: Importance = filter_norms,
 ) -> History:
-    """Trains a module in place, on from where an earlier attempt in the folder stopped; ends in eval mode."""
+    """Trains a module in place, on from where an earlier attempt in the folder stopped; ends in eval mode.
+
+    Parameters with ``masks`` stay 0 where those are 0; ``importance`` tells AdaSAP which neurons will go.
+    """
     _check(options, lab)
     precision = resolve(options.precision, lab.execution.accelerator)
-    task = Task(lab.data, options, loss, lab.seed, lab.folder, precision)
+    task = Task(lab.data, options, loss, lab.seed, lab.folder, precision, masks or {}, importance)
     fabric = _fabric(lab.execution, precision)
     if lab.execution.devices == 1:
         session = _train(fabric, module, task, lab.monitor, observers)

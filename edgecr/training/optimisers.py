@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from edgecr.training.masks import Masks
 from edgecr.training.options import TrainOptions
 
 Outcome = TypeVar("Outcome")
@@ -47,16 +48,28 @@ def set_rate(optimiser: Optimizer, rate: float) -> None:
 class Descent:
     """One plain update; a sharpness-aware one calls ``gradients`` a second time at a displaced point."""
 
-    def __init__(self, parameters: Iterable[Tensor], optimiser: Optimizer, clip_norm: float | None) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor], optimiser: Optimizer, clip_norm: float | None,
+        masks: Masks | None = None,
+    ) -> None:
         self.parameters, self.optimiser, self.clip_norm = list(parameters), optimiser, clip_norm
+        self.masks = masks
 
     def __call__(self, gradients: Callable[[], Outcome]) -> Outcome:
         """``gradients`` clears the gradients, passes forward and backward, and tells what came out."""
         outcome = gradients()
+        self.clear_pruned()
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimiser.step()
+        if self.masks is not None:
+            self.masks.clear_weights()
         return outcome
+
+    def clear_pruned(self) -> None:
+        """Zeroes the gradients of pruned entries, so that nothing pulls at them."""
+        if self.masks is not None:
+            self.masks.clear_gradients()
 
 
 def state_tensors(module: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:

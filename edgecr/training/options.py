@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from edgecr.options import Options
+from edgecr.training.sharpness_options import AnySharpness
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -56,6 +57,8 @@ class TrainOptions(Options):
     """Share of the target that is spread over all classes."""
     clip_norm: Positive | None = None
     """Largest norm of the whole gradient; longer ones are scaled down to it."""
+    sharpness: AnySharpness | None = None
+    """Seeks a flat minimum, at twice the cost: ``sam``, ``asam``, ``adasap``, or one with settings."""
     augment: Literal["none", "shift", "crop-flip"] | None = None
     """Random changes to training images; what suits the data set when left out."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -72,6 +75,8 @@ class TrainOptions(Options):
         problems = [*self._misplaced(), *self._schedule_problems()]
         if self.nesterov and self.momentum == 0:
             problems.append("nesterov needs a momentum above 0")
+        if self.sharpness is not None and self.sharpness.epochs > self.epochs:
+            problems.append(f"the phases take {self.sharpness.epochs} of {self.epochs} epochs")
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from edgecr.data.base import Dataset
 from edgecr.data.batches import train_batches
 from edgecr.errors import RequestError, TrainingDiverged
 from edgecr.files import fingerprint
-from edgecr.training import optimisers
+from edgecr.training import optimisers, sharpness
 from edgecr.training.augment import Inputs, augmentations
 from edgecr.training.checkpoint import Checkpoint
 from edgecr.training.history import Epoch, History
 from edgecr.training.losses import Loss
+from edgecr.training.masks import Masks
+from edgecr.training.neurons import Importance, filter_norms
 from edgecr.training.options import TrainOptions
 from edgecr.training.schedules import Steps, factor
 from edgecr.weights import hash_tensors
@@ -42,6 +45,10 @@ class Task:
     seed: int
     folder: Path
     precision: str
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    """0 where a parameter is pruned from the first update on."""
+    importance: Importance = filter_norms
+    """Which neurons AdaSAP prepares for being pruned."""
 
 
 @dataclass
@@ -104,7 +111,7 @@ class Session:
             "loss": self.task.loss.identity(), "data": data.fingerprint, "augmentation": data.augmentation,
             "preprocessing": asdict(data.preprocessing), "seed": self.task.seed,
             "precision": self.task.precision, "devices": self.fabric.world_size,
-            "weights": hash_tensors(self.module.state_dict()),
+            "weights": hash_tensors(self.module.state_dict()), "masks": hash_tensors(dict(self.task.masks)),
         })
 
     def _place(self) -> None:
@@ -116,7 +123,21 @@ class Session:
         self.inputs = Inputs(self.task.data.preprocessing, device)
         self.optimiser = optimisers.build(self.module, self.options)
         self.forward, wrapped = self.fabric.setup(self.module, self.optimiser)
-        self.descend = optimisers.Descent(self.module.parameters(), wrapped, self.options.clip_norm)
+        self.masks = Masks(self.module, self.optimiser)
+        self.masks.hold(self.task.masks)
+        self.descend = self._descent(wrapped)
+
+    def _descent(self, optimiser: Any) -> optimisers.Descent | sharpness.SharpDescent:
+        """How an update is made of gradients: plainly, or with those of the worst point nearby."""
+        plain = optimisers.Descent(self.module.parameters(), optimiser, self.options.clip_norm, self.masks)
+        if self.options.sharpness is None:
+            return plain
+        ascent = sharpness.ascent(
+            self.options.sharpness, self.module, epoch=lambda: self.epoch, masks=self.masks,
+            importance=self.task.importance, input_shape=(3, *self.task.data.preprocessing.size),
+        )
+        alone = partial(self.fabric.no_backward_sync, self.forward)
+        return sharpness.SharpDescent(plain, ascent, self.module, alone)
 
     @property
     def step_number(self) -> int:
@@ -217,6 +238,7 @@ class Session:
         optimiser = optimisers.state_tensors(self.module, self.optimiser)
         tensors |= {f"optimiser/{name}": tensor for name, tensor in optimiser.items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
+        tensors |= {f"masks/{name}": tensor for name, tensor in self.masks.tensors().items()}
         facts = {"epoch": self.epoch, "batch": self.batch, "totals": asdict(self.totals)}
         return Checkpoint(tensors, {**facts, "history": self.history.plain()})
 
@@ -224,6 +246,7 @@ class Session:
         """Goes back to a saved state, bit by bit."""
         self.module.load_state_dict(state.part("module"))
         optimisers.restore_state(self.module, self.optimiser, state.part("optimiser"))
+        self.masks.hold(state.part("masks"))
         self.best = {name: tensor.to(self.fabric.device) for name, tensor in state.part("best").items()}
         self.epoch, self.batch = int(state.facts["epoch"]), int(state.facts["batch"])
         self.totals = Totals(**state.facts["totals"])
