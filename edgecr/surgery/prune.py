@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from edgecr.errors import UnsupportedModel
@@ -60,11 +61,32 @@ def _pruned(
     values = [score(group, evidence) for group in graph.groups]
     plan = choose(Planner(graph, Cost(evidence.module, graph), values, limits))
     cut = plan.cut(why)
-    masked, slim = copy.deepcopy(evidence.module), copy.deepcopy(evidence.module)
+    slim, difference = _proved(evidence.module, cut, graph)
+    if _hides(evidence.module):
+        difference = max(difference, _proved(_awakened(evidence.module), cut, graph)[1])
+    return Pruned(slim, cut, plan, difference)
+
+
+def _proved(module: nn.Module, cut: ChannelCut, graph: ChannelGraph) -> tuple[nn.Module, float]:
+    """A slimmed copy, and how far its answers are from a masked one's."""
+    masked, slim = copy.deepcopy(module), copy.deepcopy(module)
     mask(masked, cut)
     remove(slim, cut)
-    difference = verify(masked, slim, graph.input_shape, auxiliary=graph.auxiliary)
-    return Pruned(slim, cut, plan, difference)
+    return slim, verify(masked, slim, graph.input_shape, auxiliary=graph.auxiliary)
+
+
+def _hides(module: nn.Module) -> bool:
+    """Whether some weight is all zero, as heads of untrained models are: then answers would agree untested."""
+    return any(parameter.dim() > 1 and not parameter.any() for parameter in module.parameters())
+
+
+def _awakened(module: nn.Module) -> nn.Module:
+    """A copy with random numbers in place of weights that are all zero."""
+    awake, generator = copy.deepcopy(module), torch.Generator().manual_seed(0)
+    for parameter in awake.parameters():
+        if parameter.dim() > 1 and not parameter.any():
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return awake
 
 
 def nothing_to_prune(graph: ChannelGraph) -> str:

@@ -94,6 +94,25 @@ def test_a_model_with_hard_coded_sizes_is_pruned_elsewhere() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
+def test_a_head_of_zeros_hides_no_mistake() -> None:
+    class Misleading(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.head = (nn.Conv2d(a, b, 1) for a, b in ((3, 8), (8, 6), (6, 2)))
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.one(x)
+            n, c, h, w = y.shape  # the inner part is fixed here, unlike in a channel shuffle
+            return self.head(self.two(y.view(n, c // 4, 4, h, w).transpose(1, 2).reshape(n, c, h, w)))
+
+    pruned = prune_channels(SHAPE, scores.get("l2"), Evidence(Misleading()), Limits("off"), half)
+    assert pruned.graph.trace.cautious
+    assert (pruned.module.one.out_channels, pruned.module.two.out_channels) == (8, 3)
+    assert pruned.difference < 1e-5
+
+
 def test_a_model_without_removable_channels_is_refused_with_reasons() -> None:
     with pytest.raises(UnsupportedModel, match="output of the model"):
         prune_channels(SHAPE, scores.get("l1"), Evidence(nn.Conv2d(3, 4, 1)), Limits(), half)
