@@ -18,7 +18,7 @@ class Masks:
 
     @torch.no_grad()
     def hold(self, masks: Mapping[str, Tensor]) -> None:
-        """From now on, entries whose mask is 0 stay 0, their momentum too; unnamed parameters keep their mask."""
+        """Entries whose mask is 0 become and stay 0, momentum included; other parameters keep theirs."""
         for name, mask in masks.items():
             parameter = self._parameters[name]
             if mask.shape != parameter.shape:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from edgecr.surgery.schedule import neurons_left
@@ -13,5 +15,5 @@ def test_the_exponential_schedule_of_sixty_percent():
 def test_it_starts_dense_ends_as_asked_and_takes_equal_fractions(steps, dense, left):
     found = [neurons_left(step, steps, dense, left) for step in range(steps + 1)]
     assert (found[0], found[-1]) == (pytest.approx(dense), pytest.approx(left))
-    ratios = [later / earlier for earlier, later in zip(found, found[1:])]
+    ratios = [later / earlier for earlier, later in pairwise(found)]
     assert ratios == [pytest.approx((left / dense) ** (1 / steps))] * steps
