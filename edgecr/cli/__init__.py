@@ -44,6 +44,7 @@ from edgecr.cli import (
     compress as compress,
     doctor as doctor,
     export as export,
+    latency_table as latency_table,
     models as models,
     profile as profile,
     report as report,

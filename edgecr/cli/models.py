@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from edgecr.cli import app
-from edgecr.cli.options import AllowCode
+from edgecr.cli.options import AllowCode, Classes, Settings, Size, declared_architecture, usual_side
 
 models_app = typer.Typer(help="List architectures and show what they cost.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
@@ -26,26 +26,18 @@ def list_models() -> None:
 @models_app.command("show")
 def show_model(
     name: Annotated[str, typer.Argument(help="Architecture, for example resnet20 or torchvision:resnet50.")],
-    options: Annotated[
-        Optional[list[str]], typer.Option("--set", help="Option of the architecture: width=0.5 (repeatable).")  # noqa: UP045
-    ] = None,
-    classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 10,
-    size: Annotated[Optional[int], typer.Option(min=1, help="Input height and width.")] = None,  # noqa: UP045
+    options: Settings = None,
+    classes: Classes = 10,
+    size: Size = None,
     layers: Annotated[bool, typer.Option("--layers", help="Every convolution and linear layer too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     allow_code: AllowCode = False,
 ) -> None:
     """Parameters, multiply-accumulates and size of an architecture."""
-    from edgecr.models import architecture, build
+    from edgecr.models import build
     from edgecr.surgery.counters import count
-    from edgecr.yaml_text import parse_yaml
 
-    values = {"arch": name}
-    for text in options or []:
-        key, _, value = text.partition("=")
-        values[key] = parse_yaml(value, f"--set {text}").values
-    declared = architecture(values)
-    side = size or (224 if ":" in name else 32)
+    declared, side = declared_architecture(name, options), usual_side(name, size)
     figures = count(build(declared, declared.classes or classes, allow_code=allow_code), (3, side, side))
     if as_json:
         typer.echo(json.dumps({"arch": name, "input": [3, side, side], **figures.plain()}, indent=2))

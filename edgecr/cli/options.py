@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from edgecr.methods.base import Execution
+    from edgecr.models.base import Architecture
     from edgecr.report.result import Result
     from edgecr.run import Run
 
@@ -18,6 +19,12 @@ Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads for this
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Allow models given as package.module:function.")]
 RunArgument = Annotated[Optional[Path], typer.Argument(help="A run folder; the latest run when left out.")]  # noqa: UP045
 Target = Annotated[Optional[str], typer.Option("--target", help="Export target; the run's first when left out.")]  # noqa: UP045
+Settings = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", help="Option of the architecture: width=0.5 (repeatable)."),
+]
+Classes = Annotated[int, typer.Option("--classes", min=1, help="Number of classes.")]
+Size = Annotated[Optional[int], typer.Option("--size", min=1, help="Input height and width.")]  # noqa: UP045
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
@@ -50,3 +57,20 @@ def finished_result(run: Run) -> Result:
     if not path.is_file():
         raise FileProblem(f"{run.folder} has no report yet. Finish it with its `edgecr compress` command.")
     return Result.load(path)
+
+
+def declared_architecture(name: str, settings: list[str] | None) -> Architecture:
+    """The architecture that a name and its ``--set`` options describe."""
+    from edgecr.models import architecture
+    from edgecr.yaml_text import parse_yaml
+
+    values = {"arch": name}
+    for text in settings or []:
+        key, _, value = text.partition("=")
+        values[key] = parse_yaml(value, f"--set {text}").values
+    return architecture(values)
+
+
+def usual_side(name: str, size: int | None) -> int:
+    """The input height and width of an architecture: what was asked for, or what its family is used with."""
+    return size or (224 if ":" in name else 32)

@@ -11,7 +11,17 @@ from statistics import median
 from typing import Any
 
 from edgecr.errors import DeviceFailed, NotConfigured, WorkError
-from edgecr.latency import Clock, Entry, Evidence, LatencyTable, LayerConfig, Machine, Staircase
+from edgecr.latency import (
+    Calibration,
+    Clock,
+    Entry,
+    Evidence,
+    LatencyTable,
+    LayerConfig,
+    Machine,
+    Staircase,
+    fitted,
+)
 from edgecr.progress import Bar, Monitor
 from edgecr.runners import fitness
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
@@ -50,13 +60,27 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Weighed:
+    """A whole model as it was measured, by the table's clock and by elapsed time."""
+
+    evidence: Evidence
+    wall_ms: float
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """What the table said of a model before it was measured, and what was measured."""
+    """What a table says of a model, and what was measured."""
 
     model: str
     predicted_ms: float
     measured_ms: float
     wall_ms: float
+
+    @classmethod
+    def by(cls, calibration: Calibration, weighed: Weighed) -> Prediction:
+        """What a calibration makes of the sum of the layers."""
+        one = weighed.evidence
+        return cls(one.model, calibration.apply(one.sum_ms, one.layers), one.measured_ms, weighed.wall_ms)
 
     @property
     def error(self) -> float:
@@ -96,6 +120,13 @@ def machine_of(device: Device, runtime: str, facts: Mapping[str, Any]) -> Machin
     )
 
 
+def declared_machine(device: Device, runtime: str, table: LatencyTable) -> Machine:
+    """What the device file says the machine is; processor and version are taken from the table unseen."""
+    options = device.runtime_options(runtime)
+    declared = {"device": device.name, "runtime": runtime, "threads": options.pop("threads"), "settings": options}
+    return table.machine.model_copy(update=declared)
+
+
 class TableBuilder:
     """A session with a device and the table that it fills; use it as a context manager.
 
@@ -116,7 +147,7 @@ class TableBuilder:
     def __enter__(self) -> TableBuilder:
         self._agent: Connection = self._runner.connect()
         try:
-            self.table = self._opened()
+            self.table = self._saved = self._opened()
         except BaseException:
             self._agent.kill()
             raise
@@ -140,8 +171,9 @@ class TableBuilder:
         return LatencyTable(machine=machine, clock=self._clock, facts=facts, protocol=dict(LAYER_PROTOCOL))
 
     def _save(self) -> None:
-        self.table.save(self.path)
-        self._saved_at = time.monotonic()
+        if self.table is not self._saved:
+            self.table.save(self.path)
+        self._saved, self._saved_at = self.table, time.monotonic()
 
     def measure(self, configs: Iterable[LayerConfig]) -> int:
         """Measures the layers that the table lacks; returns how many those were."""
@@ -192,21 +224,28 @@ class TableBuilder:
         self.table = self.table.with_staircases(found)
         return found
 
-    def check(self, models: Sequence[Model], *, calibrate: bool = True) -> list[Prediction]:
-        """Whole models, measured interleaved, against what the table says; then fits the calibration to them."""
+    def weigh(self, models: Sequence[Model]) -> list[Weighed]:
+        """Whole models, measured interleaved in one process, beside the sums of their layers."""
         self.measure(config for model in models for config in model.layers)
-        sums = [sum(self.table.latency(config).ms for config in model.layers) for model in models]
-        batch = models[0].layers[0].batch
-        arms = [Arm(model.name, model.path, self.runtime, batch) for model in models]
-        entries = [entry_of(own) for own in self._session(self._timed_as(MODEL_PROTOCOL), arms)]
-        clock = self.table.clock
-        evidence = [Evidence(model=model.name, layers=len(model.layers), sum_ms=total,
-                             measured_ms=entry.milliseconds(clock))
-                    for model, total, entry in zip(models, sums, entries)]
-        if calibrate:
-            self.table = self.table.calibrated(evidence)
-        return [Prediction(one.model, self.table.calibration.apply(one.sum_ms, one.layers), one.measured_ms,
-                           entry.milliseconds("wall")) for one, entry in zip(evidence, entries)]
+        arms = [Arm(model.name, model.path, self.runtime, model.layers[0].batch) for model in models]
+        entries = map(entry_of, self._session(self._timed_as(MODEL_PROTOCOL), arms))
+        return [self._weighed(model, entry) for model, entry in zip(models, entries)]
+
+    def _weighed(self, model: Model, entry: Entry) -> Weighed:
+        total = sum(self.table.latency(config).ms for config in model.layers)
+        measured = entry.milliseconds(self.table.clock)
+        found = Evidence(model=model.name, layers=len(model.layers), sum_ms=total, measured_ms=measured)
+        return Weighed(found, entry.milliseconds("wall"))
+
+    def check(self, models: Sequence[Model]) -> list[Prediction]:
+        """Fits the calibration to whole models; each is predicted by a fit to all the others."""
+        weighed = self.weigh(models)
+        self.table = self.table.calibrated(one.evidence for one in weighed)
+        every = self.table.calibration.evidence
+        return [
+            Prediction.by(fitted(tuple(other for other in every if other.model != one.evidence.model)), one)
+            for one in weighed
+        ]
 
 
 def entry_of(rounds: Sequence[Round]) -> Entry:

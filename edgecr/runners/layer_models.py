@@ -27,7 +27,7 @@ def write_layer(config: LayerConfig, path: Path) -> None:
         [_node(config), helper.make_node("Relu", ["t"], ["y"])],
         "layer",
         [helper.make_tensor_value_info("x", floats, input_shape(config))],
-        [helper.make_tensor_value_info("y", floats, None)],
+        [helper.make_tensor_value_info("y", floats, output_shape(config))],
         [numpy_helper.from_array(value, name) for name, value in values.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR), path)
@@ -44,6 +44,12 @@ def input_shape(config: LayerConfig) -> list[int]:
     if config.kind == "linear":
         return [config.batch * config.height, config.cin]
     return [config.batch, config.cin, config.height, config.width]
+
+
+def output_shape(config: LayerConfig) -> list[int]:
+    """What comes out of the file."""
+    spread = [] if config.kind == "linear" else config.out_size
+    return [input_shape(config)[0], config.cout, *spread]
 
 
 def _node(config: LayerConfig) -> Any:

@@ -106,17 +106,18 @@ class LayerSizes:
         return layers_of(self.module, self.graph.input_shape, self.batch)
 
     @cached_property
-    def _cost(self) -> Cost:
+    def cost(self) -> Cost:
+        """Parameters and multiply-accumulates as functions of the same numbers."""
         return Cost(self.module, self.graph)
 
     @property
     def widths(self) -> Counts:
         """Channels of each group before any removal."""
-        return self._cost.widths
+        return self.cost.widths
 
     def configurations(self, kept: Counts) -> list[LayerConfig]:
         """What the layers become when the groups keep this many channels."""
-        shapes = self._cost.shapes(kept)
+        shapes = self.cost.shapes(kept)
         return [_with_shape(layer.config, shapes.get(layer.tensor)) for layer in self.layers]
 
 

@@ -1,0 +1,171 @@
+"""``edgecr latency-table``: what each layer of a model takes on a device, measured there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from edgecr.cli import app
+from edgecr.cli.options import AllowCode, Classes, Quiet, Settings, Size, declared_architecture, usual_side
+
+if TYPE_CHECKING:
+    from edgecr.latency import LatencyTable
+    from edgecr.runners.device import Device
+    from edgecr.subject import Subject
+    from edgecr.tables import Filled
+
+table_app = typer.Typer(help="Measure, show and use latency tables: what each layer takes on a device.",
+                        no_args_is_help=True)
+app.add_typer(table_app, name="latency-table")
+
+# typer reads these annotations at run time, on Python 3.10 too: hence Optional
+ModelName = Annotated[str, typer.Argument(help="Architecture, for example resnet56 or torchvision:resnet50.")]
+DeviceName = Annotated[str, typer.Option("--device", help="Device, by name or path.")]
+RuntimeName = Annotated[str, typer.Option("--runtime", help="Runtime: ort or openvino.")]
+BatchSize = Annotated[int, typer.Option("--batch", min=1, help="Images in one call.")]
+TablePath = Annotated[Optional[Path], typer.Option("--table", help="The file; latency/DEVICE-RUNTIME-tN.json when left out.")]  # noqa: E501, UP045
+
+
+@table_app.command("build")
+def build_table(
+    model: ModelName,
+    device: DeviceName = "cpu",
+    runtime: RuntimeName = "ort",
+    batch: BatchSize = 1,
+    align: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--align", min=1, help="Measure channel counts at this multiple; as prune's align: auto when left out."),
+    ] = None,
+    clock: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--clock", help="cpu or wall; processor time where it equals an undisturbed latency."),
+    ] = None,
+    check: Annotated[bool, typer.Option(help="Measure whole models too, and calibrate with them.")] = True,
+    table: TablePath = None,
+    settings: Settings = None,
+    classes: Classes = 10,
+    size: Size = None,
+    allow_code: AllowCode = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure on the device every layer that pruning can make of a model; only what is missing is measured."""
+    from edgecr.cli.display import TerminalMonitor
+    from edgecr.errors import UnknownName
+    from edgecr.runners.base import load_device
+    from edgecr.runners.latency_table import TableBuilder
+
+    if clock not in (None, "cpu", "wall"):
+        raise UnknownName("clock", clock, ("cpu", "wall"))
+    declared = load_device(device)
+    builder = TableBuilder(declared, runtime, table, clock=clock, monitor=TerminalMonitor(quiet))  # type: ignore[arg-type]
+    subject = _subject(model, settings, classes, size, allow_code)
+    from edgecr.surgery.plan import Limits
+    from edgecr.tables import fill
+
+    with builder:
+        filled = fill(builder, subject, _label(model, settings, subject, batch), batch=batch,
+                      limits=Limits(align or "auto"), check=check)
+    _report(filled, declared)
+
+
+@table_app.command("show")
+def show_table(
+    device: DeviceName = "cpu",
+    runtime: RuntimeName = "ort",
+    table: TablePath = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Every entry too.")] = False,
+) -> None:
+    """Whose table it is, what it holds, and how well it predicts."""
+    found = _table(device, runtime, table)
+    machine = found.machine
+    typer.echo(f"{machine.device}: {machine.processor}, {machine.runtime} {machine.version}, {machine.threads} "
+               f"thread(s), {_clock_text(found)}; {len(found.entries)} layers")
+    _tell_calibration(found)
+    for stairs in found.staircases:
+        typer.echo(f"  {stairs.layer}: {_step_text(stairs.step)}")
+    for key in sorted(found.entries) if layers else []:
+        typer.echo(f"  {key:<60} {found.entries[key].milliseconds(found.clock):9.4f} ms")
+
+
+@table_app.command("predict")
+def predict(
+    model: ModelName,
+    device: DeviceName = "cpu",
+    runtime: RuntimeName = "ort",
+    batch: BatchSize = 1,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Interpolate layers that were not measured.")] = False,
+    table: TablePath = None,
+    settings: Settings = None,
+    classes: Classes = 10,
+    size: Size = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """The latency of a model by the table alone, without measuring."""
+    found = _table(device, runtime, table)
+    subject = _subject(model, settings, classes, size, allow_code)
+    from edgecr.surgery.layers import configurations
+
+    latency = found.network_latency(configurations(subject.module, subject.input_shape, batch), estimate=estimate)
+    typer.echo(f"{model}, batch {batch}: {latency.ms:.4g} ms ({_clock_text(found)})")
+    if latency.estimated:
+        typer.echo(f"An estimate: {len(latency.estimated)} layers were not measured but interpolated.")
+
+
+def _table(device: str, runtime: str, path: Path | None) -> LatencyTable:
+    from edgecr.latency import LatencyTable
+    from edgecr.runners.base import load_device
+    from edgecr.runners.latency_table import declared_machine, default_path
+
+    declared = load_device(device)
+    path = path or default_path(declared, runtime)
+    table = LatencyTable.load(path)
+    table.require(declared_machine(declared, runtime, table), str(path))
+    return table
+
+
+def _subject(model: str, settings: list[str] | None, classes: int, size: int | None, allow_code: bool) -> Subject:
+    from edgecr.subject import Subject
+
+    declared, side = declared_architecture(model, settings), usual_side(model, size)
+    return Subject.create(declared, declared.classes or classes, (side, side), seed=0, allow_code=allow_code)
+
+
+def _label(model: str, settings: list[str] | None, subject: Subject, batch: int) -> str:
+    return " ".join([model, *(settings or []), f"{subject.input_shape[1]}px", f"batch {batch}"])
+
+
+def _report(filled: Filled, device: Device) -> None:
+    from edgecr.runners.measure.stairs import common_step
+
+    typer.echo(f"Measured {filled.measured} layers; {filled.path} holds {len(filled.table.entries)} "
+               f"({_clock_text(filled.table)}).")
+    for one in filled.staircases:
+        typer.echo(f"  {one.layer}: {_step_text(one.step)}")
+    if filled.staircases:
+        step = common_step(filled.staircases)
+        verdict = "as declared" if step == device.align else f"the device file says align: {device.align}"
+        typer.echo(f"Staircase of {device.name}: {_step_text(step)}; {verdict}.")
+    for found in filled.predictions:
+        typer.echo(f"  {found.model:<40} predicted {found.predicted_ms:8.3f} ms, measured {found.measured_ms:8.3f} ms "
+                   f"({found.error:+.1%}; elapsed {found.wall_ms:.3f} ms)")
+    _tell_calibration(filled.table)
+
+
+def _tell_calibration(table: LatencyTable) -> None:
+    fit = table.calibration
+    if fit.evidence:
+        worst = max(abs(error) for error in fit.errors().values())
+        typer.echo(f"Whole model = {fit.factor:.3f} x sum of layers {fit.per_layer_ms:+.4f} ms a layer "
+                   f"(fitted to {len(fit.evidence)} models, worst error {worst:.1%})")
+    else:
+        typer.echo("Not calibrated: a whole model counts as the sum of its layers.")
+
+
+def _clock_text(table: LatencyTable) -> str:
+    return "processor time" if table.clock == "cpu" else "elapsed time"
+
+
+def _step_text(step: int) -> str:
+    return f"latency steps at multiples of {step}" if step > 1 else "no staircase"

@@ -1,0 +1,232 @@
+"""The latency table as data."""
+
+import json
+import math
+import random
+
+import pytest
+
+from edgecr.errors import FileProblem, RequestError
+from edgecr.files import read_json, write_json
+from edgecr.latency import (
+    Calibration,
+    Entry,
+    Evidence,
+    LatencyTable,
+    LayerConfig,
+    Machine,
+    MissingEntry,
+    fitted,
+)
+
+MACHINE = Machine(device="cpu", processor="Chip 1", runtime="ort", version="1.20", threads=1, settings={"spin": False})
+CONV = LayerConfig("conv", 64, 128, 2, 56, 48, (3, 5), (2, 1), (1, 2), (1, 1), 1)
+DEPTHWISE = LayerConfig("conv", 96, 96, 1, 14, 14, (3, 3), (1, 1), (1, 1), (1, 1), 96)
+
+
+def entry(ms):
+    return Entry(wall_ns=(round(ms * 2e6),) * 3, cpu_ns=(round(ms * 0.9e6), round(ms * 1e6), round(ms * 3e6)))
+
+
+def table(configs, cost, clock="cpu"):
+    return LatencyTable(machine=MACHINE, clock=clock).extended({c.key: entry(cost(c)) for c in configs})
+
+
+def affine(config):
+    return 0.1 + 0.01 * config.cin + 0.02 * config.cout
+
+
+@pytest.mark.parametrize("config", [CONV, DEPTHWISE, LayerConfig("linear", 512, 10, 4)])
+def test_a_key_names_its_layer_and_no_other(config):
+    assert LayerConfig.of(config.key) == config
+    assert config.resized("cout", 8).key != config.key
+
+
+def test_a_key_is_readable_and_stable():
+    assert CONV.key == "conv b2 64x56x48>128 k3x5 s2x1 p1x2 d1x1 g1"
+
+
+@pytest.mark.parametrize("text", ["", "conv", "conv b1 64x56x56>x k3x3", CONV.key + " "])
+def test_a_text_that_is_no_key_is_refused(text):
+    with pytest.raises(RequestError, match="not the key of a layer"):
+        LayerConfig.of(text)
+
+
+def test_macs_and_sizes():
+    assert CONV.out_size == (28, 48)
+    assert CONV.macs == 2 * 28 * 48 * 128 * 64 * 15
+    assert DEPTHWISE.macs == 14 * 14 * 96 * 9
+
+
+def test_depthwise_layers_shrink_as_a_whole():
+    assert DEPTHWISE.resized("cout", 32) == DEPTHWISE.resized("cin", 32)
+    assert DEPTHWISE.resized("cout", 32).groups == 32
+    doubled = LayerConfig("conv", 8, 16, groups=8)
+    assert doubled.resized("cin", 4) == doubled.resized("cout", 8) == LayerConfig("conv", 4, 8, groups=4)
+
+
+def test_wide_groups_keep_their_number():
+    grouped = LayerConfig("conv", 64, 64, groups=4)
+    assert grouped.resized("cout", 32) == LayerConfig("conv", 64, 32, groups=4)
+
+
+def test_latency_is_the_median_round_of_the_tables_clock():
+    assert table([CONV], lambda _: 5.0).latency(CONV).ms == 5.0
+    assert table([CONV], lambda _: 5.0, clock="wall").latency(CONV).ms == 10.0
+
+
+def test_no_processor_time_is_said():
+    silent = LatencyTable(machine=MACHINE, clock="cpu").extended({CONV.key: Entry(wall_ns=(1,), cpu_ns=(None,))})
+    with pytest.raises(RequestError, match="--clock wall"):
+        silent.latency(CONV)
+
+
+def test_nothing_costs_nothing():
+    assert table([], affine).latency(LayerConfig("conv", 0, 64)).ms == 0
+
+
+def test_a_missing_entry_is_named():
+    with pytest.raises(MissingEntry, match=CONV.key) as caught:
+        table([DEPTHWISE], affine).network_latency([DEPTHWISE, CONV])
+    assert caught.value.key == CONV.key
+    assert caught.value.exit_code == 2
+
+
+def test_missing_lists_each_layer_once():
+    assert table([CONV], affine).missing([CONV, DEPTHWISE, CONV, DEPTHWISE]) == [DEPTHWISE]
+
+
+def test_estimates_lie_between_measured_neighbours_and_are_marked():
+    known = table([CONV.resized("cout", count) for count in (16, 32, 128)], affine)
+    asked = CONV.resized("cout", 80)
+    found = known.latency(asked, estimate=True)
+    assert math.isclose(found.ms, affine(asked), rel_tol=1e-6)
+    assert found.estimated == (asked.key,)
+    assert known.network_latency([asked, asked, CONV], estimate=True).estimated == (asked.key,)
+    with pytest.raises(MissingEntry):
+        known.latency(asked)
+
+
+def test_estimates_from_one_curve_of_inputs_and_one_of_outputs():
+    cells = [(64, 128), (32, 128), (64, 48)]
+    known = table([CONV.resized("cin", i).resized("cout", o) for i, o in cells], lambda c: 0.001 * c.cin * c.cout)
+    found = known.latency(CONV.resized("cin", 32).resized("cout", 48), estimate=True)
+    assert math.isclose(found.ms, 0.001 * 32 * 48, rel_tol=1e-6)
+
+
+def test_estimates_of_depthwise_layers_follow_their_width():
+    known = table([DEPTHWISE.resized("cin", count) for count in (32, 96)], affine)
+    assert math.isclose(known.latency(DEPTHWISE.resized("cin", 64), estimate=True).ms, 0.1 + 0.03 * 64, rel_tol=1e-6)
+
+
+def test_nothing_is_estimated_beyond_what_was_measured():
+    known = table([CONV.resized("cout", count) for count in (32, 64)], affine)
+    for count in (16, 96):
+        with pytest.raises(MissingEntry):
+            known.latency(CONV.resized("cout", count), estimate=True)
+
+
+def test_costs_of_kept_groups_telescope():
+    counts = list(range(0, 129, 16))
+    known = table([CONV.resized("cout", count) for count in counts[1:]], affine)
+    curve = known.curve(CONV, "cout", counts)
+    steps = [after - before for before, after in zip(curve, curve[1:])]
+    for kept in range(len(counts)):
+        assert math.isclose(sum(steps[:kept]), curve[kept], rel_tol=1e-9, abs_tol=1e-12)
+
+
+def test_curves_need_not_rise():
+    known = table([CONV.resized("cout", count) for count in (15, 16)], lambda c: 1.0 if c.cout == 16 else 1.4)
+    assert known.curve(CONV, "cout", [15, 16]) == [1.4, 1.0]
+
+
+def test_a_table_survives_its_file(tmp_path):
+    full = table([CONV, DEPTHWISE], affine).calibrated([Evidence(model="m", layers=2, sum_ms=1, measured_ms=1.25)])
+    full.save(tmp_path / "t.json")
+    again = LatencyTable.load(tmp_path / "t.json", MACHINE)
+    assert again == full
+    assert again.network_latency([CONV]).ms == full.network_latency([CONV]).ms
+
+
+def test_an_edited_table_is_refused(tmp_path):
+    path = tmp_path / "t.json"
+    table([CONV], affine).save(path)
+    content = read_json(path)
+    content["entries"][CONV.key]["cpu_ns"][0] -= 1
+    write_json(path, content)
+    with pytest.raises(FileProblem, match="hash"):
+        LatencyTable.load(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "{", '{"schema_version": 2}', '{"schema_version": 1}'])
+def test_files_that_are_no_tables_are_refused(tmp_path, text):
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(FileProblem):
+        LatencyTable.load(tmp_path / "t.json")
+
+
+def test_a_well_hashed_table_with_nonsense_is_refused(tmp_path):
+    from edgecr.files import fingerprint
+
+    content = json.loads('{"schema_version": 1, "machine": 3}')
+    write_json(tmp_path / "t.json", content | {"content_sha256": fingerprint(content)})
+    with pytest.raises(FileProblem, match="not a latency table"):
+        LatencyTable.load(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize(("field", "value"), [("device", "jetson"), ("processor", "Chip 2"), ("runtime", "openvino"),
+                                              ("version", "1.21"), ("threads", 2), ("settings", {"spin": True})])
+def test_another_machines_table_is_refused_by_what_differs(tmp_path, field, value):
+    table([CONV], affine).save(tmp_path / "t.json")
+    with pytest.raises(RequestError, match=field) as caught:
+        LatencyTable.load(tmp_path / "t.json", MACHINE.model_copy(update={field: value}))
+    assert repr(value) in str(caught.value)
+
+
+def measured(factor, per_layer, noise=0.0):
+    draw = random.Random(0)
+    return tuple(
+        Evidence(model=f"m{n}", layers=layers, sum_ms=total,
+                 measured_ms=(factor * total + per_layer * layers) * (1 + draw.uniform(-noise, noise)))
+        for n, (layers, total) in enumerate([(20, 30.0), (20, 12.0), (50, 9.0), (55, 3.0), (20, 5.0)])
+    )
+
+
+def test_calibration_finds_a_known_relation():
+    found = fitted(measured(0.93, -0.008))
+    assert math.isclose(found.factor, 0.93, rel_tol=1e-9)
+    assert math.isclose(found.per_layer_ms, -0.008, rel_tol=1e-9)
+    assert max(map(abs, found.errors().values())) < 1e-9
+
+
+def test_calibration_with_noise_stays_near():
+    found = fitted(measured(1.1, 0.01, noise=0.01))
+    assert abs(found.factor - 1.1) < 0.02
+    assert max(map(abs, found.errors().values())) < 0.02
+
+
+def test_one_model_teaches_a_factor_only():
+    assert fitted(measured(1.2, 0.0)[:1]) == Calibration(factor=1.2, evidence=measured(1.2, 0.0)[:1])
+    assert fitted(()) == Calibration()
+
+
+def test_models_that_are_all_alike_teach_a_factor_only():
+    alike = tuple(Evidence(model=str(n), layers=10, sum_ms=2.0, measured_ms=3.0) for n in range(3))
+    found = fitted(alike)
+    assert (round(found.factor, 9), found.per_layer_ms) == (1.5, 0.0)
+
+
+def test_a_newer_measurement_of_a_model_wins():
+    first = table([], affine).calibrated([Evidence(model="m", layers=1, sum_ms=1.0, measured_ms=5.0)])
+    again = first.calibrated([Evidence(model="m", layers=1, sum_ms=1.0, measured_ms=2.0)])
+    assert len(again.calibration.evidence) == 1
+    assert again.calibration.factor == 2.0
+
+
+def test_growing_a_table_does_not_keep_what_was_derived_before():
+    small = table([CONV], affine)
+    small.latency(CONV)
+    grown = small.extended({DEPTHWISE.key: entry(4.0)})
+    assert grown.latency(DEPTHWISE).ms == 4.0
+    assert DEPTHWISE in grown
+    assert DEPTHWISE not in small
