@@ -20,10 +20,22 @@ from _common import Goal, arguments, finish, table
 from edgecr.weights import hash_tensors, read_tensors
 
 
-def command(recipe: str, runs: Path, changes: list[str]) -> list[str]:
+def command(recipe: str, runs: Path, changes: list[str], threads: int) -> list[str]:
     """The command that a user would give."""
     overrides = [part for change in changes for part in ("--set", change)]
-    return [sys.executable, "-m", "edgecr", "compress", recipe, "--runs", str(runs), "--quiet", *overrides]
+    return [
+        sys.executable,
+        "-m",
+        "edgecr",
+        "compress",
+        recipe,
+        "--runs",
+        str(runs),
+        "--quiet",
+        "--threads",
+        str(threads),
+        *overrides,
+    ]
 
 
 def weights(runs: Path) -> dict[str, str]:
@@ -52,6 +64,7 @@ def main() -> int:
     parser.add_argument("--recipe", default="quickstart")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="threads of each run; 0 = all cores")
     parser.add_argument("--set", dest="changes", action="append", default=[], help="change one key of the recipe")
     options = parser.parse_args()
     kills = 3 if options.quick else options.kills
@@ -59,12 +72,12 @@ def main() -> int:
     rows, same = [], 0
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder) / "reference"
-        seconds, _ = run(command(options.recipe, reference, options.changes))
+        seconds, _ = run(command(options.recipe, reference, options.changes, options.threads))
         expected = weights(reference)
         print(f"undisturbed: {seconds:.0f} s, {len(expected)} saved subjects", flush=True)
         for number in range(kills):
             runs = Path(folder) / str(number)
-            words = command(options.recipe, runs, options.changes)
+            words = command(options.recipe, runs, options.changes, options.threads)
             killed_at, killed = run(words, moments.uniform(0.02, 0.98) * seconds)
             stage = len(list(runs.glob("*/stages/*.json")))
             rest, _ = run(words)
