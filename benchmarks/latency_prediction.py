@@ -70,11 +70,12 @@ def main() -> int:
             clock, entries = builder.table.clock, len(builder.table.entries)
     calibration = fitted(tuple(one.evidence for one in weighed[: len(known)]))
     found = [Prediction.by(calibration, one) for one in weighed[len(known) :]]
-    raw = [one.evidence.sum_ms / one.evidence.measured_ms - 1 for one in weighed[len(known) :]]
+    raw = [one.evidence.sums.ms / one.evidence.measured_ms - 1 for one in weighed[len(known) :]]
     rows = [[one.model, one.predicted_ms, one.measured_ms, one.wall_ms, f"{one.error:+.1%}", f"{sum_error:+.1%}"]
             for one, sum_error in zip(found, raw)]
     print(f"{entries} layers; clock: {clock}; whole = {calibration.factor:.3f} x sum "
-          f"{calibration.per_layer_ms:+.4f} ms a layer, fitted to {len(known)} other networks")
+          f"{calibration.per_layer_ms:+.4f} ms a layer {calibration.per_mega_weight_ms:+.4f} ms a million weights, "
+          f"fitted to {len(known)} other networks")
     print(table(["network", "predicted ms", "measured ms", "elapsed ms", "error", "error of the bare sum"], rows))
     errors = [abs(one.error) for one in found]
     figures = {
@@ -85,6 +86,7 @@ def main() -> int:
         "worst_error_uncalibrated": max(map(abs, raw)),
         "factor": calibration.factor,
         "per_layer_ms": calibration.per_layer_ms,
+        "per_mega_weight_ms": calibration.per_mega_weight_ms,
     }
     return finish("latency_prediction", figures,
                   [Goal("median_error", at_most=0.05), Goal("worst_error", at_most=0.10)])

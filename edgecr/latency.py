@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal
 
 import numpy as np
@@ -22,8 +21,10 @@ from edgecr.files import fingerprint, read_json, write_json
 from edgecr.options import Options
 
 SCHEMA = 1
-WORST_CONDITION = 1e4
-"""Models that are all alike cannot tell a factor from an overhead."""
+DOUBT = 0.02
+"""Relative error of one measured model, for the calibration."""
+PLAUSIBLE = (0.5, 0.5, 0.25)
+"""How much of the latency of a usual model the factor, the layers and the weights may add or take."""
 Pair = tuple[int, int]
 Clock = Literal["cpu", "wall"]
 """Processor time of a call (right for one thread, hardly disturbed by other programs), or elapsed time."""
@@ -146,11 +147,11 @@ class Entry(Options):
     """Processor time of all threads in each round, by call; None where the kernel does not tell."""
 
     def milliseconds(self, clock: Clock) -> float:
-        """The median round."""
-        known = [ns for ns in (self.cpu_ns if clock == "cpu" else self.wall_ns) if ns is not None]
+        """The lower quartile of the rounds: other programs only ever add time, and often to several rounds."""
+        known = sorted(ns for ns in (self.cpu_ns if clock == "cpu" else self.wall_ns) if ns is not None)
         if not known:
             raise RequestError("This entry has no processor times; build a table by elapsed time (--clock wall).")
-        return median(known) / 1e6
+        return known[(len(known) - 1) // 4] / 1e6
 
 
 class Staircase(Options):
@@ -167,35 +168,45 @@ class Staircase(Options):
     """What steps of that size leave unexplained: root mean square, relative to the mean."""
 
 
+class Sums(Options):
+    """What the layers of a model add up to."""
+
+    ms: float
+    """Their times in the table."""
+    layers: int
+    mega_weights: float
+    """Their weights, in millions."""
+
+
 class Evidence(Options):
     """One whole model that the calibration was fitted to."""
 
     model: str
-    layers: int
-    sum_ms: float = Field(gt=0)
-    """Sum of its layers in the table."""
+    sums: Sums
     measured_ms: float = Field(gt=0)
-    """The whole model on the device, by the same clock."""
+    """The whole model on the device, by the table's clock."""
 
 
 class Calibration(Options):
-    """From the sum of the layers to the whole model: ``factor * sum + per_layer_ms * layers``.
+    """From the sum of the layers to the whole model.
 
-    A layer measured alone pays for its own call and for bringing its image into the runtime's blocked form; inside
-    a network it pays for additions, pooling and cold caches instead.
+    A layer measured alone pays for a call of its own and for bringing its image into the runtime's blocked form;
+    inside a network it pays for additions and pooling instead, and its weights come from memory, not from a cache.
     """
 
     factor: float = 1.0
     per_layer_ms: float = 0.0
+    per_mega_weight_ms: float = 0.0
     evidence: tuple[Evidence, ...] = ()
 
-    def apply(self, sum_ms: float, layers: int) -> float:
+    def apply(self, sums: Sums) -> float:
         """The latency of a whole model."""
-        return self.factor * sum_ms + self.per_layer_ms * layers
+        return (self.factor * sums.ms + self.per_layer_ms * sums.layers
+                + self.per_mega_weight_ms * sums.mega_weights)
 
     def errors(self) -> dict[str, float]:
         """How far the fit is from each model it rests on, as a fraction of what was measured."""
-        return {one.model: self.apply(one.sum_ms, one.layers) / one.measured_ms - 1 for one in self.evidence}
+        return {one.model: self.apply(one.sums) / one.measured_ms - 1 for one in self.evidence}
 
 
 @dataclass(frozen=True)
@@ -283,9 +294,18 @@ class LatencyTable(Options):
 
     def network_latency(self, configs: Iterable[LayerConfig], *, estimate: bool = False) -> Latency:
         """The time of a whole model: the sum of its layers, calibrated."""
-        parts = [self.latency(config, estimate=estimate) for config in configs]
-        guessed = dict.fromkeys(key for part in parts for key in part.estimated)
-        return Latency(self.calibration.apply(sum(part.ms for part in parts), len(parts)), tuple(guessed))
+        layers = tuple(configs)
+        sums = self.sums(layers, estimate=estimate)
+        guessed = self.missing(config for config in layers if min(config.cin, config.cout) > 0)
+        return Latency(self.calibration.apply(sums), tuple(config.key for config in guessed))
+
+    def sums(self, configs: Sequence[LayerConfig], *, estimate: bool = False) -> Sums:
+        """What the layers of a model add up to, before calibration."""
+        return Sums(
+            ms=sum(self.latency(config, estimate=estimate).ms for config in configs),
+            layers=len(configs),
+            mega_weights=sum(config.weights for config in configs) / 1e6,
+        )
 
     # Between measured counts.
 
@@ -361,14 +381,18 @@ def _between(line: Mapping[int, float], count: int) -> float | None:
 
 
 def fitted(evidence: tuple[Evidence, ...]) -> Calibration:
-    """The calibration with the least relative errors; from a single model only a factor can be learned."""
+    """The most likely calibration: near to the measured models, and no further from the bare sum than they ask for.
+
+    A least-squares fit of relative errors, held by what is plausible, so that few or similar models do no harm.
+    """
     if not evidence:
         return Calibration()
-    matrix = np.array([[one.sum_ms, one.layers] for one in evidence]) / [[one.measured_ms] for one in evidence]
-    ones = np.ones(len(evidence))
-    if len(evidence) > 1 and np.linalg.cond(matrix / np.linalg.norm(matrix, axis=0)) < WORST_CONDITION:
-        factor, per_layer = np.linalg.lstsq(matrix, ones, rcond=None)[0].tolist()
-        if factor > 0:
-            return Calibration(factor=factor, per_layer_ms=per_layer, evidence=evidence)
-    sums = matrix[:, 0]
-    return Calibration(factor=float(sums @ ones / (sums @ sums)), evidence=evidence)
+    rows = np.array([[one.sums.ms, one.sums.layers, one.sums.mega_weights] for one in evidence], dtype=np.float64)
+    rows /= np.array([[one.measured_ms] for one in evidence])
+    scale = rows.mean(0)
+    held = np.diag(DOUBT / np.array(PLAUSIBLE))
+    matrix = np.concatenate([rows / scale, held])
+    wanted = np.concatenate([1 - rows[:, 0], np.zeros(len(held))])
+    change = np.linalg.lstsq(matrix, wanted, rcond=None)[0] / scale
+    factor, per_layer, per_weight = (np.array([1.0, 0.0, 0.0]) + change).tolist()
+    return Calibration(factor=factor, per_layer_ms=per_layer, per_mega_weight_ms=per_weight, evidence=evidence)

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -16,6 +17,7 @@ from edgecr.latency import (
     LayerConfig,
     Machine,
     MissingEntry,
+    Sums,
     fitted,
 )
 
@@ -25,11 +27,15 @@ DEPTHWISE = LayerConfig("conv", 96, 96, 1, 14, 14, (3, 3), (1, 1), (1, 1), (1, 1
 
 
 def entry(ms):
-    return Entry(wall_ns=(round(ms * 2e6),) * 3, cpu_ns=(round(ms * 0.9e6), round(ms * 1e6), round(ms * 3e6)))
+    return Entry(wall_ns=(round(ms * 2e6),) * 3, cpu_ns=(round(ms * 3e6), round(ms * 1e6), round(ms * 1.1e6)))
 
 
 def table(configs, cost, clock="cpu"):
     return LatencyTable(machine=MACHINE, clock=clock).extended({c.key: entry(cost(c)) for c in configs})
+
+
+def known_model(name, total, whole):
+    return Evidence(model=name, sums=Sums(ms=total, layers=10, mega_weights=1.0), measured_ms=whole)
 
 
 def affine(config):
@@ -70,7 +76,7 @@ def test_wide_groups_keep_their_number():
     assert grouped.resized("cout", 32) == LayerConfig("conv", 64, 32, groups=4)
 
 
-def test_latency_is_the_median_round_of_the_tables_clock():
+def test_latency_is_the_lower_quartile_of_the_tables_clock():
     assert table([CONV], lambda _: 5.0).latency(CONV).ms == 5.0
     assert table([CONV], lambda _: 5.0, clock="wall").latency(CONV).ms == 10.0
 
@@ -130,7 +136,7 @@ def test_costs_of_kept_groups_telescope():
     counts = list(range(0, 129, 16))
     known = table([CONV.resized("cout", count) for count in counts[1:]], affine)
     curve = known.curve(CONV, "cout", counts)
-    steps = [after - before for before, after in zip(curve, curve[1:])]
+    steps = [after - before for before, after in pairwise(curve)]
     for kept in range(len(counts)):
         assert math.isclose(sum(steps[:kept]), curve[kept], rel_tol=1e-9, abs_tol=1e-12)
 
@@ -141,7 +147,7 @@ def test_curves_need_not_rise():
 
 
 def test_a_table_survives_its_file(tmp_path):
-    full = table([CONV, DEPTHWISE], affine).calibrated([Evidence(model="m", layers=2, sum_ms=1, measured_ms=1.25)])
+    full = table([CONV, DEPTHWISE], affine).calibrated([known_model("m", 1.0, 1.25)])
     full.save(tmp_path / "t.json")
     again = LatencyTable.load(tmp_path / "t.json", MACHINE)
     assert again == full
@@ -183,44 +189,41 @@ def test_another_machines_table_is_refused_by_what_differs(tmp_path, field, valu
     assert repr(value) in str(caught.value)
 
 
-def measured(factor, per_layer, noise=0.0):
+def measured(factor, per_layer, per_weight, noise=0.0):
     draw = random.Random(0)
+    sizes = [(20, 30.0, 11.0), (20, 12.0, 4.0), (50, 9.0, 3.0), (55, 3.0, 0.5), (20, 5.0, 5.0), (30, 8.0, 8.0)]
     return tuple(
-        Evidence(model=f"m{n}", layers=layers, sum_ms=total,
-                 measured_ms=(factor * total + per_layer * layers) * (1 + draw.uniform(-noise, noise)))
-        for n, (layers, total) in enumerate([(20, 30.0), (20, 12.0), (50, 9.0), (55, 3.0), (20, 5.0)])
+        Evidence(model=f"m{n}", sums=Sums(ms=ms, layers=layers, mega_weights=weights),
+                 measured_ms=draw.uniform(1 - noise, 1 + noise)
+                 * (factor * ms + per_layer * layers + per_weight * weights))
+        for n, (layers, ms, weights) in enumerate(sizes)
     )
 
 
-def test_calibration_finds_a_known_relation():
-    found = fitted(measured(0.93, -0.008))
-    assert math.isclose(found.factor, 0.93, rel_tol=1e-9)
-    assert math.isclose(found.per_layer_ms, -0.008, rel_tol=1e-9)
-    assert max(map(abs, found.errors().values())) < 1e-9
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+@pytest.mark.parametrize("relation", [(0.93, -0.008, 0.1), (1.1, 0.01, 0.0), (1.0, 0.0, 0.0)])
+def test_calibration_finds_a_known_relation(relation, noise):
+    found = fitted(measured(*relation, noise))
+    assert max(map(abs, found.errors().values())) < 0.01 + 2 * noise
+    assert abs(found.factor - relation[0]) < 0.05
+    assert abs(found.per_layer_ms - relation[1]) < 0.005
 
 
-def test_calibration_with_noise_stays_near():
-    found = fitted(measured(1.1, 0.01, noise=0.01))
-    assert abs(found.factor - 1.1) < 0.02
-    assert max(map(abs, found.errors().values())) < 0.02
-
-
-def test_one_model_teaches_a_factor_only():
-    assert fitted(measured(1.2, 0.0)[:1]) == Calibration(factor=1.2, evidence=measured(1.2, 0.0)[:1])
+def test_without_models_the_sum_counts():
     assert fitted(()) == Calibration()
 
 
-def test_models_that_are_all_alike_teach_a_factor_only():
-    alike = tuple(Evidence(model=str(n), layers=10, sum_ms=2.0, measured_ms=3.0) for n in range(3))
-    found = fitted(alike)
-    assert (round(found.factor, 9), found.per_layer_ms) == (1.5, 0.0)
+def test_few_or_equal_models_do_no_harm():
+    for some in (measured(1.2, 0.0, 0.0)[:1], (known_model("a", 2.0, 3.0), known_model("b", 2.0, 3.1))):
+        found = fitted(some)
+        assert max(map(abs, found.errors().values())) < 0.03
+        assert 0.5 < found.factor < 1.5
 
 
 def test_a_newer_measurement_of_a_model_wins():
-    first = table([], affine).calibrated([Evidence(model="m", layers=1, sum_ms=1.0, measured_ms=5.0)])
-    again = first.calibrated([Evidence(model="m", layers=1, sum_ms=1.0, measured_ms=2.0)])
-    assert len(again.calibration.evidence) == 1
-    assert again.calibration.factor == 2.0
+    first = table([], affine).calibrated([known_model("m", 1.0, 5.0)])
+    again = first.calibrated([known_model("m", 1.0, 2.0)])
+    assert again.calibration == fitted((known_model("m", 1.0, 2.0),))
 
 
 def test_growing_a_table_does_not_keep_what_was_derived_before():

@@ -36,7 +36,7 @@ def build_table(
     batch: BatchSize = 1,
     align: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--align", min=1, help="Measure channel counts at this multiple; as prune's align: auto when left out."),
+        typer.Option("--align", min=1, help="Multiple of the channel counts; as in `align: auto` when left out."),
     ] = None,
     clock: Annotated[
         Optional[str],  # noqa: UP045
@@ -158,6 +158,7 @@ def _tell_calibration(table: LatencyTable) -> None:
     if fit.evidence:
         worst = max(abs(error) for error in fit.errors().values())
         typer.echo(f"Whole model = {fit.factor:.3f} x sum of layers {fit.per_layer_ms:+.4f} ms a layer "
+                   f"{fit.per_mega_weight_ms:+.4f} ms a million weights "
                    f"(fitted to {len(fit.evidence)} models, worst error {worst:.1%})")
     else:
         typer.echo("Not calibrated: a whole model counts as the sum of its layers.")

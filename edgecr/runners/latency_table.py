@@ -80,7 +80,7 @@ class Prediction:
     def by(cls, calibration: Calibration, weighed: Weighed) -> Prediction:
         """What a calibration makes of the sum of the layers."""
         one = weighed.evidence
-        return cls(one.model, calibration.apply(one.sum_ms, one.layers), one.measured_ms, weighed.wall_ms)
+        return cls(one.model, calibration.apply(one.sums), one.measured_ms, weighed.wall_ms)
 
     @property
     def error(self) -> float:
@@ -232,9 +232,8 @@ class TableBuilder:
         return [self._weighed(model, entry) for model, entry in zip(models, entries)]
 
     def _weighed(self, model: Model, entry: Entry) -> Weighed:
-        total = sum(self.table.latency(config).ms for config in model.layers)
         measured = entry.milliseconds(self.table.clock)
-        found = Evidence(model=model.name, layers=len(model.layers), sum_ms=total, measured_ms=measured)
+        found = Evidence(model=model.name, sums=self.table.sums(model.layers), measured_ms=measured)
         return Weighed(found, entry.milliseconds("wall"))
 
     def check(self, models: Sequence[Model]) -> list[Prediction]:
