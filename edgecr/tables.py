@@ -59,11 +59,11 @@ def _checked(builder: TableBuilder, subject: Subject, name: str, batch: int, lim
     """Exports the model and slimmed versions of it, and has them measured beside each other."""
     with tempfile.TemporaryDirectory(prefix="edgecr-models-") as folder:
         models = [exported(one, label, batch, Path(folder))
-                  for label, one in {name: subject, **slimmed(subject, name, limits)}.items()]
+                  for label, one in {name: subject, **slimmed(subject, name, limits, SLIMMED)}.items()]
         return builder.check(models)
 
 
-def slimmed(subject: Subject, name: str, limits: Limits, fractions: Sequence[float] = SLIMMED,
+def slimmed(subject: Subject, name: str, limits: Limits, fractions: Sequence[float],
             scope: Scope = "layer") -> dict[str, Subject]:
     """The model without these fractions of its channels, chosen by chance; empty if none can go."""
     found = {}

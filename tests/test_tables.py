@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from edgecr import tables
 from edgecr.cli import app
 from edgecr.errors import EdgecrError
 from edgecr.files import read_json, write_json
@@ -34,6 +35,7 @@ def device(tmp_path, monkeypatch):
              "warmup": {"window_s": 0.0005, "max_s": 0.001}}
     monkeypatch.setattr(latency_table, "LAYER_PROTOCOL", short)
     monkeypatch.setattr(latency_table, "MODEL_PROTOCOL", short)
+    monkeypatch.setattr(tables, "SLIMMED", (0.5,))
     monkeypatch.chdir(tmp_path)
     Path("quick.yaml").write_text(DEVICE)
     return "quick.yaml"
@@ -65,7 +67,7 @@ def test_build_show_predict(device):
     assert "latency/quick-ort-t1.json" in built.output
     assert "predicted" in built.output
     table = LatencyTable.load(Path("latency/quick-ort-t1.json"))
-    assert len(table.calibration.evidence) == 4
+    assert len(table.calibration.evidence) == 2
     subject = Subject.create(architecture({"arch": "resnet20", "width": 0.25}), 10, (16, 16), seed=0)
     assert table.missing(configurations(subject.module, subject.input_shape)) == []
     shown = call("show", "--device", device, "--layers")
