@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,11 +86,11 @@ class Cost:
             total[use.tensor] += use.positions
         return np.array(list(total.values()), dtype=np.int64)
 
+    def work(self, kept: Counts) -> Counts:
+        """Multiply-accumulates with each parameter for one image."""
+        result: Counts = self.sizes(kept) * self._positions
+        return result
+
     def macs(self, kept: Counts) -> int:
         """Multiply-accumulates of convolutions and linear layers for one image."""
-        return int(self.sizes(kept) @ self._positions)
-
-    def figure(self, name: str, kept: Counts) -> int:
-        """One figure by its name in a budget."""
-        counters: Mapping[str, Callable[[Counts], int]] = {"params": self.params, "macs": self.macs}
-        return counters[name](kept)
+        return int(self.work(kept).sum())

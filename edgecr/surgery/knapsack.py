@@ -9,6 +9,7 @@ is a multiple-choice knapsack with one prefix length for each layer, which dynam
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,36 @@ from numpy.typing import NDArray
 from edgecr.errors import BudgetError
 
 
+@dataclass(frozen=True)
+class Solution:
+    """The best choices for a capacity and for every smaller one."""
+
+    costs: Sequence[NDArray[np.int64]]
+    best: NDArray[np.float64]
+    """The most value with a total cost of at most each capacity."""
+    choices: Sequence[NDArray[np.int16]]
+
+    @property
+    def cheapest(self) -> int:
+        """The smallest capacity that holds one option of each group."""
+        return sum(int(cost.min()) for cost in self.costs)
+
+    def within(self, capacity: int) -> list[int]:
+        """The index of the chosen option in each group, for a capacity up to the one that was solved."""
+        return _trace_back(self.choices, self.costs, int(self.best[: capacity + 1].argmax()))
+
+
 def choose(
     values: Sequence[NDArray[np.float64]], costs: Sequence[NDArray[np.int64]], capacity: int
 ) -> list[int]:
     """The index of the chosen option in each group; costs are whole, not negative, and add up to at most capacity."""
+    return solve(values, costs, capacity).within(capacity)
+
+
+def solve(
+    values: Sequence[NDArray[np.float64]], costs: Sequence[NDArray[np.int64]], capacity: int
+) -> Solution:
+    """The knapsack for all capacities up to one."""
     cheapest = sum(int(cost.min()) for cost in costs)
     if cheapest > capacity:
         raise BudgetError(f"The budget of {capacity:,} units cannot be met: the least possible is {cheapest:,}.")
@@ -28,7 +55,7 @@ def choose(
     for value, cost in zip(values, costs):
         best, choice = _add_group(best, value, cost)
         choices.append(choice)
-    return _trace_back(choices, costs, int(best.argmax()))
+    return Solution(costs, best, choices)
 
 
 def _add_group(

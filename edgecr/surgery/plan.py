@@ -11,16 +11,18 @@ from typing import Literal
 
 import numpy as np
 
-from edgecr.errors import BudgetError, RequestError, suggestion
+from edgecr.errors import BudgetError, RequestError, WorkError, suggestion
 from edgecr.surgery.cost import Cost, Counts
+from edgecr.surgery.figures import CHANNELS, channels, counted_figures, in_words
 from edgecr.surgery.graph import ChannelGraph, Group, Place
 from edgecr.surgery.removal import ChannelCut, GroupCut, SettingCut, TensorCut, as_text
 from edgecr.surgery.scores import Values, ranked
 from edgecr.surgery.slots import Ids
 from edgecr.surgery.trace import SettingMember, TensorMember
+from edgecr.surgery.weighing import weighed
 
-Scope = Literal["layer", "global"]
-"""Whether channels are compared within their layer or all together."""
+Scope = Literal["layer", "global", "knapsack"]
+"""Whether channels are compared within their layer, all together, or by what they bring for what they cost."""
 STEPS_AT_LEAST = 3
 """Automatic alignment takes the largest multiple that still leaves a group this many widths."""
 MULTIPLES = (16, 8, 4, 2)
@@ -35,6 +37,9 @@ class Limits:
     min_channels: int = 1
     min_fraction: float = 0.0
     keep: tuple[str, ...] = ()
+    max_fraction: float = 1.0
+    multiples: tuple[int, ...] = MULTIPLES
+    """What automatic alignment tries, the largest first."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +94,27 @@ def _count_settings(member: SettingMember, positions: Ids, counts: dict[tuple[st
         start += size
 
 
-class Planner:
-    """Turns scores into plans under limits; all counting is arithmetic on shapes."""
+Allowed = Mapping[str, Ids]
+"""The channel counts that each group may keep, by its name."""
 
-    def __init__(self, graph: ChannelGraph, cost: Cost, values: Sequence[Values], limits: Limits) -> None:
-        self.graph, self.cost, self.values = graph, cost, values
-        dense = matched_layers(graph, limits.keep)
-        self.allowed = [
-            np.array([group.width]) if dense.intersection(group.layers) else allowed_widths(group, limits)
-            for group in graph.groups
-        ]
+
+class Planner:
+    """Turns scores into plans under limits; all counting is arithmetic on shapes.
+
+    ``allowed`` and ``dead`` carry on an earlier pruning: its widths stay allowed, and its channels never return.
+    """
+
+    def __init__(
+        self, graph: ChannelGraph, cost: Cost, values: Sequence[Values], limits: Limits,
+        *, allowed: Allowed | None = None, dead: Sequence[Ids] = (),
+    ) -> None:
+        self.graph, self.cost = graph, cost
+        self.values = _without_dead(graph, values, dead)
+        self.current = np.array([int(np.isfinite(value).sum()) for value in self.values], dtype=np.int64)
+        widths = allowed or allowed_by(graph, limits)
+        self.allowed = [_up_to(widths[group.name], count) for group, count in zip(graph.groups, self.current)]
         self._nearest = [_nearest_allowed(allowed) for allowed in self.allowed]
+        self.figures = {**counted_figures(cost), CHANNELS: channels(self.least < cost.widths)}
 
     @cached_property
     def least(self) -> Counts:
@@ -108,13 +123,12 @@ class Planner:
 
     def aligned(self, kept: Counts) -> Counts:
         """The nearest widths that the limits allow."""
-        return np.array([nearest[count] for nearest, count in zip(self._nearest, kept)], dtype=np.int64)
+        pairs = zip(self._nearest, kept)
+        return np.array([nearest[min(count, len(nearest) - 1)] for nearest, count in pairs], dtype=np.int64)
 
     def figure(self, name: str, kept: Counts) -> int:
-        """One figure by its name in a budget; ``channels`` counts the groups that may lose some."""
-        if name == "channels":
-            return int(kept[self.least < self.cost.widths].sum())
-        return self.cost.figure(name, kept)
+        """One figure by its name in a budget."""
+        return self.figures[name](kept)
 
     def wished(self, scope: Scope, count: float) -> Counts:
         """The channels that each group keeps when this many go, before limits."""
@@ -136,14 +150,23 @@ class Planner:
         if scope == "layer":
             count = sparsity * int(self.cost.widths.sum())
             return self._plan(self.aligned(self.wished(scope, count)))
-        total = self.figure("channels", self.cost.widths)
-        return self.by_budget(scope, {"channels": total - round(sparsity * total)})
+        return self.by_budget(scope, self.share_left(sparsity))
+
+    def share_left(self, sparsity: float) -> dict[str, int]:
+        """The budget in channels that a sparsity leaves."""
+        total = self.figure(CHANNELS, self.cost.widths)
+        return {CHANNELS: total - round(sparsity * total)}
 
     def by_budget(self, scope: Scope, shares: Mapping[str, int | float]) -> Plan:
         """Removes as little as keeps every figure within its budget (fractions are of the model as it is)."""
-        budget = self._amounts(shares)
+        budget = self.amounts(shares)
         if not self._within(self.least, budget):
             raise BudgetError(self._unreachable(budget))
+        wished = self._weighed(budget) if scope == "knapsack" else self._ranked(scope, budget)
+        return self._plan(self._refilled(self.aligned(wished), wished, budget))
+
+    def _ranked(self, scope: Scope, budget: Mapping[str, int]) -> Counts:
+        """What is left when the least important channels go, as few as it takes."""
         low, high = 0, int(self.cost.widths.sum())
         while low < high:
             middle = (low + high) // 2
@@ -151,10 +174,17 @@ class Planner:
                 high = middle
             else:
                 low = middle + 1
-        wished = self.wished(scope, high)
-        return self._plan(self._refilled(self.aligned(wished), wished, budget))
+        return self.wished(scope, high)
 
-    def _amounts(self, shares: Mapping[str, int | float]) -> dict[str, int]:
+    def _weighed(self, budget: Mapping[str, int]) -> Counts:
+        """The most importance that fits into the budget of one figure."""
+        if len(budget) != 1:
+            raise RequestError("scope: knapsack weighs importance against one figure; name one in the budget.")
+        ((name, amount),) = budget.items()
+        found = weighed(self.figures[name], amount, self.allowed, self._sorted, self.aligned(self.current))
+        return self.least if found is None else found
+
+    def amounts(self, shares: Mapping[str, int | float]) -> dict[str, int]:
         """Budgets as absolute figures."""
         widths = self.cost.widths
         return {
@@ -192,8 +222,9 @@ class Planner:
         for name, amount in budget.items():
             dense, least = self.figure(name, self.cost.widths), self.figure(name, self.least)
             if least > amount:
-                share = f"{least / dense:.1%} of {dense:,}"
-                parts.append(f"{name}: {amount:,} may remain, {least:,} is the least ({share})")
+                share = f"{least / dense:.1%} of {in_words(name, dense)}"
+                request = f"{name}: {in_words(name, amount)} may remain"
+                parts.append(f"{request}, {in_words(name, least)} is the least ({share})")
         return (
             "This cannot be met by removing channels: " + "; ".join(parts) + ". "
             "Ask for less removal, or loosen `keep`, `min_channels`, `min_fraction` or `align`."
@@ -205,14 +236,47 @@ class Planner:
         return Plan(self.graph, kept, tuple(removed))
 
 
+def _without_dead(graph: ChannelGraph, values: Sequence[Values], dead: Sequence[Ids]) -> list[Values]:
+    """The scores, below all others where channels are gone already; scores that are no numbers are refused."""
+    result = []
+    for number, (group, value) in enumerate(zip(graph.groups, values)):
+        if not np.isfinite(value).all():
+            raise WorkError(
+                f"The importance of some channels of {group.name} is not a number; the weights or the data that it "
+                "was computed from are broken (NaN or infinite)."
+            )
+        value = np.array(value, dtype=np.float64)
+        if len(dead):
+            value[dead[number]] = -np.inf
+        result.append(value)
+    return result
+
+
+def allowed_by(graph: ChannelGraph, limits: Limits) -> dict[str, Ids]:
+    """The channel counts that limits allow each group, by its name."""
+    dense = matched_layers(graph, limits.keep)
+    return {
+        group.name: np.array([group.width]) if dense.intersection(group.layers) else allowed_widths(group, limits)
+        for group in graph.groups
+    }
+
+
+def _up_to(allowed: Ids, most: int) -> Ids:
+    """The counts that a group of which this many channels are left can still keep."""
+    fitting = allowed[allowed <= most]
+    return fitting if len(fitting) else np.array([most], dtype=np.int64)
+
+
 def allowed_widths(group: Group, limits: Limits) -> Ids:
     """The channel counts that a group may keep: its width, multiples below it, fractions of the first."""
-    multiple = step(group, limits.align)
+    multiple = step(group, limits.align, limits.multiples)
     widths = {group.width, *range(multiple, group.width, multiple)}
     if limits.align == "auto":
         widths.update(multiple >> shift for shift in range(1, multiple.bit_length()))
     least = min(group.width, max(1, limits.min_channels, math.ceil(limits.min_fraction * group.width)))
-    return np.array(sorted(width for width in widths if width >= least), dtype=np.int64)
+    enough = sorted(width for width in widths if width >= least)
+    most = math.floor(limits.max_fraction * group.width)
+    return np.array([width for width in enough if width <= most] or enough[:1], dtype=np.int64)
 
 
 def _nearest_allowed(allowed: Ids) -> Ids:
@@ -221,13 +285,13 @@ def _nearest_allowed(allowed: Ids) -> Ids:
     return allowed[np.searchsorted(borders, np.arange(allowed[-1] + 1), side="right")]
 
 
-def step(group: Group, align: Literal["auto", "off"] | int) -> int:
+def step(group: Group, align: Literal["auto", "off"] | int, multiples: Sequence[int] = MULTIPLES) -> int:
     """In what steps the channels of a group may go, so that all its layers stay on the multiple."""
     if align == "off":
         return 1
     if isinstance(align, int):
         return _step_for(group.weights, align)
-    for multiple in MULTIPLES:
+    for multiple in multiples:
         found = _step_for(group.weights, multiple)
         if group.width >= STEPS_AT_LEAST * found:
             return found

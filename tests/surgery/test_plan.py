@@ -44,8 +44,8 @@ def test_a_budget_is_met_within_one_step(
 ) -> None:
     planner = planner_for(resnet, SHAPE, align=align)
     kept = planner.by_budget(scope, {figure: share}).kept
-    allowed = share * planner.cost.figure(figure, planner.cost.widths)
-    assert planner.cost.figure(figure, kept) <= allowed
+    allowed = share * planner.figure(figure, planner.cost.widths)
+    assert planner.figure(figure, kept) <= allowed
     assert all(kept >= 1)
     assert _no_step_fits(planner, kept, figure, allowed)
 
@@ -55,7 +55,7 @@ def _no_step_fits(planner: Planner, kept: Any, figure: str, allowed: float) -> b
         for larger in widths[widths > kept[number]][:1]:
             fuller = kept.copy()
             fuller[number] = larger
-            if planner.cost.figure(figure, fuller) <= allowed:
+            if planner.figure(figure, fuller) <= allowed:
                 return False
     return True
 
