@@ -5,70 +5,9 @@
 
 from __future__ import annotations
 
-import typing
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
-
-from edgecr.options import Options
-
-
-def option_lines(kind: type[Options]) -> list[str]:
-    """One line for each option: its name, type, default and meaning."""
-    return [
-        f"  {name:<16} {type_text(field.annotation):<34} {default_text(field):<12} {field.description or ''}".rstrip()
-        for name, field in kind.model_fields.items()
-    ]
-
-
-def option_table(kind: type[Options]) -> str:
-    """The same as a Markdown table."""
-    rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-    for name, field in kind.model_fields.items():
-        meaning = (field.description or "").replace("|", "\\|").replace("\n", " ")
-        kind_text = type_text(field.annotation).replace("|", "\\|")
-        rows.append(f"| `{name}` | {kind_text} | {default_text(field)} | {meaning} |")
-    return "\n".join(rows)
-
-
-def type_text(annotation: Any) -> str:
-    """A type as a reader of YAML would name it."""
-    names = {
-        int: "whole number",
-        float: "number",
-        str: "text",
-        bool: "true or false",
-        type(None): "null",
-        dict: "mapping",
-    }
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation in names:
-        return names[annotation]
-    if origin is typing.Annotated:
-        return type_text(arguments[0])
-    if origin is typing.Literal:
-        return ", ".join(str(value) for value in arguments)
-    if origin is tuple:
-        return "list of " + type_text(arguments[0])
-    if origin is dict or (origin is not None and origin.__name__ == "Mapping"):
-        return "mapping"
-    if origin is not None and arguments:
-        return " or ".join(dict.fromkeys(type_text(argument) for argument in arguments))
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation.__name__
-    return "path" if getattr(annotation, "__name__", "") == "Path" else str(getattr(annotation, "__name__", annotation))
-
-
-def default_text(field: Any) -> str:
-    """A default as it would be written, or 'required'."""
-    if field.default is PydanticUndefined:
-        return "required"
-    if isinstance(field.default, BaseModel):
-        return str(field.default.model_dump(mode="json", exclude_defaults=True) or "{}")
-    if isinstance(field.default, tuple):
-        return "[" + ", ".join(str(value) for value in field.default) + "]"
-    return {None: "null", True: "true", False: "false"}.get(field.default, str(field.default))
+from edgecr.option_text import option_table
 
 
 def page() -> str:
@@ -109,7 +48,7 @@ def page() -> str:
             "\n".join(f"- `{name}`: {purpose(builtin.find(kind_name, name))}" for name in builtin.names(kind_name)),
             option_table(schema),
         ]
-    parts += ["### parity", option_table(Parity), "## Commands", *_commands()]
+    parts += ["### parity", option_table(Parity), "## Commands", *_command_sections()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -117,20 +56,27 @@ def _summary(kind: type[Any]) -> str:
     return (kind.__doc__ or "").strip().splitlines()[0]
 
 
-def _commands() -> list[str]:
+def commands(app: Any) -> dict[str, Any]:
+    """Every command of the command line by its words, such as ``recipes list``."""
     import typer
 
-    from edgecr.cli import app
-
     group: Any = typer.main.get_command(app)
-    lines = []
+    found = {}
     for name, command in sorted(group.commands.items()):
         inner = getattr(command, "commands", None)
         for sub, leaf in sorted(inner.items()) if inner else [("", command)]:
-            title = f"edgecr {name} {sub}".strip()
-            parameters = [_parameter(parameter) for parameter in leaf.params if parameter.name != "help"]
-            lines.append(f"### `{title}`\n\n{leaf.help or ''}\n\n" + "\n".join(parameters))
-    return lines
+            found[f"{name} {sub}".strip()] = leaf
+    return found
+
+
+def _command_sections() -> list[str]:
+    from edgecr.cli import app
+
+    sections = []
+    for words, command in commands(app).items():
+        parameters = [_parameter(parameter) for parameter in command.params if parameter.name != "help"]
+        sections.append("\n\n".join(filter(None, (f"### `edgecr {words}`", command.help, "\n".join(parameters)))))
+    return sections
 
 
 def _parameter(parameter: Any) -> str:

@@ -4,52 +4,40 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Annotated
 
 import typer
 
-from edgecr import __version__
+from edgecr.cli import (
+    catalogue,
+    check,
+    compare,
+    compress,
+    doctor,
+    export,
+    latency_table,
+    models,
+    profile,
+    report,
+    robustness,
+)
+from edgecr.cli.app import app
 from edgecr.errors import EdgecrError
 
-app = typer.Typer(
-    name="edgecr",
-    help="Compress a vision model, export it, and prove on the device that it is still right and really faster.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"edgecr {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Holds the options that stand before the command."""
-
-
-from edgecr.cli import (
-    catalogue as catalogue,
-    check as check,
-    compare as compare,
-    compress as compress,
-    doctor as doctor,
-    export as export,
-    latency_table as latency_table,
-    models as models,
-    profile as profile,
-    report as report,
-    robustness as robustness,
-)
+__all__ = [
+    "app",
+    "catalogue",
+    "check",
+    "compare",
+    "compress",
+    "doctor",
+    "export",
+    "latency_table",
+    "main",
+    "models",
+    "profile",
+    "report",
+    "robustness",
+]
 
 
 class _Stopped(BaseException):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgecr.cli import app
+from edgecr.cli.app import app
 
 recipes_app = typer.Typer(help="List, show and validate recipes.", no_args_is_help=True)
 devices_app = typer.Typer(help="List and show device declarations.", no_args_is_help=True)
@@ -131,7 +131,7 @@ def list_methods() -> None:
 def show_method(name: Annotated[str, typer.Argument(help="The method's name.")]) -> None:
     """A method's options, their defaults and its presets."""
     from edgecr.methods import methods
-    from edgecr.reference import option_lines
+    from edgecr.option_text import option_lines
 
     method = methods.get(name)
     typer.echo(f"{name}: {_first_line(method.__doc__)}\n")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgecr.cli import app
+from edgecr.cli.app import app
 
 
 @app.command()

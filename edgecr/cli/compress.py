@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from edgecr.cli import app
+from edgecr.cli.app import app
 from edgecr.cli.options import AllowCode, Quiet, Runs, Threads
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from edgecr.cli import app
+from edgecr.cli.app import app
 
 _NEEDED = (
     "torch",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from edgecr.cli import app
+from edgecr.cli.app import app
 from edgecr.cli.options import AllowCode, Classes, Quiet, Settings, Size, declared_architecture, usual_side
 
 if TYPE_CHECKING:
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from edgecr.subject import Subject
     from edgecr.tables import Filled
 
-table_app = typer.Typer(help="Measure, show and use latency tables: what each layer takes on a device.",
-                        no_args_is_help=True)
+table_app = typer.Typer(
+    help="Measure, show and use latency tables: what each layer takes on a device.", no_args_is_help=True
+)
 app.add_typer(table_app, name="latency-table")
 
 # typer reads these annotations at run time, on Python 3.10 too: hence Optional
@@ -25,7 +26,9 @@ ModelName = Annotated[str, typer.Argument(help="Architecture, for example resnet
 DeviceName = Annotated[str, typer.Option("--device", help="Device, by name or path.")]
 RuntimeName = Annotated[str, typer.Option("--runtime", help="Runtime: ort or openvino.")]
 BatchSize = Annotated[int, typer.Option("--batch", min=1, help="Images in one call.")]
-TablePath = Annotated[Optional[Path], typer.Option("--table", help="The file; latency/DEVICE-RUNTIME-tN.json when left out.")]  # noqa: E501, UP045
+TablePath = Annotated[
+    Path | None, typer.Option("--table", help="The file; latency/DEVICE-RUNTIME-tN.json when left out.")
+]
 
 
 @table_app.command("build")
@@ -65,8 +68,14 @@ def build_table(
     from edgecr.tables import fill
 
     with builder:
-        filled = fill(builder, subject, _label(model, settings, subject, batch), batch=batch,
-                      limits=Limits(align or "auto"), check=check)
+        filled = fill(
+            builder,
+            subject,
+            _label(model, settings, subject, batch),
+            batch=batch,
+            limits=Limits(align or "auto"),
+            check=check,
+        )
     _report(filled, declared)
 
 
@@ -80,8 +89,10 @@ def show_table(
     """Whose table it is, what it holds, and how well it predicts."""
     found = _table(device, runtime, table)
     machine = found.machine
-    typer.echo(f"{machine.device}: {machine.processor}, {machine.runtime} {machine.version}, {machine.threads} "
-               f"thread(s), {_clock_text(found)}; {len(found.entries)} layers")
+    typer.echo(
+        f"{machine.device}: {machine.processor}, {machine.runtime} {machine.version}, {machine.threads} "
+        f"thread(s), {_clock_text(found)}; {len(found.entries)} layers"
+    )
     _tell_calibration(found)
     for stairs in found.staircases:
         typer.echo(f"  {stairs.layer}: {_step_text(stairs.step)}")
@@ -139,8 +150,10 @@ def _label(model: str, settings: list[str] | None, subject: Subject, batch: int)
 def _report(filled: Filled, device: Device) -> None:
     from edgecr.runners.measure.stairs import common_step
 
-    typer.echo(f"Measured {filled.measured} layers; {filled.path} holds {len(filled.table.entries)} "
-               f"({_clock_text(filled.table)}).")
+    typer.echo(
+        f"Measured {filled.measured} layers; {filled.path} holds {len(filled.table.entries)} "
+        f"({_clock_text(filled.table)})."
+    )
     for one in filled.staircases:
         typer.echo(f"  {one.layer}: {_step_text(one.step)}")
     if filled.staircases:
@@ -148,8 +161,10 @@ def _report(filled: Filled, device: Device) -> None:
         verdict = "as declared" if step == device.align else f"the device file says align: {device.align}"
         typer.echo(f"Staircase of {device.name}: {_step_text(step)}; {verdict}.")
     for found in filled.predictions:
-        typer.echo(f"  {found.model:<40} predicted {found.predicted_ms:8.3f} ms, measured {found.measured_ms:8.3f} ms "
-                   f"({found.error:+.1%}; elapsed {found.wall_ms:.3f} ms)")
+        typer.echo(
+            f"  {found.model:<40} predicted {found.predicted_ms:8.3f} ms, measured {found.measured_ms:8.3f} ms "
+            f"({found.error:+.1%}; elapsed {found.wall_ms:.3f} ms)"
+        )
     _tell_calibration(filled.table)
 
 
@@ -157,9 +172,11 @@ def _tell_calibration(table: LatencyTable) -> None:
     fit = table.calibration
     if fit.evidence:
         worst = max(abs(error) for error in fit.errors().values())
-        typer.echo(f"Whole model = {fit.factor:.3f} x sum of layers {fit.per_layer_ms:+.4f} ms a layer "
-                   f"{fit.per_mega_weight_ms:+.4f} ms a million weights "
-                   f"(fitted to {len(fit.evidence)} models, worst error {worst:.1%})")
+        typer.echo(
+            f"Whole model = {fit.factor:.3f} x sum of layers {fit.per_layer_ms:+.4f} ms a layer "
+            f"{fit.per_mega_weight_ms:+.4f} ms a million weights "
+            f"(fitted to {len(fit.evidence)} models, worst error {worst:.1%})"
+        )
     else:
         typer.echo("Not calibrated: a whole model counts as the sum of its layers.")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgecr.cli import app
+from edgecr.cli.app import app
 from edgecr.cli.options import AllowCode, Classes, Settings, Size, declared_architecture, usual_side
 
 models_app = typer.Typer(help="List architectures and show what they cost.", no_args_is_help=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from edgecr.cli import app
+from edgecr.cli.app import app
 from edgecr.cli.options import Quiet, Runs, Target
 
 if TYPE_CHECKING:

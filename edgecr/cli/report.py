@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from edgecr.cli import app
+from edgecr.cli.app import app
 from edgecr.cli.options import RunArgument, Runs
 
 
