@@ -1,0 +1,74 @@
+"""The commands that list and show what there is."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from edgecr.cli import app
+from edgecr.errors import EdgecrError
+
+
+def run(*words):
+    return CliRunner().invoke(app, list(words), catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("recipes", "list"), "quickstart"),
+        (("recipes", "show", "quickstart"), "# Purpose"),
+        (("recipes", "show", "resnet18_kd_75", "--resolved"), "stem_width: 64"),
+        (("recipes", "validate", "quickstart", "resnet18_kd"), "resnet18_kd: good (2 steps, 4 gates)"),
+        (("devices", "list"), "jetson"),
+        (("devices", "show", "cpu"), "transport"),
+        (("targets", "list"), "onnx-embedded"),
+        (("targets", "show", "onnx"), "opset"),
+        (("methods", "list"), "distill"),
+        (("methods", "show", "distill"), "temperature"),
+        (("suites", "list"), "noise5"),
+        (("suites", "show", "noise5"), "RandomFog"),
+        (("models", "list"), "resnet18_cifar"),
+        (("models", "show", "resnet20"), "269,722 parameters, 40,551,040 MACs"),
+        (("models", "show", "resnet18_cifar", "--set", "stem=conv-pool"), "42.662 MiB"),
+        (("models", "show", "resnet20", "--set", "width=0.5", "--layers"), "conv1"),
+    ],
+)
+def test_what_is_shown(words, expected):
+    done = run(*words)
+    assert done.exit_code == 0
+    assert expected in done.output
+
+
+def test_json_of_a_model():
+    assert json.loads(run("models", "show", "resnet20", "--json").output)["params"] == 269722
+
+
+def test_the_schema_of_recipes_is_written(tmp_path):
+    assert run("recipes", "schema", "-o", str(tmp_path / "schema.json")).exit_code == 0
+    assert "prune" in (tmp_path / "schema.json").read_text()
+
+
+def test_a_bad_recipe_among_good_ones_is_exit_2(tmp_path):
+    (tmp_path / "bad.yaml").write_text("name: bad\n")
+    done = run("recipes", "validate", "quickstart", str(tmp_path / "bad.yaml"))
+    assert done.exit_code == 2
+    assert "quickstart: good" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (("methods", "show", "distil"), "'distill'"),
+        (("suites", "show", "noise"), "'noise5'"),
+        (("recipes", "show", "quickstrt"), "'quickstart'"),
+        (("models", "show", "resnet21"), "'resnet20'"),
+        (("models", "show", "resnet20", "--set", "widht=1"), "width"),
+        (("check", "nowhere"), "not a run folder"),
+    ],
+)
+def test_near_names_are_suggested(words, near):
+    with pytest.raises(EdgecrError) as caught:
+        run(*words)
+    assert near in str(caught.value)
+    assert caught.value.exit_code == 2
