@@ -7,6 +7,7 @@ from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
 from edgecr.training.masks import Masks
 from edgecr.training.observers import Observer
+from edgecr.training.optimisers import Descent
 
 
 def half(weight):
@@ -58,6 +59,19 @@ def test_a_row_is_alive_while_any_entry_is():
     mask[0], mask[1, 1:] = 0, 0
     masks.hold({"weight": mask})
     assert masks.alive("weight").tolist() == [False, True, True]
+
+
+def test_pruned_entries_stay_whatever_the_optimiser_does():
+    class Restless(torch.optim.SGD):
+        def step(self):
+            with torch.no_grad():
+                for parameter in self.param_groups[0]["params"]:
+                    parameter.add_(1.0)
+
+    module, optimiser, masks = held(Restless)
+    masks.hold({"weight": half(module.weight)})
+    Descent(module.parameters(), optimiser, None, masks)(module.zero_grad)
+    assert torch.equal(module.weight != 0, half(module.weight).bool())
 
 
 class Watch(Observer):

@@ -198,6 +198,8 @@ def test_pruned_neurons_are_not_compared_and_do_not_move():
     mask = torch.ones_like(module[3].weight)
     mask[weakest] = 0
     masks.hold({"3.weight": mask})
+    with torch.no_grad():
+        module[3].bias[weakest] = 1.0  # so that its weights have gradients
     ascent = balls(module, eta=0.01, masks=masks)
     seen = []
 
