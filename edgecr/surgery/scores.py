@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
+from edgecr.errors import RequestError
 from edgecr.registry import Registry
+from edgecr.surgery import taylor
+from edgecr.surgery.evidence import Evidence as Evidence
 from edgecr.surgery.graph import Group
-
-Values = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What scores may look at: the weights, and how to compare and draw."""
-
-    module: nn.Module
-    normalise: bool = False
-    """Divide by what the number of inputs of a filter adds to its norm."""
-    seed: int = 0
-
-    @cached_property
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters and buffers by name."""
-        return dict([*self.module.named_parameters(), *self.module.named_buffers()])
-
+from edgecr.surgery.sensitivities import group_sensitivity
+from edgecr.surgery.slots import Values as Values
+from edgecr.surgery.taylor import Products
 
 Score = Callable[[Group, Evidence], Values]
 scores: Registry[Score] = Registry("score")
@@ -44,7 +29,7 @@ def l2(group: Group, evidence: Evidence) -> Values:
     return np.sqrt(_summed(group, evidence, 2))
 
 
-@scores.register("l1")
+@scores.register("l1", "ft")
 def l1(group: Group, evidence: Evidence) -> Values:
     """Sum of magnitudes of all filters that make the channel (Li et al. 2017)."""
     return _summed(group, evidence, 1)
@@ -54,6 +39,71 @@ def l1(group: Group, evidence: Evidence) -> Values:
 def random(group: Group, evidence: Evidence) -> Values:
     """A seeded draw that depends on nothing but the seed and the group's name."""
     return np.random.default_rng([evidence.seed, zlib.crc32(group.name.encode())]).random(group.width)
+
+
+@scores.register("taylor")
+def taylor_weights(group: Group, evidence: Evidence) -> Values:
+    """Squared weight times gradient, over all weights that make the channel (Molchanov et al. 2019)."""
+    return _averaged(evidence, lambda found: taylor.weight_form(group, found))
+
+
+@scores.register("taylor_joint")
+def taylor_joint(group: Group, evidence: Evidence) -> Values:
+    """The same products, summed up before they are squared; zero in front of batch norm, which undoes any scale."""
+    return _averaged(evidence, lambda found: taylor.joint_form(group, found))
+
+
+@scores.register("taylor_gate")
+def taylor_gate(group: Group, evidence: Evidence) -> Values:
+    """Squared derivative by a gate behind batch norm, divided by the layers that share it."""
+    uses = len({place.member.layer for place in taylor.gate_places(group, evidence.module)})
+    return _averaged(evidence, lambda found: np.square(taylor.gate(group, evidence.module, found)) / uses)
+
+
+@scores.register("taylor_bn")
+def taylor_bn(group: Group, evidence: Evidence) -> Values:
+    """Size of the derivative by such a gate, as HALP takes it (Shen et al. 2022)."""
+    return _averaged(evidence, lambda found: np.abs(taylor.gate(group, evidence.module, found)))
+
+
+def _averaged(evidence: Evidence, form: Callable[[Products], Values]) -> Values:
+    """The mean over mini-batches of what each one says by itself."""
+    mean: Values = np.mean([form(found) for found in evidence.products], axis=0)
+    return mean
+
+
+@scores.register("bn")
+def bn(group: Group, evidence: Evidence) -> Values:
+    """Size of the batch norms' scales (Liu et al. 2017).
+
+    Channels without any are ranked by L1, brought to the mean of all scales of the model.
+    """
+    places = [p for p in taylor.normalisations(group, evidence.module) if p.member.tensor.endswith(".weight")]
+    if not places:
+        sums = l1(group, evidence)
+        mean = max(float(sums.mean()), np.finfo(np.float64).tiny)
+        levelled: Values = sums * (_usual_scale(evidence) / mean)
+        return levelled
+    total = np.zeros(group.width)
+    for place in places:
+        sizes = evidence.tensors[place.member.tensor].detach().abs().double().cpu().numpy()
+        total += sizes[place.positions].sum(1)
+    return total
+
+
+def _usual_scale(evidence: Evidence) -> float:
+    """The mean size of all scales of a model."""
+    norms = [child for child in evidence.module.modules() if isinstance(child, taylor.NORMALISATIONS)]
+    scales = [norm.weight.detach().abs().flatten() for norm in norms if norm.weight is not None]
+    if not scales:
+        raise RequestError("Score bn needs normalisations with learned scales, and this model has none. Use l2.")
+    return float(torch.cat(scales).mean())
+
+
+@scores.register("pfp")
+def pfp(group: Group, evidence: Evidence) -> Values:
+    """The largest share of any output that hangs on the channel (Liebenwein et al. 2020)."""
+    return group_sensitivity(group, evidence.sensitivities).values
 
 
 def _summed(group: Group, evidence: Evidence, power: int) -> Values:

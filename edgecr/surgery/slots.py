@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
+"""One figure for each channel."""
 
 
 @dataclass(frozen=True)

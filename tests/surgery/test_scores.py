@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
+from edgecr.data.base import Dataset, ImageSet, Preprocessing
+from edgecr.errors import RequestError
+from edgecr.surgery.evidence import TrainingSample
 from edgecr.surgery.graph import trace_channels
 from edgecr.surgery.scores import Evidence, ranked, scores
 
@@ -48,3 +54,50 @@ def test_chance_is_seeded() -> None:
 
 def test_ranking_is_stable() -> None:
     assert ranked(np.array([1.0, 0.0, 1.0, 0.0])).tolist() == [1, 3, 0, 2]
+
+
+def test_scales_of_batch_norm_add_up_and_layers_without_one_are_brought_to_their_mean() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 1), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    with torch.no_grad():
+        module[1].weight.copy_(torch.tensor([1.0, -2.0, 3.0, 4.0]))
+    first, second = trace_channels(module, (3, 8, 8)).groups
+    evidence = Evidence(module)
+    np.testing.assert_array_equal(scores.get("bn")(first, evidence), [1, 2, 3, 4])
+    values = scores.get("bn")(second, evidence)
+    assert values.mean() == pytest.approx(2.5)
+    assert (ranked(values) == ranked(scores.get("l1")(second, evidence))).all()
+
+
+def test_the_scales_of_a_model_without_any_are_refused() -> None:
+    module = Coupled()
+    (group,) = trace_channels(module, (3, 8, 8)).groups
+    with pytest.raises(RequestError, match="Use l2"):
+        scores.get("bn")(group, Evidence(module))
+
+
+class Guarded(ImageSet):
+    """Images that count how often they are looked at."""
+
+    def __init__(self, count: int) -> None:
+        self.labels, self.seen = np.arange(count) % 3, 0
+
+    def images(self, indices: Any) -> Tensor:
+        self.seen += len(indices)
+        return torch.full((len(indices), 8, 8, 3), 128, dtype=torch.uint8)
+
+
+def test_samples_come_from_the_training_images_alone() -> None:
+    sets = {name: Guarded(count) for name, count in (("train", 50), ("validation", 5), ("test", 5))}
+    names = ("a", "b", "c")
+    scale = Preprocessing((0.5,) * 3, (0.25,) * 3, (8, 8))
+    data = Dataset("d", names, preprocessing=scale, augmentation="shift", fingerprint="f", **sets)
+    sample = TrainingSample(data, seed=3, batches=4, size=20)
+    one, again = list(sample), list(sample)
+    assert [len(labels) for _, labels in one] == [20, 20, 10, 20]
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(one, again))
+    assert not torch.equal(one[0][1], next(iter(TrainingSample(data, seed=4, size=20)))[1])
+    assert one[0][0].shape == (20, 3, 8, 8)
+    assert float(one[0][0].mean()) == pytest.approx((128 / 255 - 0.5) / 0.25, abs=1e-5)
+    assert (sets["validation"].seen, sets["test"].seen) == (0, 0)
+    assert next(iter(TrainingSample(data, seed=0)))[0].shape[0] == 50

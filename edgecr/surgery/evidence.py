@@ -1,0 +1,76 @@
+"""What scores may look at: the weights, and training images if there are any; never test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgecr.data.base import Dataset
+from edgecr.data.batches import train_batches
+from edgecr.errors import RequestError
+from edgecr.surgery.sensitivities import Reader, read_sensitivities
+from edgecr.surgery.taylor import Batch, Loss, Products, products
+from edgecr.training.augment import Inputs
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """A few mini-batches of unchanged training images, the same ones each time they are asked for."""
+
+    data: Dataset
+    seed: int
+    batches: int = 8
+    size: int = 64
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Normalised NCHW images and labels, from as many epochs as it takes."""
+        inputs = Inputs(self.data.preprocessing, torch.device("cpu"))
+        size = min(self.size, len(self.data.train))
+        drawn = chain.from_iterable(train_batches(self.data.train, size, self.seed, n) for n in range(self.batches))
+        for batch in islice(drawn, self.batches):
+            yield inputs.normalise(batch.images), batch.labels
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What scores may look at, and how to compare and draw."""
+
+    module: nn.Module
+    normalise: bool = False
+    """Divide by what the number of inputs of a filter adds to its norm."""
+    seed: int = 0
+    batches: Iterable[Batch] = ()
+    """Images for the scores that need some; they are only fetched when one does."""
+    loss: Loss = functional.cross_entropy
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name."""
+        return dict([*self.module.named_parameters(), *self.module.named_buffers()])
+
+    @cached_property
+    def products(self) -> list[Products]:
+        """Weight times gradient of each mini-batch."""
+        return self._some(list(products(self.module, self.batches, self.loss)))
+
+    @cached_property
+    def sensitivities(self) -> dict[str, Reader]:
+        """PFP's sensitivities of each weight."""
+        found = read_sensitivities(self.module, (images for images, _ in self.batches))
+        return dict(self._some(list(found.items())))
+
+    @staticmethod
+    def _some(found: list[T]) -> list[T]:
+        """A score that needs images is not computed without any."""
+        if not found:
+            raise RequestError("This score needs training or calibration images, and there are none.")
+        return found

@@ -1,0 +1,161 @@
+"""How much of any output can hang on one channel: PFP's sensitivities and what they allocate (Liebenwein et al. 2020).
+
+A weight's share of an output is its product with the activation, over the sum of all products with weights of the
+same sign; negative activations are looked at apart. A channel is as sensitive as its largest share in any image,
+output, place and kernel position. Biases take no part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from edgecr.errors import BudgetError, UnsupportedModel
+from edgecr.surgery.graph import Group
+from edgecr.surgery.running import answers
+from edgecr.surgery.slots import Ids, Values
+
+CONFIDENCE = 3.0
+"""The constant before the logarithm in the bound on the number of samples."""
+FAILURE = 1e-16
+"""The probability with which the bound may not hold."""
+_NOTHING = 1.19e-7
+"""Sums of products below this are no output at all."""
+_LOWEST, _HIGHEST = math.log(1e-140), math.log(1e150)
+_HALVINGS = 80
+_aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The sensitivity of each input channel of one weight, and what the bound needs to know of the layer."""
+
+    values: Values
+    patches: int
+    """Places of the output."""
+    kernel: int
+    """Positions of the kernel."""
+
+    @property
+    def factor(self) -> float:
+        """What the bound multiplies the sum of sensitivities with."""
+        return 2 * CONFIDENCE * math.log(8 * (self.patches + 1) * self.kernel / FAILURE)
+
+    def joined(self, other: Reader) -> Reader:
+        """The larger of each, as over more images."""
+        patches = max(self.patches, other.patches)
+        return Reader(np.maximum(self.values, other.values), patches, self.kernel)
+
+
+def shares(columns: Tensor, weight: Tensor) -> Tensor:
+    """The largest share of each input in any output at any place; (inputs, places) and (outputs, inputs)."""
+    largest = torch.zeros(len(columns), dtype=columns.dtype)
+    halves = [columns.relu()] + ([columns.neg().relu()] if bool((columns < 0).any()) else [])
+    for positive in halves:
+        for signed in (weight.relu(), weight.neg().relu()):
+            outputs = signed @ positive
+            inverse = torch.where(outputs > _NOTHING, outputs.reciprocal(), 0)
+            for one, row in zip(inverse, signed):
+                largest = torch.maximum(largest, (positive * one).amax(1) * row)
+    return largest.clamp(max=1)
+
+
+class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Looks into convolutions and linear layers as their operators run."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: dict[str, Reader] = {}
+        self._names = {p.untyped_storage().data_ptr(): name for name, p in module.named_parameters()}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs one operator; a layer's shares are noted under the name of its weight."""
+        if func.overloadpacket in (_aten.convolution, _aten._convolution):
+            self._convolution(*args[:9])
+        elif func.overloadpacket in (_aten.mm, _aten.addmm):
+            rows, weight = args[-2:]
+            self._note(weight, lambda: (shares(rows.T.contiguous(), weight.T), len(rows), 1))
+        return func(*args, **(kwargs or {}))
+
+    def _note(self, weight: Tensor, look: Callable[[], tuple[Tensor, int, int]]) -> None:
+        name = self._names.get(weight.untyped_storage().data_ptr())
+        if name is None:
+            return
+        values, patches, kernel = look()
+        reader = Reader(values.double().numpy(), patches, kernel)
+        self.found[name] = self.found[name].joined(reader) if name in self.found else reader
+
+    def _convolution(self, image: Tensor, weight: Tensor, _: Any, stride: Any, padding: Any, dilation: Any,
+                     transposed: bool, __: Any, groups: int) -> None:
+        if transposed or weight.dim() != 4:
+            name = self._names.get(weight.untyped_storage().data_ptr(), "a layer")
+            raise UnsupportedModel(f"Score pfp looks into plain convolutions of images only, and {name} is none. "
+                                   "Choose another score.")
+
+        def look() -> tuple[Tensor, int, int]:
+            unfolded = functional.unfold(image, weight.shape[2:], dilation, padding, stride)
+            parts = zip(unfolded[0].chunk(groups), weight.flatten(1).chunk(groups))
+            each = torch.stack([shares(columns, part) for columns, part in parts]).amax(0)
+            kernel = weight.shape[2] * weight.shape[3]
+            return each.reshape(-1, kernel).amax(1), unfolded.shape[2], kernel
+
+        if groups == 1 or weight.shape[1] > 1:  # a depthwise convolution has no other input to compare with
+            self._note(weight, look)
+
+
+def read_sensitivities(module: nn.Module, images: Iterable[Tensor]) -> dict[str, Reader]:
+    """What each weight of a module says of the channels that it reads; one image runs at a time."""
+    device = next(module.parameters()).device
+    watcher = _Watcher(module)
+    for batch in images:
+        for image in batch:
+            with watcher:
+                answers(module, image[None].to(device))
+    return watcher.found
+
+
+def group_sensitivity(group: Group, found: dict[str, Reader]) -> Reader:
+    """A channel is as sensitive as the most sensitive of its readers finds it."""
+    values, patches, kernel = np.zeros(group.width), 1, 1
+    for place in group.tensors:
+        reader = found.get(place.member.tensor) if place.member.role == "in" else None
+        if reader is not None:
+            values = np.maximum(values, reader.values[place.positions].max(1))
+            patches, kernel = max((patches, kernel), (reader.patches, reader.kernel), key=math.prod)
+    return Reader(values, patches, kernel)
+
+
+def pfp_keep(reader: Reader, error: float) -> int:
+    """How many channels a layer needs so that its outputs err by at most this factor."""
+    total = float(reader.values.sum())
+    chances = reader.values[reader.values > 0] / max(total, np.finfo(np.float64).tiny)
+    draws = max(1, math.ceil(3 * (6 + 2 * error) * reader.factor * total / error**2))
+    with np.errstate(divide="ignore"):  # a chance of one is drawn for certain
+        distinct = -np.expm1(draws * np.log1p(-chances))
+    return max(1, min(len(reader.values), math.ceil(distinct.sum() - 1e-9)))
+
+
+def pfp_allocation(readers: Sequence[Reader], within: Callable[[Ids], bool]) -> Ids:
+    """Channels to keep of each group: those of the smallest error that is within the budget.
+
+    ``within`` says of the channels kept whether the budget holds; limits and alignment are its business.
+    """
+    low, high = _LOWEST, _HIGHEST
+    if not within(_kept(readers, high)):
+        raise BudgetError("The budget cannot be met by pfp: not even with one channel in each group.")
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if within(_kept(readers, middle)) else (middle, high)
+    return _kept(readers, high)
+
+
+def _kept(readers: Sequence[Reader], log_error: float) -> Ids:
+    return np.array([pfp_keep(reader, math.exp(log_error)) for reader in readers], dtype=np.int64)
