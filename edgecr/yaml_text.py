@@ -152,18 +152,21 @@ def real_path(loc: KeyPath, values: Any) -> KeyPath:
     path: list[str | int] = []
     here = values
     for number, part in enumerate(loc):
-        if (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and isinstance(part, int) and part < len(here)
-        ):
-            here = here[part]
-        elif number < len(loc) - 1:
-            continue
-        elif isinstance(here, dict) and isinstance(part, str):
-            here = None
-        else:
-            continue
-        path.append(part)
+        found, inner = _entry(here, part)
+        last_and_missing = number == len(loc) - 1 and isinstance(here, dict) and isinstance(part, str)
+        if found or last_and_missing:
+            path.append(part)
+            here = inner
     return tuple(path)
+
+
+def _entry(values: Any, part: str | int) -> tuple[bool, Any]:
+    """Whether plain values have an entry of that key or index, and the entry."""
+    if isinstance(values, dict) and part in values:
+        return True, values[part]
+    if isinstance(values, list) and isinstance(part, int) and part < len(values):
+        return True, values[part]
+    return False, None
 
 
 def known_keys(kind: type[Options], path: KeyPath) -> list[str]:
