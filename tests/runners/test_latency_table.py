@@ -13,7 +13,7 @@ from edgecr.errors import DeviceFailed, NotConfigured, RequestError
 from edgecr.latency import LatencyTable, LayerConfig, Staircase
 from edgecr.runners import latency_table
 from edgecr.runners.base import load_device
-from edgecr.runners.latency_table import Model, TableBuilder, batches, default_path, machine_of, natural_clock
+from edgecr.runners.latency_table import Model, TableBuilder, batches, default_path, entry_of, machine_of, natural_clock
 from edgecr.runners.layer_models import input_shape, output_shape, write_layer
 from edgecr.runners.measure.stairs import common_step, costly, stair_counts, staircase
 from edgecr.runners.measurement import Round
@@ -81,6 +81,15 @@ def test_the_agent_measures_every_kind_of_layer_once(quick, tmp_path):
     assert again.machine.version
     assert all(again.latency(config).ms > 0 for config in [*TINY, *KINDS])
     assert all(len(one.wall_ns) == 2 for one in again.entries.values())
+
+
+def test_rounds_that_had_to_wait_are_left_out_when_others_are_there():
+    def turn(ns, wait):
+        return Round(arm=0, number=0, start_ns=0, ns=(ns,), run_ns=ns, wait_ns=wait, switches=0, steal=0)
+
+    calm = [turn(1000, 0), turn(1010, 10)]
+    assert entry_of([turn(900, 500), *calm]).wall_ns == (1000, 1010)
+    assert len(entry_of([turn(900, 500), turn(901, 500), calm[0]]).wall_ns) == 3
 
 
 def test_whole_models_calibrate_the_sum(quick, tmp_path):
