@@ -1,0 +1,81 @@
+"""``edgecr methods groups``: which channels of a model go together, which stay, and why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from edgecr.cli.catalogue import methods_app
+from edgecr.cli.options import AllowCode, Classes, Settings, Size, declared_architecture, usual_side
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgecr.surgery.explain import Row
+
+Cell: TypeAlias = "str | int | tuple[str, ...]"
+_SHOWN = 3
+"""Names in a cell; ``--json`` has all."""
+_WIDTH = 160
+"""Columns of the table where there is no terminal to ask."""
+
+
+@methods_app.command("groups")
+def show_groups(
+    name: Annotated[str, typer.Argument(help="Architecture, for example resnet20 or torchvision:resnet50.")],
+    options: Settings = None,
+    classes: Classes = 10,
+    size: Size = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every layer and reason.")] = False,
+    allow_code: AllowCode = False,
+) -> None:
+    """Which channels of a model can only be removed together, which stay, and what ties or stops them."""
+    from edgecr.models import build
+    from edgecr.surgery.explain import explain
+
+    declared, side = declared_architecture(name, options), usual_side(name, size)
+    rows = explain(build(declared, declared.classes or classes, allow_code=allow_code), (3, side, side))
+    if as_json:
+        found = {"arch": name, "input": [3, side, side], "groups": [asdict(row) for row in rows]}
+        typer.echo(json.dumps(found, indent=2))
+        return
+    going, staying = [row for row in rows if row.removable], [row for row in rows if not row.removable]
+    channels = sum(row.channels for row in going)
+    typer.echo(f"{name} at {side}x{side}: {channels:,} channels in {len(going)} groups can be removed.")
+    _print(("group", "channels", "made by", "read by", "tied by"),
+           [(row.name, row.channels, row.layers, row.readers, row.why) for row in going])
+    if staying:
+        typer.echo("These channels stay:")
+        _print(("stopped by", "channels", "made by"), _by_reason(staying))
+
+
+def _by_reason(rows: Sequence[Row]) -> list[tuple[Cell, ...]]:
+    """One line for each reason, with all its layers."""
+    alike: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        alike.setdefault(row.why, []).append(row)
+    return [(why, sum(row.channels for row in some), tuple(row.name for row in some)) for why, some in alike.items()]
+
+
+def _print(header: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    console.print(table)
+
+
+def _cell(value: Cell) -> str:
+    if not isinstance(value, tuple):
+        return f"{value:,}" if isinstance(value, int) else value
+    more = f"\nand {len(value) - _SHOWN} more" if len(value) > _SHOWN else ""
+    return "\n".join(value[:_SHOWN]) + more
