@@ -42,7 +42,7 @@ def counted_figures(cost: Cost) -> Mapping[str, Figure]:
     }
 
 
-def channels(prunable: npt.NDArray[np.bool_]) -> Figure:
+def channel_figure(prunable: npt.NDArray[np.bool_]) -> Figure:
     """The channels of the groups that may lose some."""
     return Figure(CHANNELS, lambda kept: np.where(prunable, kept, 0), np.arange(len(prunable)))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgecr.errors import BudgetError, RequestError, WorkError, suggestion
 from edgecr.surgery.cost import Cost, Counts
-from edgecr.surgery.figures import CHANNELS, channels, counted_figures, in_words
+from edgecr.surgery.figures import CHANNELS, channel_figure, counted_figures, in_words
 from edgecr.surgery.graph import ChannelGraph, Group, Place
 from edgecr.surgery.removal import ChannelCut, GroupCut, SettingCut, TensorCut, as_text
 from edgecr.surgery.scores import Values, ranked
@@ -108,13 +108,13 @@ class Planner:
         self, graph: ChannelGraph, cost: Cost, values: Sequence[Values], limits: Limits,
         *, allowed: Allowed | None = None, dead: Sequence[Ids] = (),
     ) -> None:
-        self.graph, self.cost = graph, cost
+        self.graph, self.cost, self.limits = graph, cost, limits
         self.values = _without_dead(graph, values, dead)
         self.current = np.array([int(np.isfinite(value).sum()) for value in self.values], dtype=np.int64)
         widths = allowed or allowed_by(graph, limits)
         self.allowed = [_up_to(widths[group.name], count) for group, count in zip(graph.groups, self.current)]
         self._nearest = [_nearest_allowed(allowed) for allowed in self.allowed]
-        self.figures = {**counted_figures(cost), CHANNELS: channels(self.least < cost.widths)}
+        self.figures = {**counted_figures(cost), CHANNELS: channel_figure(self.least < cost.widths)}
 
     @cached_property
     def least(self) -> Counts:

@@ -1,0 +1,94 @@
+"""Plans by measured latency: a table's times as a figure that a budget can limit, and plans that rest on nothing else.
+
+The latency of a plan is always that of the widths that it leaves, inputs included; HALP's own reckoning, in which a
+layer's inputs stay as they are until the next step, only serves to weigh channels against one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from edgecr.errors import WorkError
+from edgecr.latency import LatencyTable, LayerConfig, MissingEntry, Sums
+from edgecr.surgery.cost import Counts
+from edgecr.surgery.figures import LATENCY, Figure, owners_of
+from edgecr.surgery.layers import LayerSizes, reachable
+from edgecr.surgery.plan import Plan, Planner
+from edgecr.surgery.schedule import neurons_left
+
+NANOSECONDS = 1e6
+"""In one millisecond; figures are whole numbers."""
+MOST_ROUNDS = 12
+"""Measurements of what a plan came upon; each one makes the table larger where plans go."""
+
+Measure = Callable[[LatencyTable, Sequence[LayerConfig]], LatencyTable]
+"""The table with these layers measured too."""
+
+
+def latency_figure(sizes: LayerSizes, table: LatencyTable) -> Figure:
+    """The calibrated time of each layer in nanoseconds; what was not measured is interpolated."""
+
+    @cache
+    def time(config: LayerConfig) -> int:
+        alone = Sums(
+            ms=table.latency(config, estimate=True).ms, layers=1, mega_weights=config.weights / 1e6
+        )
+        return round(table.calibration.apply(alone) * NANOSECONDS)
+
+    def parts(kept: Counts) -> Counts:
+        return np.array([time(config) for config in sizes.configurations(kept)], dtype=np.int64)
+
+    return Figure(LATENCY, parts, owners_of(sizes.graph, [layer.tensor for layer in sizes.layers]))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A plan, and the table that it rests on: every layer that it leaves is in there."""
+
+    plan: Plan
+    table: LatencyTable
+
+
+def plan_by_latency(
+    planner: Planner, batch: int, table: LatencyTable, measure: Measure, choose: Callable[[Planner], Plan]
+) -> Timed:
+    """Plans with estimates, has what the plan leaves measured, and plans again until nothing is estimated.
+
+    What a table lacks decides nothing in the end, so one that was measured further gives the same plan as one that
+    is measured further only now: an interrupted pruning ends as an undisturbed one does.
+    """
+    sizes = LayerSizes(planner.cost.module, planner.graph, batch)
+    table = _measured(table, sizes.configurations(planner.cost.widths), measure)
+    plan = None
+    for _ in range(MOST_ROUNDS):
+        planner.figures[LATENCY] = latency_figure(sizes, table)
+        try:
+            plan = choose(planner)
+        except MissingEntry:  # too little is known to interpolate
+            table = _measured(table, reachable(sizes, planner.limits), measure)
+            continue
+        left = sizes.configurations(plan.kept)
+        if not table.missing(left):
+            break
+        table = _measured(table, left, measure)
+    if plan is None:
+        raise WorkError("The latency table still lacks layers after they were measured.")
+    planner.figures[LATENCY] = latency_figure(sizes, table)
+    return Timed(plan, table)
+
+
+def _measured(table: LatencyTable, layers: Sequence[LayerConfig], measure: Measure) -> LatencyTable:
+    missing = table.missing(layers)
+    return measure(table, missing) if missing else table
+
+
+def amounts_after(step: int, steps: int, dense: dict[str, int], left: dict[str, int]) -> dict[str, int]:
+    """The budgets after a step of several; each one takes the same fraction of what is there."""
+    return {
+        name: min(int(neurons_left(step, steps, dense[name], amount)), dense[name]) if step < steps else amount
+        for name, amount in left.items()
+    }
