@@ -47,8 +47,14 @@ def test_the_interval_is_over_launches_and_holds_the_value() -> None:
 
 
 def test_equal_launches_give_a_point() -> None:
-    estimate = st.over_launches([2.0, 2.0], "ms", 2)
+    estimate = st.over_launches([2.0, 2.0, 2.0], "ms", 3)
     assert (estimate.low, estimate.value, estimate.high) == pytest.approx((2.0, 2.0, 2.0))
+
+
+def test_two_launches_have_no_interval() -> None:
+    estimate = st.over_launches([2.0, 3.0], "ms", 2)
+    assert (estimate.low, estimate.high) == (None, None)
+    assert estimate.note == st.TOO_FEW
 
 
 def test_a_machine_that_slows_down_does_not_move_the_paired_ratio() -> None:
