@@ -61,7 +61,7 @@ class Run:
     @classmethod
     def latest(cls, root: Path) -> Run:
         """The run that was worked on last."""
-        records = sorted(root.glob("*/run.json"), key=lambda path: (path.parent / "events.jsonl").stat().st_mtime)
+        records = sorted(root.glob("*/run.json"), key=lambda path: path.parent.stat().st_mtime)
         if not records:
             raise FileProblem(f"There is no run in {root}/ yet. Start one: edgecr compress recipes/quickstart.yaml")
         return cls(records[-1].parent)
@@ -119,7 +119,7 @@ class Run:
         """Copies a stage's outputs from a sibling run that finished it in the same environment; its name, or None."""
         for other in sorted(self.folder.parent.glob("*/run.json")):
             lender = Run(other.parent)
-            if lender.folder == self.folder or not lender.finished(name, key) or not self._same_machine(lender):
+            if lender.folder == self.folder or not self._may_borrow(lender, name, key):
                 continue
             for output in outputs:
                 _copy(lender.folder / output.relative_to(self.folder), output)
@@ -127,8 +127,15 @@ class Run:
             return lender.folder.name
         return None
 
+    def _may_borrow(self, lender: Run, name: str, key: str) -> bool:
+        """Whether another run has what is asked for, undamaged, and promises the same bits."""
+        try:
+            return lender.finished(name, key) and self._same_machine(lender)
+        except FileProblem:
+            return False
+
     def _same_machine(self, other: Run) -> bool:
-        """Whether both runs promise the same bits: same packages, processor and thread count."""
+        """Whether both runs have the same packages, processor and thread count."""
         mine, theirs = (read_json(run.folder / "environment.json") for run in (self, other))
         return all(mine[key] == theirs[key] for key in ("packages", "cpu", "threads", "python"))
 

@@ -1,0 +1,104 @@
+"""The run folder: what counts as finished, who may borrow, who may write."""
+
+import json
+
+import pytest
+
+from edgecr.errors import FileProblem, RunBusy
+from edgecr.progress import Monitor
+from edgecr.run import Run, RunMonitor, identity
+
+ENVIRONMENT = {"packages": {"torch": "1"}, "cpu": "x", "threads": 2, "python": "3"}
+
+
+def made(root, name, environment=ENVIRONMENT):
+    run = Run(root / name)
+    run.folder.mkdir(parents=True)
+    run.begin({"name": name}, "name: x\n", environment)
+    return run
+
+
+def finish_step(run, key="k"):
+    output = run.step(0, "train") / "subject"
+    output.mkdir(parents=True)
+    (output / "tensors").write_text("weights")
+    run.finish("step", key, [output])
+    return output
+
+
+def test_a_stage_is_finished_for_its_key_and_its_very_outputs(tmp_path):
+    run = made(tmp_path, "a")
+    assert not run.finished("step", "k")
+    output = finish_step(run)
+    assert run.finished("step", "k")
+    assert not run.finished("step", "other")
+    (output / "tensors").write_text("edited")
+    assert not run.finished("step", "k")
+
+
+def test_a_stage_is_borrowed_only_from_an_equal_machine(tmp_path):
+    lender = made(tmp_path, "a")
+    finish_step(lender)
+    stranger = made(tmp_path, "b", ENVIRONMENT | {"threads": 1})
+    output = stranger.step(0, "train") / "subject"
+    assert stranger.borrow("step", "k", [output]) is None
+    sibling = made(tmp_path, "c")
+    output = sibling.step(0, "train") / "subject"
+    assert sibling.borrow("step", "k", [output]) == "a"
+    assert (output / "tensors").read_text() == "weights"
+    assert sibling.finished("step", "k")
+    assert json.loads(sibling.stage("step").read_text())["borrowed_from"] == "a"
+
+
+def test_a_damaged_lender_is_passed_over(tmp_path):
+    lender = made(tmp_path, "a")
+    finish_step(lender)
+    lender.stage("step").write_text("{")
+    sibling = made(tmp_path, "b")
+    assert sibling.borrow("step", "k", [sibling.step(0, "train") / "subject"]) is None
+
+
+def test_only_one_writer(tmp_path):
+    run = Run(tmp_path / "a")
+    with run.writing(), pytest.raises(RunBusy, match="Another edgecr process"), Run(run.folder).writing():
+        pass
+    with run.writing():
+        pass
+
+
+def test_a_second_start_keeps_the_first_record(tmp_path):
+    run = made(tmp_path, "a")
+    first = run.record
+    run.begin({"name": "other"}, "name: y\n", ENVIRONMENT)
+    assert run.record == first
+
+
+def test_clear_keeps_the_lock(tmp_path):
+    run = made(tmp_path, "a")
+    finish_step(run)
+    with run.writing():
+        run.clear()
+    assert [path.name for path in run.folder.iterdir()] == [".lock"]
+
+
+def test_what_is_no_run_is_a_clear_error(tmp_path):
+    with pytest.raises(FileProblem, match="not a run folder"):
+        Run.find(tmp_path)
+    with pytest.raises(FileProblem, match="no run in"):
+        Run.latest(tmp_path)
+    assert Run.latest(made(tmp_path, "a").folder.parent).folder.name == "a"
+
+
+def test_events_are_lines_of_json(tmp_path):
+    run = made(tmp_path, "a")
+    monitor = RunMonitor(run, Monitor())
+    monitor.say("hello")
+    monitor.event("pruned", params=[2, 1])
+    lines = [json.loads(line) for line in (run.folder / "events.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["say", "pruned"]
+    assert lines[1]["params"] == [2, 1]
+
+
+def test_identity_follows_every_part():
+    assert identity(1, {"a": 2}) == identity(1, {"a": 2})
+    assert identity(1, {"a": 2}) != identity(1, {"a": 3})
