@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecr.bench import DeviceBench
 from edgecr.data import Dataset
 from edgecr.environment import environment
 from edgecr.errors import FileProblem, RequestError
@@ -21,6 +22,7 @@ from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for
 from edgecr.stages import export_role, measure, report, robustness
 from edgecr.subject import Subject
+from edgecr.surgery.plan_record import FILE as PLAN
 from edgecr.training.checkpoint import discard
 
 
@@ -126,15 +128,17 @@ class Work:
         if self.run.finished(name, key):
             return
         title = f"Step {index + 1} of {len(self.recipe.steps)}: {step.name}"
-        if lender := self.run.borrow(name, key, [folder / "subject", folder / "history.json"]):
+        outputs = [folder / "subject", folder / "history.json", folder / PLAN]
+        if lender := self.run.borrow(name, key, outputs):
             self.monitor.say(f"{title} is taken from {lender}, which did the same steps on this machine")
             return
         self.monitor.say(title)
-        lab = Lab(self.data, self.recipe.seed * 1000 + index, folder, self.execution, self.monitor)
+        seed, bench = self.recipe.seed * 1000 + index, DeviceBench(self.monitor)
+        lab = Lab(self.data, seed, folder, self.execution, self.monitor, bench)
         start = time.monotonic()
         step.method.apply(self.subject(index), lab).save(folder / "subject")
         seconds = round(time.monotonic() - start, 1)
-        self.run.finish(name, key, [folder / "subject", folder / "history.json"], seconds=seconds)
+        self.run.finish(name, key, outputs, seconds=seconds)
         discard(folder)
 
     def subject(self, steps: int) -> Subject:

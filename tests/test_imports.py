@@ -13,7 +13,7 @@ PACKAGE = Path(edgecr.__file__).parent
 FLOORS = [
     {"cli", "reference", "__main__"},
     {"pipeline"},
-    {"stages", "tables"},
+    {"stages", "tables", "bench"},
     {"recipe", "run", "environment"},
     {"methods", "exporters", "runners", "robustness", "report"},
     {"subject"},

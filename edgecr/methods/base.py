@@ -7,17 +7,19 @@ whatever needs torch, inside their functions only.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from edgecr.errors import RequestError
 from edgecr.options import Options
 from edgecr.progress import Monitor
 from edgecr.registry import Registry
 
 if TYPE_CHECKING:
     from edgecr.data.base import Dataset
+    from edgecr.latency import LatencyTable, LayerConfig
     from edgecr.subject import Subject
 
 
@@ -31,6 +33,22 @@ class Execution:
     allow_code: bool = False
 
 
+class Bench:
+    """The devices that a method may ask about; this one knows none."""
+
+    def align(self, device: str) -> int:
+        """The multiple of channels that suits the device's kernels."""
+        return 16
+
+    def table(self, device: str, subject: Subject, batch: int) -> LatencyTable:
+        """The device's latency table with the layers of this model."""
+        raise RequestError(f"Nobody is here to ask device {device!r} for latencies; run this step with a recipe.")
+
+    def measured(self, device: str, layers: Sequence[LayerConfig]) -> LatencyTable:
+        """The device's latency table with these layers; what it lacks is measured."""
+        raise RequestError(f"Nobody is here to measure on device {device!r}; run this step with a recipe.")
+
+
 @dataclass(frozen=True)
 class Lab:
     """Everything a method may use besides the subject: data, a seed, a folder to resume from, a voice."""
@@ -40,6 +58,7 @@ class Lab:
     folder: Path
     execution: Execution = field(default_factory=Execution)
     monitor: Monitor = field(default_factory=Monitor)
+    bench: Bench = field(default_factory=Bench)
 
 
 class Method(Options):

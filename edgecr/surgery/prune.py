@@ -12,7 +12,7 @@ from torch import nn
 from edgecr.errors import UnsupportedModel
 from edgecr.surgery.cost import Cost
 from edgecr.surgery.graph import ChannelGraph, trace_channels
-from edgecr.surgery.plan import Limits, Plan, Planner
+from edgecr.surgery.plan import Allowed, Limits, Plan, Planner
 from edgecr.surgery.removal import ChannelCut, mask, remove, verify
 from edgecr.surgery.scores import Evidence, Score
 
@@ -42,28 +42,29 @@ def prune_channels(
     limits: Limits,
     choose: Choice,
     why: str = "",
+    allowed: Allowed | None = None,
 ) -> Pruned:
     """Prunes a copy of the module in evidence; if a guess about its code proves wrong, once more without."""
+
+    def pruned(graph: ChannelGraph) -> Pruned:
+        if not graph.groups:
+            raise UnsupportedModel(nothing_to_prune(graph))
+        values = [score(group, evidence) for group in graph.groups]
+        planner = Planner(graph, Cost(evidence.module, graph), values, limits, allowed=allowed)
+        return carried_out(evidence.module, choose(planner), why)
+
     try:
-        graph = trace_channels(evidence.module, input_shape)
-        return _pruned(graph, score, evidence, limits, choose, why)
+        return pruned(trace_channels(evidence.module, input_shape))
     except UnsupportedModel:
-        graph = trace_channels(evidence.module, input_shape, cautious=True)
-        return _pruned(graph, score, evidence, limits, choose, why)
+        return pruned(trace_channels(evidence.module, input_shape, cautious=True))
 
 
-def _pruned(
-    graph: ChannelGraph, score: Score, evidence: Evidence, limits: Limits, choose: Choice, why: str
-) -> Pruned:
-    """Scores, plans and removes on one graph, and verifies the result."""
-    if not graph.groups:
-        raise UnsupportedModel(nothing_to_prune(graph))
-    values = [score(group, evidence) for group in graph.groups]
-    plan = choose(Planner(graph, Cost(evidence.module, graph), values, limits))
-    cut = plan.cut(why)
-    slim, difference = _proved(evidence.module, cut, graph)
-    if _hides(evidence.module):
-        difference = max(difference, _proved(_awakened(evidence.module), cut, graph)[1])
+def carried_out(module: nn.Module, plan: Plan, why: str = "") -> Pruned:
+    """Removes from a copy of the module what a plan says, and verifies the result."""
+    cut, graph = plan.cut(why), plan.graph
+    slim, difference = _proved(module, cut, graph)
+    if _hides(module):
+        difference = max(difference, _proved(_awakened(module), cut, graph)[1])
     return Pruned(slim, cut, plan, difference)
 
 

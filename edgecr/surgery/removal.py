@@ -91,7 +91,7 @@ def remove(module: nn.Module, cut: ChannelCut) -> None:
     tensors = dict(_state(module))
     smaller: dict[str, Tensor] = {}
     for one in cut.tensors:
-        smaller[one.tensor] = _without(smaller.get(one.tensor, tensors[one.tensor]), one)
+        smaller[one.tensor] = without(smaller.get(one.tensor, tensors[one.tensor]), one)
     for name, tensor in smaller.items():
         _replace(owners[id(tensors[name])], tensor)
     for setting in cut.settings:
@@ -131,7 +131,8 @@ def _owners(module: nn.Module) -> Mapping[int, list[tuple[nn.Module, str]]]:
     return owners
 
 
-def _without(tensor: Tensor, cut: TensorCut) -> Tensor:
+def without(tensor: Tensor, cut: TensorCut) -> Tensor:
+    """A copy of a tensor with the positions of one cut gone from their axis."""
     kept = np.delete(np.arange(tensor.shape[cut.dim]), as_positions(cut.removed))
     return tensor.detach().index_select(cut.dim, torch.from_numpy(kept).to(tensor.device))
 

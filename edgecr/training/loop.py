@@ -138,6 +138,8 @@ def _train(
 
 
 def _loop(session: Session, observers: Sequence[Observer]) -> None:
+    for observer in observers:
+        observer.at_start(session)
     while not session.finished:
         for images, labels in session.batches():
             session.step(images, labels)

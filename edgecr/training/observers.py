@@ -12,7 +12,10 @@ from edgecr.training.session import Session
 
 
 class Observer:
-    """Is called after every update and every epoch; this one does nothing."""
+    """Is called at the start, after every update and every epoch; this one does nothing."""
+
+    def at_start(self, session: Session) -> None:
+        """The first update of this attempt comes next; an earlier state has been restored."""
 
     def after_step(self, session: Session) -> None:
         """One update is done."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from edgecr.surgery.removal import ChannelCut, without
 from edgecr.training.masks import Masks
 from edgecr.training.options import TrainOptions
 
@@ -89,3 +90,16 @@ def restore_state(module: nn.Module, optimiser: Optimizer, tensors: dict[str, Te
         parameter = parameters[name]
         like = parameter.detach() if value.shape == parameter.shape else value.to(parameter.device)
         optimiser.state[parameter][key] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+
+
+def slimmed_state(
+    state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], cut: ChannelCut
+) -> dict[str, Tensor]:
+    """The state after channels went: what was shaped like its parameter loses the same positions."""
+    result = dict(state)
+    for one in cut.tensors:
+        for name, value in state.items():
+            parameter, _, _ = name.rpartition("/")
+            if parameter == one.tensor and value.shape == shapes[parameter]:
+                result[name] = without(result[name], one)
+    return result

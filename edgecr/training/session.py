@@ -19,6 +19,7 @@ from edgecr.data.base import Dataset
 from edgecr.data.batches import train_batches
 from edgecr.errors import RequestError, TrainingDiverged
 from edgecr.files import fingerprint
+from edgecr.surgery.removal import ChannelCut, remove, replay
 from edgecr.training import optimisers, sharpness
 from edgecr.training.augment import Inputs, augmentations
 from edgecr.training.checkpoint import Checkpoint
@@ -98,6 +99,10 @@ class Session:
         self.totals, self.pending = Totals(), Pending()
         self.mark = time.monotonic()
         self.best: dict[str, Tensor] = {}
+        self.kept: dict[str, Tensor] = {}
+        """What observers need to go on from a checkpoint."""
+        self.cuts: list[ChannelCut] = []
+        """Channels that were removed since the training began."""
         name = task.options.augment or task.data.augmentation
         self.augmentation = augmentations.get(name)
         self.history = History(task.precision, name, str(fabric.device), self.steps.per_epoch)
@@ -124,7 +129,7 @@ class Session:
         self.optimiser = optimisers.build(self.module, self.options)
         self.forward, wrapped = self.fabric.setup(self.module, self.optimiser)
         self.masks = Masks(self.module, self.optimiser)
-        self.masks.hold(self.task.masks)
+        self.masks.hold({} if self.cuts else self.task.masks)
         self.descend = self._descent(wrapped)
 
     def _descent(self, optimiser: Any) -> optimisers.Descent | sharpness.SharpDescent:
@@ -224,6 +229,15 @@ class Session:
         self.history.epochs.append(Epoch(self.epoch, sums.mean_loss, sums.accuracy, rate, sums.seconds))
         self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
 
+    def slim(self, cut: ChannelCut) -> None:
+        """Removes channels from the module; what the optimiser remembers of the others stays."""
+        state = optimisers.state_tensors(self.module, self.optimiser)
+        shapes = {name: tensor.shape for name, tensor in self.module.named_parameters()}
+        remove(self.module, cut)
+        self.cuts.append(cut)
+        self._place()
+        optimisers.restore_state(self.module, self.optimiser, optimisers.slimmed_state(state, shapes, cut))
+
     def remember_best(self) -> None:
         """Sets the present tensors aside as the best so far."""
         self.best = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
@@ -239,14 +253,21 @@ class Session:
         tensors |= {f"optimiser/{name}": tensor for name, tensor in optimiser.items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
         tensors |= {f"masks/{name}": tensor for name, tensor in self.masks.tensors().items()}
-        facts = {"epoch": self.epoch, "batch": self.batch, "totals": asdict(self.totals)}
+        tensors |= {f"kept/{name}": tensor for name, tensor in self.kept.items()}
+        cuts = [cut.plain() for cut in self.cuts]
+        facts = {"epoch": self.epoch, "batch": self.batch, "totals": asdict(self.totals), "cuts": cuts}
         return Checkpoint(tensors, {**facts, "history": self.history.plain()})
 
     def resume(self, state: Checkpoint) -> None:
         """Goes back to a saved state, bit by bit."""
+        self.cuts = [ChannelCut.parse(cut) for cut in state.facts["cuts"]]
+        if self.cuts:
+            replay(self.module, self.cuts)
+            self._place()
         self.module.load_state_dict(state.part("module"))
         optimisers.restore_state(self.module, self.optimiser, state.part("optimiser"))
         self.masks.hold(state.part("masks"))
+        self.kept = state.part("kept")
         self.best = {name: tensor.to(self.fabric.device) for name, tensor in state.part("best").items()}
         self.epoch, self.batch = int(state.facts["epoch"]), int(state.facts["batch"])
         self.totals = Totals(**state.facts["totals"])

@@ -174,7 +174,7 @@ def test_a_latency_out_of_reach_says_the_best(net: nn.Module) -> None:
 def test_an_importance_that_is_no_number_is_refused(net: nn.Module) -> None:
     with torch.no_grad():
         net[0].weight[3] = math.nan
-    with pytest.raises(WorkError, match="importance .* not a number"):
+    with pytest.raises(WorkError, match=r"importance .* not a number"):
         timed(net, 0.5)
 
 

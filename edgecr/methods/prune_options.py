@@ -1,0 +1,105 @@
+"""What can be said about pruning: budgets and schedules. Torch-free: recipes are checked with it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from edgecr.options import Options
+from edgecr.training.options import TrainOptions
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[int, Field(ge=1)] | Fraction
+_NUMBER = r"^\d+(\.\d+)?"
+Size = Annotated[str, Field(pattern=_NUMBER + r" ?(kB|MB|GB)$")]
+Time = Annotated[str, Field(pattern=_NUMBER + r" ?(us|ms|s)$")]
+_UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "us": 1e3, "ms": 1e6, "s": 1e9}
+"""Bytes, and nanoseconds."""
+
+
+class Budget(Options):
+    """What may remain: a fraction (0.5) of the model before this step, or a figure (150000, 5 MB, 3 ms)."""
+
+    params: Share | None = None
+    """Parameters, batch-norm scales and biases included."""
+    macs: Share | None = None
+    """Multiply-accumulates of convolutions and linear layers for one image."""
+    size: Size | Fraction | None = None
+    """Bytes of all parameters in fp32, such as ``5 MB``; a file has its description on top."""
+    latency: Time | Fraction | None = None
+    """Latency on the device, such as ``3 ms``, by its latency table; missing entries are measured."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.shares():
+            raise ValueError(f"name at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+    def shares(self) -> dict[str, int | float]:
+        """The figures that were given: fractions, or whole numbers (sizes in bytes, times in nanoseconds)."""
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: _amount(value) for name, value in given.items() if value is not None}
+
+
+def _amount(value: int | float | str) -> int | float:
+    if not isinstance(value, str):
+        return value
+    number = re.match(r"[\d.]+", value)
+    assert number is not None  # the pattern of the field says so
+    return max(1, round(float(number.group()) * _UNITS[value[number.end() :].strip()]))
+
+
+class Retraining(TrainOptions):
+    """The training that goes with a pruning."""
+
+    epochs: Annotated[int, Field(ge=1)] = 10
+    """Passes over the training images; of an iterative schedule, after each step."""
+
+
+class OneShot(Options):
+    """All at once; a training may follow as a step of its own."""
+
+    kind: Literal["oneshot"]
+    """When channels go."""
+
+
+class Iterative(Options):
+    """Some channels go, the rest is trained, and again; each time the same fraction of what is there."""
+
+    kind: Literal["iterative"]
+    """When channels go."""
+    steps: Annotated[int, Field(ge=1)] = 3
+    """How many times."""
+    retrain: Retraining = Retraining()
+    """The training after each time."""
+
+
+class Exponential(Options):
+    """Channels go while the model is trained: masked every few updates, physically removed in the end."""
+
+    kind: Literal["exponential"]
+    """When channels go."""
+    start: Annotated[float, Field(ge=0)] = 0.0
+    """Epochs before the first ones go."""
+    steps: Annotated[int, Field(ge=1)] = 30
+    """How many times some go; each time the same fraction of what is there (de Jorge et al. 2021)."""
+    every: Annotated[int, Field(ge=1)] = 40
+    """Updates between two times; scores by gradients are averaged over them."""
+    slim: Literal["each", "end"] = "end"
+    """When masked channels are removed: each time, which trains faster and faster, or once at the end."""
+    retrain: Retraining = Retraining()
+    """The whole training: before, while and after channels go."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.retrain.keep == "best":
+            raise ValueError("retrain.keep: best might choose an epoch before channels went; use keep: last")
+        if self.start >= self.retrain.epochs:
+            raise ValueError(f"start ({self.start:g}) must lie within the {self.retrain.epochs} epochs of retrain")
+        return self
+
+
+Schedule = Annotated[OneShot | Iterative | Exponential, Field(discriminator="kind")]
