@@ -52,6 +52,8 @@ class Run:
     @classmethod
     def find(cls, given: Path) -> Run:
         """The run in a folder that a user names; anything else is a FileProblem."""
+        if not given.exists():
+            raise FileProblem(f"{given} does not exist.")
         if not (given / "run.json").is_file():
             raise FileProblem(
                 f"{given} is not a run folder (it has no run.json). Runs lie in runs/ after `edgecr compress RECIPE`."

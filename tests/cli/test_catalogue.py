@@ -64,7 +64,8 @@ def test_a_bad_recipe_among_good_ones_is_exit_2(tmp_path):
         (("recipes", "show", "quickstrt"), "'quickstart'"),
         (("models", "show", "resnet21"), "'resnet20'"),
         (("models", "show", "resnet20", "--set", "widht=1"), "width"),
-        (("check", "nowhere"), "not a run folder"),
+        (("check", "nowhere"), "does not exist"),
+        (("check", "."), "not a run folder"),
     ],
 )
 def test_near_names_are_suggested(words, near):
