@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -173,17 +173,17 @@ def _extended(file: Path, seen: tuple[Path, ...]) -> Document:
 
 def _merged(base: Document, top: Document) -> Document:
     """Mappings are merged key by key; anything else in ``top`` replaces what ``base`` says."""
-    values = copy.deepcopy(base.values)
-
-    def merge(into: dict[str, Any], changes: Mapping[str, Any]) -> None:
-        for key, value in changes.items():
-            if isinstance(value, dict) and isinstance(into.get(key), dict):
-                merge(into[key], value)
-            else:
-                into[key] = value
-
-    merge(values, top.values)
+    values = _overlaid(base.values, top.values)
     return Document(values, base.places | top.places)
+
+
+def _overlaid(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``base`` with the keys of ``top``, mapping by mapping."""
+    values = copy.deepcopy(dict(base))
+    for key, value in top.items():
+        inner = values.get(key)
+        values[key] = _overlaid(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return values
 
 
 def _override(document: Document, text: str) -> None:
@@ -247,7 +247,7 @@ def _completed(
             where = document.place((*path, "preset"))
             problems.append(Problem(where, dotted((*path, "preset")), f"unknown preset {preset!r}; known: {known}"))
         else:
-            options = copy.deepcopy(dict(method.presets[preset])) | options
+            options = _overlaid(method.presets[preset], options)
     try:
         return method.resolve(options, document.values)
     except EdgecrError as error:
@@ -275,7 +275,21 @@ def _unknown_names(document: Document) -> list[Problem]:
     each(("export",), load_target)
     each(("measure", "devices"), load_device)
     each(("robustness", "suites"), suites.get)
-    return problems
+    return [*problems, *_unknown_step_devices(document)]
+
+
+def _unknown_step_devices(document: Document) -> Iterator[Problem]:
+    """Devices that a step plans for."""
+    steps = document.values.get("steps")
+    for index, step in enumerate(steps if isinstance(steps, list) else []):
+        for name, options in step.items() if isinstance(step, dict) else ():
+            path = ("steps", index, name, "device")
+            device = options.get("device") if isinstance(options, dict) else None
+            if path in document.places and isinstance(device, str):
+                try:
+                    load_device(device)
+                except EdgecrError as error:
+                    yield Problem(document.place(path), dotted(path), str(error))
 
 
 def _impossible(recipe: Recipe, document: Document) -> list[Problem]:

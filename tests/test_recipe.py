@@ -32,7 +32,7 @@ def test_a_good_recipe_and_its_canonical_text():
     recipe = checked(parse_yaml(GOOD, "r.yaml"))
     assert [step.name for step in recipe.steps] == ["train", "prune"]
     assert recipe.baseline_steps == 1
-    assert recipe.plain()["steps"] == [{"train": {"epochs": 2}}, {"prune": {"sparsity": 0.5}}]
+    assert recipe.plain()["steps"] == [{"train": {"epochs": 2}}, {"prune": {"sparsity": 0.5, "device": "cpu"}}]
 
 
 def test_a_default_written_out_does_not_change_the_identity():
@@ -145,7 +145,7 @@ def test_extends_set_and_overrides(tmp_path):
     assert recipe.name == "child"
     assert recipe.seed == 3
     assert recipe.plain()["model"] == {"arch": "resnet20", "width": 0.5}
-    assert recipe.plain()["steps"] == [{"train": {"epochs": 7}}, {"prune": {"sparsity": 0.25}}]
+    assert recipe.plain()["steps"] == [{"train": {"epochs": 7}}, {"prune": {"sparsity": 0.25, "device": "cpu"}}]
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,14 @@ class Prune(Method):
 
     @classmethod
     def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
-        """Plans for the device and the batch size that the recipe measures first."""
-        measure = recipe.get("measure")
+        """Plans for the device, and the batch size, that the recipe measures first."""
+        measure, budget = recipe.get("measure"), options.get("budget")
         measure = measure if isinstance(measure, Mapping) else {}
-        found = {"device": _first(measure.get("devices"), "cpu"), "batch": _first(measure.get("batch"), 1)}
+        found = {}
+        if by_latency := isinstance(budget, Mapping) and budget.get("latency") is not None:
+            found["batch"] = _first(measure.get("batch"), 1)
+        if by_latency or options.get("align", "auto") == "auto":
+            found["device"] = _first(measure.get("devices"), "cpu")
         return found | {key: value for key, value in options.items() if value is not None}
 
     def apply(self, subject: Subject, lab: Lab) -> Subject:

@@ -6,9 +6,10 @@ layer's inputs stay as they are until the next step, only serves to weigh channe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def plan_by_latency(
         try:
             plan = choose(planner)
         except MissingEntry:  # too little is known to interpolate
-            table = _measured(table, reachable(sizes, planner.limits), measure)
+            table = _measured(table, [*reachable(sizes, planner.limits), *corners(sizes, planner.least)], measure)
             continue
         left = sizes.configurations(plan.kept)
         if not table.missing(left):
@@ -79,6 +80,16 @@ def plan_by_latency(
         raise WorkError("The latency table still lacks layers after they were measured.")
     planner.figures[LATENCY] = latency_figure(sizes, table)
     return Timed(plan, table)
+
+
+def corners(sizes: LayerSizes, least: Counts) -> Iterator[LayerConfig]:
+    """Each layer with the most and the fewest inputs and outputs: between them everything can be interpolated."""
+    for dense, small in zip(sizes.configurations(sizes.widths), sizes.configurations(least)):
+        if dense.tied:
+            yield from (dense, small)
+            continue
+        for cin, cout in product({dense.cin, small.cin}, {dense.cout, small.cout}):
+            yield replace(dense, cin=cin, cout=cout)
 
 
 def _measured(table: LatencyTable, layers: Sequence[LayerConfig], measure: Measure) -> LatencyTable:

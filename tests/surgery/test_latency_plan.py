@@ -195,3 +195,14 @@ def test_an_estimate_is_only_used_on_the_way(net: nn.Module) -> None:
     planner, found = timed(net, 0.5)
     sizes = LayerSizes(planner.cost.module, planner.graph)
     assert latency_figure(sizes, found.table)(found.plan.kept) == real(planner, found.plan.kept)
+
+
+def test_inputs_may_come_from_several_groups() -> None:
+    """The padded shortcuts of a CIFAR ResNet join channels of several stages."""
+    from edgecr.models import architecture, build
+
+    torch.manual_seed(0)
+    resnet = build(architecture({"arch": "resnet20"}), 10)
+    planner = planner_for(resnet, SHAPE)
+    found = plan_by_latency(planner, 1, empty_table(), measure, lambda one: one.by_budget("knapsack", {LATENCY: 0.8}))
+    assert real(planner, found.plan.kept) <= 0.8 * real(planner, planner.cost.widths)

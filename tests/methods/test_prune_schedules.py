@@ -1,0 +1,130 @@
+"""Pruning in rounds and while training: budgets, physical removal, and exact resumption."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from workplace import lab, subject
+
+from edgecr.errors import RequestError
+from edgecr.latency import Entry, LatencyTable, Machine
+from edgecr.methods.base import Bench
+from edgecr.methods.prune import Prune
+from edgecr.surgery.counters import count
+from edgecr.surgery.plan_record import PlanRecord
+
+RETRAIN = {"epochs": 2, "batch": 16, "lr": 0.02, "precision": "fp32", "checkpoint_s": 1e-9}
+LATENCY = {"budget": {"latency": 0.7}, "score": "taylor_bn", "scope": "knapsack"}
+WHILE = {"kind": "exponential", "steps": 3, "every": 2, "retrain": RETRAIN}
+ROUNDS = {"kind": "iterative", "steps": 2, "retrain": RETRAIN | {"epochs": 1}}
+
+
+class MadeUp(Bench):
+    """A device whose latency is its arithmetic plus a call; it notes how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def table(self, device, subject, batch):
+        machine = Machine(device=device, processor="none", runtime="ort", version="0", threads=1)
+        return LatencyTable(machine=machine, clock="wall")
+
+    def measured(self, device, layers):
+        self.asked += 1
+        entries = {one.key: Entry(wall_ns=(1000 + one.macs,), cpu_ns=(None,)) for one in layers}
+        return self.table(device, None, 1).extended(entries)
+
+
+def prune(folder, bench=None, **keys: Any):
+    model = subject()
+    result = Prune.parse({"align": "off"} | keys).apply(model, lab(folder, bench=bench or MadeUp()))
+    return result
+
+
+def same(first, second):
+    one, other = first.module.state_dict(), second.module.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+CASES = {
+    "halp": LATENCY | {"schedule": WHILE},
+    "slim each": {"budget": {"macs": 0.5}, "score": "taylor", "schedule": WHILE | {"slim": "each"}},
+    "rounds": {"budget": {"params": 0.6}, "schedule": ROUNDS},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_budget_is_met_and_the_record_rebuilds_the_model(tmp_path, name) -> None:
+    keys = CASES[name]
+    result = prune(tmp_path, **keys)
+    ((figure, share),) = keys["budget"].items()
+    plan = PlanRecord.load(tmp_path)
+    amount = next(one for one in plan.amounts if one.figure == figure)
+    assert amount.after <= amount.budget == math.floor(share * amount.before)
+    assert sum(one.after for one in plan.widths) < sum(one.before for one in plan.widths)
+    shapes = {key: tensor.shape for key, tensor in result.skeleton().state_dict().items()}
+    assert shapes == {key: tensor.shape for key, tensor in result.module.state_dict().items()}
+    if figure != "latency":
+        assert getattr(count(result.module, result.input_shape), figure) == amount.after
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_pruning_that_is_stopped_ends_in_the_same_bits(tmp_path, name, monkeypatch) -> None:
+    from edgecr.training.session import Session
+
+    undisturbed = prune(tmp_path / "undisturbed", **CASES[name])
+    step, left = Session.step, [5]
+
+    def until(self, images, labels):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Stop
+        step(self, images, labels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "step", until)
+        with pytest.raises(Stop):
+            prune(tmp_path / "stopped", **CASES[name])
+    bench = MadeUp()
+    assert same(prune(tmp_path / "stopped", bench, **CASES[name]), undisturbed)
+    assert PlanRecord.load(tmp_path / "stopped") == PlanRecord.load(tmp_path / "undisturbed")
+
+
+def test_a_schedule_longer_than_its_training_is_refused(tmp_path) -> None:
+    with pytest.raises(RequestError, match=r"needs 300 updates, but the training has"):
+        prune(tmp_path, sparsity=0.3, schedule=WHILE | {"steps": 100, "every": 3})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"budget": {"latency": "3"}},
+        {"budget": {"latency": "fast"}},
+        {"budget": {"size": "5 Mb"}},
+        {"budget": {"size": 5}},
+        {"budget": {"params": 0.5, "macs": 0.5}, "scope": "knapsack"},
+        {"sparsity": 0.5, "min_fraction": 0.6, "max_fraction": 0.5},
+        {"sparsity": 0.5, "schedule": {"kind": "sometimes"}},
+        {"sparsity": 0.5, "schedule": {"kind": "exponential", "retrain": {"keep": "best"}}},
+        {"sparsity": 0.5, "schedule": {"kind": "exponential", "start": 10}},
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Prune.parse(options)
+
+
+def test_units() -> None:
+    budget = Prune.parse({"budget": {"size": "5 MB", "latency": "0.8 ms"}}).budget
+    assert budget is not None
+    assert budget.shares() == {"size": 5_000_000, "latency": 800_000}
+
+
