@@ -29,6 +29,7 @@ from edgecr.runners.base import Measurement, MeasurePlan, load_device, runner_fo
 from edgecr.runners.measure.summary import ArmSummary, compare, summarise
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
+from edgecr.surgery.plan_record import FILE, PlanRecord
 
 PARITY_IMAGES = 64
 """Real images that an exported file is compared with PyTorch on."""
@@ -203,7 +204,19 @@ def _steps(run: Run, recipe: Recipe) -> Iterator[StepRow]:
         stage = read_json(run.stage(f"step-{index:02d}-{step.name}"))
         facts = {"taken from": stage["borrowed_from"]} if "borrowed_from" in stage else {}
         seconds, learned = _history(folder / "history.json")
-        yield StepRow(step.name, options, seconds or stage.get("seconds"), learned | facts)
+        planned, widths = _plan(folder)
+        yield StepRow(step.name, options, seconds or stage.get("seconds"), learned | planned | facts, widths)
+
+
+def _plan(folder: Path) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
+    """What a pruning step reached under the counters that it was asked for, and the channels of each group."""
+    if not (folder / FILE).is_file():
+        return {}, {}
+    plan = PlanRecord.load(folder)
+    reached = {"reached": "; ".join(str(one) for one in plan.amounts if one.budget is not None)}
+    device = {"planned for": plan.device} if plan.device else {}
+    widths = {one.group: (one.before, one.after) for one in plan.widths}
+    return {name: text for name, text in (reached | device).items() if text}, widths
 
 
 def _history(path: Path) -> tuple[float | None, dict[str, str]]:

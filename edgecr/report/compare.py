@@ -20,7 +20,7 @@ from edgecr.report.figures import (
     with_unit,
 )
 from edgecr.report.result import CANDIDATE, LatencyRow, Result
-from edgecr.report.tables import Table, condition_name
+from edgecr.report.tables import Table, condition_name, plan_table
 
 Pick = Callable[[Result], "Estimate | None"]
 
@@ -35,7 +35,8 @@ def comparison_tables(results: Sequence[Result]) -> list[Table]:
     own = tuple(_own(results, *entry) for entry in _against_baseline(results))
     note = "" if len(results) < 2 else "In parentheses the difference to the first run, or the ratio to it."
     candidates = Table("Candidates", head, (verdicts, *values), note)
-    return [candidates, Table("Against their own baseline", head, own)]
+    plans = plan_table(results, head)
+    return [candidates, Table("Against their own baseline", head, own), *([plans] if plans.rows else [])]
 
 
 def run_name(result: Result) -> str:

@@ -111,6 +111,8 @@ class StepRow:
     options: str = ""
     seconds: float | None = None
     facts: dict[str, str] = field(default_factory=dict)
+    widths: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of a pruning: each group's channels before and after."""
 
 
 @dataclass(frozen=True)

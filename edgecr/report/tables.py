@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,8 @@ class Table:
 def tables(result: Result) -> list[Table]:
     """Every table of a report, in order; a table without rows is left out."""
     found = [gate_table(result), model_table(result), *accuracy_tables(result), latency_table(result),
-             start_table(result), receipt_table(result), step_table(result)]
+             start_table(result), receipt_table(result), step_table(result),
+             plan_table([result], ("channels", "before and after"))]
     return [table for table in found if table.rows]
 
 
@@ -166,6 +167,24 @@ def step_table(result: Result) -> Table:
                   ", ".join(f"{name} {value}" for name, value in row.facts.items()))
                  for number, row in enumerate(result.steps, start=1))
     return Table("Steps", ("", "step", "options", "time", "outcome"), rows)
+
+
+def plan_table(results: Sequence[Result], head: tuple[str, ...]) -> Table:
+    """The channels of each pruned group, a column for each result; ``head`` names the columns."""
+    plans = [_widths(result) for result in results]
+    groups = dict.fromkeys(group for plan in plans for group in plan)
+    rows = tuple((group, *(_change("", *plan[group]).strip() if group in plan else MISSING for plan in plans))
+                 for group in groups)
+    return Table("Pruning plan", head, rows, "A group is named after the first layer that makes its channels.")
+
+
+def _widths(result: Result) -> dict[str, tuple[int, int]]:
+    """Channels of each group before the first and after the last pruning."""
+    found: dict[str, tuple[int, int]] = {}
+    for step in result.steps:
+        for group, (before, after) in step.widths.items():
+            found[group] = (found.get(group, (before, after))[0], after)
+    return found
 
 
 def _seconds(value: float | None) -> str:

@@ -41,8 +41,7 @@ class MadeUp(Bench):
 
 def prune(folder, bench=None, **keys: Any):
     model = subject()
-    result = Prune.parse({"align": "off"} | keys).apply(model, lab(folder, bench=bench or MadeUp()))
-    return result
+    return Prune.parse({"align": "off"} | keys).apply(model, lab(folder, bench=bench or MadeUp()))
 
 
 def same(first, second):
