@@ -140,7 +140,7 @@ def pfp_keep(reader: Reader, error: float) -> int:
     draws = max(1, math.ceil(3 * (6 + 2 * error) * reader.factor * total / error**2))
     with np.errstate(divide="ignore"):  # a chance of one is drawn for certain
         distinct = -np.expm1(draws * np.log1p(-chances))
-    return max(1, min(len(reader.values), math.ceil(distinct.sum() - 1e-9)))
+    return max(1, min(len(reader.values), math.ceil(float(distinct.sum()) - 1e-9)))
 
 
 def pfp_allocation(readers: Sequence[Reader], within: Callable[[Ids], bool]) -> Ids:
