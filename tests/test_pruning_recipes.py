@@ -1,0 +1,37 @@
+"""A digits recipe of the pruning families goes the whole way, on a device that is measured quickly."""
+
+import json
+
+import pytest
+
+from edgecr.recipe import load_recipe
+
+FAMILIES = ("adasap_digits", "halp_digits", "taylor_digits")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_compress_after_a_baseline_was_trained(name):
+    recipe = load_recipe(name)
+    assert recipe.baseline_steps == 1
+    assert recipe.steps[1].method.compresses
+
+
+def test_a_preset_gives_way_key_by_key():
+    schedule = load_recipe("halp_digits").steps[1].method.schedule
+    assert (schedule.kind, schedule.steps, schedule.retrain.epochs) == ("exponential", 4, 6)
+    assert schedule.retrain.momentum == 0.875
+
+
+@pytest.mark.slow
+def test_one_family_goes_the_whole_way(edgecr, mini_recipe, tmp_path):
+    changes = ["steps.0.train.epochs=2", "steps.1.prune.schedule.retrain.epochs=1", "robustness.images=40",
+               f"measure.devices=[{tmp_path / 'quick.yaml'}]", "gates={}"]
+    done = edgecr("compress", "taylor_digits", *(part for change in changes for part in ("--set", change)))
+    assert done.returncode in (0, 1), done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    report = json.loads((run / "report.json").read_text())
+    plan = json.loads((run / "steps" / "01-prune" / "plan.json").read_text())
+    macs = next(amount for amount in plan["amounts"] if amount["figure"] == "macs")
+    assert macs["after"] <= macs["budget"] <= 0.5 * macs["before"]
+    assert report["steps"][1]["widths"]
+    assert [row["macs"] for row in report["models"]] == [macs["before"], macs["after"]]
