@@ -58,3 +58,11 @@ def test_a_users_own_declaration_wins(tmp_path, monkeypatch):
     (tmp_path / "devices").mkdir()
     (tmp_path / "devices" / "cpu.yaml").write_text("mine")
     assert builtin.find("devices", "cpu").read_text() == "mine"
+
+
+def test_test_files_have_names_of_their_own():
+    from collections import Counter
+    from pathlib import Path
+
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
