@@ -35,8 +35,11 @@ class KeyFigure:
 def key_figures(result: Result) -> list[KeyFigure]:
     """Accuracy, robustness, speed and size at one glance."""
     found = [_accuracy_figure(result, "clean accuracy", None, "clean")]
-    found += [_accuracy_figure(result, f"{suite} accuracy", suite, MEAN) for suite in result.suites
-              if result.accuracy_of(suite, MEAN)]
+    found += [
+        _accuracy_figure(result, f"{suite} accuracy", suite, MEAN)
+        for suite in result.suites
+        if result.accuracy_of(suite, MEAN)
+    ]
     found += [_speed_figure(result)]
     before, after = (getattr(result.model(role), "size_bytes", None) for role in ROLES)
     ratio = point(model_ratio(result, "size_bytes"), RATIO)
@@ -60,12 +63,18 @@ def first_measured(result: Result) -> LatencyRow | None:
 def _speed_figure(result: Result) -> KeyFigure:
     row = first_measured(result)
     candidate = timing_of(row, CANDIDATE, "p50") if row else None
+    ratio = ratio_of(row, "p50") if row else None
+    if row is not None and candidate is None and ratio is not None:
+        where = place(row.device, row.batch)
+        return KeyFigure(
+            "median latency", figure(ratio, RATIO), f"of the baseline's on {where}, paired; no absolute time"
+        )
     if row is None or candidate is None:
         failed = next((each.error for each in result.latency if each.error), "not measured")
         return KeyFigure("median latency", MISSING, failed)
     where = place(row.device, row.batch)
     before = point(timing_of(row, BASELINE, "p50"), MILLISECONDS)
-    detail = f"{figure(ratio_of(row, 'p50'), RATIO)} of {before} on {where}"
+    detail = f"{figure(ratio, RATIO)} of {before} on {where}"
     return KeyFigure("median latency", point(candidate, MILLISECONDS), detail)
 
 
@@ -77,8 +86,10 @@ def honesty(result: Result) -> str:
         return ""
     ideal, real = 1 / macs.value, 1 / measured.value
     where = place(row.device, row.batch)
-    return (f"The removed work alone would give {with_unit(ideal, RATIO)} the speed; {where} gives "
-            f"{with_unit(real, RATIO)} ({with_unit(real / ideal, PERCENT)} of it).")
+    return (
+        f"The removed work alone would give {with_unit(ideal, RATIO)} the speed; {where} gives "
+        f"{with_unit(real, RATIO)} ({with_unit(real / ideal, PERCENT)} of it)."
+    )
 
 
 def model_ratio(result: Result, field: str) -> Estimate | None:
