@@ -136,7 +136,7 @@ class Work:
         seed, bench = self.recipe.seed * 1000 + index, DeviceBench(self.monitor)
         lab = Lab(self.data, seed, folder, self.execution, self.monitor, bench)
         start = time.monotonic()
-        step.method.apply(self.subject(index), lab).save(folder / "subject")
+        step.method.apply(before, lab).save(folder / "subject")
         seconds = round(time.monotonic() - start, 1)
         self.run.finish(name, key, outputs, seconds=seconds)
         discard(folder)
