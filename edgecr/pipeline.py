@@ -132,6 +132,7 @@ class Work:
         if lender := self.run.borrow(name, key, outputs):
             self.monitor.say(f"{title} is taken from {lender}, which did the same steps on this machine")
             return
+        before = self.subject(index)
         self.monitor.say(title)
         seed, bench = self.recipe.seed * 1000 + index, DeviceBench(self.monitor)
         lab = Lab(self.data, seed, folder, self.execution, self.monitor, bench)
