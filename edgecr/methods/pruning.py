@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgecr.files import fingerprint, read_json, write_json
 from edgecr.latency import LatencyTable, LayerConfig
 from edgecr.methods.base import Lab
-from edgecr.methods.prune_options import Exponential, Iterative
+from edgecr.methods.prune_options import Exponential, Iterative, PruneOptions
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
 from edgecr.surgery.evidence import TrainingSample
@@ -28,14 +27,11 @@ from edgecr.training.losses import CrossEntropy
 from edgecr.training.pruning import Moments, Removal
 from edgecr.weights import hash_tensors
 
-if TYPE_CHECKING:
-    from edgecr.methods.prune import Prune
-
 
 class Pruning:
     """One pruning step of a recipe on one subject."""
 
-    def __init__(self, method: Prune, subject: Subject, lab: Lab) -> None:
+    def __init__(self, method: PruneOptions, subject: Subject, lab: Lab) -> None:
         self.method, self.subject, self.lab = method, subject, lab
         self.device, self.batch = method.device or "cpu", method.batch or 1
         self.score = scores.get(method.score)
