@@ -13,7 +13,6 @@ from edgecr.methods.base import Lab
 from edgecr.methods.prune_options import Exponential, Iterative, PruneOptions
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
-from edgecr.surgery.evidence import TrainingSample
 from edgecr.surgery.figures import BYTES, LATENCY, SIZE
 from edgecr.surgery.latency_plan import NANOSECONDS, amounts_after, plan_by_latency
 from edgecr.surgery.layers import configurations
@@ -25,6 +24,7 @@ from edgecr.training.checkpoint import discard
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
 from edgecr.training.pruning import Moments, Removal
+from edgecr.training.sample import TrainingSample
 from edgecr.weights import hash_tensors
 
 

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgecr.data.base import Dataset
-from edgecr.data.batches import train_batches
 from edgecr.errors import RequestError
 from edgecr.surgery.sensitivities import Reader, read_sensitivities
 from edgecr.surgery.taylor import Batch, Loss, Products, products
-from edgecr.training.augment import Inputs
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class TrainingSample:
-    """A few mini-batches of unchanged training images, the same ones each time they are asked for."""
-
-    data: Dataset
-    seed: int
-    batches: int = 8
-    size: int = 64
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Normalised NCHW images and labels, from as many epochs as it takes."""
-        inputs = Inputs(self.data.preprocessing, torch.device("cpu"))
-        size = min(self.size, len(self.data.train))
-        drawn = chain.from_iterable(train_batches(self.data.train, size, self.seed, n) for n in range(self.batches))
-        for batch in islice(drawn, self.batches):
-            yield inputs.normalise(batch.images), batch.labels
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from edgecr.data.base import Dataset, ImageSet, Preprocessing
 from edgecr.errors import RequestError
-from edgecr.surgery.evidence import TrainingSample
 from edgecr.surgery.graph import trace_channels
 from edgecr.surgery.scores import Evidence, ranked, scores
+from edgecr.training.sample import TrainingSample
 
 
 class Coupled(nn.Module):

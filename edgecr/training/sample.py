@@ -1,0 +1,32 @@
+"""A few training images for scores that need some; never validation or test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import torch
+
+from edgecr.data.base import Dataset
+from edgecr.data.batches import train_batches
+from edgecr.surgery.taylor import Batch
+from edgecr.training.augment import Inputs
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """A few mini-batches of unchanged training images, the same ones each time they are asked for."""
+
+    data: Dataset
+    seed: int
+    batches: int = 8
+    size: int = 64
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Normalised NCHW images and labels, from as many epochs as it takes."""
+        inputs = Inputs(self.data.preprocessing, torch.device("cpu"))
+        size = min(self.size, len(self.data.train))
+        drawn = chain.from_iterable(train_batches(self.data.train, size, self.seed, n) for n in range(self.batches))
+        for batch in islice(drawn, self.batches):
+            yield inputs.normalise(batch.images), batch.labels
