@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -11,7 +12,8 @@ from edgecr.cli.app import app
 from edgecr.cli.options import Quiet, Runs, Target
 
 if TYPE_CHECKING:
-    from edgecr.runners.base import Measurement
+    from edgecr.progress import Monitor
+    from edgecr.runners.base import Measurement, Runner
 
 
 @app.command()
@@ -56,7 +58,15 @@ def _batches(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-def _files(files, batches, runtime, launches, rounds, runner, monitor) -> Measurement:  # type: ignore[no-untyped-def]
+def _files(
+    files: Sequence[Path],
+    batches: tuple[int, ...],
+    runtime: str,
+    launches: int | None,
+    rounds: int | None,
+    runner: Runner,
+    monitor: Monitor,
+) -> Measurement:
     from edgecr.errors import RequestError
     from edgecr.exporters.bare import artifact_of
     from edgecr.report.result import BASELINE, CANDIDATE
@@ -67,10 +77,19 @@ def _files(files, batches, runtime, launches, rounds, runner, monitor) -> Measur
     roles = (BASELINE, CANDIDATE) if len(files) == 2 else (CANDIDATE,)
     models = {role: artifact_of(file).path for role, file in zip(roles, files)}
     plan = MeasurePlan.of(models, batches, runtime, launches=launches, rounds=rounds)
-    return runner.measure(plan, monitor)  # type: ignore[no-any-return]
+    return runner.measure(plan, monitor)
 
 
-def _run(given, runs, device, target, batches, launches, rounds, monitor) -> Measurement:  # type: ignore[no-untyped-def]
+def _run(
+    given: Sequence[Path],
+    runs: Path,
+    device: str,
+    target: str | None,
+    batches: tuple[int, ...],
+    launches: int | None,
+    rounds: int | None,
+    monitor: Monitor,
+) -> Measurement:
     from edgecr.cli.options import chosen_run
     from edgecr.exporters import load_target
     from edgecr.stages import measure
