@@ -31,9 +31,10 @@ from edgecr.files import write_json
 from edgecr.models import Architecture
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
-from edgecr.surgery.plan import Limits, Plan, Planner
+from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.prune import Pruned, prune_channels
 from edgecr.surgery.scores import Evidence, scores
+from edgecr.surgery.widths import Limits
 
 FAMILIES = {
     "convnext_": "tiny small base large",
@@ -74,12 +75,12 @@ class Outcome:
     result: str
     seconds: float = 0.0
     groups: int = 0
-    params: float = float("nan")
-    macs: float = float("nan")
-    difference: float = float("nan")
-    export_seconds: float = float("nan")
-    receipt: str = "-"
-    runtime: float = float("nan")
+    params: float | None = None
+    macs: float | None = None
+    difference: float | None = None
+    export_seconds: float | None = None
+    receipt: str | None = None
+    runtime: float | None = None
 
     @property
     def good(self) -> bool:
@@ -88,8 +89,11 @@ class Outcome:
 
     def row(self) -> list[object]:
         """The cells of the table."""
-        return [self.name, self.seconds, self.groups, self.params, self.macs, self.difference,
-                self.export_seconds, self.receipt, self.runtime, self.result]
+        cells = [self.name, self.seconds, self.groups, self.params, self.macs, self.difference,
+                 self.export_seconds, self.receipt, self.runtime, self.result]
+        if self.good and self.name in TRANSFORMERS:
+            cells[-1] = f"{self.result}; inner widths of the MLPs only"
+        return ["-" if cell is None else cell for cell in cells]
 
 
 class Named(Architecture):
@@ -125,9 +129,9 @@ def built(name: str) -> nn.Module:
 
 
 def parameters(name: str) -> int:
-    """The size of a network, without building its values."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in built(name).parameters())
+    """The size of a network, as torchvision lists it."""
+    weights = torchvision.models.get_model_weights(name)
+    return max(int(one.meta["num_params"]) for one in weights)
 
 
 def disturb(module: nn.Module) -> None:

@@ -19,9 +19,10 @@ from torch import nn
 
 from edgecr.surgery.cost import Cost
 from edgecr.surgery.graph import trace_channels
-from edgecr.surgery.plan import Limits, Planner
+from edgecr.surgery.plan import Planner
 from edgecr.surgery.removal import remove
 from edgecr.surgery.scores import Evidence, scores
+from edgecr.surgery.widths import Limits
 
 NETWORKS = ("densenet121", "resnet50")
 SHAPE = (3, 224, 224)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from typing_extensions import override
 
@@ -10,16 +12,27 @@ from edgecr.latency import LatencyTable, LayerConfig
 from edgecr.methods.base import Bench
 from edgecr.progress import Monitor
 from edgecr.runners.base import load_device
-from edgecr.runners.latency_table import TableBuilder
+from edgecr.runners.latency_table import TableBuilder, default_path
 from edgecr.subject import Subject
-from edgecr.tables import fill
+from edgecr.tables import exported, fill
 
 
 class DeviceBench(Bench):
-    """Asks device declarations, and the devices themselves; tables lie where ``edgecr latency-table`` keeps them."""
+    """Asks device declarations, and the devices themselves.
 
-    def __init__(self, monitor: Monitor) -> None:
-        self.monitor = monitor
+    Tables lie in a folder; without one, where ``edgecr latency-table`` keeps them.
+    """
+
+    def __init__(self, monitor: Monitor, tables: Path | None = None) -> None:
+        self.monitor, self.tables = monitor, tables
+        self._opened: set[str] = set()
+
+    def _builder(self, device: str) -> TableBuilder:
+        """A session with a device; only the first one tells what is wrong with it."""
+        first, declared, runtime = device not in self._opened, load_device(device), "ort"
+        self._opened.add(device)
+        path = self.tables / default_path(declared, runtime).name if self.tables else None
+        return TableBuilder(declared, runtime, path, monitor=self.monitor, warn=first)
 
     @override
     def align(self, device: str) -> int:
@@ -28,13 +41,21 @@ class DeviceBench(Bench):
     @override
     def table(self, device: str, subject: Subject, batch: int) -> LatencyTable:
         self.monitor.say(f"Latency table of {device}: measuring what it lacks for this model")
-        declared = load_device(device)
-        with TableBuilder(declared, monitor=self.monitor) as builder:
+        with self._builder(device) as builder:
             name = f"{subject.architecture.arch}, batch {batch}"
             return fill(builder, subject, name, batch=batch).table
 
     @override
     def measured(self, device: str, layers: Sequence[LayerConfig]) -> LatencyTable:
-        with TableBuilder(load_device(device), monitor=self.monitor) as builder:
+        with self._builder(device) as builder:
             builder.measure(layers)
             return builder.table
+
+    @override
+    def whole(self, device: str, subjects: Sequence[Subject], batch: int) -> list[float]:
+        with (
+            tempfile.TemporaryDirectory(prefix="edgecr-models-") as folder,
+            self._builder(device) as builder,
+        ):
+            models = [exported(one, str(number), batch, Path(folder)) for number, one in enumerate(subjects)]
+            return [one.evidence.measured_ms for one in builder.weigh(models)]

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from edgecr.errors import FileProblem, StorageError
 
 _STORAGE = {
@@ -102,6 +104,17 @@ def read_json(path: Path) -> Any:
         raise FileProblem(f"{path} does not exist.") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise FileProblem(f"{path} is not valid JSON: {error}.") from error
+
+
+@contextlib.contextmanager
+def refused_as(problem: str) -> Iterator[None]:
+    """Around the reading of a file's values: what does not fit is a FileProblem that begins like this."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise FileProblem(": ".join(part for part in (problem, place, first["msg"]) if part) + ".") from error
 
 
 def sha256(path: Path) -> str:

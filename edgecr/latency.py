@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from edgecr.errors import FileProblem, RequestError
-from edgecr.files import fingerprint, read_json, write_json
+from edgecr.files import fingerprint, read_json, refused_as, write_json
 from edgecr.options import Options
 
-SCHEMA = 1
+SCHEMA = 2
 DOUBT = 0.02
 """Relative error of one measured model, for the calibration."""
-PLAUSIBLE = (0.5, 0.5, 0.25)
-"""How much of the latency of a usual model the factor, the layers and the weights may add or take."""
+PLAUSIBLE = (0.5, 0.5, 0.25, 0.5)
+"""How much of the latency of a usual model the factor, layers, weights and activations may add or take."""
 Pair = tuple[int, int]
 Clock = Literal["cpu", "wall"]
 """Processor time of a call (right for one thread, hardly disturbed by other programs), or elapsed time."""
@@ -92,6 +92,14 @@ class LayerConfig:
     def weights(self) -> int:
         """Elements of the weight."""
         return self.cout * (self.cin // self.groups) * self.kernel[0] * self.kernel[1]
+
+    @property
+    def values(self) -> int:
+        """Elements of the images that one call of a convolution reads and writes; 0 for a linear layer."""
+        if self.kind == "linear":  # its rows are never brought into another form
+            return 0
+        inside, outside = self.height * self.width, self.out_size[0] * self.out_size[1]
+        return self.batch * (self.cin * inside + self.cout * outside)
 
     @property
     def macs(self) -> int:
@@ -176,6 +184,18 @@ class Sums(Options):
     layers: int
     mega_weights: float
     """Their weights, in millions."""
+    mega_values: float
+    """The elements of the images that they read and write, in millions."""
+
+    @classmethod
+    def of(cls, ms: float, configs: Sequence[LayerConfig]) -> Sums:
+        """Everything but the times follows from the layers."""
+        weights, values = sum(one.weights for one in configs), sum(one.values for one in configs)
+        return cls(ms=ms, layers=len(configs), mega_weights=weights / 1e6, mega_values=values / 1e6)
+
+    def terms(self) -> tuple[float, ...]:
+        """What a calibration gives a weight each."""
+        return (self.ms, float(self.layers), self.mega_weights, self.mega_values)
 
 
 class Evidence(Options):
@@ -190,19 +210,20 @@ class Evidence(Options):
 class Calibration(Options):
     """From the sum of the layers to the whole model.
 
-    A layer measured alone pays for a call of its own and for bringing its image into the runtime's blocked form;
-    inside a network it pays for additions and pooling instead, and its weights come from memory, not from a cache.
+    A layer measured alone pays for a call of its own and for bringing its images into the runtime's blocked form and
+    back; inside a network it pays for additions and pooling instead, and its weights come from memory, not a cache.
     """
 
     factor: float = 1.0
     per_layer_ms: float = 0.0
     per_mega_weight_ms: float = 0.0
+    per_mega_value_ms: float = 0.0
     evidence: tuple[Evidence, ...] = ()
 
     def apply(self, sums: Sums) -> float:
         """The latency of a whole model."""
-        return (self.factor * sums.ms + self.per_layer_ms * sums.layers
-                + self.per_mega_weight_ms * sums.mega_weights)
+        own = (self.factor, self.per_layer_ms, self.per_mega_weight_ms, self.per_mega_value_ms)
+        return sum(weight * term for weight, term in zip(own, sums.terms()))
 
     def errors(self) -> dict[str, float]:
         """How far the fit is from each model it rests on, as a fraction of what was measured."""
@@ -220,7 +241,7 @@ class Latency:
 class LatencyTable(Options):
     """What each layer takes on one machine, with the raw samples it follows from."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     machine: Machine
     clock: Clock
     facts: dict[str, Any] = Field(default_factory=dict)
@@ -247,10 +268,8 @@ class LatencyTable(Options):
         if content.pop("content_sha256", None) != fingerprint(content):
             raise FileProblem(f"{path} was changed after it was measured: its hash does not fit its content. "
                               "Restore it, or build the table again.")
-        try:
+        with refused_as(f"{path} is not a latency table"):
             table = cls.parse(content)
-        except ValidationError as error:
-            raise FileProblem(f"{path} is not a latency table: {error.errors()[0]['msg']}.") from error
         if machine is not None:
             table.require(machine, str(path))
         return table
@@ -301,11 +320,7 @@ class LatencyTable(Options):
 
     def sums(self, configs: Sequence[LayerConfig], *, estimate: bool = False) -> Sums:
         """What the layers of a model add up to, before calibration."""
-        return Sums(
-            ms=sum(self.latency(config, estimate=estimate).ms for config in configs),
-            layers=len(configs),
-            mega_weights=sum(config.weights for config in configs) / 1e6,
-        )
+        return Sums.of(sum(self.latency(config, estimate=estimate).ms for config in configs), configs)
 
     # Between measured counts.
 
@@ -315,7 +330,9 @@ class LatencyTable(Options):
         families: dict[LayerConfig, dict[Pair, float]] = {}
         for key, ms in self._known.items():
             config = LayerConfig.of(key)
-            families.setdefault(_family(config), {})[config.cin, config.cout] = ms
+            alone = [replace(_family(config), groups=-config.cin)] if config.groups == 1 else []
+            for family in (_family(config), *alone):  # one group alone is the narrowest of a tied layer
+                families.setdefault(family, {})[config.cin, config.cout] = ms
         return families
 
     def _interpolated(self, config: LayerConfig) -> float | None:
@@ -330,7 +347,10 @@ class LatencyTable(Options):
         direct = _along_in(known, config.cin, config.cout) if direct is None else direct
         if direct is not None:
             return direct
-        cin, cout = max(known, key=lambda counts: counts[0] * counts[1])
+        larger = [counts for counts in known if counts[0] >= config.cin and counts[1] >= config.cout]
+        if not larger:
+            return None
+        cin, cout = max(larger, key=lambda counts: counts[0] * counts[1])
         fewer_in, fewer_out = _along_in(known, config.cin, cout), _along_out(known, cin, config.cout)
         return None if fewer_in is None or fewer_out is None else fewer_in * fewer_out / known[cin, cout]
 
@@ -387,12 +407,13 @@ def fitted(evidence: tuple[Evidence, ...]) -> Calibration:
     """
     if not evidence:
         return Calibration()
-    rows = np.array([[one.sums.ms, one.sums.layers, one.sums.mega_weights] for one in evidence], dtype=np.float64)
+    rows = np.array([one.sums.terms() for one in evidence])
     rows /= np.array([[one.measured_ms] for one in evidence])
     scale = rows.mean(0)
     held = np.diag(DOUBT / np.array(PLAUSIBLE))
     matrix = np.concatenate([rows / scale, held])
     wanted = np.concatenate([1 - rows[:, 0], np.zeros(len(held))])
     change = np.linalg.lstsq(matrix, wanted, rcond=None)[0] / scale
-    factor, per_layer, per_weight = (np.array([1.0, 0.0, 0.0]) + change).tolist()
-    return Calibration(factor=factor, per_layer_ms=per_layer, per_mega_weight_ms=per_weight, evidence=evidence)
+    factor, per_layer, per_weight, per_value = (np.array([1.0, 0.0, 0.0, 0.0]) + change).tolist()
+    return Calibration(factor=factor, per_layer_ms=per_layer, per_mega_weight_ms=per_weight,
+                       per_mega_value_ms=per_value, evidence=evidence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,10 +46,6 @@ class Subject:
     def with_module(self, module: nn.Module) -> Subject:
         """The same record around another module of the same structure."""
         return replace(self, module=module)
-
-    def clone(self) -> Subject:
-        """A copy that shares no tensor with this one."""
-        return self.with_module(copy.deepcopy(self.module))
 
     def skeleton(self, *, allow_code: bool = False) -> nn.Module:
         """What the surgery promises: the architecture with the record replayed, freshly initialised."""

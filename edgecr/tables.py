@@ -17,9 +17,10 @@ from edgecr.runners.latency_table import Model, Prediction, TableBuilder
 from edgecr.subject import Subject
 from edgecr.surgery.graph import trace_channels
 from edgecr.surgery.layers import LayerSizes, configurations, reachable
-from edgecr.surgery.plan import Limits, Plan, Planner, Scope
+from edgecr.surgery.plan import Plan, Planner, Scope
 from edgecr.surgery.prune import prune_channels
 from edgecr.surgery.scores import Evidence, scores
+from edgecr.surgery.widths import Limits
 
 SLIMMED = (0.25, 0.5, 0.7)
 """Fractions of every layer's channels that the models for the calibration lose."""

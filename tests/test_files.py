@@ -7,6 +7,7 @@ import pytest
 
 from edgecr.errors import FileProblem, StorageError
 from edgecr.files import fingerprint, read_json, replacing, replacing_folder, write_json, write_text
+from edgecr.surgery.plan_record import PlanRecord
 
 
 def test_a_failed_block_leaves_the_old_file_and_no_rest(tmp_path):
@@ -51,6 +52,13 @@ def test_json_round_trip_and_damage(tmp_path):
         read_json(tmp_path / "none.json")
     with pytest.raises(ValueError, match="Out of range"):
         write_json(tmp_path / "nan.json", float("nan"))
+
+
+def test_values_that_do_not_fit_are_told_with_their_place(tmp_path):
+    widths = [{"group": "conv1", "before": "many", "after": 1}]
+    write_json(tmp_path / "plan.json", {"schema_version": 1, "widths": widths})
+    with pytest.raises(FileProblem, match=r"plan\.json is not the plan of a pruning: widths\.0\.before: "):
+        PlanRecord.load(tmp_path)
 
 
 def test_fingerprint_ignores_key_order_only():

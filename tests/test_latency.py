@@ -35,7 +35,7 @@ def table(configs, cost, clock="cpu"):
 
 
 def known_model(name, total, whole):
-    return Evidence(model=name, sums=Sums(ms=total, layers=10, mega_weights=1.0), measured_ms=whole)
+    return Evidence(model=name, sums=Sums(ms=total, layers=10, mega_weights=1.0, mega_values=2.0), measured_ms=whole)
 
 
 def affine(config):
@@ -125,6 +125,20 @@ def test_estimates_of_depthwise_layers_follow_their_width():
     assert math.isclose(known.latency(DEPTHWISE.resized("cin", 64), estimate=True).ms, 0.1 + 0.03 * 64, rel_tol=1e-6)
 
 
+def test_one_channel_alone_is_the_narrowest_depthwise_layer():
+    known = table([DEPTHWISE.resized("cin", count) for count in (1, 96)], affine)
+    assert math.isclose(known.latency(DEPTHWISE.resized("cin", 2), estimate=True).ms, 0.1 + 0.03 * 2, rel_tol=1e-6)
+
+
+def test_layers_that_expand_do_not_hide_layers_that_reduce():
+    def point(cin, cout):
+        return LayerConfig("conv", cin, cout, height=28, width=28)
+
+    corners = [(32, 1), (192, 1), (192, 32), (1, 32), (1, 192), (32, 192), (1, 1), (32, 16), (192, 16), (112, 32)]
+    known = table([point(*counts) for counts in corners], lambda config: config.cin * config.cout)
+    assert math.isclose(known.latency(point(112, 16), estimate=True).ms, 112 * 16, rel_tol=1e-6)
+
+
 def test_nothing_is_estimated_beyond_what_was_measured():
     known = table([CONV.resized("cout", count) for count in (32, 64)], affine)
     for count in (16, 96):
@@ -164,7 +178,7 @@ def test_an_edited_table_is_refused(tmp_path):
         LatencyTable.load(path)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", "{", '{"schema_version": 2}', '{"schema_version": 1}'])
+@pytest.mark.parametrize("text", ["[]", "{}", "{", '{"schema_version": 1}', '{"schema_version": 2}'])
 def test_files_that_are_no_tables_are_refused(tmp_path, text):
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(FileProblem):
@@ -174,7 +188,7 @@ def test_files_that_are_no_tables_are_refused(tmp_path, text):
 def test_a_well_hashed_table_with_nonsense_is_refused(tmp_path):
     from edgecr.files import fingerprint
 
-    content = json.loads('{"schema_version": 1, "machine": 3}')
+    content = json.loads('{"schema_version": 2, "machine": 3}')
     write_json(tmp_path / "t.json", content | {"content_sha256": fingerprint(content)})
     with pytest.raises(FileProblem, match="not a latency table"):
         LatencyTable.load(tmp_path / "t.json")
@@ -189,19 +203,24 @@ def test_another_machines_table_is_refused_by_what_differs(tmp_path, field, valu
     assert repr(value) in str(caught.value)
 
 
-def measured(factor, per_layer, per_weight, noise=0.0):
+def measured(factor, per_layer, per_weight, per_value, noise=0.0):
     draw = random.Random(0)
-    sizes = [(20, 30.0, 11.0), (20, 12.0, 4.0), (50, 9.0, 3.0), (55, 3.0, 0.5), (20, 5.0, 5.0), (30, 8.0, 8.0)]
+    sizes = [(30.0, 20, 11.0, 4.7), (12.0, 20, 4.0, 3.1), (9.0, 50, 3.0, 13.0), (3.0, 55, 0.5, 1.0),
+             (5.0, 20, 5.0, 7.0), (8.0, 30, 8.0, 2.0), (4.0, 40, 2.0, 9.0)]
+    real = Calibration(factor=factor, per_layer_ms=per_layer, per_mega_weight_ms=per_weight,
+                       per_mega_value_ms=per_value)
+    models = [Sums(ms=ms, layers=layers, mega_weights=weights, mega_values=values)
+              for ms, layers, weights, values in sizes]
     return tuple(
-        Evidence(model=f"m{n}", sums=Sums(ms=ms, layers=layers, mega_weights=weights),
-                 measured_ms=draw.uniform(1 - noise, 1 + noise)
-                 * (factor * ms + per_layer * layers + per_weight * weights))
-        for n, (layers, ms, weights) in enumerate(sizes)
+        Evidence(model=f"m{n}", sums=sums, measured_ms=draw.uniform(1 - noise, 1 + noise) * real.apply(sums))
+        for n, sums in enumerate(models)
     )
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.01])
-@pytest.mark.parametrize("relation", [(0.93, -0.008, 0.1), (1.1, 0.01, 0.0), (1.0, 0.0, 0.0)])
+@pytest.mark.parametrize(
+    "relation", [(0.93, -0.008, 0.1, 0.0), (1.1, 0.01, 0.0, 0.0), (0.95, -0.003, 0.1, -0.05), (1.0, 0.0, 0.0, 0.0)]
+)
 def test_calibration_finds_a_known_relation(relation, noise):
     found = fitted(measured(*relation, noise))
     assert max(map(abs, found.errors().values())) < 0.01 + 2 * noise
@@ -209,12 +228,17 @@ def test_calibration_finds_a_known_relation(relation, noise):
     assert abs(found.per_layer_ms - relation[1]) < 0.005
 
 
+def test_what_a_layer_reads_and_writes():
+    assert LayerConfig("conv", 64, 128, 2, 56, 56, (3, 3), (2, 2), (1, 1)).values == 2 * (64 * 56 * 56 + 128 * 28 * 28)
+    assert LayerConfig("linear", 512, 10).values == 0
+
+
 def test_without_models_the_sum_counts():
     assert fitted(()) == Calibration()
 
 
 def test_few_or_equal_models_do_no_harm():
-    for some in (measured(1.2, 0.0, 0.0)[:1], (known_model("a", 2.0, 3.0), known_model("b", 2.0, 3.1))):
+    for some in (measured(1.2, 0.0, 0.0, 0.0)[:1], (known_model("a", 2.0, 3.0), known_model("b", 2.0, 3.1))):
         found = fitted(some)
         assert max(map(abs, found.errors().values())) < 0.03
         assert 0.5 < found.factor < 1.5

@@ -16,7 +16,7 @@ from edgecr.models import architecture
 from edgecr.runners import latency_table
 from edgecr.subject import Subject
 from edgecr.surgery.layers import configurations
-from edgecr.surgery.plan import Limits
+from edgecr.surgery.widths import Limits
 from edgecr.tables import slimmed
 
 DEVICE = """\

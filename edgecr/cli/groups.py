@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from edgecr.cli.catalogue import methods_app
-from edgecr.cli.options import AllowCode, Classes, Settings, Size, declared_architecture, usual_side
+from edgecr.cli.options import AllowCode, Classes, ModelName, Settings, Size, named_subject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ _WIDTH = 160
 
 @methods_app.command("groups")
 def show_groups(
-    name: Annotated[str, typer.Argument(help="Architecture, for example resnet20 or torchvision:resnet50.")],
+    name: ModelName,
     options: Settings = None,
     classes: Classes = 10,
     size: Size = None,
@@ -33,18 +33,17 @@ def show_groups(
     allow_code: AllowCode = False,
 ) -> None:
     """Which channels of a model can only be removed together, which stay, and what ties or stops them."""
-    from edgecr.models import build
     from edgecr.surgery.explain import explain
 
-    declared, side = declared_architecture(name, options), usual_side(name, size)
-    rows = explain(build(declared, declared.classes or classes, allow_code=allow_code), (3, side, side))
+    subject = named_subject(name, options, classes, size, allow_code)
+    rows, shape = explain(subject.module, subject.input_shape), subject.input_shape
     if as_json:
-        found = {"arch": name, "input": [3, side, side], "groups": [asdict(row) for row in rows]}
+        found = {"arch": name, "input": shape, "groups": [asdict(row) for row in rows]}
         typer.echo(json.dumps(found, indent=2))
         return
     going, staying = [row for row in rows if row.removable], [row for row in rows if not row.removable]
     channels = sum(row.channels for row in going)
-    typer.echo(f"{name} at {side}x{side}: {channels:,} channels in {len(going)} groups can be removed.")
+    typer.echo(f"{name} at {shape[1]}x{shape[2]}: {channels:,} channels in {len(going)} groups can be removed.")
     _print(("group", "channels", "made by", "read by", "tied by"),
            [(row.name, row.channels, row.layers, row.readers, row.why) for row in going])
     if staying:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from edgecr.cli.app import app
-from edgecr.cli.options import AllowCode, Classes, Quiet, Settings, Size, declared_architecture, usual_side
+from edgecr.cli.options import AllowCode, Classes, ModelName, Quiet, Settings, Size, named_subject
 
 if TYPE_CHECKING:
     from edgecr.latency import LatencyTable
@@ -22,7 +22,6 @@ table_app = typer.Typer(
 app.add_typer(table_app, name="latency-table")
 
 # typer reads these annotations at run time, on Python 3.10 too: hence Optional
-ModelName = Annotated[str, typer.Argument(help="Architecture, for example resnet56 or torchvision:resnet50.")]
 DeviceName = Annotated[str, typer.Option("--device", help="Device, by name or path.")]
 RuntimeName = Annotated[str, typer.Option("--runtime", help="Runtime: ort or openvino.")]
 BatchSize = Annotated[int, typer.Option("--batch", min=1, help="Images in one call.")]
@@ -63,8 +62,8 @@ def build_table(
         raise UnknownName("clock", clock, ("cpu", "wall"))
     declared = load_device(device)
     builder = TableBuilder(declared, runtime, table, clock=clock, monitor=TerminalMonitor(quiet))  # type: ignore[arg-type]
-    subject = _subject(model, settings, classes, size, allow_code)
-    from edgecr.surgery.plan import Limits
+    subject = named_subject(model, settings, classes, size, allow_code)
+    from edgecr.surgery.widths import Limits
     from edgecr.tables import fill
 
     with builder:
@@ -115,7 +114,7 @@ def predict(
 ) -> None:
     """The latency of a model by the table alone, without measuring."""
     found = _table(device, runtime, table)
-    subject = _subject(model, settings, classes, size, allow_code)
+    subject = named_subject(model, settings, classes, size, allow_code)
     from edgecr.surgery.layers import configurations
 
     latency = found.network_latency(configurations(subject.module, subject.input_shape, batch), estimate=estimate)
@@ -134,13 +133,6 @@ def _table(device: str, runtime: str, path: Path | None) -> LatencyTable:
     table = LatencyTable.load(path)
     table.require(declared_machine(declared, runtime, table), str(path))
     return table
-
-
-def _subject(model: str, settings: list[str] | None, classes: int, size: int | None, allow_code: bool) -> Subject:
-    from edgecr.subject import Subject
-
-    declared, side = declared_architecture(model, settings), usual_side(model, size)
-    return Subject.create(declared, declared.classes or classes, (side, side), seed=0, allow_code=allow_code)
 
 
 def _label(model: str, settings: list[str] | None, subject: Subject, batch: int) -> str:
@@ -174,7 +166,7 @@ def _tell_calibration(table: LatencyTable) -> None:
         worst = max(abs(error) for error in fit.errors().values())
         typer.echo(
             f"Whole model = {fit.factor:.3f} x sum of layers {fit.per_layer_ms:+.4f} ms a layer "
-            f"{fit.per_mega_weight_ms:+.4f} ms a million weights "
+            f"{fit.per_mega_weight_ms:+.4f} ms a million weights {fit.per_mega_value_ms:+.4f} ms a million activations "
             f"(fitted to {len(fit.evidence)} models, worst error {worst:.1%})"
         )
     else:

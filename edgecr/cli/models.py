@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgecr.cli.app import app
-from edgecr.cli.options import AllowCode, Classes, Settings, Size, declared_architecture, usual_side
+from edgecr.cli.options import AllowCode, Classes, ModelName, Settings, Size, named_subject
 
 models_app = typer.Typer(help="List architectures and show what they cost.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
@@ -25,7 +25,7 @@ def list_models() -> None:
 
 @models_app.command("show")
 def show_model(
-    name: Annotated[str, typer.Argument(help="Architecture, for example resnet20 or torchvision:resnet50.")],
+    name: ModelName,
     options: Settings = None,
     classes: Classes = 10,
     size: Size = None,
@@ -34,18 +34,17 @@ def show_model(
     allow_code: AllowCode = False,
 ) -> None:
     """Parameters, multiply-accumulates and size of an architecture."""
-    from edgecr.models import build
     from edgecr.surgery.counters import count
 
-    declared, side = declared_architecture(name, options), usual_side(name, size)
-    figures = count(build(declared, declared.classes or classes, allow_code=allow_code), (3, side, side))
+    subject = named_subject(name, options, classes, size, allow_code)
+    figures, shape = count(subject.module, subject.input_shape), subject.input_shape
     if as_json:
-        typer.echo(json.dumps({"arch": name, "input": [3, side, side], **figures.plain()}, indent=2))
+        typer.echo(json.dumps({"arch": name, "input": shape, **figures.plain()}, indent=2))
         return
     typer.echo(
-        f"{name} at {side}x{side}: {figures.params:,} parameters, {figures.macs:,} MACs "
+        f"{name} at {shape[1]}x{shape[2]}: {figures.params:,} parameters, {figures.macs:,} MACs "
         f"({figures.macs / 1e9:.4f} G), {figures.size_bytes / 2**20:.3f} MiB"
     )
     for layer in figures.layers if layers else []:
-        shape = "x".join(str(part) for part in layer.weight_shape)
-        typer.echo(f"  {layer.name:<36} {layer.kind:<8} {shape:<16} {layer.macs:>14,} MACs")
+        weights = "x".join(str(part) for part in layer.weight_shape)
+        typer.echo(f"  {layer.name:<36} {layer.kind:<8} {weights:<16} {layer.macs:>14,} MACs")

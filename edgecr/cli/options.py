@@ -9,9 +9,9 @@ import typer
 
 if TYPE_CHECKING:
     from edgecr.methods.base import Execution
-    from edgecr.models.base import Architecture
     from edgecr.report.result import Result
     from edgecr.run import Run
+    from edgecr.subject import Subject
 
 # typer reads these annotations at run time, on Python 3.10 too: hence Optional
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
@@ -19,6 +19,7 @@ Threads = Annotated[int, typer.Option("--threads", min=0, help="Threads for this
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Allow models given as package.module:function.")]
 RunArgument = Annotated[Optional[Path], typer.Argument(help="A run folder; the latest run when left out.")]  # noqa: UP045
 Target = Annotated[Optional[str], typer.Option("--target", help="Export target; the run's first when left out.")]  # noqa: UP045
+ModelName = Annotated[str, typer.Argument(help="Architecture, for example resnet20 or torchvision:resnet50.")]
 Settings = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--set", help="Option of the architecture: width=0.5 (repeatable)."),
@@ -59,18 +60,18 @@ def finished_result(run: Run) -> Result:
     return Result.load(path)
 
 
-def declared_architecture(name: str, settings: list[str] | None) -> Architecture:
-    """The architecture that a name and its ``--set`` options describe."""
+def named_subject(
+    name: str, settings: list[str] | None, classes: int, size: int | None, allow_code: bool
+) -> Subject:
+    """The model that a command line describes, for images of the size that was asked for or that its family is for."""
     from edgecr.models import architecture
+    from edgecr.subject import Subject
     from edgecr.yaml_text import parse_yaml
 
     values = {"arch": name}
     for text in settings or []:
         key, _, value = text.partition("=")
         values[key] = parse_yaml(value, f"--set {text}").values
-    return architecture(values)
-
-
-def usual_side(name: str, size: int | None) -> int:
-    """The input height and width of an architecture: what was asked for, or what its family is used with."""
-    return size or (224 if ":" in name else 32)
+    declared = architecture(values)
+    side = size or declared.usual_side
+    return Subject.create(declared, declared.classes or classes, (side, side), seed=0, allow_code=allow_code)

@@ -48,6 +48,10 @@ class Bench:
         """The device's latency table with these layers; what it lacks is measured."""
         raise RequestError(f"Nobody is here to measure on device {device!r}; run this step with a recipe.")
 
+    def whole(self, device: str, subjects: Sequence[Subject], batch: int) -> list[float]:
+        """Milliseconds of whole models, measured beside each other on the device."""
+        raise RequestError(f"Nobody is here to measure on device {device!r}; run this step with a recipe.")
+
 
 @dataclass(frozen=True)
 class Lab:

@@ -90,6 +90,8 @@ class Exponential(Options):
     """How many times some go; each time the same fraction of what is there (de Jorge et al. 2021)."""
     every: Annotated[int, Field(ge=1)] = 40
     """Updates between two times; scores by gradients are averaged over them."""
+    masks: Literal["hard", "soft"] = "hard"
+    """Whether channels that went never return (hard), or may until the last time (soft), as in SMCP."""
     slim: Literal["each", "end"] = "end"
     """When masked channels are removed: each time, which trains faster and faster, or once at the end."""
     retrain: Retraining = Retraining()
@@ -101,6 +103,8 @@ class Exponential(Options):
             raise ValueError("retrain.keep: best might choose an epoch before channels went; use keep: last")
         if self.start >= self.retrain.epochs:
             raise ValueError(f"start ({self.start:g}) must lie within the {self.retrain.epochs} epochs of retrain")
+        if self.masks == "soft" and self.slim == "each":
+            raise ValueError("slim: each removes channels that masks: soft would let return; use slim: end")
         return self
 
 
@@ -108,8 +112,10 @@ Schedule = Annotated[OneShot | Iterative | Exponential, Field(discriminator="kin
 
 
 Score = Literal[
-    "bn", "ft", "l1", "l2", "pfp", "random", "taylor", "taylor_bn", "taylor_gate", "taylor_joint"
+    "bn", "ft", "l1", "l1_in", "l2", "pfp", "random", "taylor", "taylor_bn", "taylor_gate", "taylor_in", "taylor_joint"
 ]
+_BLIND = ("taylor", "taylor_bn", "taylor_gate", "taylor_joint")
+"""Scores by gradients that a masked channel does not get where it is made."""
 
 
 class PruneOptions(Method):
@@ -156,6 +162,11 @@ class PruneOptions(Method):
             raise ValueError("give exactly one of sparsity (what goes) and budget (what may remain)")
         if self.min_fraction > self.max_fraction:
             raise ValueError(f"min_fraction ({self.min_fraction:g}) exceeds max_fraction ({self.max_fraction:g})")
+        if isinstance(self.schedule, Exponential) and self.schedule.masks == "soft" and self.score in _BLIND:
+            raise ValueError(
+                f"score: {self.score} is 0 for masked channels, so none would return with masks: soft; use taylor_in, "
+                "or a score by weights"
+            )
         if self.scope == "knapsack" and self.budget is not None and len(self.budget.shares()) > 1:
             raise ValueError("scope: knapsack weighs importance against one figure; name one in budget")
         return self

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from edgecr.errors import BudgetError
 from edgecr.files import fingerprint, read_json, write_json
-from edgecr.latency import LatencyTable, LayerConfig
 from edgecr.methods.base import Lab
+from edgecr.methods.latencies import Latencies
 from edgecr.methods.prune_options import Exponential, Iterative, PruneOptions
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
-from edgecr.surgery.figures import BYTES, LATENCY, SIZE
-from edgecr.surgery.latency_plan import NANOSECONDS, amounts_after, plan_by_latency
-from edgecr.surgery.layers import configurations
-from edgecr.surgery.plan import MULTIPLES, Allowed, Limits, Plan, Planner, allowed_by
+from edgecr.surgery.figures import BYTES, LATENCY, SIZE, WHOLE_LATENCY, in_words
+from edgecr.surgery.latency_plan import amounts_after
+from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.plan_record import Amount, PlanRecord, widths_after
 from edgecr.surgery.prune import Choice, Pruned, carried_out, prune_channels
 from edgecr.surgery.scores import Evidence, scores
+from edgecr.surgery.widths import MULTIPLES, Allowed, Limits, allowed_by
 from edgecr.training.checkpoint import discard
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
@@ -27,18 +28,28 @@ from edgecr.training.pruning import Moments, Removal
 from edgecr.training.sample import TrainingSample
 from edgecr.weights import hash_tensors
 
+CHECKS = 5
+"""Plans that are tried for a latency; each one is measured as a whole model."""
+NEAR, MOST, AIM = 0.95, 0.99, 0.975
+"""Of the asked latency: a whole model between the first two is good (measurements differ by a hundredth), and the next
+plan aims between them."""
+
 
 class Pruning:
     """One pruning step of a recipe on one subject."""
 
     def __init__(self, method: PruneOptions, subject: Subject, lab: Lab) -> None:
         self.method, self.subject, self.lab = method, subject, lab
-        self.device, self.batch = method.device or "cpu", method.batch or 1
+        self.device = method.device or "cpu"
+        self.latencies = Latencies(lab, subject, self.device, method.batch or 1)
         self.score = scores.get(method.score)
         self.why = f"{method.score}, {method.scope}"
         self.before = count(subject.module, subject.input_shape)
         self.dense: dict[str, int] = {}
         self.left: dict[str, int] = {}
+        self.asked: dict[str, int] = {}
+        self.strictness = 1.0
+        """How much less than asked the latency table must promise, for the whole model to take what was asked."""
 
     @cached_property
     def limits(self) -> Limits:
@@ -58,6 +69,8 @@ class Pruning:
     def done(self) -> Subject:
         """The pruned subject; its plan is told, logged and stored."""
         first = self._pruned(self.subject, self._choose_all)
+        if self.by_latency:
+            first = self._checked(first)
         schedule = self.method.schedule
         if isinstance(schedule, Iterative):
             result = self._in_rounds(first, schedule)
@@ -84,20 +97,65 @@ class Pruning:
         """The whole pruning at once: the result, or the proof that several steps can get there."""
         method = self.method
         shares = method.budget.shares() if method.budget else planner.share_left(method.sparsity or 0.0)
-        plan = self._plan(planner, shares)
+        plan = self._plan(planner, self._stricter(shares))
         if method.sparsity is not None and method.scope == "layer":
             plan = planner.by_sparsity("layer", method.sparsity)
         self.dense = {name: planner.figure(name, planner.cost.widths) for name in shares}
-        self.left = {n: min(amount, self.dense[n]) for n, amount in planner.amounts(shares).items()}
+        self.asked, self.left = (
+            {name: min(amount, self.dense[name]) for name, amount in planner.amounts(some).items()}
+            for some in (shares, self._stricter(shares))
+        )
         return plan
+
+    def _stricter(self, shares: Mapping[str, int | float]) -> dict[str, int | float]:
+        """The budgets with the latency that the table must promise, so that the whole model keeps what was asked."""
+        found = dict(shares)
+        if LATENCY in found:
+            share = found[LATENCY] * self.strictness
+            found[LATENCY] = round(share) if isinstance(shares[LATENCY], int) else min(share, 1.0)
+        return found
 
     def _plan(self, planner: Planner, shares: Mapping[str, int | float]) -> Plan:
         choose = partial(Planner.by_budget, scope=self.method.scope, shares=shares)
-        if LATENCY not in shares:
-            return choose(planner)
-        timed = plan_by_latency(planner, self.batch, self._table, self._measure, choose)
-        self._table = timed.table
-        return timed.plan
+        return self.latencies.plan(planner, choose) if LATENCY in shares else choose(planner)
+
+    def _checked(self, first: Pruned) -> Pruned:
+        """The plan whose whole model comes nearest to the asked latency on the device without exceeding it."""
+        best: tuple[int, float, Pruned] | None = None
+        for attempt in range(CHECKS):
+            first = self._planned_again(first) if attempt else first
+            dense, slim = self.latencies.whole(first.module)
+            allowed = self._allowed(dense)
+            taken, wanted = in_words(LATENCY, slim), in_words(LATENCY, allowed)
+            self.lab.monitor.say(f"A plan's whole model takes {taken} on {self.device}; {wanted} may remain")
+            if slim <= MOST * allowed and (best is None or slim > best[0]):
+                best = (slim, self.strictness, first)
+            if NEAR * allowed <= slim <= MOST * allowed:
+                break
+            self.strictness *= AIM * allowed / slim
+        if best is None or best[2] is first:
+            return first
+        self.strictness = best[1]
+        return self._pruned(self.subject, self._choose_all)
+
+    def _planned_again(self, last: Pruned) -> Pruned:
+        """The plan by the corrected budget; refused with what is the least in milliseconds of the whole model."""
+        try:
+            return self._pruned(self.subject, self._choose_all)
+        except BudgetError as error:
+            dense, slim = self.latencies.whole(last.module)
+            wanted, taken = in_words(LATENCY, self._allowed(dense)), in_words(LATENCY, slim)
+            raise BudgetError(
+                f"latency: {wanted} may remain, but on {self.device} the whole model still takes {taken} with the "
+                "last plan, and no stricter one is possible. Ask for less removal, or loosen `keep`, `min_channels`, "
+                "`min_fraction` or `align`."
+            ) from error
+
+    def _allowed(self, dense: int) -> int:
+        """What the whole model may take, in nanoseconds, when the unpruned one takes this."""
+        budget = self.method.budget
+        share = budget.shares()[LATENCY] if budget is not None else 1.0
+        return share if isinstance(share, int) else round(share * dense)
 
     def _step(self, planner: Planner, number: int, steps: int) -> Plan:
         """The plan of one of several steps; its real figures are logged."""
@@ -106,27 +164,6 @@ class Pruning:
         reached = {name: planner.figure(name, plan.kept) for name in amounts}
         self.lab.monitor.event("pruning step", step=number, steps=steps, budget=amounts, reached=reached)
         return plan
-
-    # Latencies.
-
-    @cached_property
-    def _table(self) -> LatencyTable:
-        """The table that this step plans by; its own copy, so that a resumed step plans alike."""
-        if self._table_file.is_file():
-            return LatencyTable.load(self._table_file)
-        table = self.lab.bench.table(self.device, self.subject, self.batch)
-        table.save(self._table_file)
-        return table
-
-    @property
-    def _table_file(self) -> Path:
-        return self.lab.folder / "latency.json"
-
-    def _measure(self, table: LatencyTable, layers: Sequence[LayerConfig]) -> LatencyTable:
-        measured = self.lab.bench.measured(self.device, layers)
-        table = table.extended({config.key: measured.entries[config.key] for config in layers})
-        table.save(self._table_file)
-        return table
 
     # Schedules.
 
@@ -169,6 +206,7 @@ class Pruning:
             self._evidence(subject), self.limits, allowed_by(first.graph, self.limits),
             lambda planner, number: self._step(planner, number, schedule.steps),
             by_gradients=self.method.score.startswith("taylor"), slim=schedule.slim == "each", why=self.why,
+            soft=schedule.masks == "soft",
         )
         fit(subject.module, options, CrossEntropy(options.label_smoothing), self.lab, [removal])
         subject = subject.cut(*removal.cuts)
@@ -203,17 +241,22 @@ class Pruning:
     def _amounts(self, first: Pruned, result: Subject) -> list[Amount]:
         """All figures that a budget may limit, before and after."""
         shape = self.subject.input_shape
-        before, after, left = self.before, count(result.module, shape), self.left
+        before, after, asked = self.before, count(result.module, shape), self.asked
         found = [
-            Amount(figure="params", before=before.params, after=after.params, budget=left.get("params")),
-            Amount(figure="macs", before=before.macs, after=after.macs, budget=left.get("macs")),
-            Amount(figure=SIZE, before=BYTES * before.params, after=BYTES * after.params, budget=left.get(SIZE)),
+            Amount(figure="params", before=before.params, after=after.params, budget=asked.get("params")),
+            Amount(figure="macs", before=before.macs, after=after.macs, budget=asked.get("macs")),
+            Amount(figure=SIZE, before=BYTES * before.params, after=BYTES * after.params, budget=asked.get(SIZE)),
         ]
         if self.by_latency:
-            layers = configurations(result.module, shape, self.batch)
-            reached = self._table.network_latency(layers, estimate=True)
-            if reached.estimated:
-                self.lab.monitor.warn(f"The latency rests on {len(reached.estimated)} layers that were not measured.")
-            ns = round(reached.ms * NANOSECONDS)
-            found.append(Amount(figure=LATENCY, before=self.dense[LATENCY], after=ns, budget=left[LATENCY]))
+            ns = self.latencies.predicted(result.module)
+            found.append(Amount(figure=LATENCY, before=self.dense[LATENCY], after=ns, budget=self.left[LATENCY]))
+            found.append(self._whole(result))
+        return found
+
+    def _whole(self, result: Subject) -> Amount:
+        """What the whole model takes, measured beside the unpruned one."""
+        dense, slim = self.latencies.whole(result.module)
+        found = Amount(figure=WHOLE_LATENCY, before=dense, after=slim, budget=self._allowed(dense))
+        if slim > self._allowed(dense):
+            self.lab.monitor.warn(f"The pruned model takes longer on {self.device} than was asked for: {found}.")
         return found

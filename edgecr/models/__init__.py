@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecr.errors import RequestError, UnknownName
 from edgecr.models import cifar_resnet as cifar_resnet  # registers its families
+from edgecr.models import mobilenet as mobilenet
 from edgecr.models.base import Architecture, families
 from edgecr.models.external import External, source_of
 from edgecr.options import chosen_by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 class Architecture(Options):
     """A model before surgery: its name, its number of classes and the options of its family."""
+
+    usual_side: ClassVar[int] = 32
+    """Height and width of the images that the family was made for."""
 
     arch: str
     """Name of the architecture."""

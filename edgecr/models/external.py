@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -29,6 +29,8 @@ def source_of(name: str) -> str | None:
 
 class External(Architecture):
     """A whole model from elsewhere: ``torchvision:NAME``, ``timm:NAME`` or ``package.module:function``."""
+
+    usual_side: ClassVar[int] = 224
 
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Further arguments of the model's constructor."""

@@ -10,11 +10,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from edgecr.errors import FileProblem
 from edgecr.estimate import Estimate
-from edgecr.files import read_json, write_json
+from edgecr.files import read_json, refused_as, write_json
 from edgecr.robustness.examples import Example
 
 SCHEMA = 1
@@ -180,12 +180,8 @@ class Result:
         if found != SCHEMA:
             raise FileProblem(f"{where} was written by another version of EdgeCR "
                               f"(schema {found}, here {SCHEMA}).")
-        try:
+        with refused_as(f"{where} is not a result of EdgeCR"):
             return _adapter().validate_python(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise FileProblem(f"{where} is not a result of EdgeCR: {place}: {first['msg']}.") from error
 
     def save(self, path: Path) -> None:
         """Writes the result as JSON."""

@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from edgecr.errors import FileProblem
-from edgecr.files import read_json, write_json
+from edgecr.files import read_json, refused_as, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,11 +109,9 @@ def load_examples(path: Path) -> list[Example]:
     """Reads what ``save_examples`` wrote, nothing if it wrote nothing; damage is a FileProblem."""
     if not path.is_file():
         return []
-    try:
-        adapter: TypeAdapter[list[Example]] = TypeAdapter(list[Example])
+    adapter: TypeAdapter[list[Example]] = TypeAdapter(list[Example])
+    with refused_as(f"{path} does not hold examples"):
         return adapter.validate_python(read_json(path))
-    except ValidationError as error:
-        raise FileProblem(f"{path} does not hold examples: {error}.") from error
 
 
 def png_text(image: np.ndarray) -> str:

@@ -134,17 +134,18 @@ class TableBuilder:
     """A session with a device and the table that it fills; use it as a context manager.
 
     What was measured is in the file a few seconds later, whatever happens then: the same command goes on from there.
+    Without ``warn`` it does not say that the device is busy, for callers that have heard so.
     """
 
     def __init__(self, device: Device, runtime: str = "ort", path: Path | None = None, *,
-                 clock: Clock | None = None, monitor: Monitor | None = None) -> None:
+                 clock: Clock | None = None, monitor: Monitor | None = None, warn: bool = True) -> None:
         runner = runner_for(device)
         if not isinstance(runner, AgentRunner):
             raise NotConfigured(f"Device {device.name!r} is not reached through the agent; it has no latency table.")
         self.device, self.runtime = device, runtime
         self.path = path or default_path(device, runtime)
         self.monitor = monitor or Monitor()
-        self._runner, self._clock = runner, clock or natural_clock(device, runtime)
+        self._runner, self._clock, self._warn = runner, clock or natural_clock(device, runtime), warn
         self._saved_at = time.monotonic()
 
     def __enter__(self) -> TableBuilder:
@@ -166,7 +167,7 @@ class TableBuilder:
         """The table of the file if it belongs to this device, or a new one."""
         facts = self._agent.ask("probe")["facts"]
         fitness.refuse_unexpected(self.device, facts)
-        for text in fitness.before(self.device, facts):
+        for text in fitness.before(self.device, facts) if self._warn else ():
             self.monitor.warn(text)
         machine = machine_of(self.device, self.runtime, facts)
         if self.path.exists():

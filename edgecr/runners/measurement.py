@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from typing_extensions import Self
 
-from edgecr.errors import FileProblem
-from edgecr.files import read_json, write_json
+from edgecr.files import read_json, refused_as, write_json
 from edgecr.options import Options
 from edgecr.runners.device import Device
 
@@ -111,11 +110,5 @@ class Measurement(Options):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Reads a saved measurement."""
-        try:
+        with refused_as(f"{path} is not a measurement that this version can read"):
             return cls.parse(read_json(path))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise FileProblem(
-                f"{path} is not a measurement that this version can read: {place}: {first['msg']}."
-            ) from error

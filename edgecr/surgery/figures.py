@@ -14,6 +14,8 @@ from edgecr.surgery.graph import ChannelGraph
 BYTES = 4
 """Size of one fp32 number in a file."""
 SIZE, LATENCY, CHANNELS = "size", "latency", "channels"
+WHOLE_LATENCY = "measured latency"
+"""Of the whole model, where ``latency`` is what the table says."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,6 @@ def in_words(name: str, amount: float) -> str:
     """An amount of a figure with its unit."""
     if name == SIZE:
         return f"{amount / 1e6:.4g} MB"
-    if name == LATENCY:
+    if name in (LATENCY, WHOLE_LATENCY):
         return f"{amount / 1e6:.4g} ms"
     return f"{amount:,.0f}"

@@ -64,9 +64,14 @@ class Group:
         return tuple(dict.fromkeys(place.member.layer for place in self.weights))
 
     @property
+    def reads(self) -> tuple[Place[TensorMember], ...]:
+        """The weights that read these channels."""
+        return tuple(place for place in self.tensors if place.member.role == "in")
+
+    @property
     def readers(self) -> tuple[str, ...]:
         """The layers that read these channels."""
-        return tuple(dict.fromkeys(place.member.layer for place in self.tensors if place.member.role == "in"))
+        return tuple(dict.fromkeys(place.member.layer for place in self.reads))
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,8 @@ def latency_figure(sizes: LayerSizes, table: LatencyTable) -> Figure:
 
     @cache
     def time(config: LayerConfig) -> int:
-        alone = Sums(
-            ms=table.latency(config, estimate=True).ms, layers=1, mega_weights=config.weights / 1e6
-        )
-        return round(table.calibration.apply(alone) * NANOSECONDS)
+        alone = Sums.of(table.latency(config, estimate=True).ms, [config])
+        return max(0, round(table.calibration.apply(alone) * NANOSECONDS))  # the fit may go below nothing
 
     def parts(kept: Counts) -> Counts:
         return np.array([time(config) for config in sizes.configurations(kept)], dtype=np.int64)
@@ -70,7 +68,8 @@ def plan_by_latency(
         try:
             plan = choose(planner)
         except MissingEntry:  # too little is known to interpolate
-            table = _measured(table, [*reachable(sizes, planner.limits), *corners(sizes, planner.least)], measure)
+            grid = [*reachable(sizes, planner.limits), *corners(sizes, planner.widths.least)]
+            table = _measured(table, grid, measure)
             continue
         left = sizes.configurations(plan.kept)
         if not table.missing(left):

@@ -17,8 +17,8 @@ from edgecr.errors import UnsupportedModel
 from edgecr.latency import LayerConfig, Pair
 from edgecr.surgery.cost import Cost, Counts
 from edgecr.surgery.graph import ChannelGraph
-from edgecr.surgery.plan import Limits, allowed_widths
 from edgecr.surgery.running import answers, example_for
+from edgecr.surgery.widths import Limits, allowed_widths
 
 _aten = torch.ops.aten
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,35 +10,23 @@ from typing import Literal
 
 import numpy as np
 
-from edgecr.errors import BudgetError, RequestError, WorkError, suggestion
+from edgecr.errors import BudgetError, RequestError, WorkError
 from edgecr.surgery.cost import Cost, Counts
-from edgecr.surgery.figures import CHANNELS, channel_figure, counted_figures, in_words
-from edgecr.surgery.graph import ChannelGraph, Group, Place
+from edgecr.surgery.figures import CHANNELS, LATENCY, channel_figure, counted_figures, in_words
+from edgecr.surgery.graph import ChannelGraph
 from edgecr.surgery.removal import ChannelCut, GroupCut, SettingCut, TensorCut, as_text
 from edgecr.surgery.scores import Values, ranked
 from edgecr.surgery.slots import Ids
-from edgecr.surgery.trace import SettingMember, TensorMember
+from edgecr.surgery.trace import SettingMember
 from edgecr.surgery.weighing import weighed
+from edgecr.surgery.widths import Allowed, Limits, Widths, allowed_by
 
 Scope = Literal["layer", "global", "knapsack"]
 """Whether channels are compared within their layer, all together, or by what they bring for what they cost."""
-STEPS_AT_LEAST = 3
-"""Automatic alignment takes the largest multiple that still leaves a group this many widths."""
-MULTIPLES = (16, 8, 4, 2)
-"""What automatic alignment tries; 16 fills the vector registers of current processors."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a plan must respect in every group."""
-
-    align: Literal["auto", "off"] | int = "auto"
-    min_channels: int = 1
-    min_fraction: float = 0.0
-    keep: tuple[str, ...] = ()
-    max_fraction: float = 1.0
-    multiples: tuple[int, ...] = MULTIPLES
-    """What automatic alignment tries, the largest first."""
+SHORT_OF = 0.9
+"""Automatic alignment leaves whole blocks, if at least this part of what narrower steps remove still goes."""
+ROOM = 1.5
+"""For a budget it does so if this many times as much as asked could go in whole blocks: some choice must be left."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +81,6 @@ def _count_settings(member: SettingMember, positions: Ids, counts: dict[tuple[st
         start += size
 
 
-Allowed = Mapping[str, Ids]
-"""The channel counts that each group may keep, by its name."""
-
-
 class Planner:
     """Turns scores into plans under limits; all counting is arithmetic on shapes.
 
@@ -111,20 +94,9 @@ class Planner:
         self.graph, self.cost, self.limits = graph, cost, limits
         self.values = _without_dead(graph, values, dead)
         self.current = np.array([int(np.isfinite(value).sum()) for value in self.values], dtype=np.int64)
-        widths = allowed or allowed_by(graph, limits)
-        self.allowed = [_up_to(widths[group.name], count) for group, count in zip(graph.groups, self.current)]
-        self._nearest = [_nearest_allowed(allowed) for allowed in self.allowed]
-        self.figures = {**counted_figures(cost), CHANNELS: channel_figure(self.least < cost.widths)}
-
-    @cached_property
-    def least(self) -> Counts:
-        """The fewest channels that each group may keep."""
-        return np.array([allowed[0] for allowed in self.allowed], dtype=np.int64)
-
-    def aligned(self, kept: Counts) -> Counts:
-        """The nearest widths that the limits allow."""
-        pairs = zip(self._nearest, kept)
-        return np.array([nearest[min(count, len(nearest) - 1)] for nearest, count in pairs], dtype=np.int64)
+        self.widths = Widths.up_to(self.current, graph, allowed or allowed_by(graph, limits))
+        self.blocks = self.widths.in_blocks(graph, limits)
+        self.figures = {**counted_figures(cost), CHANNELS: channel_figure(self.widths.least < cost.widths)}
 
     def figure(self, name: str, kept: Counts) -> int:
         """One figure by its name in a budget."""
@@ -147,10 +119,12 @@ class Planner:
 
     def by_sparsity(self, scope: Scope, sparsity: float) -> Plan:
         """Removes this fraction of every group, or of all channels that may go."""
-        if scope == "layer":
-            count = sparsity * int(self.cost.widths.sum())
-            return self._plan(self.aligned(self.wished(scope, count)))
-        return self.by_budget(scope, self.share_left(sparsity))
+        if scope != "layer":
+            return self.by_budget(scope, self.share_left(sparsity))
+        wished = self.wished(scope, sparsity * int(self.cost.widths.sum()))
+        blocks, fine = self.blocks.aligned(wished), self.widths.aligned(wished)
+        gone = [int((self.cost.widths - kept).sum()) for kept in (blocks, fine)]
+        return self._plan(blocks if gone[0] >= SHORT_OF * gone[1] else fine)
 
     def share_left(self, sparsity: float) -> dict[str, int]:
         """The budget in channels that a sparsity leaves."""
@@ -160,29 +134,41 @@ class Planner:
     def by_budget(self, scope: Scope, shares: Mapping[str, int | float]) -> Plan:
         """Removes as little as keeps every figure within its budget (fractions are of the model as it is)."""
         budget = self.amounts(shares)
-        if not self._within(self.least, budget):
+        if not self._within(self.widths.least, budget):
             raise BudgetError(self._unreachable(budget))
-        wished = self._weighed(budget) if scope == "knapsack" else self._ranked(scope, budget)
-        return self._plan(self._refilled(self.aligned(wished), wished, budget))
+        widths = self.suitable(budget)
+        wished = self._weighed(widths, budget) if scope == "knapsack" else self._ranked(widths, scope, budget)
+        return self._plan(self._refilled(widths, widths.aligned(wished), wished, budget))
 
-    def _ranked(self, scope: Scope, budget: Mapping[str, int]) -> Counts:
+    def suitable(self, budget: Mapping[str, int]) -> Widths:
+        """Whole blocks if they leave a choice; a measured latency tells by itself which widths pay."""
+        if LATENCY in budget:
+            return self.widths
+        for name, amount in budget.items():
+            now, least = self.figure(name, self.cost.widths), self.figure(name, self.blocks.least)
+            if now - least < ROOM * (now - amount):
+                return self.widths
+        return self.blocks
+
+    def _ranked(self, widths: Widths, scope: Scope, budget: Mapping[str, int]) -> Counts:
         """What is left when the least important channels go, as few as it takes."""
         low, high = 0, int(self.cost.widths.sum())
         while low < high:
             middle = (low + high) // 2
-            if self._within(self.aligned(self.wished(scope, middle)), budget):
+            if self._within(widths.aligned(self.wished(scope, middle)), budget):
                 high = middle
             else:
                 low = middle + 1
         return self.wished(scope, high)
 
-    def _weighed(self, budget: Mapping[str, int]) -> Counts:
+    def _weighed(self, widths: Widths, budget: Mapping[str, int]) -> Counts:
         """The most importance that fits into the budget of one figure."""
         if len(budget) != 1:
             raise RequestError("scope: knapsack weighs importance against one figure; name one in the budget.")
         ((name, amount),) = budget.items()
-        found = weighed(self.figures[name], amount, self.allowed, self._sorted, self.aligned(self.current))
-        return self.least if found is None else found
+        start = widths.aligned(self.current)
+        found = weighed(self.figures[name], amount, widths.allowed, self._sorted, start)
+        return widths.least if found is None else found
 
     def amounts(self, shares: Mapping[str, int | float]) -> dict[str, int]:
         """Budgets as absolute figures."""
@@ -195,12 +181,12 @@ class Planner:
     def _within(self, kept: Counts, budget: Mapping[str, int]) -> bool:
         return all(self.figure(name, kept) <= amount for name, amount in budget.items())
 
-    def _refilled(self, kept: Counts, wished: Counts, budget: Mapping[str, int]) -> Counts:
+    def _refilled(self, widths: Widths, kept: Counts, wished: Counts, budget: Mapping[str, int]) -> Counts:
         """Gives back single steps while any fits, first where alignment took most, then what matters most."""
         while True:
             before = kept.copy()
             for number in np.lexsort((-self._next_scores(kept), (kept - wished) / self.cost.widths)):
-                larger = self.allowed[number][self.allowed[number] > kept[number]]
+                larger = widths.allowed[number][widths.allowed[number] > kept[number]]
                 trial = kept.copy()
                 trial[number] = larger[0] if len(larger) else kept[number]
                 if self._within(trial, budget):
@@ -220,7 +206,7 @@ class Planner:
     def _unreachable(self, budget: Mapping[str, int]) -> str:
         parts = []
         for name, amount in budget.items():
-            dense, least = self.figure(name, self.cost.widths), self.figure(name, self.least)
+            dense, least = self.figure(name, self.cost.widths), self.figure(name, self.widths.least)
             if least > amount:
                 share = f"{least / dense:.1%} of {in_words(name, dense)}"
                 request = f"{name}: {in_words(name, amount)} may remain"
@@ -250,69 +236,3 @@ def _without_dead(graph: ChannelGraph, values: Sequence[Values], dead: Sequence[
             value[dead[number]] = -np.inf
         result.append(value)
     return result
-
-
-def allowed_by(graph: ChannelGraph, limits: Limits) -> dict[str, Ids]:
-    """The channel counts that limits allow each group, by its name."""
-    dense = matched_layers(graph, limits.keep)
-    return {
-        group.name: np.array([group.width]) if dense.intersection(group.layers) else allowed_widths(group, limits)
-        for group in graph.groups
-    }
-
-
-def _up_to(allowed: Ids, most: int) -> Ids:
-    """The counts that a group of which this many channels are left can still keep."""
-    fitting = allowed[allowed <= most]
-    return fitting if len(fitting) else np.array([most], dtype=np.int64)
-
-
-def allowed_widths(group: Group, limits: Limits) -> Ids:
-    """The channel counts that a group may keep: its width, multiples below it, fractions of the first."""
-    multiple = step(group, limits.align, limits.multiples)
-    widths = {group.width, *range(multiple, group.width, multiple)}
-    if limits.align == "auto":
-        widths.update(multiple >> shift for shift in range(1, multiple.bit_length()))
-    least = min(group.width, max(1, limits.min_channels, math.ceil(limits.min_fraction * group.width)))
-    enough = sorted(width for width in widths if width >= least)
-    most = math.floor(limits.max_fraction * group.width)
-    return np.array([width for width in enough if width <= most] or enough[:1], dtype=np.int64)
-
-
-def _nearest_allowed(allowed: Ids) -> Ids:
-    """For each count from zero to the largest allowed one, the nearest allowed one (of two, the larger)."""
-    borders = (allowed[1:] + allowed[:-1] + 1) // 2
-    return allowed[np.searchsorted(borders, np.arange(allowed[-1] + 1), side="right")]
-
-
-def step(group: Group, align: Literal["auto", "off"] | int, multiples: Sequence[int] = MULTIPLES) -> int:
-    """In what steps the channels of a group may go, so that all its layers stay on the multiple."""
-    if align == "off":
-        return 1
-    if isinstance(align, int):
-        return _step_for(group.weights, align)
-    for multiple in multiples:
-        found = _step_for(group.weights, multiple)
-        if group.width >= STEPS_AT_LEAST * found:
-            return found
-    return 1
-
-
-def _step_for(weights: Sequence[Place[TensorMember]], multiple: int) -> int:
-    """Channels whose positions fill the multiple in every layer that makes them."""
-    return math.lcm(*(multiple // math.gcd(multiple, place.multiplicity) for place in weights))
-
-
-def matched_layers(graph: ChannelGraph, patterns: Sequence[str]) -> set[str]:
-    """The layers that name patterns mean; ``layer4`` also means everything inside it."""
-    found: set[str] = set()
-    for pattern in patterns:
-        hits = {
-            layer
-            for layer in graph.layers
-            if fnmatch.fnmatchcase(layer, pattern) or fnmatch.fnmatchcase(layer, f"{pattern}.*")
-        }
-        if not hits:
-            raise RequestError(f"keep: no layer is called {pattern!r}. {suggestion(pattern, graph.layers)}")
-        found |= hits
-    return found

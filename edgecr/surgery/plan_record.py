@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgecr.errors import FileProblem
-from edgecr.files import read_json, write_json
+from edgecr.files import read_json, refused_as, write_json
 from edgecr.options import Options
 from edgecr.surgery.figures import in_words
 from edgecr.surgery.removal import ChannelCut
@@ -60,7 +60,8 @@ class PlanRecord(Options):
         values = read_json(folder / FILE)
         if not isinstance(values, dict) or values.get("schema_version") != 1:
             raise FileProblem(f"{folder / FILE} was written by another version of EdgeCR.")
-        return cls.parse(values)
+        with refused_as(f"{folder / FILE} is not the plan of a pruning"):
+            return cls.parse(values)
 
 
 def widths_after(before: Widths, cuts: Iterable[ChannelCut]) -> tuple[Width, ...]:

@@ -12,9 +12,10 @@ from torch import nn
 from edgecr.errors import UnsupportedModel
 from edgecr.surgery.cost import Cost
 from edgecr.surgery.graph import ChannelGraph, trace_channels
-from edgecr.surgery.plan import Allowed, Limits, Plan, Planner
+from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.removal import ChannelCut, mask, remove, verify
 from edgecr.surgery.scores import Evidence, Score
+from edgecr.surgery.widths import Allowed, Limits
 
 Choice = Callable[[Planner], Plan]
 
@@ -66,6 +67,15 @@ def carried_out(module: nn.Module, plan: Plan, why: str = "") -> Pruned:
     if _hides(module):
         difference = max(difference, _proved(_awakened(module), cut, graph)[1])
     return Pruned(slim, cut, plan, difference)
+
+
+def hidden(module: nn.Module, plan: Plan) -> float:
+    """Raises unless channels that are hidden from the weights that read them are as good as gone."""
+    cut, graph = plan.cut(), plan.graph
+    made, read = _awakened(module), _awakened(module)
+    mask(made, cut)
+    mask(read, cut, "in")
+    return verify(made, read, graph.input_shape, auxiliary=graph.auxiliary)
 
 
 def _proved(module: nn.Module, cut: ChannelCut, graph: ChannelGraph) -> tuple[nn.Module, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +13,10 @@ from torch import Tensor, nn
 from edgecr.errors import UnsupportedModel
 from edgecr.options import Options
 from edgecr.surgery.running import Mode, answers, example_for, in_evaluation, with_auxiliaries
+from edgecr.surgery.trace import Role
 
 TOLERANCE = 1e-4
 """Relative difference above which a cut module counts as wrong (sums in another order stay below 1e-5)."""
-
-
 class TensorCut(Options):
     """The positions that leave one axis of a parameter or buffer."""
 
@@ -28,7 +26,7 @@ class TensorCut(Options):
     """The axis that shrinks."""
     removed: str
     """Positions as text: ``0-3,7``."""
-    role: Literal["out", "in"] = "out"
+    role: Role = "out"
     """Whether the axis makes channels or reads them."""
 
 
@@ -107,11 +105,11 @@ def replay(module: nn.Module, cuts: Sequence[ChannelCut]) -> None:
 
 
 @torch.no_grad()
-def mask(module: nn.Module, cut: ChannelCut) -> None:
-    """Zeroes the channels where they are made and normalised, and leaves all shapes as they are."""
+def mask(module: nn.Module, cut: ChannelCut, role: Role = "out") -> None:
+    """Zeroes the channels where they are made and normalised, or where they are read; all shapes stay."""
     tensors = dict(_state(module))
     for one in cut.tensors:
-        if one.role == "out":
+        if one.role == role:
             tensor = tensors[one.tensor]
             tensor.index_fill_(one.dim, torch.tensor(as_positions(one.removed), device=tensor.device), 0)
 

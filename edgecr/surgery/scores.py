@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,11 @@ from edgecr.errors import RequestError
 from edgecr.registry import Registry
 from edgecr.surgery import taylor
 from edgecr.surgery.evidence import Evidence as Evidence
-from edgecr.surgery.graph import Group
+from edgecr.surgery.graph import Group, Place
 from edgecr.surgery.sensitivities import group_sensitivity
 from edgecr.surgery.slots import Values as Values
 from edgecr.surgery.taylor import Products
+from edgecr.surgery.trace import TensorMember
 
 Score = Callable[[Group, Evidence], Values]
 scores: Registry[Score] = Registry("score")
@@ -26,13 +27,19 @@ scores: Registry[Score] = Registry("score")
 @scores.register("l2")
 def l2(group: Group, evidence: Evidence) -> Values:
     """Euclidean norm of all filters that make the channel, coupled layers together."""
-    return np.sqrt(_summed(group, evidence, 2))
+    return np.sqrt(_summed(group.weights, evidence, 2))
 
 
 @scores.register("l1", "ft")
 def l1(group: Group, evidence: Evidence) -> Values:
     """Sum of magnitudes of all filters that make the channel (Li et al. 2017)."""
-    return _summed(group, evidence, 1)
+    return _summed(group.weights, evidence, 1)
+
+
+@scores.register("l1_in")
+def l1_in(group: Group, evidence: Evidence) -> Values:
+    """Sum of magnitudes of all weights that read the channel (Humble et al. 2022)."""
+    return _summed(taylor.read_places(group), evidence, 1)
 
 
 @scores.register("random")
@@ -64,6 +71,12 @@ def taylor_gate(group: Group, evidence: Evidence) -> Values:
 def taylor_bn(group: Group, evidence: Evidence) -> Values:
     """Size of the derivative by such a gate, as HALP takes it (Shen et al. 2022)."""
     return _averaged(evidence, lambda found: np.abs(taylor.gate(group, evidence.module, found)))
+
+
+@scores.register("taylor_in")
+def taylor_in(group: Group, evidence: Evidence) -> Values:
+    """Size of the derivative by a gate in front of all readers, as SMCP takes it (Humble et al. 2022)."""
+    return _averaged(evidence, lambda found: np.abs(taylor.readers_gate(group, found)))
 
 
 def _averaged(evidence: Evidence, form: Callable[[Products], Values]) -> Values:
@@ -106,10 +119,10 @@ def pfp(group: Group, evidence: Evidence) -> Values:
     return group_sensitivity(group, evidence.sensitivities).values
 
 
-def _summed(group: Group, evidence: Evidence, power: int) -> Values:
-    """Adds up powers of weights (or their mean over the inputs) over the layers of each channel."""
-    total = np.zeros(group.width)
-    for place in group.weights:
+def _summed(places: Sequence[Place[TensorMember]], evidence: Evidence, power: int) -> Values:
+    """Adds up powers of weights (or their mean, for each channel) over the places of each channel."""
+    total = np.zeros(len(places[0].positions))
+    for place in places:
         tensor = evidence.tensors[place.member.tensor].detach()
         others = [axis for axis in range(tensor.dim()) if axis != place.member.dim]
         norms = torch.linalg.vector_norm(tensor.float(), power, others).double()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
-from edgecr.errors import TrainingDiverged
+from edgecr.errors import RequestError, TrainingDiverged
 from edgecr.surgery.graph import Group, Place
 from edgecr.surgery.running import output_tensors, running
 from edgecr.surgery.slots import Values
@@ -100,6 +100,24 @@ def gate(group: Group, module: nn.Module, found: Products) -> Values:
     It stands behind their normalisations; if there are fewer of these than layers, behind the layers themselves.
     """
     return _total(group, gate_places(group, module), found.sums)
+
+
+def readers_gate(group: Group, found: Products) -> Values:
+    """By how much the loss changes with one gate in front of all layers that read the channel.
+
+    While a mask hides the channel from these layers, it is by how much the loss would change if the channel came back.
+    """
+    return _total(group, read_places(group), found.sums)
+
+
+def read_places(group: Group) -> tuple[Place[TensorMember], ...]:
+    """The weights that read the channels; a group without any is refused."""
+    if not group.reads:
+        raise RequestError(
+            f"No weights read the channels of {group.name}, so scores of what reads them say nothing. "
+            "Use taylor_bn or l2."
+        )
+    return group.reads
 
 
 def gate_places(group: Group, module: nn.Module) -> tuple[Place[TensorMember], ...]:

@@ -56,7 +56,8 @@ class Validation(Observer):
         due = session.finished or session.epoch % options.validate_every == 0
         if not due or not len(data.validation):
             return
-        found = accuracy(session.module, data.validation, data.preprocessing, 256, session.fabric.autocast())
+        with session.masks.seen():
+            found = accuracy(session.module, data.validation, data.preprocessing, 256, session.fabric.autocast())
         if session.history.validated(found) and options.keep == "best":
             session.remember_best()
 

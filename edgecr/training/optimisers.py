@@ -51,26 +51,25 @@ class Descent:
 
     def __init__(
         self, parameters: Iterable[Tensor], optimiser: Optimizer, clip_norm: float | None,
-        masks: Masks | None = None,
+        masks: Masks | None = None, looks: Iterable[Callable[[], None]] = (),
     ) -> None:
         self.parameters, self.optimiser, self.clip_norm = list(parameters), optimiser, clip_norm
-        self.masks = masks
+        self.masks = masks or Masks(nn.Module(), optimiser)
+        self.looks = looks
+        """Called when an update's gradients are there, before anything is added to them."""
 
     def __call__(self, gradients: Callable[[], Outcome]) -> Outcome:
         """``gradients`` clears the gradients, passes forward and backward, and tells what came out."""
         outcome = gradients()
-        self.clear_pruned()
+        self.masks.clear_gradients()
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        for look in self.looks:
+            look()
+        self.masks.pull()
         self.optimiser.step()
-        if self.masks is not None:
-            self.masks.clear_weights()
+        self.masks.clear_weights()
         return outcome
-
-    def clear_pruned(self) -> None:
-        """Zeroes the gradients of pruned entries, so that nothing pulls at them."""
-        if self.masks is not None:
-            self.masks.clear_gradients()
 
 
 def state_tensors(module: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:

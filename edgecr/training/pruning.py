@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from edgecr.errors import RequestError
+from edgecr.errors import RequestError, UnsupportedModel
 from edgecr.surgery.cost import Cost
 from edgecr.surgery.evidence import Evidence
 from edgecr.surgery.graph import ChannelGraph, trace_channels
-from edgecr.surgery.plan import Allowed, Limits, Plan, Planner
-from edgecr.surgery.prune import carried_out
+from edgecr.surgery.plan import Plan, Planner
+from edgecr.surgery.prune import carried_out, hidden
 from edgecr.surgery.removal import ChannelCut, as_positions
 from edgecr.surgery.scores import Score, Values
 from edgecr.surgery.slots import Ids
 from edgecr.surgery.taylor import Products
+from edgecr.surgery.trace import Role
+from edgecr.surgery.widths import Allowed, Limits
 from edgecr.training.observers import Observer
 from edgecr.training.session import Session
 
@@ -59,19 +62,22 @@ class OwnGradients(Evidence):
 
 
 class Removal(Observer):
-    """Lets channels go at the moments of a schedule; what is gone never returns.
+    """Lets channels go at the moments of a schedule.
 
-    ``choose`` turns a planner into the plan of a step. Scores by gradients are averaged over the updates between
-    two steps; the others are computed when a step is due.
+    What is gone never returns; with ``soft`` masks every step chooses anew among all channels until the last one, and
+    those that are not chosen are hidden from the layers that read them. ``choose`` turns a planner into the plan of
+    a step. Scores by gradients are averaged over the updates between two steps; the others are computed when a step
+    is due.
     """
 
     def __init__(
         self, graph: ChannelGraph, moments: Moments, score: Score, evidence: Evidence, limits: Limits,
         allowed: Allowed, choose: Callable[[Planner, int], Plan], *, by_gradients: bool, slim: bool, why: str,
+        soft: bool = False,
     ) -> None:
         self.graph, self.moments, self.score, self.evidence = graph, moments, score, evidence
         self.limits, self.allowed, self.choose = limits, allowed, choose
-        self.by_gradients, self.slim, self.why = by_gradients, slim, why
+        self.by_gradients, self.slim, self.soft, self.why = by_gradients, slim, soft, why
         self.dead: list[Ids] = []
         self.cuts: list[ChannelCut] = []
         """Channels that are removed already."""
@@ -80,8 +86,12 @@ class Removal(Observer):
         """Goes on from what a checkpoint knows, and looks at gradients before each update."""
         self._check(session)
         self._follow(session)
+        if self.soft:
+            self._check_readers(session)
+        if self.by_gradients:
+            session.looks.append(partial(self._look, session))
         if "dead/0" not in session.kept:
-            self._forget(session, [np.array([], dtype=np.int64) for _ in self.graph.groups])
+            self._forget(session)
         self.dead = [session.kept[f"dead/{n}"].numpy() for n in range(len(self.graph.groups))]
 
     def _check(self, session: Session) -> None:
@@ -94,13 +104,22 @@ class Removal(Observer):
         if session.fabric.world_size > 1:
             raise RequestError("Pruning while training runs on one device only; use one, or an iterative schedule.")
 
+    def _check_readers(self, session: Session) -> None:
+        """Refuses soft masks where something but the weights of a layer reads channels, and would go on doing so."""
+        halves = [np.arange(group.width // 2) for group in self.graph.groups]
+        try:
+            hidden(session.module, self._plan_without(halves))
+        except UnsupportedModel as error:
+            raise RequestError(
+                "masks: soft hides channels from the weights that read them, but in this model something else reads "
+                "some of them too. Use masks: hard."
+            ) from error
+
     def _follow(self, session: Session) -> None:
         """Fits itself to the module as it is now."""
         self.cuts = session.cuts
         if session.cuts:
             self.graph = trace_channels(session.module, self.graph.input_shape, cautious=self.graph.trace.cautious)
-        if self.by_gradients:
-            session.optimiser.register_step_pre_hook(lambda *_: self._look(session))
 
     def _look(self, session: Session) -> None:
         """Adds the importance that this update's gradients show."""
@@ -120,7 +139,11 @@ class Removal(Observer):
         plan = self.choose(planner, number)
         if self.slim:
             self._remove(session, plan)
+        elif self.soft and number < self.moments.steps:
+            session.masks.cover(masks_of(session.module.named_parameters(), plan.cut(), "in"))
+            self._forget(session)
         else:
+            session.masks.cover({})
             session.masks.hold(masks_of(session.module.named_parameters(), plan.cut()))
             self._forget(session, plan.removed)
 
@@ -134,26 +157,29 @@ class Removal(Observer):
     def _remove(self, session: Session, plan: Plan) -> None:
         session.slim(carried_out(session.module, plan, self.why).cut)
         self._follow(session)
-        self._forget(session, [np.array([], dtype=np.int64) for _ in self.graph.groups])
+        self._forget(session)
 
-    def _forget(self, session: Session, dead: Sequence[Ids]) -> None:
-        """Begins anew to gather importance."""
-        self.dead = list(dead)
+    def _forget(self, session: Session, dead: Sequence[Ids] = ()) -> None:
+        """Begins anew to gather importance, of all channels but the dead ones."""
+        self.dead = list(dead) or [np.array([], dtype=np.int64) for _ in self.graph.groups]
         session.kept = {f"dead/{n}": torch.from_numpy(ids) for n, ids in enumerate(self.dead)}
         for number, group in enumerate(self.graph.groups if self.by_gradients else ()):
             session.kept[f"importance/{number}"] = torch.zeros(group.width, dtype=torch.float64)
 
     def plan(self) -> Plan:
         """What is masked but still there."""
-        kept = np.array([g.width - len(d) for g, d in zip(self.graph.groups, self.dead)], dtype=np.int64)
-        return Plan(self.graph, kept, tuple(self.dead))
+        return self._plan_without(self.dead)
+
+    def _plan_without(self, gone: Sequence[Ids]) -> Plan:
+        kept = np.array([g.width - len(ids) for g, ids in zip(self.graph.groups, gone)], dtype=np.int64)
+        return Plan(self.graph, kept, tuple(gone))
 
 
-def masks_of(parameters: Any, cut: ChannelCut) -> dict[str, Tensor]:
-    """0 where a parameter makes or normalises channels that are to go."""
+def masks_of(parameters: Any, cut: ChannelCut, role: Role = "out") -> dict[str, Tensor]:
+    """0 where a parameter makes or normalises, or where it reads, channels that are to go."""
     tensors, masks = dict(parameters), dict[str, Tensor]()
     for one in cut.tensors:
-        if one.role == "out" and one.tensor in tensors:
+        if one.role == role and one.tensor in tensors:
             like = tensors[one.tensor]
             mask = masks.setdefault(one.tensor, torch.ones(like.shape, dtype=torch.bool, device=like.device))
             mask.index_fill_(one.dim, torch.tensor(as_positions(one.removed), device=like.device), False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -101,6 +101,8 @@ class Session:
         self.best: dict[str, Tensor] = {}
         self.kept: dict[str, Tensor] = {}
         """What observers need to go on from a checkpoint."""
+        self.looks: list[Callable[[], None]] = []
+        """Called when an update's gradients are there, before anything is added to them."""
         self.cuts: list[ChannelCut] = []
         """Channels that were removed since the training began."""
         name = task.options.augment or task.data.augmentation
@@ -134,7 +136,9 @@ class Session:
 
     def _descent(self, optimiser: Any) -> optimisers.Descent | sharpness.SharpDescent:
         """How an update is made of gradients: plainly, or with those of the worst point nearby."""
-        plain = optimisers.Descent(self.module.parameters(), optimiser, self.options.clip_norm, self.masks)
+        plain = optimisers.Descent(
+            self.module.parameters(), optimiser, self.options.clip_norm, self.masks, self.looks
+        )
         if self.options.sharpness is None:
             return plain
         ascent = sharpness.ascent(
@@ -179,10 +183,11 @@ class Session:
         def gradients() -> tuple[Tensor, Tensor]:
             torch.manual_seed(seed)
             self.optimiser.zero_grad()
-            logits = self.forward(inputs)
-            with self.fabric.autocast():
-                loss = self.task.loss(logits, inputs, labels)
-            self.fabric.backward(loss)
+            with self.masks.seen():
+                logits = self.forward(inputs)
+                with self.fabric.autocast():
+                    loss = self.task.loss(logits, inputs, labels)
+                self.fabric.backward(loss)
             return loss.detach(), logits.detach()
 
         loss, logits = self.descend(gradients)
@@ -253,6 +258,7 @@ class Session:
         tensors |= {f"optimiser/{name}": tensor for name, tensor in optimiser.items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
         tensors |= {f"masks/{name}": tensor for name, tensor in self.masks.tensors().items()}
+        tensors |= {f"covers/{name}": tensor for name, tensor in self.masks.covers().items()}
         tensors |= {f"kept/{name}": tensor for name, tensor in self.kept.items()}
         cuts = [cut.plain() for cut in self.cuts]
         facts = {"epoch": self.epoch, "batch": self.batch, "totals": asdict(self.totals), "cuts": cuts}
@@ -267,6 +273,7 @@ class Session:
         self.module.load_state_dict(state.part("module"))
         optimisers.restore_state(self.module, self.optimiser, state.part("optimiser"))
         self.masks.hold(state.part("masks"))
+        self.masks.cover(state.part("covers"))
         self.kept = state.part("kept")
         self.best = {name: tensor.to(self.fabric.device) for name, tensor in state.part("best").items()}
         self.epoch, self.batch = int(state.facts["epoch"]), int(state.facts["batch"])

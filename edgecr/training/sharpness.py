@@ -186,8 +186,10 @@ class SharpDescent:
         """Climbs, looks around, comes back and descends; tells what came out at the point itself."""
         with self.alone():
             outcome = gradients()
-        self.descent.clear_pruned()
-        moves = self.ascent()
+        masks = self.descent.masks
+        masks.clear_gradients(covered=True)  # what the network does not see has no part in the climb
+        with masks.seen():
+            moves = self.ascent()
 
         def uphill() -> Outcome:
             with displaced(moves), buffers_kept(self.module):

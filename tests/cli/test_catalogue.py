@@ -31,6 +31,7 @@ def run(*words):
         (("models", "list"), "resnet18_cifar"),
         (("models", "show", "resnet20"), "269,722 parameters, 40,551,040 MACs"),
         (("models", "show", "resnet18_cifar", "--set", "stem=conv-pool"), "42.662 MiB"),
+        (("models", "show", "mobilenet_v1", "--set", "width=0.25"), "mobilenet_v1 at 224x224: 215,642 parameters"),
         (("models", "show", "resnet20", "--set", "width=0.5", "--layers"), "conv1"),
     ],
 )

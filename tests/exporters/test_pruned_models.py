@@ -11,9 +11,9 @@ from edgecr.exporters import Target, exporters
 from edgecr.models import architecture
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
-from edgecr.surgery.plan import Limits
 from edgecr.surgery.prune import prune_channels
 from edgecr.surgery.scores import Evidence, scores
+from edgecr.surgery.widths import Limits
 
 SIDE = 64
 

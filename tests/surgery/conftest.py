@@ -10,9 +10,10 @@ from torch import nn
 from edgecr.surgery.cost import Cost
 from edgecr.surgery.counters import count
 from edgecr.surgery.graph import ChannelGraph, trace_channels
-from edgecr.surgery.plan import Limits, Planner
+from edgecr.surgery.plan import Planner
 from edgecr.surgery.removal import ChannelCut, mask, remove, replay, verify
 from edgecr.surgery.scores import Evidence, scores
+from edgecr.surgery.widths import Limits
 
 Shape = tuple[int, int, int]
 

@@ -57,6 +57,21 @@ def test_cifar_networks(arch, options, params, macs):
 
 
 @pytest.mark.parametrize(
+    ("width", "millions", "mega_macs"), [(1.0, "4.2", 569), (0.75, "2.6", 325), (0.5, "1.3", 149), (0.25, "0.5", 41)]
+)
+def test_mobilenets_as_printed_in_their_paper(width, millions, mega_macs):
+    figures = counted("mobilenet_v1", classes=1000, size=224, width=width)
+    assert f"{figures.params / 1e6:.1f}" == millions
+    assert figures.macs / 1e6 == pytest.approx(mega_macs, abs=0.5)
+
+
+@pytest.mark.parametrize(("classes", "params", "macs"), [(1000, 4_231_976, 568_740_352), (100, 3_309_476, 567_818_752)])
+def test_mobilenet_v1(classes, params, macs):
+    figures = counted("mobilenet_v1", classes=classes, size=224)
+    assert (figures.params, figures.macs) == (params, macs)
+
+
+@pytest.mark.parametrize(
     ("arch", "params", "macs"),
     [
         ("resnet18", 11_227_812, 1_813_612_544),

@@ -16,7 +16,7 @@ from edgecr.surgery.graph import trace_channels
 Prune = Callable[..., Any]
 
 
-def _cifar(**declared: Any) -> nn.Module:
+def _built(**declared: Any) -> nn.Module:
     return build(architecture(declared), 10)
 
 
@@ -29,17 +29,25 @@ def _cifar(**declared: Any) -> nn.Module:
     ],
 )
 def test_cifar_resnets(prune: Prune, declared: dict[str, Any], groups: int) -> None:
-    graph, *_ = prune(_cifar(**declared), (3, 32, 32), fresh=partial(_cifar, **declared))
+    graph, *_ = prune(_built(**declared), (3, 32, 32), fresh=partial(_built, **declared))
     assert len(graph.groups) == groups
     assert graph.unknown == ()
 
 
 def test_option_a_shortcuts_shrink_with_their_stage(prune: Prune) -> None:
-    module = _cifar(arch="resnet20")
+    module = _built(arch="resnet20")
     graph, _, cut = prune(module, (3, 32, 32), sparsity=0.5)
     streams = [group.width for group in graph.groups if len(group.layers) > 1]
     assert sorted(streams) == [16, 16, 32]
     assert {(one.setting) for one in cut.settings} == {"before", "after"}
+
+
+def test_mobilenet_v1(prune: Prune) -> None:
+    declared = {"arch": "mobilenet_v1", "width": 0.5}
+    graph, _, cut = prune(_built(**declared), (3, 64, 64), fresh=partial(_built, **declared), sparsity=0.3)
+    assert [group.width for group in graph.groups] == [16, 32, 64, 64, 128, 128, *[256] * 6, 512, 512]
+    assert all(0.29 < group.removed / group.width < 0.32 for group in cut.groups)
+    assert graph.unknown == ()
 
 
 @pytest.mark.parametrize(

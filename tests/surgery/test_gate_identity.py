@@ -37,3 +37,41 @@ def test_the_gates_derivative(normalised):
         found = (module.conv.weight * module.conv.weight.grad).sum((1, 2, 3))
     assert module.gate.grad.abs().min() > 1e-6
     torch.testing.assert_close(found, module.gate.grad, rtol=1e-9, atol=1e-12)
+
+
+class Read(nn.Module):
+    """Channels behind a rectifier, a gate for each, and two layers that read them."""
+
+    def __init__(self, gates):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.gate = nn.Parameter(gates)
+        self.one, self.other = nn.Conv2d(5, 4, 1), nn.Conv2d(5, 4, 3, padding=1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images):
+        gated = self.conv(images).relu() * self.gate[:, None, None]
+        return self.head((self.one(gated) + self.other(gated)).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("hidden", [(), (1, 3)])
+def test_the_derivative_by_a_gate_in_front_of_readers(hidden):
+    """Where weights do not see a channel, their own gradients tell what opening its gate would change."""
+
+    def backward(module):
+        images = torch.randn(8, 3, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        functional.cross_entropy(module(images), torch.arange(8) % 3).backward()
+        return module
+
+    closed = torch.ones(5, dtype=torch.float64)
+    closed[list(hidden)] = 0
+    gated, dense = backward(Read(closed).double()), Read(torch.ones(5)).double()
+    whole = {name: tensor.detach().clone() for name, tensor in dense.named_parameters()}
+    for reader in (dense.one, dense.other):
+        reader.weight.data[:, list(hidden)] = 0
+    backward(dense)
+    found = sum((whole[f"{name}.weight"] * dense.get_parameter(f"{name}.weight").grad).sum((0, 2, 3))
+                for name in ("one", "other"))
+    assert gated.gate.grad.abs().min() > 1e-6
+    torch.testing.assert_close(found, gated.gate.grad, rtol=1e-9, atol=1e-12)

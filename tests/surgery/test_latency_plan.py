@@ -80,7 +80,7 @@ def test_the_budget_is_kept_by_the_widths_that_are_left(net: nn.Module, share: f
     assert planner.figure(LATENCY, found.plan.kept) == left
     sizes = LayerSizes(planner.cost.module, planner.graph)
     assert not found.table.missing(sizes.configurations(found.plan.kept))
-    for number, widths in enumerate(planner.allowed):  # nothing more fits
+    for number, widths in enumerate(planner.widths.allowed):  # nothing more fits
         for larger in widths[widths > found.plan.kept[number]][:1]:
             fuller = found.plan.kept.copy()
             fuller[number] = larger
@@ -98,10 +98,10 @@ def test_latency_costs_telescope_with_inputs_held(net: nn.Module) -> None:
     planner, _ = timed(net, 0.5)
     figure, reference = planner.figures[LATENCY], planner.cost.widths
     fixed = figure.parts(reference)[figure.owners < 0].sum()
-    costs = charges(figure, planner.allowed, reference)
+    costs = charges(figure, planner.widths.allowed, reference)
     assert sum(cost[-1] for cost in costs) + fixed == figure(reference)
     sizes = LayerSizes(planner.cost.module, planner.graph)
-    for number, (cost, widths) in enumerate(zip(costs, planner.allowed)):
+    for number, (cost, widths) in enumerate(zip(costs, planner.widths.allowed)):
         own = [layer.config for layer, owner in zip(sizes.layers, figure.owners) if owner == number]
         for k, width in zip(cost, widths):
             assert k == sum(nanoseconds(one.resized("cout", int(width))) for one in own)
@@ -109,7 +109,7 @@ def test_latency_costs_telescope_with_inputs_held(net: nn.Module) -> None:
 
 def test_the_knapsack_equals_brute_force_with_inputs_held(net: nn.Module) -> None:
     planner, _ = timed(net, 0.5)
-    figure, options = planner.figures[LATENCY], planner.allowed
+    figure, options = planner.figures[LATENCY], planner.widths.allowed
     costs = charges(figure, options, planner.cost.widths)
     worth = [worth_of(np.sort(value), widths) for value, widths in zip(planner.values, options)]
     from edgecr.surgery.knapsack import choose
@@ -129,13 +129,14 @@ def test_the_knapsack_equals_brute_force_with_inputs_held(net: nn.Module) -> Non
 def test_the_plan_is_near_the_best_of_all_plans(net: nn.Module) -> None:
     for share in (0.3, 0.5, 0.8):
         planner, found = timed(net, share)
-        worth = [worth_of(np.sort(value), widths) for value, widths in zip(planner.values, planner.allowed)]
+        worth = [worth_of(np.sort(value), widths) for value, widths in zip(planner.values, planner.widths.allowed)]
 
         def value(kept: tuple[int, ...], worth=worth, planner=planner) -> float:
-            return sum(float(w[a == k][0]) for w, a, k in zip(worth, planner.allowed, kept))
+            return sum(float(w[a == k][0]) for w, a, k in zip(worth, planner.widths.allowed, kept))
 
         allowed = share * real(planner, planner.cost.widths)
-        best = max(value(k) for k in itertools.product(*planner.allowed) if real(planner, np.array(k)) <= allowed)
+        options = itertools.product(*planner.widths.allowed)
+        best = max(value(k) for k in options if real(planner, np.array(k)) <= allowed)
         assert value(tuple(found.plan.kept)) >= 0.95 * best
 
 
@@ -161,7 +162,7 @@ def test_budgets_fall_exponentially_and_are_kept_at_every_step(net: nn.Module) -
 
 
 def planner_limits():
-    from edgecr.surgery.plan import Limits
+    from edgecr.surgery.widths import Limits
 
     return Limits(align=STAIR)
 
@@ -188,7 +189,7 @@ def test_other_figures_can_be_weighed_too(net: nn.Module) -> None:
 def test_no_widths_fit_gives_none(net: nn.Module) -> None:
     planner, _ = timed(net, 0.5)
     figure = planner.figures[LATENCY]
-    assert weighed(figure, 1, planner.allowed, planner._sorted, planner.cost.widths) is None
+    assert weighed(figure, 1, planner.widths.allowed, planner._sorted, planner.cost.widths) is None
 
 
 def test_an_estimate_is_only_used_on_the_way(net: nn.Module) -> None:

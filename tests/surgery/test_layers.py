@@ -13,8 +13,9 @@ from edgecr.models import architecture, build
 from edgecr.surgery.counters import count
 from edgecr.surgery.graph import trace_channels
 from edgecr.surgery.layers import LayerSizes, configurations, reachable
-from edgecr.surgery.plan import Limits, Planner
+from edgecr.surgery.plan import Planner
 from edgecr.surgery.removal import remove
+from edgecr.surgery.widths import Limits
 
 SHAPE = (3, 32, 32)
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from edgecr.errors import BudgetError, RequestError
 from edgecr.models import architecture, build
-from edgecr.surgery.plan import Planner, step
+from edgecr.surgery.plan import Planner
+from edgecr.surgery.widths import Widths, step
 from tests.surgery.conftest import planner_for
 
 SHAPE = (3, 32, 32)
@@ -47,11 +48,13 @@ def test_a_budget_is_met_within_one_step(
     allowed = share * planner.figure(figure, planner.cost.widths)
     assert planner.figure(figure, kept) <= allowed
     assert all(kept >= 1)
-    assert _no_step_fits(planner, kept, figure, allowed)
+    widths = planner.suitable(planner.amounts({figure: share}))
+    assert all(count in own for count, own in zip(kept, widths.allowed))
+    assert _no_step_fits(planner, widths, kept, figure, allowed)
 
 
-def _no_step_fits(planner: Planner, kept: Any, figure: str, allowed: float) -> bool:
-    for number, widths in enumerate(planner.allowed):
+def _no_step_fits(planner: Planner, steps: Widths, kept: Any, figure: str, allowed: float) -> bool:
+    for number, widths in enumerate(steps.allowed):
         for larger in widths[widths > kept[number]][:1]:
             fuller = kept.copy()
             fuller[number] = larger
@@ -100,7 +103,7 @@ def test_limits_keep_layers_and_minima() -> None:
 
 def test_a_pattern_means_a_layer_or_all_inside_it(resnet: nn.Module) -> None:
     planner = planner_for(resnet, SHAPE, keep=("*.0.conv1",))
-    names = {planner.graph.groups[n].name for n in np.flatnonzero(planner.least == planner.cost.widths)}
+    names = {planner.graph.groups[n].name for n in np.flatnonzero(planner.widths.least == planner.cost.widths)}
     assert {name.rsplit(".", 2)[-2:] == ["0", "conv1"] for name in names} == {True}
     with pytest.raises(RequestError, match="no layer is called 'layr1'"):
         planner_for(resnet, SHAPE, keep=("layr1",))
@@ -125,13 +128,40 @@ def test_aligned_counts_are_multiples_in_channels_of_the_layer() -> None:
 
 def test_automatic_widths_reach_far_down() -> None:
     planner = planner_for(chain(64, 24), (3, 4, 4))
-    wide, narrow = (allowed.tolist() for allowed in planner.allowed)
+    wide, narrow = (allowed.tolist() for allowed in planner.widths.allowed)
     assert wide == [1, 2, 4, 8, 16, 32, 48, 64]
     assert narrow == [1, 2, 4, 8, 16, 24]
+
+
+def test_automatic_alignment_leaves_whole_blocks_where_they_allow_the_sparsity() -> None:
+    planner = planner_for(chain(96, 16, 32, 24, 64, 160), (3, 4, 4))
+    for sparsity in (0.1, 0.3, 0.5):
+        kept = planner.by_sparsity("layer", sparsity).kept
+        assert (kept % 16 == 0)[kept < planner.cost.widths].all()
+    assert planner.by_sparsity("layer", 0.3).kept.tolist() == [64, 16, 16, 16, 48, 112]
+
+
+def test_automatic_alignment_divides_blocks_where_nothing_else_can_go() -> None:
+    planner = planner_for(chain(16, 16, 8), (3, 4, 4))
+    assert planner.by_sparsity("layer", 0.5).kept.tolist() == [8, 8, 4]
+
+
+def test_automatic_alignment_divides_blocks_when_a_budget_leaves_no_choice() -> None:
+    planner = planner_for(chain(64, 16, 16, 16, 16), (3, 4, 4))
+    whole, divided = ({"channels": share} for share in (0.75, 0.6))  # 48 of 128 channels can go in whole blocks
+    assert planner.suitable(planner.amounts(whole)) is planner.blocks
+    assert planner.suitable(planner.amounts(divided)) is planner.widths
+    assert planner.by_budget("global", whole).kept.tolist() == [32, 16, 16, 16, 16]
+
+
+def test_numbers_and_off_know_no_blocks() -> None:
+    for align in ("off", 8):
+        planner = planner_for(chain(64, 24), (3, 4, 4), align=align)
+        assert planner.blocks is planner.widths
 
 
 def test_more_removal_never_keeps_more(resnet: nn.Module) -> None:
     planner = planner_for(resnet, SHAPE)
     for scope in ("layer", "global"):
-        kept = [planner.aligned(planner.wished(scope, count)) for count in range(0, 401, 7)]  # type: ignore[arg-type]
+        kept = [planner.widths.aligned(planner.wished(scope, count)) for count in range(0, 401, 7)]  # type: ignore[arg-type]
         assert all((after <= before).all() for before, after in pairwise(kept))

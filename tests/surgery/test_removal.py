@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from edgecr.errors import UnsupportedModel
-from edgecr.surgery.plan import Limits, Plan, Planner
+from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.prune import prune_channels
 from edgecr.surgery.removal import ChannelCut, as_positions, as_text, mask, remove, verify
 from edgecr.surgery.scores import Evidence, scores
+from edgecr.surgery.widths import Limits
 
 SHAPE = (3, 8, 8)
 

@@ -31,6 +31,8 @@ def test_coupled_layers_add_up() -> None:
     filters = torch.cat([module.one.weight.flatten(1), module.two.weight.flatten(1)], 1).detach()
     np.testing.assert_allclose(scores.get("l2")(group, evidence), filters.norm(dim=1).numpy(), rtol=1e-6)
     np.testing.assert_allclose(scores.get("l1")(group, evidence), filters.abs().sum(1).numpy(), rtol=1e-6)
+    read = module.head.weight.detach().abs().sum((0, 2, 3)).numpy()
+    np.testing.assert_allclose(scores.get("l1_in")(group, evidence), read, rtol=1e-6)
 
 
 def test_normalised_scores_do_not_grow_with_the_inputs() -> None:

@@ -17,7 +17,7 @@ from edgecr.surgery.scores import Evidence, scores
 from edgecr.surgery.taylor import Products, products
 
 SIDE = 6
-GRADIENT_SCORES = ("taylor", "taylor_joint", "taylor_gate", "taylor_bn")
+GRADIENT_SCORES = ("taylor", "taylor_joint", "taylor_gate", "taylor_bn", "taylor_in")
 
 
 class Gated(nn.Module):
@@ -80,7 +80,8 @@ def test_scores_are_what_a_shared_gate_feels(normalised: bool, bias: bool) -> No
     assert np.abs(derivatives).min() > 1e-9
     squared = np.mean([np.square(each) for each in derivatives], axis=0)
     np.testing.assert_allclose(scores.get("taylor_gate")(group, evidence), squared / 2, rtol=1e-9)
-    np.testing.assert_allclose(scores.get("taylor_bn")(group, evidence), np.mean(np.abs(derivatives), 0), rtol=1e-9)
+    for name in ("taylor_bn", "taylor_in"):  # scaling the channels before a rectifier or behind it is the same
+        np.testing.assert_allclose(scores.get(name)(group, evidence), np.mean(np.abs(derivatives), 0), rtol=1e-9)
 
 
 def test_weights_are_squared_one_by_one_or_together_and_batches_apart() -> None:
@@ -147,6 +148,25 @@ def test_without_images_the_score_is_refused() -> None:
     for name in (*GRADIENT_SCORES, "pfp"):
         with pytest.raises(RequestError, match="needs training or calibration images"):
             scores.get(name)(only_group(module), Evidence(module))
+
+
+class Summed(nn.Module):
+    """Nothing with weights reads the channels of the first layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 5, 1), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((self.two(x) * self.one(x).sum(1, keepdim=True)).mean((2, 3)))
+
+
+def test_scores_of_readers_need_some() -> None:
+    module = Summed().double()
+    (group,) = (group for group in trace_channels(module, (3, SIDE, SIDE)).groups if group.name == "one")
+    for name in ("taylor_in", "l1_in"):
+        with pytest.raises(RequestError, match="No weights read the channels of one"):
+            scores.get(name)(group, Evidence(module, batches=batches()))
 
 
 def test_gradients_that_are_not_finite_stop_the_scoring() -> None:

@@ -1,0 +1,95 @@
+"""What the studies of training share: their images, cells that stay when they are finished, mean and spread.
+
+A study is interrupted and goes on: each cell's figures are one JSON file, and a training within a cell resumes
+from its own checkpoint. The folder's name holds the fingerprint of settings, images and weights, so that figures
+of another study are never taken for this one's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import arguments
+from torch import nn
+
+from edgecr.data.base import Dataset, ImageSet
+from edgecr.data.folder import Folder
+from edgecr.data.sets import MemorySet
+from edgecr.data.splits import stratified
+from edgecr.files import fingerprint, read_json, write_json
+from edgecr.predictors.torch_predictor import TorchPredictor
+from edgecr.robustness.evaluate import evaluate
+from edgecr.robustness.suites import suites
+
+SIDE = 32
+
+
+def study_arguments(purpose: str | None) -> argparse.ArgumentParser:
+    """The options of every study: those of a benchmark, and where finished cells stay."""
+    parser = arguments(purpose, data=True)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="finished cells stay here; the same command goes on")
+    return parser
+
+
+class Cells:
+    """The cells of a study: what is computed already is read."""
+
+    def __init__(self, out: Path | None, name: str, settings: Any) -> None:
+        root = out or Path(tempfile.mkdtemp(prefix=f"edgecr-{name}-"))
+        self.folder = root / f"{name}-{fingerprint(settings)[:10]}"
+        print(f"cells: {self.folder}", flush=True)
+
+    def get(self, name: str, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        """The figures of a cell; ``make`` computes them and may leave files in the cell's own folder."""
+        path = self.folder / f"{name}.json"
+        if not path.is_file():
+            found = make(self.folder / name)
+            write_json(path, found)
+            print(f"{name}: {_told(found)}", flush=True)
+        figures: dict[str, Any] = read_json(path)
+        return figures
+
+
+def _told(figures: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, int | float))
+
+
+def cifar10(root: Path, train: int | None = None, test: int | None = None) -> Dataset:
+    """CIFAR-10 from folders of images; of the training and test images all, or the same share of each class."""
+    return fewer(Folder(name="folder", root=root, size=SIDE).load(), train, test)
+
+
+def fewer(data: Dataset, train: int | None, test: int | None = None) -> Dataset:
+    """The same data with fewer training and test images."""
+    known = fingerprint([data.fingerprint, train, test])
+    return replace(data, train=part(data.train, train), test=part(data.test, test), fingerprint=known)
+
+
+def part(images: ImageSet, count: int | None) -> ImageSet:
+    """So many images of a set, the same share of each class, always the same ones."""
+    if count is None or count >= len(images):
+        return images
+    chosen = stratified(images.labels, (count / len(images),), 0)[1]
+    return MemorySet(images.numpy(chosen), images.labels[chosen])
+
+
+def noise5(module: nn.Module, data: Dataset, images: int, seed: int = 0) -> float:
+    """The mean accuracy under the five disturbances, on some test images that the seed chooses."""
+    chosen = np.sort(np.random.default_rng(seed).choice(len(data.test), min(images, len(data.test)), replace=False))
+    predictor = TorchPredictor(module, data.preprocessing)
+    with tempfile.TemporaryDirectory() as folder:
+        found = evaluate({"it": predictor}, suites.get("noise5"), data.test, Path(folder), indices=chosen, seed=seed)
+    return found.mean_accuracy("it").value
+
+
+def mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
+    """Mean, and the standard deviation between seeds where there are several."""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"

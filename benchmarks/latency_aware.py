@@ -1,0 +1,312 @@
+"""Is a network that was pruned for its latency more accurate than one that is as fast, but pruned without it?
+
+ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) and the ResNet-18 of
+``recipes/resnet18_prune_40.yaml`` (trained here) become 1.5 and 2 times as fast on CIFAR-10, in three ways:
+
+- uniform: the same share of every layer goes, by L2 norms;
+- global L2: the smallest L2 norms of the whole network go;
+- latency-aware: the knapsack of importance (norms) against a latency table of this machine, as in
+  ``prune: {score: l2, scope: knapsack, budget: {latency: ...}}``. For 1.5x residual streams stay whole (``keep``), for
+  2x every layer keeps half of its channels (``min_fraction``); both were chosen on validation images of ResNet-56.
+
+The first two know nothing of the device, so their channel counts are any (``align: off``). What alignment alone brings
+is shown by a fourth way, which is not judged: global L2 with ``align: auto``.
+
+Equal speed is measured, not predicted: without a table the smallest sparsity counts (in hundredths) whose exported file
+is as fast as asked for, and latency-aware pruning is asked for the speed of the faster of the first two. Files take
+turns with the dense one in ONNX Runtime (one thread, one image, processor time, median of the ratios of a round). All
+are pruned at once and then trained alike: same images, epochs, learning rate, batch and seeds. A seed decides their
+order. Test images are looked at once by each finished network. Goals:
+in each of the four cells the mean accuracy over the seeds is higher than that of uniform and of global L2, with a file
+as fast as theirs but for 3 %, which is the noise of the measurement.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _common import Goal, finish, interleaved, paired_ratio, table
+from _study import SIDE, Cells, cifar10, fewer, mean_and_spread, study_arguments
+
+from edgecr.bench import DeviceBench
+from edgecr.data.base import Dataset
+from edgecr.exporters import load_target
+from edgecr.exporters.onnx_write import write
+from edgecr.files import sha256
+from edgecr.methods.base import Lab, methods
+from edgecr.models import architecture
+from edgecr.predictors.onnx_predictor import open_session
+from edgecr.progress import Monitor
+from edgecr.subject import Subject
+from edgecr.surgery.counters import count
+from edgecr.training.checkpoint import discard
+from edgecr.training.evaluate import accuracy
+
+DEVICE = "cpu"
+NETWORKS: Mapping[str, Mapping[str, Any]] = {
+    "resnet56": {"arch": "resnet56"},
+    "resnet18": {"arch": "resnet18_cifar", "stem": "conv-pool"},
+}
+SPEEDUPS = (1.5, 2.0)
+AWARE, ALIGNED = "latency-aware", "global L2, aligned"
+ARMS: Mapping[str, Mapping[str, Any]] = {
+    "uniform": {"score": "l2", "scope": "layer", "align": "off"},
+    "global L2": {"score": "l2", "scope": "global", "align": "off"},
+    ALIGNED: {"score": "l2", "scope": "global"},
+    AWARE: {"scope": "knapsack"},
+}
+AWARE_AT: Mapping[float, Mapping[str, Any]] = {
+    1.5: {"score": "l2", "keep": ["conv1", "layer?.0.conv2"]},
+    2.0: {"score": "l1", "min_fraction": 0.5},
+}
+"""How a user would ask for these speed-ups: keep what many layers share while that is possible, and never thin a layer
+too much."""
+JUDGED = [arm for arm in ARMS if arm not in (AWARE, ALIGNED)]
+NOISE = 0.97
+CALLS = 6
+"""In each turn; the first one warms the caches."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole study."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    images: int = 6_000
+    """Training images for what starts from trained weights, and for all training after pruning."""
+    scratch_images: int | None = None
+    """Training images for a network that starts from nothing; all when None."""
+    test: int | None = None
+    """Test images; all when None."""
+    adapt_epochs: int = 2
+    """For trained weights to get used to the images."""
+    scratch_epochs: int = 6
+    epochs: int = 2
+    """After pruning."""
+    batch: int = 64
+    adapt_lr: float = 0.01
+    scratch_lr: float = 0.05
+    lr: float = 0.02
+    """Peak learning rate after pruning."""
+    weight_decay: float = 5e-4
+    rounds: int = 40
+
+
+FULL = Settings()
+QUICK = Settings(seeds=(0,), images=3000, scratch_images=15_000, test=2000, scratch_epochs=4)
+
+
+class File:
+    """An exported network that answers one image in one thread."""
+
+    def __init__(self, subject: Subject, data: Dataset, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(subject, load_target("onnx"), data.preprocessing, path)
+        self._session = open_session(path, threads=1)
+        self._image = np.random.default_rng(0).standard_normal((1, *subject.input_shape), dtype=np.float32)
+
+    def seconds(self) -> float:
+        """Processor time of one call, the median of a turn."""
+        return statistics.median([self._call() for _ in range(CALLS)][1:])
+
+    def _call(self) -> float:
+        begin = time.thread_time()
+        self._session.run(None, {"input": self._image})
+        return time.thread_time() - begin
+
+
+@dataclass(frozen=True)
+class Study:
+    """One network's part of the study; every step of it is a cell."""
+
+    settings: Settings
+    cells: Cells
+    data: Dataset
+    scratch: Dataset
+    """The images of a training from nothing."""
+    network: str
+    weights: Path | None
+
+    def cell(self, make: Callable[[Path], dict[str, Any]], *names: object) -> dict[str, Any]:
+        """A cell of this network."""
+        return self.cells.get(self._name(*names), make)
+
+    def path(self, *names: object) -> Path:
+        """Where a cell keeps its files."""
+        return self.cells.folder / self._name(*names)
+
+    def _name(self, *names: object) -> str:
+        return "-".join(map(str, (self.network, *names))).replace(" ", "_")
+
+    # The network before.
+
+    def base(self, folder: Path) -> dict[str, Any]:
+        """Trains the network, or gets its weights used to the images."""
+        s, given = self.settings, {"weights": str(self.weights)} if self.weights else {}
+        declared = architecture({**NETWORKS[self.network], **given})
+        subject = Subject.create(declared, len(self.data.classes), (SIDE, SIDE), seed=0)
+        if given:
+            subject = self._trained(subject, self.data, s.adapt_epochs, s.adapt_lr, 0, folder)
+        else:
+            subject = self._trained(subject, self.scratch, s.scratch_epochs, s.scratch_lr, 0, folder)
+        subject.save(folder / "subject")
+        return {"accuracy": self._accuracy(subject)}
+
+    @cached_property
+    def dense(self) -> Subject:
+        """The network before pruning."""
+        self.cell(self.base, "base")
+        return Subject.load(self.path("base") / "subject")
+
+    @cached_property
+    def _dense_file(self) -> File:
+        return File(self.dense, self.data, self.path("base") / "dense.onnx")
+
+    # Plans.
+
+    def pruned(self, options: Mapping[str, Any], seed: int, folder: Path) -> Subject:
+        """What the product's own method makes of the network."""
+        step = methods.get("prune").parse({**options, "device": DEVICE, "batch": 1})
+        bench = DeviceBench(Monitor(), self.cells.folder / f"{self.network}-latency")
+        folder.mkdir(parents=True, exist_ok=True)
+        start = Subject.load(self.path("base") / "subject")
+        return step.apply(start, Lab(self.data, seed, folder, bench=bench))
+
+    def by_sparsity(self, arm: str, target: float, folder: Path) -> dict[str, Any]:
+        """The least removal whose file is as fast as asked for."""
+        low, high = 0, 95  # halved until its ends meet
+        found: dict[str, Any] = {}
+        while low < high:
+            middle = (low + high) // 2
+            subject = self.pruned({**ARMS[arm], "sparsity": middle / 100}, 0, folder)
+            speedup = self._speedup(subject, folder)
+            print(f"  {self.network} {arm}: {middle} % brings {speedup:.3f}", file=sys.stderr)
+            if speedup >= target:
+                found, high = {"speedup": speedup, "sparsity": middle / 100, **self._sizes(subject)}, middle
+                subject.save(folder / "subject")
+            else:
+                low = middle + 1
+        return found
+
+    def by_latency(self, arm: str, target: float, folder: Path) -> dict[str, Any]:
+        """The plan for the speed of the faster one of the other arms."""
+        wanted = max(self.plan(other, target)["speedup"] for other in JUDGED)
+        subject = self.pruned({**ARMS[arm], **AWARE_AT[target], "budget": {"latency": 1 / wanted}}, 0, folder)
+        subject.save(folder / "subject")
+        return {"speedup": self._speedup(subject, folder), "asked": wanted, **self._sizes(subject)}
+
+    def plan(self, arm: str, target: float) -> dict[str, Any]:
+        """A pruned network; the weights alone decide it, so it is the same for all seeds."""
+        make = self.by_latency if arm == AWARE else self.by_sparsity
+        return self.cell(partial(make, arm, target), target, arm, "plan")
+
+    def _planned(self, arm: str, target: float) -> Subject:
+        self.plan(arm, target)
+        return Subject.load(self.path(target, arm, "plan") / "subject")
+
+    def _speedup(self, subject: Subject, folder: Path) -> float:
+        file = File(subject, self.data, folder / "pruned.onnx")
+        samples = interleaved({"dense": self._dense_file.seconds, "pruned": file.seconds}, self.settings.rounds)
+        return paired_ratio(samples["dense"], samples["pruned"])
+
+    def _sizes(self, subject: Subject) -> dict[str, float]:
+        size, dense = (count(one.module, one.input_shape) for one in (subject, self.dense))
+        return {"params": size.params / dense.params, "macs": size.macs / dense.macs}
+
+    # Training.
+
+    def tuned(self, arm: str, target: float, seed: int) -> dict[str, Any]:
+        """The accuracy of a pruned network after its training."""
+        return self.cell(partial(self._tuned, arm, target, seed), target, arm, "tuned", seed)
+
+    def _tuned(self, arm: str, target: float, seed: int, folder: Path) -> dict[str, Any]:
+        s = self.settings
+        subject = self._trained(self._planned(arm, target), self.data, s.epochs, s.lr, seed, folder)
+        return {"accuracy": self._accuracy(subject)}
+
+    def _trained(
+        self, subject: Subject, data: Dataset, epochs: int, lr: float, seed: int, folder: Path
+    ) -> Subject:
+        s = self.settings
+        step = methods.get("train").parse(
+            {"epochs": epochs, "lr": lr, "batch": s.batch, "weight_decay": s.weight_decay, "precision": "bf16",
+             "augment": "crop-flip", "validate_every": epochs}
+        )  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        subject = step.apply(subject, Lab(data, seed, folder))
+        discard(folder)
+        return subject
+
+    def _accuracy(self, subject: Subject) -> float:
+        return 100 * accuracy(subject.module, self.data.test, self.data.preprocessing)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of pruning in one cell of the table."""
+
+    network: str
+    target: float
+    arm: str
+    plan: Mapping[str, Any]
+    accuracies: Sequence[float]
+
+    def row(self) -> list[object]:
+        """The cells of the table."""
+        values = ", ".join(f"{value:.2f}" for value in self.accuracies)
+        sizes = [self.plan[key] for key in ("params", "macs", "speedup")]
+        return [self.network, f"{self.target} x", self.arm, *sizes, mean_and_spread(self.accuracies, 2), values]
+
+
+def arms_of(study: Study, target: float) -> list[Arm]:
+    """All ways of one cell."""
+    return [
+        Arm(study.network, target, arm, study.plan(arm, target),
+            [study.tuned(arm, target, seed)["accuracy"] for seed in study.settings.seeds])
+        for arm in ARMS
+    ]  # fmt: skip
+
+
+def main() -> int:
+    """Runs the study, or what is left of it."""
+    parser = study_arguments(__doc__)
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="trained weights of ResNet-56; else from scratch")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = QUICK if options.quick else FULL
+    every = cifar10(options.data)
+    data = fewer(every, settings.images, settings.test)
+    scratch = fewer(every, settings.scratch_images, settings.test)
+    known = [asdict(settings), data.fingerprint, sha256(options.weights) if options.weights else None]
+    cells = Cells(options.out, "latency-aware", known)
+    rows: list[list[object]] = []
+    figures: dict[str, Any] = {}
+    goals: list[Goal] = []
+    for network in NETWORKS:
+        study = Study(settings, cells, data, scratch, network, options.weights if network == "resnet56" else None)
+        rows.append([network, "1 x", "dense", 1.0, 1.0, 1.0, f"{study.cell(study.base, 'base')['accuracy']:.2f}", ""])
+        for target in SPEEDUPS:
+            found = arms_of(study, target)
+            rows += [one.row() for one in found]
+            mean = {one.arm: statistics.mean(one.accuracies) for one in found}
+            speed = {one.arm: one.plan["speedup"] for one in found}
+            name = f"{network}_{target}"
+            figures[f"{name}_margin"] = mean[AWARE] - max(mean[arm] for arm in JUDGED)
+            figures[f"{name}_margin_over_aligned"] = mean[AWARE] - mean[ALIGNED]
+            figures[f"{name}_speed"] = speed[AWARE] / max(speed[arm] for arm in JUDGED)
+            goals += [Goal(f"{name}_margin", at_least=0.0), Goal(f"{name}_speed", at_least=NOISE)]
+    print(table(["network", "target", "arm", "params kept", "MACs kept", "speed-up", "accuracy %", "by seed"], rows))
+    return finish("latency_aware", figures, goals)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

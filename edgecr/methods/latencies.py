@@ -1,0 +1,69 @@
+"""What a pruning step knows of the time on its device: of layers by its own table, of whole models by measuring.
+
+Everything that was measured lies in the step's folder: a resumed step plans with the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+from torch import nn
+
+from edgecr.files import fingerprint, read_json, write_json
+from edgecr.latency import LatencyTable, LayerConfig
+from edgecr.methods.base import Lab
+from edgecr.subject import Subject
+from edgecr.surgery.latency_plan import NANOSECONDS, plan_by_latency
+from edgecr.surgery.layers import configurations
+from edgecr.surgery.plan import Plan, Planner
+
+
+class Latencies:
+    """The latencies of one subject and of what pruning makes of it, on one device."""
+
+    def __init__(self, lab: Lab, subject: Subject, device: str, batch: int) -> None:
+        self.lab, self.subject, self.device, self.batch = lab, subject, device, batch
+        self._table_file, self._whole_file = lab.folder / "latency.json", lab.folder / "whole-models.json"
+
+    @cached_property
+    def _table(self) -> LatencyTable:
+        """The table that this step plans by; its own copy, so that a resumed step plans alike."""
+        if self._table_file.is_file():
+            return LatencyTable.load(self._table_file)
+        table = self.lab.bench.table(self.device, self.subject, self.batch)
+        table.save(self._table_file)
+        return table
+
+    def plan(self, planner: Planner, choose: Callable[[Planner], Plan]) -> Plan:
+        """A plan that rests on measured layers only; what the table lacks is measured."""
+        timed = plan_by_latency(planner, self.batch, self._table, self._measure, choose)
+        self._table = timed.table
+        return timed.plan
+
+    def _measure(self, table: LatencyTable, layers: Sequence[LayerConfig]) -> LatencyTable:
+        measured = self.lab.bench.measured(self.device, layers)
+        table = table.extended({config.key: measured.entries[config.key] for config in layers})
+        table.save(self._table_file)
+        return table
+
+    def predicted(self, module: nn.Module) -> int:
+        """The latency of a module by the table, in nanoseconds."""
+        reached = self._table.network_latency(self._layers(module), estimate=True)
+        if reached.estimated:
+            self.lab.monitor.warn(f"The latency rests on {len(reached.estimated)} layers that were not measured.")
+        return round(reached.ms * NANOSECONDS)
+
+    def _layers(self, module: nn.Module) -> list[LayerConfig]:
+        return configurations(module, self.subject.input_shape, self.batch)
+
+    def whole(self, module: nn.Module) -> tuple[int, int]:
+        """The latencies of the subject and of a slimmed module as whole models, measured beside each other, in ns."""
+        found = read_json(self._whole_file) if self._whole_file.is_file() else {}
+        key = fingerprint([config.key for config in self._layers(module)])
+        if key not in found:
+            pair = (self.subject, self.subject.with_module(module))
+            found[key] = [round(ms * NANOSECONDS) for ms in self.lab.bench.whole(self.device, pair, self.batch)]
+            write_json(self._whole_file, found)
+        dense, slim = found[key]
+        return dense, slim
