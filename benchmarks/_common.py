@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,29 @@ def interleaved(jobs: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
         for name in order:
             samples[name].append(jobs[name]())
     return samples
+
+
+def warm_seconds(call: Callable[[], object], turn_s: float, calls: int = 3) -> float:
+    """Processor time of this thread for one call: the median of a turn, after as long a turn that only warms up.
+
+    Files that take turns empty each other's caches; alone each would find them warm. That takes a time rather than
+    a number of calls, so a turn lasts ``turn_s``, and at least so many calls.
+    """
+    _turn(call, turn_s, 1)
+    return statistics.median(_turn(call, turn_s, calls))
+
+
+def _turn(call: Callable[[], object], turn_s: float, calls: int) -> list[float]:
+    end, found = time.perf_counter() + turn_s, list[float]()
+    while len(found) < calls or time.perf_counter() < end:
+        found.append(_thread_seconds(call))
+    return found
+
+
+def _thread_seconds(call: Callable[[], object]) -> float:
+    begin = time.thread_time()
+    call()
+    return time.thread_time() - begin
 
 
 def paired_ratio(samples: Sequence[float], reference: Sequence[float]) -> float:

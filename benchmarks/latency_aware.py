@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -34,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import Goal, finish, interleaved, paired_ratio, table
+from _common import Goal, finish, interleaved, paired_ratio, table, warm_seconds
 from _study import SIDE, Cells, cifar10, fewer, mean_and_spread, study_arguments
 
 from edgecr.bench import DeviceBench
@@ -72,8 +71,8 @@ AWARE_AT: Mapping[float, Mapping[str, Any]] = {
 too much."""
 JUDGED = [arm for arm in ARMS if arm not in (AWARE, ALIGNED)]
 NOISE = 0.97
-CALLS = 6
-"""In each turn; the first one warms the caches."""
+TURN_S = 0.02
+"""How long a file is measured in each round, after as long a time that only warms it up."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +115,7 @@ class File:
 
     def seconds(self) -> float:
         """Processor time of one call, the median of a turn."""
-        return statistics.median([self._call() for _ in range(CALLS)][1:])
-
-    def _call(self) -> float:
-        begin = time.thread_time()
-        self._session.run(None, {"input": self._image})
-        return time.thread_time() - begin
+        return warm_seconds(lambda: self._session.run(None, {"input": self._image}), TURN_S)
 
 
 @dataclass(frozen=True)
@@ -280,6 +274,7 @@ def main() -> int:
     """Runs the study, or what is left of it."""
     parser = study_arguments(__doc__)
     parser.add_argument("--weights", type=Path, metavar="FILE", help="trained weights of ResNet-56; else from scratch")
+    parser.add_argument("--only", nargs="+", choices=[*NETWORKS], help="these networks alone, for the study to read")
     options = parser.parse_args()
     torch.set_num_threads(1)
     settings = QUICK if options.quick else FULL
@@ -291,7 +286,7 @@ def main() -> int:
     rows: list[list[object]] = []
     figures: dict[str, Any] = {}
     goals: list[Goal] = []
-    for network in NETWORKS:
+    for network in options.only or NETWORKS:
         study = Study(settings, cells, data, scratch, network, options.weights if network == "resnet56" else None)
         rows.append([network, "1 x", "dense", 1.0, 1.0, 1.0, f"{study.cell(study.base, 'base')['accuracy']:.2f}", ""])
         for target in SPEEDUPS:

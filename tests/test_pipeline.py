@@ -59,6 +59,8 @@ def test_from_recipe_to_verdict_and_everything_after(edgecr, mini_recipe, tmp_pa
         (("check", run), 0, "SHIP"),
         (("check", strict), 1, "DON'T SHIP"),
         (("compare", run, strict), 0, "Candidates"),
+        (("compare", run, strict, "-o", tmp_path / "both.html"), 0, "Candidates"),
+        (("compare", run, strict, "-o", tmp_path / "both.pdf"), 2, "written as .html or .md"),
         (("report", run), 0, "report.html"),
         (("profile", run, "--device", tmp_path / "quick.yaml", "--batch", "2"), 0, "batch 2"),
         (("profile", run / "export/onnx/candidate/model.onnx", "--device", tmp_path / "quick.yaml"), 0, "batch 1"),
@@ -68,6 +70,7 @@ def test_from_recipe_to_verdict_and_everything_after(edgecr, mini_recipe, tmp_pa
         done = edgecr(*command)
         assert done.returncode == code, (command, done.stdout, done.stderr)
         assert words in done.stdout + done.stderr, command
+    assert "strict" in (tmp_path / "both.html").read_text()
 
 
 @pytest.mark.slow

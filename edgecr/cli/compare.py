@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -13,15 +13,20 @@ from edgecr.cli.app import app
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Two or more run folders; the first is the reference.")],
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Write it there too: .html or .md.")] = None,  # noqa: UP045
 ) -> None:
-    """Print finished runs side by side."""
+    """Print finished runs side by side: figures, verdicts, and the widths of every layer."""
     from rich.console import Console
 
     from edgecr.cli.options import finished_result
     from edgecr.errors import RequestError
     from edgecr.report.terminal import render_comparison
+    from edgecr.report.write import write_comparison
     from edgecr.run import Run
 
     if len(runs) < 2:
         raise RequestError("Comparing needs at least two run folders.")
-    Console().print(render_comparison([finished_result(Run.find(folder)) for folder in runs]))
+    results = [finished_result(Run.find(folder)) for folder in runs]
+    Console().print(render_comparison(results))
+    if output:
+        write_comparison(results, output)

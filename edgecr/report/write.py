@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from edgecr.errors import RequestError
 from edgecr.files import write_text
-from edgecr.report.html import html
-from edgecr.report.markdown import markdown
+from edgecr.report.html import comparison_html, html
+from edgecr.report.markdown import comparison_markdown, markdown
 from edgecr.report.result import Result
+
+COMPARISONS = {".html": comparison_html, ".md": comparison_markdown}
+"""How several results are written side by side, by the ending of the file."""
 
 
 def write_report(result: Result, folder: Path) -> dict[str, Path]:
@@ -17,3 +22,10 @@ def write_report(result: Result, folder: Path) -> dict[str, Path]:
     write_text(paths["md"], markdown(result))
     write_text(paths["html"], html(result))
     return paths
+
+
+def write_comparison(results: Sequence[Result], path: Path) -> None:
+    """Writes several results side by side, in the form that the file's ending asks for."""
+    if path.suffix not in COMPARISONS:
+        raise RequestError(f"{path}: a comparison is written as {' or '.join(COMPARISONS)}; choose such an ending.")
+    write_text(path, COMPARISONS[path.suffix](results))

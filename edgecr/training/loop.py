@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch import distributed, nn
+from torch.multiprocessing.spawn import ProcessException
 
 from edgecr.data.base import Dataset
 from edgecr.errors import RequestError, WorkError
@@ -169,7 +169,7 @@ def _train_together(
     monitor.say(f"Training in {fabric.world_size} processes, which show no progress")
     try:
         identity, history = fabric.launch(_Worker(task, observers), module)
-    except ProcessRaisedException as error:
+    except ProcessException as error:
         last = str(error).strip().splitlines()[-1]
         raise WorkError(f"Training in {fabric.world_size} processes failed: {last}") from error
     state = Checkpoints(task.folder, identity, monitor).load()
@@ -186,4 +186,10 @@ class _Worker:
 
     def __call__(self, fabric: Fabric, module: nn.Module) -> tuple[str, History]:
         session = _train(fabric, module, self.task, Monitor(), self.observers)
-        return session.identity, session.history
+        result = session.identity, session.history
+        del session
+        # The group's threads must be gone before Python is: otherwise a process that ends may abort. No process
+        # takes its leave while another still waits for its numbers.
+        fabric.barrier()
+        distributed.destroy_process_group()
+        return result

@@ -1,11 +1,13 @@
 import json
+import os
+import signal
 
 import pytest
 import torch
 from torch import nn
 from workplace import dataset, lab, network, options, train_once
 
-from edgecr.errors import RequestError, TrainingDiverged
+from edgecr.errors import RequestError, TrainingDiverged, WorkError
 from edgecr.methods.base import Execution
 from edgecr.progress import Bar, Monitor
 from edgecr.training.evaluate import accuracy
@@ -157,3 +159,21 @@ def test_two_processes_share_each_batch(tmp_path):
         assert len(history.epochs) == 2
     assert torch.equal(*results)
     assert not torch.equal(results[0], network()[0].weight)
+
+
+class Dying:
+    """An observer whose process is killed after the first update."""
+
+    def at_start(self, session):
+        pass
+
+    def after_step(self, session):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    after_epoch = at_start
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_training_with_an_error_of_ours(tmp_path):
+    with pytest.raises(WorkError, match=r"Training in 2 processes failed: process \d terminated with signal SIG"):
+        fit(network(), options(epochs=1), CrossEntropy(), lab(tmp_path, execution=Execution(devices=2)), [Dying()])
