@@ -5,7 +5,8 @@ the dense networks and uniformly slimmed ones, and then predicts the other netwo
 in one session, interleaved. Processor time is compared, which other programs on the machine disturb little.
 
 Then each architecture is pruned as a recipe would (`prune: {budget: {latency: ...}}`, with a table of its own) to
-fractions of its latency, and the results are measured beside the dense networks in a session that comes after.
+fractions of its latency, and when all are made, the results are measured beside the dense networks in three sessions
+(the median of the ratios counts).
 Goals: the error is at most 5 % in the median and 10 % at worst, and no pruned network takes longer than requested.
 """
 
@@ -38,6 +39,9 @@ FULL = {"torchvision:resnet18": 224, "torchvision:mobilenet_v2": 224, "resnet56"
 QUICK = {"torchvision:resnet18": 96, "torchvision:mobilenet_v2": 96, "resnet56": 32}
 CALIBRATED_WITH = (0.25, 0.5, 0.7)
 REQUESTED = (0.7, 0.4)
+SESSIONS = 3
+"""In how many sessions pruned networks are measured afterwards; a shared machine differs from minute to minute."""
+DENSE = "dense"
 JUDGED: Mapping[Scope, tuple[float, ...]] = {"layer": (0.35, 0.6), "global": (0.3, 0.55)}
 
 
@@ -62,19 +66,31 @@ def networks(name: str, side: int, folder: Path) -> tuple[list[Model], list[Mode
     return tuple([exported(cut, one, 1, folder) for one, cut in some.items()] for some in (known, unknown))  # type: ignore[return-value]
 
 
-def requested(name: str, side: int, device: str, folder: Path) -> dict[str, tuple[float, float]]:
-    """The latencies of networks that were pruned for a fraction of it: as measured afterwards, and as requested."""
+def pruned_for_latencies(name: str, side: int, bench: DeviceBench, device: str, folder: Path) -> dict[str, Subject]:
+    """A network, and what a recipe would make of it for a fraction of its latency each."""
     subject = Subject.create(architecture({"arch": name}), 10, (side, side), seed=0)
-    monitor, label = Told(), f"{name.split(':')[-1]} {side}px"
-    bench, pruned = DeviceBench(monitor, folder), {}
+    label, made = f"{name.split(':')[-1]} {side}px", {DENSE: subject}
     unused = Digits(name="digits").load()  # norms of weights need no images
     for share in REQUESTED:
-        lab = Lab(unused, 0, folder / f"{label} {share}", monitor=monitor, bench=bench)
+        lab = Lab(unused, 0, folder / f"{label} {share}", monitor=bench.monitor, bench=bench)
         lab.folder.mkdir(parents=True)
         method = Prune.parse({"score": "l2", "scope": "knapsack", "budget": {"latency": share}, "device": device})
-        pruned[f"{label} to {share:.0%}"] = method.apply(subject, lab)
-    dense, *found = bench.whole(device, [subject, *pruned.values()], 1)
-    return {one: (ms, share * dense) for one, ms, share in zip(pruned, found, REQUESTED)}
+        made[f"{label} to {share:.0%}"] = method.apply(subject, lab)
+    return made
+
+
+def requested(sizes: Mapping[str, int], device: str, folder: Path) -> dict[str, tuple[float, float]]:
+    """What part of its dense latency each pruned network takes, measured afterwards, and what part was requested."""
+    bench = DeviceBench(Told(), folder)
+    families = [pruned_for_latencies(name, side, bench, device, folder) for name, side in sizes.items()]
+    found: dict[str, list[float]] = {}
+    for _ in range(SESSIONS):
+        for family in families:
+            dense, *pruned = bench.whole(device, [*family.values()], 1)
+            for name, ms in zip([name for name in family if name != DENSE], pruned):
+                found.setdefault(name, []).append(ms / dense)
+    wanted = REQUESTED * len(families)
+    return {name: (statistics.median(parts), share) for (name, parts), share in zip(found.items(), wanted)}
 
 
 def main() -> int:
@@ -86,11 +102,10 @@ def main() -> int:
     sizes = QUICK if options.quick else FULL
     with tempfile.TemporaryDirectory() as folder:
         figures = predictions(sizes, options.device, Path(folder))
-        hits = {key: value for name, side in sizes.items()
-                for key, value in requested(name, side, options.device, Path(folder)).items()}
-    rows = [[name, allowed, ms, f"{ms / allowed:.1%}"] for name, (ms, allowed) in hits.items()]
-    print(table(["pruned for a latency", "requested ms", "measured ms", "of the request"], rows))
-    figures["most_of_request"] = max(ms / allowed for ms, allowed in hits.values())
+        hits = requested(sizes, options.device, Path(folder))
+    rows = [[name, asked, taken, f"{taken / asked:.1%}"] for name, (taken, asked) in hits.items()]
+    print(table(["pruned for a latency", "requested part", "measured part", "of the request"], rows))
+    figures["most_of_request"] = max(taken / asked for taken, asked in hits.values())
     return finish("latency_prediction", figures,
                   [Goal("median_error", at_most=0.05), Goal("worst_error", at_most=0.10),
                    Goal("most_of_request", at_most=1.0)])
