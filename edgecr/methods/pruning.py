@@ -121,35 +121,42 @@ class Pruning:
 
     def _checked(self, first: Pruned) -> Pruned:
         """The plan whose whole model comes nearest to the asked latency on the device without exceeding it."""
-        best: tuple[int, float, Pruned] | None = None
+        best: tuple[float, float, Pruned] | None = None
         for attempt in range(CHECKS):
-            first = self._planned_again(first) if attempt else first
-            dense, slim = self.latencies.whole(first.module)
-            allowed = self._allowed(dense)
-            taken, wanted = in_words(LATENCY, slim), in_words(LATENCY, allowed)
-            self.lab.monitor.say(f"A plan's whole model takes {taken} on {self.device}; {wanted} may remain")
-            if slim <= MOST * allowed and (best is None or slim > best[0]):
-                best = (slim, self.strictness, first)
-            if NEAR * allowed <= slim <= MOST * allowed:
+            try:
+                first = self._pruned(self.subject, self._choose_all) if attempt else first
+            except BudgetError as error:
+                if best is None:
+                    raise self._refusal(first) from error
                 break
-            self.strictness *= AIM * allowed / slim
+            part = self._part(first)
+            if part <= MOST and (best is None or part > best[0]):
+                best = (part, self.strictness, first)
+            if NEAR <= part <= MOST:
+                break
+            self.strictness *= AIM / part
         if best is None or best[2] is first:
             return first
         self.strictness = best[1]
         return self._pruned(self.subject, self._choose_all)
 
-    def _planned_again(self, last: Pruned) -> Pruned:
-        """The plan by the corrected budget; refused with what is the least in milliseconds of the whole model."""
-        try:
-            return self._pruned(self.subject, self._choose_all)
-        except BudgetError as error:
-            dense, slim = self.latencies.whole(last.module)
-            wanted, taken = in_words(LATENCY, self._allowed(dense)), in_words(LATENCY, slim)
-            raise BudgetError(
-                f"latency: {wanted} may remain, but on {self.device} the whole model still takes {taken} with the "
-                "last plan, and no stricter one is possible. Ask for less removal, or loosen `keep`, `min_channels`, "
-                "`min_fraction` or `align`."
-            ) from error
+    def _part(self, plan: Pruned) -> float:
+        """What the plan's whole model takes of the asked latency, measured beside the unpruned model."""
+        dense, slim = self.latencies.whole(plan.module)
+        allowed = self._allowed(dense)
+        taken, wanted = in_words(LATENCY, slim), in_words(LATENCY, allowed)
+        self.lab.monitor.say(f"A plan's whole model takes {taken} on {self.device}; {wanted} may remain")
+        return slim / allowed
+
+    def _refusal(self, last: Pruned) -> BudgetError:
+        """No plan is strict enough: says what is the least in milliseconds of the whole model."""
+        dense, slim = self.latencies.whole(last.module)
+        wanted, taken = in_words(LATENCY, self._allowed(dense)), in_words(LATENCY, slim)
+        return BudgetError(
+            f"latency: {wanted} may remain, but on {self.device} the whole model still takes {taken} with the "
+            "last plan, and no stricter one is possible. Ask for less removal, or loosen `keep`, `min_channels`, "
+            "`min_fraction` or `align`."
+        )
 
     def _allowed(self, dense: int) -> int:
         """What the whole model may take, in nanoseconds, when the unpruned one takes this."""
