@@ -211,7 +211,7 @@ class Study:
             if speedup > found.get("speedup", 0.0):
                 found = {"speedup": speedup, "asked": asked, "wanted": wanted, **self._sizes(subject)}
                 subject.save(folder / "subject")
-            if speedup >= wanted:
+            if speedup >= NOISE * wanted:
                 break
             asked *= CLEARLY * wanted / speedup
         return found

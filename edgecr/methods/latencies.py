@@ -11,13 +11,14 @@ from functools import cached_property
 from torch import nn
 
 from edgecr.files import fingerprint, read_json, write_json
-from edgecr.latency import LatencyTable, LayerConfig
+from edgecr.latency import Evidence, LatencyTable, LayerConfig
 from edgecr.methods.base import Lab
 from edgecr.subject import Subject
 from edgecr.surgery.latency_plan import NANOSECONDS, plan_by_latency
 from edgecr.surgery.layers import configurations
 from edgecr.surgery.plan import Plan, Planner
 
+Lessons = tuple[Evidence, ...]
 SESSIONS, CALM = 3, 1.03
 """In how many sessions whole models are measured at most, and how much slower than ever the subject may be in one."""
 
@@ -28,6 +29,8 @@ class Latencies:
     def __init__(self, lab: Lab, subject: Subject, device: str, batch: int) -> None:
         self.lab, self.subject, self.device, self.batch = lab, subject, device, batch
         self._table_file, self._whole_file = lab.folder / "latency.json", lab.folder / "whole-models.json"
+        self.lessons: Lessons = ()
+        """What whole models taught of the difference between a sum of layers and a model; not in the stored table."""
 
     @cached_property
     def _table(self) -> LatencyTable:
@@ -38,21 +41,25 @@ class Latencies:
         table.save(self._table_file)
         return table
 
+    @property
+    def _taught(self) -> LatencyTable:
+        """The table with a calibration that knows the plans that were measured, too."""
+        return self._table.calibrated(self.lessons) if self.lessons else self._table
+
     def plan(self, planner: Planner, choose: Callable[[Planner], Plan]) -> Plan:
         """A plan that rests on measured layers only; what the table lacks is measured."""
-        timed = plan_by_latency(planner, self.batch, self._table, self._measure, choose)
-        self._table = timed.table
-        return timed.plan
+        return plan_by_latency(planner, self.batch, self._taught, self._measure, choose).plan
 
     def _measure(self, table: LatencyTable, layers: Sequence[LayerConfig]) -> LatencyTable:
         measured = self.lab.bench.measured(self.device, layers)
-        table = table.extended({config.key: measured.entries[config.key] for config in layers})
-        table.save(self._table_file)
-        return table
+        found = {config.key: measured.entries[config.key] for config in layers}
+        self._table = self._table.extended(found)
+        self._table.save(self._table_file)
+        return table.extended(found)
 
     def predicted(self, module: nn.Module) -> int:
         """The latency of a module by the table, in nanoseconds."""
-        reached = self._table.network_latency(self._layers(module), estimate=True)
+        reached = self._taught.network_latency(self._layers(module), estimate=True)
         if reached.estimated:
             self.lab.monitor.warn(f"The latency rests on {len(reached.estimated)} layers that were not measured.")
         return round(reached.ms * NANOSECONDS)
@@ -68,7 +75,18 @@ class Latencies:
             found[key] = self._calm_pair(module, [dense for dense, _ in found.values()])
             write_json(self._whole_file, found)
         dense, slim = found[key]
+        self._learn(key, module, slim / dense)
         return dense, slim
+
+    def _learn(self, key: str, module: nn.Module, ratio: float) -> None:
+        """Notes what part of the subject's latency a module really takes, for the plans that follow."""
+        own, slim = (self._table.sums(self._layers(one), estimate=True) for one in (self.subject.module, module))
+        usual = self._table.calibration.apply(own)
+        both = {"unpruned": (own, usual), key: (slim, usual * ratio)}
+        known = {lesson.model for lesson in self.lessons}
+        self.lessons += tuple(
+            Evidence(model=name, sums=sums, measured_ms=ms) for name, (sums, ms) in both.items() if name not in known
+        )
 
     def _calm_pair(self, module: nn.Module, known: Sequence[int]) -> list[int]:
         """Both latencies from the session in which the subject was fastest.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from edgecr.errors import BudgetError
 from edgecr.files import fingerprint, read_json, write_json
 from edgecr.methods.base import Lab
-from edgecr.methods.latencies import Latencies
+from edgecr.methods.latencies import Latencies, Lessons
 from edgecr.methods.prune_options import Exponential, Iterative, PruneOptions
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
@@ -33,6 +33,17 @@ CHECKS = 5
 NEAR, MOST, AIM = 0.95, 0.99, 0.975
 """Of the asked latency: a whole model between the first two is good (measurements differ by a hundredth), and the next
 plan aims between them."""
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A plan for a latency that was measured, and what it was made with."""
+
+    plan: Pruned
+    part: float
+    """Of the asked latency."""
+    strictness: float
+    lessons: Lessons
 
 
 class Pruning:
@@ -121,24 +132,30 @@ class Pruning:
 
     def _checked(self, first: Pruned) -> Pruned:
         """The plan whose whole model comes nearest to the asked latency on the device without exceeding it."""
-        best: tuple[float, float, Pruned] | None = None
+        best: _Tried | None = None
         for attempt in range(CHECKS):
+            lessons = self.latencies.lessons
             try:
                 first = self._pruned(self.subject, self._choose_all) if attempt else first
             except BudgetError as error:
                 if best is None:
                     raise self._refusal(first) from error
                 break
-            part = self._part(first)
-            if part <= MOST and (best is None or part > best[0]):
-                best = (part, self.strictness, first)
+            promised, part = self._promised(first), self._part(first)
+            if part <= MOST and (best is None or part > best.part):
+                best = _Tried(first, part, self.strictness, lessons)
             if NEAR <= part <= MOST:
                 break
-            self.strictness *= AIM / part
-        if best is None or best[2] is first:
+            self.strictness *= AIM / part * self._promised(first) / promised
+        if best is None or best.plan is first:
             return first
-        self.strictness = best[1]
+        self.strictness, self.latencies.lessons = best.strictness, best.lessons
         return self._pruned(self.subject, self._choose_all)
+
+    def _promised(self, plan: Pruned) -> float:
+        """What the plan takes of the asked latency by the table, with what whole models have taught until now."""
+        dense, slim = (self.latencies.predicted(one) for one in (self.subject.module, plan.module))
+        return slim / self._allowed(dense)
 
     def _part(self, plan: Pruned) -> float:
         """What the plan's whole model takes of the asked latency, measured beside the unpruned model."""
