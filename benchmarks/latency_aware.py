@@ -5,10 +5,10 @@ ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) and
 
 - uniform: the same share of every layer goes, by L2 norms;
 - global L2: the smallest L2 norms of the whole network go;
-- latency-aware: ``prune: {budget: {latency: ...}}`` with a latency table of this machine. For 1.5x residual streams
-  stay whole (``keep``) and the knapsack weighs L2 norms against time; where that is refused, because the inner layers
-  alone cannot save enough, channels go globally by L2 norms until the latency is reached. For 2x the knapsack weighs L1
-  norms, and every layer keeps half of its channels (``min_fraction``). Chosen on held-out images of ResNet-56.
+- latency-aware: the knapsack of importance (norms) against a latency table of this machine, as in
+  ``prune: {scope: knapsack, budget: {latency: ...}}``. For 1.5x residual streams stay whole (``keep``, L2 norms), unless
+  that is refused because the inner layers alone cannot save enough; otherwise every layer keeps half of its channels
+  (``min_fraction``, L1 norms). Both were chosen on held-out images of ResNet-56.
 
 The first two know nothing of the device, so their channel counts are any (``align: off``). What alignment alone brings
 is shown by a fourth way, which is not judged: global L2 with ``align: auto``.
@@ -64,15 +64,11 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "uniform": {"score": "l2", "scope": "layer", "align": "off"},
     "global L2": {"score": "l2", "scope": "global", "align": "off"},
     ALIGNED: {"score": "l2", "scope": "global"},
-    AWARE: {},
+    AWARE: {"scope": "knapsack"},
 }
-AWARE_AT: Mapping[float, Sequence[Mapping[str, Any]]] = {
-    1.5: [
-        {"scope": "knapsack", "score": "l2", "keep": ["conv1", "layer?.0.conv2"]},
-        {"scope": "global", "score": "l2"},
-    ],
-    2.0: [{"scope": "knapsack", "score": "l1", "min_fraction": 0.5}],
-}
+WHOLE_STREAMS = {"score": "l2", "keep": ["conv1", "layer?.0.conv2"]}
+HALF_OF_EACH = {"score": "l1", "min_fraction": 0.5}
+AWARE_AT: Mapping[float, Sequence[Mapping[str, Any]]] = {1.5: [WHOLE_STREAMS, HALF_OF_EACH], 2.0: [HALF_OF_EACH]}
 """How a user would ask for these speed-ups: keep what many layers share while that is possible, and never thin a layer
 too much. Where a way is refused, because the latency cannot be reached like that, the next one counts."""
 JUDGED = [arm for arm in ARMS if arm not in (AWARE, ALIGNED)]
