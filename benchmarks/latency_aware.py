@@ -8,7 +8,7 @@ ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) and
 - latency-aware: the knapsack of importance (norms) against a latency table of this machine, as in
   ``prune: {scope: knapsack, budget: {latency: ...}}``. For 1.5x residual streams stay whole (``keep``, L2 norms),
   unless that is refused because the inner layers alone cannot save enough; then, and for 2x, every layer keeps half of
-  its channels (``min_fraction``, L1 norms). Both were chosen on held-out images of ResNet-56.
+  its channels (``min_fraction``, L1 norms), or a quarter where half is refused. Chosen on held-out images of ResNet-56.
 
 The first two know nothing of the device, so their channel counts are any (``align: off``). What alignment alone brings
 is shown by a fourth way, which is not judged: global L2 with ``align: auto``.
@@ -68,7 +68,10 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
 }
 WHOLE_STREAMS = {"score": "l2", "keep": ["conv1", "layer?.0.conv2"]}
 HALF_OF_EACH = {"score": "l1", "min_fraction": 0.5}
-AWARE_AT: Mapping[float, Sequence[Mapping[str, Any]]] = {1.5: [WHOLE_STREAMS, HALF_OF_EACH], 2.0: [HALF_OF_EACH]}
+QUARTER_OF_EACH = {"score": "l1", "min_fraction": 0.25}
+AWARE_AT: Mapping[float, Sequence[Mapping[str, Any]]] = {
+    1.5: [WHOLE_STREAMS, HALF_OF_EACH], 2.0: [HALF_OF_EACH, QUARTER_OF_EACH],
+}  # fmt: skip
 """How a user would ask for these speed-ups: keep what many layers share while that is possible, and never thin a layer
 too much. Where a way is refused, because the latency cannot be reached like that, the next one counts."""
 JUDGED = [arm for arm in ARMS if arm not in (AWARE, ALIGNED)]
