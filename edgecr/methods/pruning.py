@@ -34,6 +34,9 @@ NEAR, MOST, AIM = 0.95, 0.99, 0.975
 """Of the asked latency: a whole model between the first two is good (measurements differ by a hundredth), and the next
 plan aims between them."""
 
+LOOSER = 1.1
+"""How much more a plan may take by the table, if the table knows none that is as fast as asked for."""
+
 
 @dataclass(frozen=True)
 class _Tried:
@@ -79,9 +82,10 @@ class Pruning:
 
     def done(self) -> Subject:
         """The pruned subject; its plan is told, logged and stored."""
-        first = self._pruned(self.subject, self._choose_all)
         if self.by_latency:
-            first = self._checked(first)
+            first = self._checked(self._first_for_latency())
+        else:
+            first = self._pruned(self.subject, self._choose_all)
         schedule = self.method.schedule
         if isinstance(schedule, Iterative):
             result = self._in_rounds(first, schedule)
@@ -129,6 +133,17 @@ class Pruning:
     def _plan(self, planner: Planner, shares: Mapping[str, int | float]) -> Plan:
         choose = partial(Planner.by_budget, scope=self.method.scope, shares=shares)
         return self.latencies.plan(planner, choose) if LATENCY in shares else choose(planner)
+
+    def _first_for_latency(self) -> Pruned:
+        """The plan by the table or, where it knows none that is fast enough, its fastest: whole models judge."""
+        refusals: list[BudgetError] = []
+        for _ in range(CHECKS):
+            try:
+                return self._pruned(self.subject, self._choose_all)
+            except BudgetError as error:
+                refusals.append(error)
+                self.strictness *= LOOSER
+        raise refusals[0]
 
     def _checked(self, first: Pruned) -> Pruned:
         """The plan whose whole model comes nearest to the asked latency on the device without exceeding it."""

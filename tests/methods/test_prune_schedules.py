@@ -98,9 +98,14 @@ def test_the_whole_model_keeps_the_latency_that_was_asked_for(tmp_path, latency,
 class Overcharged(MadeUp):
     """A device on which lone layers pay for images that stay where they are inside a model."""
 
+    def __init__(self, each: int = 8) -> None:
+        super().__init__()
+        self.each = each
+
     def measured(self, device, layers):
         self.asked += 1
-        entries = {one.key: Entry(wall_ns=(1000 + one.macs + 8 * one.values,), cpu_ns=(None,)) for one in layers}
+        times = {one.key: 1000 + one.macs + self.each * one.values for one in layers}
+        entries = {key: Entry(wall_ns=(ns,), cpu_ns=(None,)) for key, ns in times.items()}
         return self.table(device, None, 1).extended(entries)
 
 
@@ -116,6 +121,13 @@ def test_plans_learn_from_whole_models_what_lone_layers_pay_too_much(tmp_path, m
     assert abs(error(tmp_path / "taught")) < 0.01
     monkeypatch.setattr(Latencies, "_learn", lambda *_: None)
     assert error(tmp_path / "untaught") > 0.1
+
+
+def test_a_plan_that_only_the_table_calls_too_slow_is_measured(tmp_path) -> None:
+    keys: dict[str, Any] = {"budget": {"latency": 0.35}, "scope": "knapsack", "keep": ["conv1", "layer?.0.conv2"]}
+    prune(tmp_path, Overcharged(20), **keys)
+    whole = PlanRecord.load(tmp_path).amounts[-1]
+    assert 0.85 * whole.budget < whole.after <= whole.budget
 
 
 def test_a_latency_that_the_whole_model_cannot_keep_is_refused(tmp_path) -> None:
