@@ -47,6 +47,13 @@ class _Tried:
     """Of the asked latency."""
     strictness: float
     lessons: Lessons
+    stricter: float
+    """The strictness for the next plan, with what this one taught."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the whole model stays within the asked latency."""
+        return self.part <= MOST
 
 
 class Pruning:
@@ -135,7 +142,7 @@ class Pruning:
         return self.latencies.plan(planner, choose) if LATENCY in shares else choose(planner)
 
     def _first_for_latency(self) -> Pruned:
-        """The plan by the table or, where it knows none that is fast enough, its fastest: whole models judge."""
+        """The plan by the table; where it knows none that is fast enough, a looser one: whole models judge."""
         refusals: list[BudgetError] = []
         for _ in range(CHECKS):
             try:
@@ -146,26 +153,30 @@ class Pruning:
         raise refusals[0]
 
     def _checked(self, first: Pruned) -> Pruned:
-        """The plan whose whole model comes nearest to the asked latency on the device without exceeding it."""
-        best: _Tried | None = None
-        for attempt in range(CHECKS):
-            lessons = self.latencies.lessons
+        """The plan whose whole model comes nearest to the asked latency on the device without exceeding it.
+
+        What follows plans with the strictness and the lessons that this plan was made with, not with later ones.
+        """
+        tried = [self._tried(first)]
+        while len(tried) < CHECKS and not NEAR <= tried[-1].part <= MOST:
+            self.strictness = tried[-1].stricter
             try:
-                first = self._pruned(self.subject, self._choose_all) if attempt else first
+                tried.append(self._tried(self._pruned(self.subject, self._choose_all)))
             except BudgetError as error:
-                if best is None:
-                    raise self._refusal(first) from error
+                if not any(one.keeps for one in tried):
+                    raise self._refusal(tried[-1].plan) from error
                 break
-            promised, part = self._promised(first), self._part(first)
-            if part <= MOST and (best is None or part > best.part):
-                best = _Tried(first, part, self.strictness, lessons)
-            if NEAR <= part <= MOST:
-                break
-            self.strictness *= AIM / part * self._promised(first) / promised
-        if best is None or best.plan is first:
-            return first
-        self.strictness, self.latencies.lessons = best.strictness, best.lessons
-        return self._pruned(self.subject, self._choose_all)
+        kept = [one for one in tried if one.keeps]
+        chosen = max(kept, key=lambda one: one.part) if kept else tried[-1]
+        self.strictness, self.latencies.lessons = chosen.strictness, chosen.lessons
+        return chosen.plan if chosen is tried[-1] else self._pruned(self.subject, self._choose_all)
+
+    def _tried(self, plan: Pruned) -> _Tried:
+        """Measures a plan's whole model, and what the next plan should aim for."""
+        lessons, promised = self.latencies.lessons, self._promised(plan)
+        part = self._part(plan)
+        stricter = self.strictness * AIM / part * self._promised(plan) / promised
+        return _Tried(plan, part, self.strictness, lessons, stricter)
 
     def _promised(self, plan: Pruned) -> float:
         """What the plan takes of the asked latency by the table, with what whole models have taught until now."""

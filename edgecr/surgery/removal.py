@@ -17,6 +17,8 @@ from edgecr.surgery.trace import Role
 
 TOLERANCE = 1e-4
 """Relative difference above which a cut module counts as wrong (sums in another order stay below 1e-5)."""
+
+
 class TensorCut(Options):
     """The positions that leave one axis of a parameter or buffer."""
 

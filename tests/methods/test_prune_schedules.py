@@ -123,6 +123,27 @@ def test_plans_learn_from_whole_models_what_lone_layers_pay_too_much(tmp_path, m
     assert error(tmp_path / "untaught") > 0.1
 
 
+class Quicker(MadeUp):
+    """A device on which slimmed models are a little faster than the table promises: the first plan will do."""
+
+    def whole(self, device, subjects, batch):
+        dense, slim = super().whole(device, subjects, batch)
+        return [dense, 0.98 * slim]
+
+
+def test_steps_of_a_schedule_plan_with_the_lessons_of_the_checked_plan(tmp_path, monkeypatch) -> None:
+    known, plan = [], Latencies.plan
+
+    def noted(self, planner, choose):
+        known.append(self.lessons)
+        return plan(self, planner, choose)
+
+    monkeypatch.setattr(Latencies, "plan", noted)
+    prune(tmp_path, Quicker(), budget={"latency": 0.7}, scope="knapsack", schedule=WHILE)
+    assert len(known) > 1
+    assert set(known) == {()}, "the lesson of the plan itself would move what its own steps may leave"
+
+
 def test_a_plan_that_only_the_table_calls_too_slow_is_measured(tmp_path) -> None:
     keys: dict[str, Any] = {"budget": {"latency": 0.35}, "scope": "knapsack", "keep": ["conv1", "layer?.0.conv2"]}
     prune(tmp_path, Overcharged(20), **keys)
