@@ -66,7 +66,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     ALIGNED: {"score": "l2", "scope": "global"},
     AWARE: {"scope": "knapsack"},
 }
-WHOLE_STREAMS = {"score": "l2", "keep": ["conv1", "layer?.0.conv2"]}
+WHOLE_STREAMS = {"score": "l2", "keep": ["conv1", "layer?.0.conv2"], "min_fraction": 0.25}
 HALF_OF_EACH = {"score": "l1", "min_fraction": 0.5}
 QUARTER_OF_EACH = {"score": "l1", "min_fraction": 0.25}
 AWARE_AT: Mapping[float, Sequence[Mapping[str, Any]]] = {

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,8 @@ DOUBT = 0.02
 """Relative error of one measured model, for the calibration."""
 PLAUSIBLE = (0.5, 0.5, 0.25, 0.5)
 """How much of the latency of a usual model the factor, layers, weights and activations may add or take."""
+DISTURBED, ENOUGH = 1.08, 2
+"""How much slower than usual the gauge is in a round that does not count, and how many rounds have to count."""
 Pair = tuple[int, int]
 Clock = Literal["cpu", "wall"]
 """Processor time of a call (right for one thread, hardly disturbed by other programs), or elapsed time."""
@@ -126,6 +129,16 @@ class LayerConfig:
         return replace(self, cin=cin, cout=cout, groups=groups)
 
 
+GAUGE = LayerConfig("conv", 16, 16, 1, 32, 32, (3, 3), padding=(1, 1))
+"""A small layer that is measured beside everything else: where it is slow, something else slows the device down."""
+
+
+def usual(gauge_ns: Iterable[int]) -> float:
+    """What the gauge takes on an undisturbed device: a tenth of its rounds are faster. 0 without any."""
+    known = sorted(gauge_ns)
+    return float(known[len(known) // 10]) if known else 0.0
+
+
 class Machine(Options):
     """What a table is true for; a device that differs in any of it needs a table of its own."""
 
@@ -153,10 +166,32 @@ class Entry(Options):
     """Median of the calls of each round."""
     cpu_ns: tuple[int | None, ...] = Field(min_length=1)
     """Processor time of all threads in each round, by call; None where the kernel does not tell."""
+    gauge_ns: tuple[int, ...] = ()
+    """One call of the gauge in each round, by the table's clock; empty in tables from before there was one."""
 
-    def milliseconds(self, clock: Clock) -> float:
-        """The lower quartile of the rounds: other programs only ever add time, and often to several rounds."""
-        known = sorted(ns for ns in (self.cpu_ns if clock == "cpu" else self.wall_ns) if ns is not None)
+    def joined(self, more: Entry) -> Entry:
+        """The rounds of both."""
+        return Entry(wall_ns=self.wall_ns + more.wall_ns, cpu_ns=self.cpu_ns + more.cpu_ns,
+                     gauge_ns=self.gauge_ns + more.gauge_ns)
+
+    @property
+    def _calmest_ns(self) -> int:
+        """What the gauge took at most in the rounds that count in any case."""
+        return sorted(self.gauge_ns)[:ENOUGH][-1] if self.gauge_ns else 0
+
+    def disturbed(self, usual_ns: float) -> bool:
+        """Whether too few rounds count, because something slowed the device down."""
+        return self._calmest_ns > DISTURBED * usual_ns
+
+    def milliseconds(self, clock: Clock, usual_ns: float = 0.0) -> float:
+        """The lower quartile of the rounds in which the gauge was as fast as usual, or of the calmest.
+
+        Other programs only ever add time, and often to several rounds.
+        """
+        most = max(DISTURBED * usual_ns, self._calmest_ns)
+        samples = self.cpu_ns if clock == "cpu" else self.wall_ns
+        beside = zip_longest(samples, self.gauge_ns, fillvalue=0)
+        known = sorted(ns for ns, gauge in beside if ns is not None and (gauge or 0) <= most)
         if not known:
             raise RequestError("This entry has no processor times; build a table by elapsed time (--clock wall).")
         return known[(len(known) - 1) // 4] / 1e6
@@ -290,9 +325,22 @@ class LatencyTable(Options):
         """The layers that are not in the table, each once."""
         return [config for config in dict.fromkeys(configs) if config not in self]
 
+    def disturbed(self, configs: Iterable[LayerConfig]) -> list[LayerConfig]:
+        """The layers that were measured while the device was slower than usual."""
+        return [config for config in configs if self.entries[config.key].disturbed(self._usual_ns)]
+
+    @property
+    def gauge_ns(self) -> list[int]:
+        """The gauge in all rounds of all layers."""
+        return [ns for entry in self.entries.values() for ns in entry.gauge_ns]
+
+    @cached_property
+    def _usual_ns(self) -> float:
+        return usual(self.gauge_ns)
+
     @cached_property
     def _known(self) -> dict[str, float]:
-        return {key: entry.milliseconds(self.clock) for key, entry in self.entries.items()}
+        return {key: entry.milliseconds(self.clock, self._usual_ns) for key, entry in self.entries.items()}
 
     def latency(self, config: LayerConfig, *, estimate: bool = False) -> Latency:
         """The time of one layer; one that was not measured raises MissingEntry, or is estimated on demand."""

@@ -72,10 +72,13 @@ class Latencies:
         found: dict[str, list[int]] = read_json(self._whole_file) if self._whole_file.is_file() else {}
         key = fingerprint([config.key for config in self._layers(module)])
         if key not in found:
-            found[key] = self._calm_pair(module, [dense for dense, _ in found.values()])
+            best = [best for _, _, best in found.values()]
+            dense, slim = self._calm_pair(module, best)
+            found[key] = [dense, slim, min([dense, *best])]
             write_json(self._whole_file, found)
-        dense, slim = found[key]
-        self._learn(key, module, slim / dense)
+        dense, slim, best_dense = found[key]
+        if dense <= CALM * best_dense:
+            self._learn(key, module, slim / dense)
         return dense, slim
 
     def _learn(self, key: str, module: nn.Module, ratio: float) -> None:

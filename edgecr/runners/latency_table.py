@@ -12,6 +12,7 @@ from typing import Any
 
 from edgecr.errors import DeviceFailed, NotConfigured, WorkError
 from edgecr.latency import (
+    GAUGE,
     Calibration,
     Clock,
     Entry,
@@ -21,6 +22,7 @@ from edgecr.latency import (
     Machine,
     Staircase,
     fitted,
+    usual,
 )
 from edgecr.progress import Bar, Monitor
 from edgecr.runners import fitness
@@ -48,6 +50,8 @@ MODEL_PROTOCOL: Mapping[str, Any] = {
     "warmup": {"tolerance": 0.05, "window_s": 0.1, "max_s": 1.0},
 }
 """About two seconds for a whole model."""
+SESSIONS = 3
+"""How often something is measured at most while the gauge shows that the device is slower than usual."""
 CALM = 0.03
 """A round that waited for the processor for a larger share ran with caches that others had emptied."""
 PACKAGES = {"ort": ("onnxruntime", "onnxruntime_gpu"), "openvino": ("openvino",)}
@@ -180,31 +184,64 @@ class TableBuilder:
         self._saved, self._saved_at = self.table, time.monotonic()
 
     def measure(self, configs: Iterable[LayerConfig]) -> int:
-        """Measures the layers that the table lacks; returns how many those were."""
+        """Measures the layers that the table lacks; returns how many those were.
+
+        Those that were measured while the device was slowed down are measured again after all others.
+        """
         missing = self.table.missing(configs)
-        device, done = self._timed_as(LAYER_PROTOCOL), 0
-        with self.monitor.bar(f"layers on {self.device.name}", len(missing)) as bar:
-            for batch in batches(missing):
-                try:
-                    rounds = self._rounds(device, batch)
-                except DeviceFailed as error:
-                    raise DeviceFailed(f"{error} {done} of {len(missing)} layers were measured and are kept in "
-                                       f"{self.path}; the same command goes on from there.") from error
-                self.table = self.table.extended({c.key: entry_of(own) for c, own in zip(batch, rounds)})
-                done += len(batch)
-                bar.advance(len(batch))
-                if time.monotonic() - self._saved_at > SAVE_EVERY_S:
-                    self._save()
+        todo: Sequence[LayerConfig] = missing
+        for _ in range(SESSIONS):
+            if todo:
+                self._measure(todo, missing)
+                todo = self.table.disturbed(missing)
+        if todo:
+            self._tell_disturbed(f"{len(todo)} of {len(missing)} layers")
         return len(missing)
 
-    def _rounds(self, device: Device, batch: Sequence[LayerConfig]) -> list[list[Round]]:
-        """The rounds of some layers, measured interleaved in one process."""
+    def _measure(self, todo: Sequence[LayerConfig], every: Sequence[LayerConfig]) -> None:
+        """Adds rounds of some layers to the table."""
+        device = self._timed_as(LAYER_PROTOCOL)
+        with self.monitor.bar(f"layers on {self.device.name}", len(todo)) as bar:
+            for batch in batches(todo):
+                try:
+                    entries = self._entries(device, batch)
+                except DeviceFailed as error:
+                    done = len(every) - len(self.table.missing(every))
+                    raise DeviceFailed(f"{error} {done} of {len(every)} layers were measured and are kept in "
+                                       f"{self.path}; the same command goes on from there.") from error
+                self._add(batch, entries)
+                bar.advance(len(batch))
+
+    def _add(self, batch: Sequence[LayerConfig], entries: Sequence[Entry]) -> None:
+        """Keeps what was measured, beside earlier rounds of the same layers."""
+        known = self.table.entries
+        found = {config.key: entry for config, entry in zip(batch, entries)}
+        self.table = self.table.extended(
+            {key: known[key].joined(entry) if key in known else entry for key, entry in found.items()}
+        )
+        if time.monotonic() - self._saved_at > SAVE_EVERY_S:
+            self._save()
+
+    def _tell_disturbed(self, what: str) -> None:
+        self.monitor.warn(f"{self.device.name}: {what} could only be measured while the device was slower than usual. "
+                          "Other programs, other guests of its host or heat slow it down; trust those times less.")
+
+    def _entries(self, device: Device, batch: Sequence[LayerConfig]) -> list[Entry]:
+        """Some layers, measured interleaved in one process."""
         with tempfile.TemporaryDirectory(prefix="edgecr-layers-") as folder:
             paths = [Path(folder) / f"{number}.onnx" for number in range(len(batch))]
             for config, path in zip(batch, paths):
                 write_layer(config, path)
             arms = [Arm(config.key, path, self.runtime, input_shape(config)[0]) for config, path in zip(batch, paths)]
-            return self._session(device, arms)
+            return self._beside_gauge(device, arms)
+
+    def _beside_gauge(self, device: Device, arms: Sequence[Arm]) -> list[Entry]:
+        """The arms, measured interleaved with the gauge."""
+        with tempfile.TemporaryDirectory(prefix="edgecr-gauge-") as folder:
+            path = Path(folder) / "gauge.onnx"
+            write_layer(GAUGE, path)
+            *rounds, gauge = self._session(device, [*arms, Arm("gauge", path, self.runtime, GAUGE.batch)])
+        return [entry_of(own, gauge, self.table.clock) for own in rounds]
 
     def _session(self, device: Device, arms: Sequence[Arm]) -> list[list[Round]]:
         session = Session(device, MeasurePlan(tuple(arms)), Monitor())
@@ -231,14 +268,24 @@ class TableBuilder:
     def weigh(self, models: Sequence[Model]) -> list[Weighed]:
         """Whole models, measured interleaved in one process, beside the sums of their layers."""
         self.measure(config for model in models for config in model.layers)
+        device = self._timed_as(MODEL_PROTOCOL)
         arms = [Arm(model.name, model.path, self.runtime, model.layers[0].batch) for model in models]
-        entries = map(entry_of, self._session(self._timed_as(MODEL_PROTOCOL), arms))
-        return [self._weighed(model, entry) for model, entry in zip(models, entries)]
+        entries = self._beside_gauge(device, arms)
+        for _ in range(SESSIONS - 1):
+            if any(entry.disturbed(self._usual(entries)) for entry in entries):
+                entries = [one.joined(more) for one, more in zip(entries, self._beside_gauge(device, arms))]
+        if any(entry.disturbed(self._usual(entries)) for entry in entries):
+            self._tell_disturbed(" and ".join(model.name for model in models))
+        return [self._weighed(model, entry, self._usual(entries)) for model, entry in zip(models, entries)]
 
-    def _weighed(self, model: Model, entry: Entry) -> Weighed:
-        measured = entry.milliseconds(self.table.clock)
+    def _usual(self, entries: Sequence[Entry]) -> float:
+        """What the gauge takes on this device when nothing slows it down, in nanoseconds."""
+        return usual([*self.table.gauge_ns, *entries[0].gauge_ns])
+
+    def _weighed(self, model: Model, entry: Entry, usual_ns: float) -> Weighed:
+        measured = entry.milliseconds(self.table.clock, usual_ns)
         found = Evidence(model=model.name, sums=self.table.sums(model.layers), measured_ms=measured)
-        return Weighed(found, entry.milliseconds("wall"))
+        return Weighed(found, entry.milliseconds("wall", usual_ns))
 
     def check(self, models: Sequence[Model]) -> list[Prediction]:
         """Fits the calibration to whole models; each is predicted by a fit to all the others."""
@@ -251,14 +298,21 @@ class TableBuilder:
         ]
 
 
-def entry_of(rounds: Sequence[Round]) -> Entry:
-    """The samples of one layer from its rounds: those that had a processor to themselves, if there were two."""
+def entry_of(rounds: Sequence[Round], gauge: Sequence[Round], clock: Clock) -> Entry:
+    """The samples of one arm from its rounds: those that had a processor to themselves, if there were two."""
     calm = [one for one in rounds if (waiting([one]) or 0.0) < CALM]
     kept = calm if len(calm) > 1 else rounds
+    beside = {one.number: _call_ns(one, clock) for one in gauge}
     return Entry(
         wall_ns=tuple(round(median(one.ns)) for one in kept),
         cpu_ns=tuple(None if one.run_ns is None else one.run_ns // len(one.ns) for one in kept),
+        gauge_ns=tuple(beside[one.number] for one in kept),
     )
+
+
+def _call_ns(one: Round, clock: Clock) -> int:
+    """One call of a round by a clock; by elapsed time where the kernel tells no other."""
+    return round(median(one.ns)) if clock == "wall" or one.run_ns is None else one.run_ns // len(one.ns)
 
 
 def batches(configs: Sequence[LayerConfig]) -> Iterable[list[LayerConfig]]:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from workplace import lab, subject
 
 from edgecr.errors import BudgetError, RequestError
+from edgecr.files import read_json
 from edgecr.latency import Entry, LatencyTable, Machine
 from edgecr.methods.base import Bench
 from edgecr.methods.latencies import Latencies
@@ -188,6 +189,32 @@ def test_sessions_in_which_the_unpruned_model_is_slow_do_not_count(tmp_path) -> 
     keys: dict[str, Any] = {"budget": {"latency": 0.7}, "scope": "knapsack"}
     assert same(prune(tmp_path / "shared", Shared(), **keys), prune(tmp_path / "alone", MadeUp(), **keys))
     assert PlanRecord.load(tmp_path / "shared") == PlanRecord.load(tmp_path / "alone")
+
+
+class Slower(MadeUp):
+    """A device that something slows down for good after the first plan, which took much less than was asked for."""
+
+    known: int | None = None
+
+    def whole(self, device, subjects, batch):
+        dense, slim = super().whole(device, subjects, batch)
+        self.known = self.known or round(slim * 1e6)
+        return [dense, 0.7 * slim] if self.known == round(slim * 1e6) else [1.1 * dense, 1.5 * slim]
+
+
+def test_sessions_in_which_the_device_was_slow_teach_nothing(tmp_path, monkeypatch) -> None:
+    taught, learn = [], Latencies._learn
+
+    def noted(self, key, module, ratio):
+        taught.append(key)
+        learn(self, key, module, ratio)
+
+    monkeypatch.setattr(Latencies, "_learn", noted)
+    prune(tmp_path, Slower(), budget={"latency": 0.7}, scope="knapsack")
+    measured = read_json(tmp_path / "whole-models.json")
+    assert len(measured) > 1
+    assert set(taught) == {key for key, (dense, _, best) in measured.items() if dense == best}
+    assert len(set(taught)) == 1
 
 
 class Stop(Exception):

@@ -10,7 +10,8 @@ import pytest
 from tiny_device import quick_device, write_onnx
 
 from edgecr.errors import DeviceFailed, NotConfigured, RequestError
-from edgecr.latency import LatencyTable, LayerConfig, Staircase
+from edgecr.latency import Entry, LatencyTable, LayerConfig, Staircase
+from edgecr.progress import Monitor
 from edgecr.runners import latency_table
 from edgecr.runners.base import load_device
 from edgecr.runners.latency_table import Model, TableBuilder, batches, default_path, entry_of, machine_of, natural_clock
@@ -48,11 +49,10 @@ def measured_layers(monkeypatch):
             if self.broken and any(c in self.broken for c in batch):
                 raise DeviceFailed("The board went away.")
             self.asked += batch
-            return [[Round(arm=0, number=0, start_ns=0, ns=(c.cout * 1000,), run_ns=c.cout * 900, wait_ns=0,
-                           switches=0, steal=0)] for c in batch]
+            return [Entry(wall_ns=(c.cout * 1000,), cpu_ns=(c.cout * 900,)) for c in batch]
 
     found = Rounds()
-    monkeypatch.setattr(TableBuilder, "_rounds", lambda self, *rest: found(self, *rest))
+    monkeypatch.setattr(TableBuilder, "_entries", lambda self, *rest: found(self, *rest))
     monkeypatch.setattr(latency_table, "LAYERS_AT_ONCE", 1)
     return found
 
@@ -83,13 +83,78 @@ def test_the_agent_measures_every_kind_of_layer_once(quick, tmp_path):
     assert all(len(one.wall_ns) == 2 for one in again.entries.values())
 
 
-def test_rounds_that_had_to_wait_are_left_out_when_others_are_there():
-    def turn(ns, wait):
-        return Round(arm=0, number=0, start_ns=0, ns=(ns,), run_ns=ns, wait_ns=wait, switches=0, steal=0)
+def turn(ns, wait=0, number=0):
+    return Round(arm=0, number=number, start_ns=0, ns=(ns,), run_ns=ns - 1, wait_ns=wait, switches=0, steal=0)
 
-    calm = [turn(1000, 0), turn(1010, 10)]
-    assert entry_of([turn(900, 500), *calm]).wall_ns == (1000, 1010)
-    assert len(entry_of([turn(900, 500), turn(901, 500), calm[0]]).wall_ns) == 3
+
+def test_rounds_that_had_to_wait_are_left_out_when_others_are_there():
+    waited, first, second = turn(900, 500), turn(1000, 0, 1), turn(1010, 10, 2)
+    gauge = [turn(50 + number, number=number) for number in range(3)]
+    found = entry_of([waited, first, second], gauge, "wall")
+    assert (found.wall_ns, found.gauge_ns) == ((1000, 1010), (51, 52))
+    assert entry_of([waited, first, second], gauge, "cpu").gauge_ns == (50, 51)
+    assert len(entry_of([waited, turn(901, 500, 1), second], gauge, "wall").wall_ns) == 3
+
+
+@pytest.fixture
+def sessions(monkeypatch):
+    """A device whose sessions are as slow as the list says, one factor a session; the last one stays."""
+
+    class Sessions:
+        factors, held = [1.0], 0
+
+        def __call__(self, builder, device, arms):
+            factor = self.factors[min(self.held, len(self.factors) - 1)]
+            self.held += 1
+            return [[turn(round(1000 * (number + 1) * factor), number=n) for n in range(4)]
+                    for number in range(len(arms))]
+
+    found = Sessions()
+    monkeypatch.setattr(TableBuilder, "_session", lambda self, *rest: found(self, *rest))
+    monkeypatch.setattr(latency_table, "LAYERS_AT_ONCE", 1)
+    return found
+
+
+@pytest.mark.parametrize(("factors", "held"), [([1.5, 1.0, 1.0], 4), ([1.0, 1.5, 1.02], 4), ([1.0, 1.05, 1.0], 3)])
+def test_layers_are_measured_again_when_the_gauge_was_slow(quick, tmp_path, sessions, factors, held):
+    sessions.factors = factors
+    with TableBuilder(quick, path=tmp_path / "t.json", clock="wall") as builder:
+        builder.measure(TINY)
+        found = [builder.table.latency(config).ms for config in TINY]
+    assert found == pytest.approx([1e-3] * 3, rel=0.05)
+    assert sessions.held == held
+
+
+def test_a_device_that_stays_slow_is_told_and_its_calmest_rounds_are_kept(quick, tmp_path, sessions):
+    class Heard(Monitor):
+        told = ""
+
+        def warn(self, text):
+            self.told += text
+
+    monitor = Heard()
+    sessions.factors = [1.0, *[1.6, 1.5, 1.4] * 2]
+    with TableBuilder(quick, path=tmp_path / "t.json", clock="wall", monitor=monitor, warn=False) as builder:
+        builder.measure(TINY[:1])
+        builder.measure(TINY[1:2])
+        assert builder.table.latency(TINY[1]).ms == pytest.approx(1.4e-3)
+    assert sessions.held == 4
+    assert "1 of 1 layers could only be measured while the device was slower than usual" in monitor.told
+
+
+def test_whole_models_are_measured_again_when_the_gauge_was_slow(quick, tmp_path, sessions):
+    model = Model("m", tmp_path / "m.onnx", TINY[:1])
+    sessions.factors = [1.0, 1.5, 1.3, 1.0]
+    with TableBuilder(quick, path=tmp_path / "t.json", clock="wall") as builder:
+        (found,) = builder.weigh([model])
+    assert found.wall_ms == pytest.approx(1e-3)
+    assert sessions.held == 4
+
+
+def test_a_table_without_a_gauge_counts_all_its_rounds():
+    entry = Entry(wall_ns=(4000, 1000, 3000, 2000), cpu_ns=(None,) * 4)
+    assert entry.milliseconds("wall", 500.0) == 1e-3
+    assert not entry.disturbed(1.0)
 
 
 def test_whole_models_calibrate_the_sum(quick, tmp_path):
@@ -122,7 +187,7 @@ def test_ctrl_c_keeps_what_was_measured(quick, tmp_path, measured_layers, monkey
             raise KeyboardInterrupt
         return measured_layers(builder, device, batch)
 
-    monkeypatch.setattr(TableBuilder, "_rounds", stop)
+    monkeypatch.setattr(TableBuilder, "_entries", stop)
     with pytest.raises(KeyboardInterrupt), TableBuilder(quick, path=tmp_path / "t.json") as builder:
         builder.measure(TINY)
     assert list(LatencyTable.load(tmp_path / "t.json").entries) == [TINY[0].key]
