@@ -27,6 +27,7 @@ of the measurement.
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +80,7 @@ AWARE_AT: Mapping[float, Sequence[Mapping[str, Any]]] = {
 too much. Where a way is refused, because the latency cannot be reached like that, the next one counts."""
 JUDGED = [arm for arm in ARMS if arm not in (AWARE, ALIGNED)]
 NOISE = 0.97
-TRIES, CLEARLY = 4, 1.01
+TRIES, CLEARLY = 5, 1.01
 """How often a latency is asked for anew if the file is not as fast as wanted, and how much too fast it should be."""
 CALM, LONGEST = 1.04, 5
 """How much slower than usual the dense file may be in a round, and how often all rounds are repeated for calm ones."""
@@ -209,13 +210,15 @@ class Study:
         """A plan for the speed of the faster one of the other arms; as theirs, it must show in this measurement."""
         wanted = max(self.plan(other, target)["speedup"] for other in JUDGED)
         tried: list[tuple[float, Subject, float]] = []
-        asked = wanted
+        asked, slow, fast = wanted, 0.0, math.inf
         while len(tried) < TRIES and not (tried and NOISE <= tried[-1][0] / wanted <= 1 / NOISE):
             subject = self._for_latency(arm, target, 1 / asked, folder)
             speedup = self._speedup(subject, folder)
             print(f"  {self.network} {arm}: {asked:.3f} asked brings {speedup:.3f}", file=sys.stderr)
             tried.append((speedup, subject, asked))
+            slow, fast = (max(slow, asked), fast) if speedup < wanted else (slow, min(fast, asked))
             asked *= CLEARLY * wanted / speedup
+            asked = asked if slow < asked < fast else (slow + fast) / 2
         enough = [one for one in tried if one[0] >= NOISE * wanted]
         speedup, subject, asked = (min if enough else max)(enough or tried, key=itemgetter(0))
         subject.save(folder / "subject")
