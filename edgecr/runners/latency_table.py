@@ -275,7 +275,7 @@ class TableBuilder:
             if any(entry.disturbed(self._usual(entries)) for entry in entries):
                 entries = [one.joined(more) for one, more in zip(entries, self._beside_gauge(device, arms))]
         if any(entry.disturbed(self._usual(entries)) for entry in entries):
-            self._tell_disturbed(" and ".join(model.name for model in models))
+            self._tell_disturbed("whole models")
         return [self._weighed(model, entry, self._usual(entries)) for model, entry in zip(models, entries)]
 
     def _usual(self, entries: Sequence[Entry]) -> float:

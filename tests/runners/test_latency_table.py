@@ -138,7 +138,10 @@ def test_a_device_that_stays_slow_is_told_and_its_calmest_rounds_are_kept(quick,
         builder.measure(TINY[:1])
         builder.measure(TINY[1:2])
         assert builder.table.latency(TINY[1]).ms == pytest.approx(1.4e-3)
-    assert sessions.held == 4
+        assert sessions.held == 4
+        builder.weigh([Model("m", tmp_path / "m.onnx", TINY[:1])])
+    assert sessions.held == 7
+    assert "whole models could only be measured while the device" in monitor.told
     assert "1 of 1 layers could only be measured while the device was slower than usual" in monitor.told
 
 
