@@ -80,7 +80,10 @@ def test_the_agent_measures_every_kind_of_layer_once(quick, tmp_path):
     assert again.machine.device == "quick"
     assert again.machine.version
     assert all(again.latency(config).ms > 0 for config in [*TINY, *KINDS])
-    assert all(len(one.wall_ns) == 2 for one in again.entries.values())
+    for one in again.entries.values():
+        assert len(one.wall_ns) in (2, 4, 6), "two rounds in each session, and up to three sessions on a busy machine"
+        assert len(one.gauge_ns) == len(one.cpu_ns) == len(one.wall_ns)
+        assert min(one.gauge_ns) > 0
 
 
 def turn(ns, wait=0, number=0):
