@@ -119,7 +119,7 @@ class Settings:
 
 FULL = Settings()
 QUICK = Settings(
-    seeds=(0,), images=3000, scratch_images=8_000, test=2000, scratch_epochs=4, rounds=16, speedups=(2.0,), tries=1,
+    seeds=(0,), images=3000, scratch_images=8_000, test=2000, scratch_epochs=4, rounds=16, speedups=(2.0,), tries=2,
     arms=(*JUDGED, AWARE),
 )  # fmt: skip
 
