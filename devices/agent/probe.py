@@ -7,10 +7,10 @@ import re
 import shutil
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 LIBRARIES = ("numpy", "onnxruntime", "onnxruntime_gpu", "openvino", "tensorrt")
-LOOK_S = 0.2  # how long other processes are watched
+LOOK_S = 0.2  # how long the processors are watched
 BUSY = 0.05  # share of one core from which a process is worth naming
 
 
@@ -27,7 +27,7 @@ def facts(work: str) -> Dict[str, Any]:
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)),
         "load": load(),
-        "busiest": busiest(),
+        **watched(),
         "memory": memory(),
         "swapped_pages": swapped(),
         "disk_free": shutil.disk_usage(work).free,
@@ -129,16 +129,32 @@ def libraries() -> Dict[str, str]:
     return found
 
 
-def busiest() -> List[Dict[str, Any]]:
-    """Up to three other processes that use the processor most, watched for a moment."""
-    before = ticks()
+def watched() -> Dict[str, Any]:
+    """How many cores are busy just now, and up to three other processes that use them most.
+
+    The load average would still tell a minute later of what has ended, a training of the same run for one.
+    """
+    cores, before, start = busy_ticks(), ticks(), time.monotonic()
     time.sleep(LOOK_S)
-    per_second = LOOK_S * os.sysconf("SC_CLK_TCK")
-    shares = [((used - before.get(key, used)) / per_second, key) for key, used in ticks().items()]
+    after, cores_after = ticks(), busy_ticks()
+    passed = (time.monotonic() - start) * os.sysconf("SC_CLK_TCK")
+    shares = [((used - before.get(key, used)) / passed, key) for key, used in after.items()]
     top = sorted(shares, reverse=True)[:3]
-    return [
-        {"pid": pid, "name": name, "share": round(share, 2)} for share, (pid, name) in top if share >= BUSY
-    ]
+    return {
+        "busy": None if cores is None or cores_after is None else round((cores_after - cores) / passed, 2),
+        "busiest": [
+            {"pid": pid, "name": name, "share": round(share, 2)} for share, (pid, name) in top if share >= BUSY
+        ],
+    }
+
+
+def busy_ticks() -> Optional[int]:
+    """Ticks in which the system's programs used a processor, summed over all processors."""
+    found = re.match(r"cpu +(.*)", read("/proc/stat") or "")
+    if found is None:
+        return None
+    user, nice, system, _idle, _waiting, irq, softirq = [int(one) for one in found.group(1).split()[:7]]
+    return user + nice + system + irq + softirq
 
 
 def ticks() -> Dict[Any, int]:

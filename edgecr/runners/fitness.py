@@ -12,6 +12,8 @@ from edgecr.runners.device import Device
 Facts = Mapping[str, Any]
 
 LITTLE_MEMORY = 0.1
+SOME = 0.2
+"""Busy cores that any system has by itself."""
 PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 
 
@@ -79,11 +81,12 @@ def _too_hot(device: Device, facts: Facts) -> str | None:
 
 def _load(device: Device, facts: Facts) -> str | None:
     cores = facts["usable_cores"]
-    busy = max(facts["load"] or 0.0, sum(one["share"] for one in facts["busiest"]))
-    if busy + most_threads(device) <= cores:
+    now = facts["busy"] if facts["busy"] is not None else facts["load"] or 0.0
+    busy = max(now, sum(one["share"] for one in facts["busiest"]))
+    if busy + most_threads(device) <= cores + SOME:
         return None
     return (
-        f"{device.name} is busy (load {busy:.1f} on {cores} cores): absolute latencies may be "
+        f"{device.name} is busy ({busy:.1f} of {cores} cores): absolute latencies may be "
         f"left out, the paired ratio stays. Stop them first: {busy_names(facts)}."
     )
 

@@ -7,6 +7,8 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,16 @@ def test_facts_come_from_proc_and_sys_and_absent_ones_are_none(agent, tmp_path: 
     assert facts["memory"]["total_kb"] > 0
     assert probe.read(str(tmp_path / "none")) is None
     assert probe.number(str(tmp_path / "none")) is None
+
+
+def test_a_program_that_uses_a_processor_is_seen_while_it_does(agent) -> None:
+    probe = agent("probe")
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning:
+        time.sleep(0.3)
+        seen = probe.watched()
+        spinning.kill()
+    assert seen["busy"] > 0.25
+    assert spinning.pid in [one["pid"] for one in seen["busiest"]]
 
 
 def test_counters_are_none_where_the_kernel_is_silent(agent, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def test_declarations_import_nothing_heavy() -> None:
 def facts(**changes):
     return {
         "load": 0.1,
+        "busy": 0.0,
         "usable_cores": 4,
         "busiest": [],
         "swapped_pages": 0,
@@ -125,10 +126,15 @@ def test_a_fit_host_gives_no_warning() -> None:
     assert fitness.after(facts(), facts()) == []
 
 
+def test_what_has_ended_is_not_held_against_a_host() -> None:
+    assert fitness.before(quick_device(), facts(load=3.9, busy=0.2)) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [
-        ({"load": 3.5}, "Stop them first"),
+        ({"busy": 3.5}, "3.5 of 4 cores.*Stop them first"),
+        ({"busy": None, "load": 3.5}, "Stop them first"),
         ({"busiest": [{"name": "x264", "pid": 9, "share": 3.9}]}, "x264 \\(pid 9"),
         ({"usable_cores": 0}, "Lower runtimes"),
         (
