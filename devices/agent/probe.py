@@ -149,12 +149,15 @@ def watched() -> Dict[str, Any]:
 
 
 def busy_ticks() -> Optional[int]:
-    """Ticks in which the system's programs used a processor, summed over all processors."""
-    found = re.match(r"cpu +(.*)", read("/proc/stat") or "")
-    if found is None:
-        return None
-    user, nice, system, _idle, _waiting, irq, softirq = [int(one) for one in found.group(1).split()[:7]]
-    return user + nice + system + irq + softirq
+    """Ticks in which programs used a processor, summed over those that this one may use."""
+    counters = dict(re.findall(r"^cpu(\d+) (.*)", read("/proc/stat") or "", re.M))
+    total = 0
+    for core in os.sched_getaffinity(0):
+        if str(core) not in counters:
+            return None
+        user, nice, system, _idle, _waiting, irq, softirq = map(int, counters[str(core)].split()[:7])
+        total += user + nice + system + irq + softirq
+    return total
 
 
 def ticks() -> Dict[Any, int]:

@@ -81,8 +81,7 @@ def _too_hot(device: Device, facts: Facts) -> str | None:
 
 def _load(device: Device, facts: Facts) -> str | None:
     cores = facts["usable_cores"]
-    now = facts["busy"] if facts["busy"] is not None else facts["load"] or 0.0
-    busy = max(now, sum(one["share"] for one in facts["busiest"]))
+    busy = facts["busy"] if facts["busy"] is not None else facts["load"] or 0.0
     if busy + most_threads(device) <= cores + SOME:
         return None
     return (

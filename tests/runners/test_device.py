@@ -135,7 +135,7 @@ def test_what_has_ended_is_not_held_against_a_host() -> None:
     [
         ({"busy": 3.5}, "3.5 of 4 cores.*Stop them first"),
         ({"busy": None, "load": 3.5}, "Stop them first"),
-        ({"busiest": [{"name": "x264", "pid": 9, "share": 3.9}]}, "x264 \\(pid 9"),
+        ({"busy": 3.9, "busiest": [{"name": "x264", "pid": 9, "share": 3.9}]}, "x264 \\(pid 9"),
         ({"usable_cores": 0}, "Lower runtimes"),
         (
             {"cpufreq": {"governors": ["powersave"], "now": [], "allowed": [], "possible": []}},
