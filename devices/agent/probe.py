@@ -149,7 +149,7 @@ def watched() -> Dict[str, Any]:
 
 
 def busy_ticks() -> Optional[int]:
-    """Ticks in which programs used a processor, summed over those that this one may use."""
+    """Ticks in which programs used a processor, summed over those that the agent may use."""
     counters = dict(re.findall(r"^cpu(\d+) (.*)", read("/proc/stat") or "", re.M))
     total = 0
     for core in os.sched_getaffinity(0):
