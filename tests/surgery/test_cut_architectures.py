@@ -53,6 +53,10 @@ def test_mobilenet_v1(prune: Prune) -> None:
 @pytest.mark.parametrize(
     ("name", "pixels"),
     [
+        ("resnet18", 32),
+        ("resnet50", 32),
+        ("vgg16_bn", 32),
+        ("mnasnet1_0", 32),
         ("mobilenet_v2", 32),
         ("shufflenet_v2_x0_5", 32),
         ("densenet121", 32),
