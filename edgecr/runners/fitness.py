@@ -12,8 +12,8 @@ from edgecr.runners.device import Device
 Facts = Mapping[str, Any]
 
 LITTLE_MEMORY = 0.1
-SOME = 0.2
-"""Busy cores that any system has by itself."""
+EVER_BUSY = 0.2
+"""Cores that are busy on any system, whatever runs."""
 PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 
 
@@ -82,7 +82,7 @@ def _too_hot(device: Device, facts: Facts) -> str | None:
 def _load(device: Device, facts: Facts) -> str | None:
     cores = facts["usable_cores"]
     busy = facts["busy"] if facts["busy"] is not None else facts["load"] or 0.0
-    if busy + most_threads(device) <= cores + SOME:
+    if busy + most_threads(device) <= cores + EVER_BUSY:
         return None
     return (
         f"{device.name} is busy ({busy:.1f} of {cores} cores): absolute latencies may be "

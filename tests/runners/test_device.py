@@ -130,6 +130,13 @@ def test_what_has_ended_is_not_held_against_a_host() -> None:
     assert fitness.before(quick_device(), facts(load=3.9, busy=0.2)) == []
 
 
+def test_a_device_may_use_all_of_its_cores_but_not_beside_another_program() -> None:
+    device = quick_device()
+    cores = fitness.most_threads(device)
+    assert fitness.before(device, facts(usable_cores=cores, busy=0.1)) == []
+    assert any("is busy" in text for text in fitness.before(device, facts(usable_cores=cores, busy=0.5)))
+
+
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [
