@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,9 @@ from edgecr.predictors import predictor_for
 from edgecr.progress import Monitor
 from edgecr.recipe import Recipe
 from edgecr.report.build import build_result, export_row
-from edgecr.report.result import BASELINE, CANDIDATE, LatencyRow, ModelRow, Result, StepRow, Timing
+from edgecr.report.latency_rows import latency_rows
+from edgecr.report.result import BASELINE, LatencyRow, ModelRow, Result, StepRow
+from edgecr.report.step_rows import step_row
 from edgecr.report.write import write_report
 from edgecr.robustness.evaluate import evaluate
 from edgecr.robustness.examples import load_examples, pick_examples, save_examples
@@ -26,10 +27,8 @@ from edgecr.robustness.result import RobustnessResult
 from edgecr.robustness.suites import suites
 from edgecr.run import ROLES, Run, identity
 from edgecr.runners.base import Measurement, MeasurePlan, load_device, runner_for
-from edgecr.runners.measure.summary import ArmSummary, compare, summarise
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
-from edgecr.surgery.plan_record import FILE, PlanRecord
 
 PARITY_IMAGES = 64
 """Real images that an exported file is compared with PyTorch on."""
@@ -178,56 +177,10 @@ def _measurements(run: Run, recipe: Recipe, target: str) -> Iterator[tuple[list[
         yield latency_rows(measurement), [f"{measurement.device.name}: {text}" for text in measurement.warnings]
 
 
-def latency_rows(measurement: Measurement) -> list[LatencyRow]:
-    """One row for each batch size, with the paired ratios where both roles were measured."""
-    device, error = measurement.device.name, measurement.error or ""
-    arms: dict[int, dict[str, Timing]] = {}
-    for each in summarise(measurement):
-        arms.setdefault(each.batch, {})[each.label] = _timing(each)
-    ratios = {}
-    if {BASELINE, CANDIDATE} <= {arm.label for arm in measurement.arms}:
-        ratios = {each.batch: each.ratio for each in compare(measurement, BASELINE, CANDIDATE)}
-    return [
-        LatencyRow(device, batch, timings, {"p50": ratio} if (ratio := ratios.get(batch)) else {}, error)
-        for batch, timings in sorted(arms.items())
-    ]
-
-
-def _timing(arm: ArmSummary) -> Timing:
-    return Timing(arm.p50_ms, arm.p90_ms, arm.p99_ms, arm.throughput, arm.peak_memory_mb, arm.load_ms, arm.first_ms)
-
-
 def _steps(run: Run, recipe: Recipe) -> Iterator[StepRow]:
     for index, step in enumerate(recipe.steps):
-        folder = run.step(index, step.name)
-        options = json.dumps(step.plain()[step.name])
         stage = read_json(run.stage(f"step-{index:02d}-{step.name}"))
-        facts = {"taken from": stage["borrowed_from"]} if "borrowed_from" in stage else {}
-        seconds, learned = _history(folder / "history.json")
-        planned, widths = _plan(folder)
-        yield StepRow(step.name, options, seconds or stage.get("seconds"), learned | planned | facts, widths)
-
-
-def _plan(folder: Path) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
-    """What a pruning step reached under the counters that it was asked for, and the channels of each group."""
-    if not (folder / FILE).is_file():
-        return {}, {}
-    plan = PlanRecord.load(folder)
-    reached = {"reached": "; ".join(str(one) for one in plan.amounts if one.budget is not None)}
-    device = {"planned for": plan.device} if plan.device else {}
-    widths = {one.group: (one.before, one.after) for one in plan.widths}
-    return {name: text for name, text in (reached | device).items() if text}, widths
-
-
-def _history(path: Path) -> tuple[float | None, dict[str, str]]:
-    """Seconds and the closing figures of a training step."""
-    if not path.is_file():
-        return None, {}
-    epochs = read_json(path)["epochs"]
-    facts = {"loss": f"{epochs[-1]['loss']:.4f}"}
-    if epochs[-1]["validation"] is not None:
-        facts["validation"] = f"{epochs[-1]['validation']:.2%}"
-    return sum(epoch["seconds"] for epoch in epochs), facts
+        yield step_row(step.name, json.dumps(step.plain()[step.name]), run.step(index, step.name), stage)
 
 
 def _environment(facts: dict[str, Any]) -> dict[str, str]:

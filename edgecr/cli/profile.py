@@ -104,11 +104,11 @@ def _show(measurement: Measurement) -> None:
     from rich.console import Console
 
     from edgecr.errors import DeviceFailed
+    from edgecr.report.latency_rows import latency_rows
     from edgecr.report.result import Result
     from edgecr.report.tables import latency_table, start_table
     from edgecr.report.terminal import TableView
     from edgecr.runners.measure.summary import summarise
-    from edgecr.stages import latency_rows
 
     console = Console()
     shown = Result(measurement.device.name, "", latency=latency_rows(measurement))

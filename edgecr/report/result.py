@@ -89,6 +89,12 @@ class Timing:
     memory: Estimate | None = None
     load: Estimate | None = None
     first: Estimate | None = None
+    cpu: Estimate | None = None
+    """Processor time of one inference."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Reasons for absent figures, by field."""
+    doubts: list[str] = field(default_factory=list)
+    """The measurer's warnings about this arm: drift, warm-up, contention, too few samples."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,10 @@ class LatencyRow:
     ratios: dict[str, Estimate] = field(default_factory=dict)
     """Candidate over baseline by quantity (p50, throughput ...), paired where measured interleaved."""
     error: str = ""
+    partial: str = ""
+    """Reason why the measurement is not complete; figures are shown, gates on them are INCOMPLETE."""
+    doubts: list[str] = field(default_factory=list)
+    """Warnings about the device while this row was measured: clock, temperature, other programs."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +150,8 @@ class Result:
     created: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    unverified: dict[str, str] = field(default_factory=dict)
+    """Evidence files that are changed, missing or unreadable, and what is wrong with each."""
     gates: list[GateResult] = field(default_factory=list)
     models: list[ModelRow] = field(default_factory=list)
     accuracy: list[AccuracyRow] = field(default_factory=list)

@@ -1,0 +1,40 @@
+"""A finished step as a row of the report: its options, its time, and the figures it left in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgecr.files import read_json
+from edgecr.report.result import StepRow
+from edgecr.surgery.plan_record import FILE, PlanRecord
+
+
+def step_row(name: str, options: str, folder: Path, stage: dict[str, Any]) -> StepRow:
+    """The row of one step; ``stage`` is its stage record."""
+    facts = {"taken from": stage["borrowed_from"]} if "borrowed_from" in stage else {}
+    seconds, learned = _history(folder / "history.json")
+    planned, widths = _plan(folder)
+    return StepRow(name, options, seconds or stage.get("seconds"), learned | planned | facts, widths)
+
+
+def _plan(folder: Path) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
+    """What a pruning step reached under the counters that it was asked for, and the channels of each group."""
+    if not (folder / FILE).is_file():
+        return {}, {}
+    plan = PlanRecord.load(folder)
+    reached = {"reached": "; ".join(str(one) for one in plan.amounts if one.budget is not None)}
+    device = {"planned for": plan.device} if plan.device else {}
+    widths = {one.group: (one.before, one.after) for one in plan.widths}
+    return {name: text for name, text in (reached | device).items() if text}, widths
+
+
+def _history(path: Path) -> tuple[float | None, dict[str, str]]:
+    """Seconds and the closing figures of a training step."""
+    if not path.is_file():
+        return None, {}
+    epochs = read_json(path)["epochs"]
+    facts = {"loss": f"{epochs[-1]['loss']:.4f}"}
+    if epochs[-1]["validation"] is not None:
+        facts["validation"] = f"{epochs[-1]['validation']:.2%}"
+    return sum(epoch["seconds"] for epoch in epochs), facts
