@@ -13,7 +13,7 @@ PACKAGE = Path(edgecr.__file__).parent
 FLOORS = [
     {"cli", "reference", "__main__"},
     {"pipeline"},
-    {"stages", "tables", "bench"},
+    {"stages", "tables", "bench", "run_data", "recipe_inputs", "step_store"},
     {"recipe", "run", "environment"},
     {"methods", "exporters", "runners", "robustness", "report"},
     {"subject"},
