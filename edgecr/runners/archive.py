@@ -16,7 +16,8 @@ BOOT = (
     "import sys,os;sys.path=[x for x in sys.path if x];import json,tempfile,atexit,shutil,signal;"
     "[signal.signal(n,lambda *a:sys.exit(6)) for n in (1,2,14,15)];signal.alarm(60);f=sys.stdin.buffer;"
     'h=json.loads(f.readline().decode() or sys.exit(3));os.environ.update(h["env"]);os.umask(63);'
-    'w=tempfile.mkdtemp(prefix="edgecr-agent-");atexit.register(shutil.rmtree,w,True);b=f.read(h["size"]);'
+    'w=os.path.join(tempfile.gettempdir(),"edgecr-agent-"+os.urandom(16).hex());atexit.register(shutil.rmtree,w,True);'
+    'os.mkdir(w);b=f.read(h["size"]);'
     'len(b)<h["size"] and sys.exit(3);p=os.path.join(w,"agent.pyz");o=open(p,"wb");o.write(b);'
     "o.close();sys.path.insert(0,p);from edgecr_agent.__main__ import main;main(f,w)"
 )

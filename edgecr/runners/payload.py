@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,21 +20,22 @@ class Payload:
     beside: tuple[str, ...]
     needs: Mapping[int, Need]
     """The memory that one inference needs, by batch."""
+    hashes: Mapping[str, str]
+    """The SHA-256 of each file; the model itself has the name ''."""
+    size_bytes: int
+    """The bytes of all files."""
 
-    @cached_property
-    def hashes(self) -> dict[str, str]:
-        """The SHA-256 of each file; the model itself has the name ''."""
-        return {"": sha256(self.path), **{place: sha256(self.path.parent / place) for place in self.beside}}
+    @classmethod
+    def of(cls, path: Path, beside: tuple[str, ...], needs: Mapping[int, Need]) -> Payload:
+        """A model as its files are now."""
+        files = {"": path, **{place: path.parent / place for place in beside}}
+        hashes = {place: sha256(file) for place, file in files.items()}
+        return cls(path, beside, needs, hashes, sum(file.stat().st_size for file in files.values()))
 
     @property
     def sha256(self) -> str:
         """The hash of the one file, or one over the hashes of all of them."""
-        return fingerprint(self.hashes) if self.beside else self.hashes[""]
-
-    @property
-    def size_bytes(self) -> int:
-        """The bytes of all files."""
-        return sum(path.stat().st_size for path in [self.path, *(self.path.parent / one for one in self.beside)])
+        return fingerprint(dict(self.hashes)) if self.beside else self.hashes[""]
 
     @property
     def name(self) -> str:
@@ -56,9 +56,9 @@ def payload_of(path: Path, batches: Iterable[int]) -> Payload:
     what it needs with those batches. A file that onnx cannot read is sent as it is; the board tells what is wrong."""
     model = _parsed(path)
     if model is None:
-        return Payload(path, (), dict.fromkeys(batches, Need(path.stat().st_size, 0)))
+        return Payload.of(path, (), dict.fromkeys(batches, Need(path.stat().st_size, 0)))
     places = dict.fromkeys(_checked(path, place) for place in external_places(model))
-    return Payload(path, tuple(places), {batch: need_of(model, batch) for batch in batches})
+    return Payload.of(path, tuple(places), {batch: need_of(model, batch) for batch in batches})
 
 
 def _parsed(path: Path) -> Any:
