@@ -245,7 +245,7 @@ def how_it_died(code: int) -> str:
     if code == -signal.SIGKILL:
         return (
             "The measuring process was killed, most likely because the board ran out of memory. "
-            "Use a smaller batch, stop other programs, or add swap."
+            "Use a smaller batch, or stop other programs."
         )
     if code < 0:
         return "The board's runtime crashed (signal %d)." % -code
