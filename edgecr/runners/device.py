@@ -125,7 +125,7 @@ class Protocol(Options):
     """
     gate_steal: Annotated[float, Field(gt=0, lt=1)] = 0.03
     """The same for the share of time that the hypervisor took away, counted as if all of it had hit the measurement."""
-    gate_switches: Annotated[float, Field(gt=0)] = 100.0
+    gate_switches: Annotated[float, Field(gt=0)] = 200.0
     """The same for forced context switches in a second: each empties caches that the next calls have to fill."""
 
     def override(self, **values: int | None) -> Self:
