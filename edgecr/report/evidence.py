@@ -89,7 +89,8 @@ def _timings(
     for row in rows:
         ratio = limit == "ratio"
         estimate = ratio_of(row, quantity.field) if ratio else timing_of(row, CANDIDATE, quantity.field)
-        yield Evidence(place(row.device, row.batch), estimate, row.error or _absent(row, quantity.field, ratio))
+        missing = row.error or _absent(row, quantity.field, ratio)
+        yield Evidence(place(row.device, row.batch), estimate, missing)
 
 
 def _absent(row: LatencyRow, field: str, ratio: bool) -> str:
