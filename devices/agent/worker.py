@@ -70,9 +70,8 @@ def alone(request: Dict[str, Any], channel: Channel) -> None:
         calls = [runtime.new_call() for _ in range(streams)]
         for call in calls:
             call()
-        channel.emit(
-            "throughput", arm=request["arm"], **measuring.throughput(calls, request["seconds"], clock.now)
-        )
+        rate = measuring.throughput(calls, request["seconds"], clock.now, clock.counters, clock.since)
+        channel.emit("throughput", arm=request["arm"], **rate)
 
 
 class CannotLoad(Exception):

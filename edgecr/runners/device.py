@@ -130,7 +130,14 @@ class Protocol(Options):
     throughput: Throughput | None = None
     """How to measure throughput apart from latency; not measured when left out."""
     gate_wait: Annotated[float, Field(gt=0, lt=1)] = 0.03
-    """Launches that waited for the processor for a larger share give no absolute latency."""
+    """Launches that waited for the processor for a larger share give no absolute latency, and so does throughput.
+
+    Nor do they where the kernel does not tell how long they waited, as in some containers.
+    """
+    gate_steal: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    """The same for the share of time that the hypervisor took away, counted as if all of it had hit the measurement."""
+    gate_switches: Annotated[float, Field(gt=0)] = 200.0
+    """The same for forced context switches in a second: each empties caches that the next calls have to fill."""
 
     def override(self, **values: int | None) -> Self:
         """The same protocol with some values replaced, checked again; None keeps a value."""

@@ -192,7 +192,7 @@ def _memory(facts: Facts) -> str | None:
     total, free = facts["memory"]["total_kb"], facts["memory"]["available_kb"]
     if not total or free is None or free >= LITTLE_MEMORY * total:
         return None
-    return f"Only {free // 1024} MB of memory are free: the board may swap. Stop other programs."
+    return f"Only {free * 1024 / 1e6:.0f} MB of memory are free: the board may swap. Stop other programs."
 
 
 def _pi(facts: Facts) -> str | None:
