@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tiny_subjects import LABELS, ThreeLayers, export, images, preprocessing, subject_of, target
+from tiny_subjects import LABELS, ThreeLayers, export, images, preprocessing, proof, subject_of, target
 from torch import nn
 
 from edgecr.errors import ExportRefused, RequestError, StorageError, UnsupportedModel
@@ -126,9 +126,7 @@ def test_an_opset_that_torch_replaces_is_refused(tmp_path, monkeypatch):
 
 def test_an_export_without_images_is_refused(tmp_path):
     with pytest.raises(RequestError, match="at least one real image"):
-        OnnxExporter().export(
-            subject_of(ThreeLayers()), target(), images(0), preprocessing(), LABELS, tmp_path, {}
-        )
+        OnnxExporter().export(subject_of(ThreeLayers()), target(), proof(0), tmp_path, {})
 
 
 def test_a_file_with_other_weights_is_refused_and_explained(exported, tmp_path, monkeypatch):
