@@ -167,7 +167,7 @@ def test_a_whole_recipe_gives_each_stage_its_own_images(data, roles, tmp_path, m
     monkeypatch.setattr(pipeline.Work, "judge", lambda self: None)
     recipe = pipeline.Recipe.parse({
         "name": "poisoned", "model": {"arch": "resnet20", "width": 0.25}, "data": {"name": "digits"},
-        "steps": [{"train": {**TRAIN, "keep": "best"}}, {"prune": {"score": "taylor", "sparsity": 0.25, "align": "off"}}],
+        "steps": [{"train": RETRAIN}, {"prune": {"score": "taylor", "sparsity": 0.25, "align": "off"}}],
     })  # fmt: skip
     execution, run = Execution(), Run(tmp_path / "run")
     run.begin({"recipe": recipe.plain()}, "", {})
