@@ -9,6 +9,7 @@ from typing import Any
 
 from edgecr.bench import DeviceBench
 from edgecr.data import Dataset
+from edgecr.data.views import HeldOutData, LearningData, ProofData
 from edgecr.environment import environment
 from edgecr.errors import RequestError
 from edgecr.exporters import exporters, load_target
@@ -86,13 +87,14 @@ class Work:
             self.role(role)
         for target in self.recipe.export:
             for role in ROLES:
-                export_role(self.run, role, target, self.data, self.execution, self.monitor)
+                export_role(self.run, role, target, ProofData.of(self.data), self.execution, self.monitor)
         target = load_target(self.recipe.export[0]).name
         for device in self.recipe.measure.devices:
             measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
         for suite in self.recipe.robustness.suites:
+            held_out = HeldOutData.of(self.data)
             robustness(
-                self.run, suite, target, self.data, self.recipe.robustness.images, self.recipe.seed, self.monitor
+                self.run, suite, target, held_out, self.recipe.robustness.images, self.recipe.seed, self.monitor
             )
         return self.judge()
 
@@ -190,7 +192,7 @@ class Work:
         """Does the work of a step in its folder of the store."""
         before = self.subject(index)
         seed, bench = self.recipe.seed * 1000 + index, DeviceBench(self.monitor)
-        lab = Lab(self.data, seed, stored.folder, self.execution, self.monitor, bench)
+        lab = Lab(LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, bench)
         start = time.monotonic()
         self.recipe.steps[index].method.apply(before, lab).save(stored.folder / "subject")
         seconds = round(time.monotonic() - start, 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecr.data import Dataset
+from edgecr.data.views import HeldOutData, ProofData
 from edgecr.errors import FileProblem
 from edgecr.exporters import Artifact, exporters, load_target
 from edgecr.files import read_json, sha256
@@ -30,12 +30,9 @@ from edgecr.runners.base import Measurement, MeasurePlan, load_device, runner_fo
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
 
-PARITY_IMAGES = 64
-"""Real images that an exported file is compared with PyTorch on."""
-
 
 def export_role(
-    run: Run, role: str, target_name: str, data: Dataset, execution: Execution, monitor: Monitor
+    run: Run, role: str, target_name: str, data: ProofData, execution: Execution, monitor: Monitor
 ) -> Artifact:
     """Exports and proves the baseline or the candidate for one target."""
     target = load_target(target_name)
@@ -48,10 +45,9 @@ def export_role(
         return Artifact.load(folder / "model.onnx")
     monitor.say(f"Exporting the {role} for {target.name}")
     subject = Subject.load(run.subject(role), allow_code=execution.allow_code)
-    samples = data.validation.numpy(np.arange(min(PARITY_IMAGES, len(data.validation))))
     exporter = exporters.get(target.format)()
     lineage = {"run": run.folder.name, "role": role, "steps": steps_behind(run, role)}
-    artifact = exporter.export(subject, target, samples, data.preprocessing, data.classes, folder, lineage)
+    artifact = exporter.export(subject, target, data, folder, lineage)
     run.finish(name, key, [folder])
     return artifact
 
@@ -99,7 +95,7 @@ def measure(
 
 
 def robustness(
-    run: Run, suite_name: str, target: str, data: Dataset, images: int | None, seed: int, monitor: Monitor
+    run: Run, suite_name: str, target: str, data: HeldOutData, images: int | None, seed: int, monitor: Monitor
 ) -> RobustnessResult:
     """Shows both exported files the same corrupted test images."""
     suite, files = suites.get(suite_name), artifacts(run, target)

@@ -25,6 +25,7 @@ def robustness(
 
     from edgecr.cli.display import TerminalMonitor
     from edgecr.cli.options import chosen_run
+    from edgecr.data.views import HeldOutData
     from edgecr.exporters import load_target
     from edgecr.recipe import Recipe
     from edgecr.report.build import accuracy_rows
@@ -39,7 +40,7 @@ def robustness(
     name = load_target(target or recipe.export[0]).name
     wanted = images or recipe.robustness.images
     monitor = TerminalMonitor(quiet)
-    data = load_again(chosen, monitor)
+    data = HeldOutData.of(load_again(chosen, monitor))
     with chosen.writing():
         answered = evaluate(chosen, suite, name, data, wanted, recipe.seed, monitor)
     shown = Result(recipe.name, chosen.folder.name, accuracy=accuracy_rows(answered, recipe.gates))

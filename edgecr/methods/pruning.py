@@ -12,6 +12,7 @@ from edgecr.files import fingerprint, read_json, write_json
 from edgecr.methods.base import Lab
 from edgecr.methods.latencies import Latencies, Lessons
 from edgecr.methods.prune_options import Exponential, Iterative, PruneOptions
+from edgecr.seeds import derive_seed
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
 from edgecr.surgery.figures import BYTES, LATENCY, SIZE, WHOLE_LATENCY, in_words
@@ -226,7 +227,8 @@ class Pruning:
             key = fingerprint([self.method.plain(), self.lab.seed, hash_tensors(subject.module.state_dict())])
             choose = partial(self._step, number=number, steps=schedule.steps)
             start = self._kept(folder / "pruned", key, partial(self._slimmed, subject, choose, allowed))
-            subject = self._kept(folder / "subject", key, partial(self._trained, start, schedule, folder))
+            lab = replace(self.lab, folder=folder, seed=derive_seed(self.lab.seed, number))
+            subject = self._kept(folder / "subject", key, partial(self._trained, start, schedule, lab))
             discard(folder)
         write_json(self.lab.folder / "history.json", read_json(folder / "history.json"))
         return subject
@@ -243,9 +245,10 @@ class Pruning:
         found = self._pruned(subject, choose, allowed)
         return subject.cut(found.cut).with_module(found.module)
 
-    def _trained(self, subject: Subject, schedule: Iterative, folder: Path) -> Subject:
+    def _trained(self, subject: Subject, schedule: Iterative, lab: Lab) -> Subject:
+        """Trains one round, which the lab gives a seed of its own: the others' order would teach the same again."""
         options = schedule.retrain
-        fit(subject.module, options, CrossEntropy(options.label_smoothing), replace(self.lab, folder=folder))
+        fit(subject.module, options, CrossEntropy(options.label_smoothing), lab)
         return subject
 
     def _while_training(self, first: Pruned, schedule: Exponential) -> Subject:
