@@ -23,7 +23,16 @@ class Cost:
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(tensor.shape) for name, tensor in self.module.named_parameters()}
+        """Of all parameters, and of the buffers that layers take their weights from."""
+        used = {use.tensor for use in self.graph.uses}
+        fixed = ((name, tensor) for name, tensor in self.module.named_buffers() if name in used)
+        return {name: tuple(tensor.shape) for name, tensor in [*self.module.named_parameters(), *fixed]}
+
+    @cached_property
+    def _learned(self) -> npt.NDArray[np.bool_]:
+        """Which of these are parameters."""
+        learned = {name for name, _ in self.module.named_parameters()}
+        return np.array([name in learned for name in self._shapes], dtype=np.bool_)
 
     @cached_property
     def _axes(self) -> tuple[list[tuple[str, int]], npt.NDArray[np.int64]]:
@@ -76,7 +85,7 @@ class Cost:
 
     def params(self, kept: Counts) -> int:
         """Elements of all parameters."""
-        return int(self.sizes(kept).sum())
+        return int(self.sizes(kept)[self._learned].sum())
 
     @cached_property
     def _positions(self) -> Counts:

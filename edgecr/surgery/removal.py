@@ -30,6 +30,12 @@ class TensorCut(Options):
     """Positions as text: ``0-3,7``."""
     role: Role = "out"
     """Whether the axis makes channels or reads them."""
+    closes: bool = False
+    """Whether masks of what makes the channels close this reader too: zeros do not stay zeros on the way to it."""
+
+    def masked_by(self, role: Role) -> bool:
+        """Whether a mask of what makes, or of what reads, the channels covers this axis."""
+        return self.role == role or self.closes
 
 
 class SettingCut(Options):
@@ -108,10 +114,13 @@ def replay(module: nn.Module, cuts: Sequence[ChannelCut]) -> None:
 
 @torch.no_grad()
 def mask(module: nn.Module, cut: ChannelCut, role: Role = "out") -> None:
-    """Zeroes the channels where they are made and normalised, or where they are read; all shapes stay."""
+    """Zeroes the channels where they are made and normalised, or where they are read; all shapes stay.
+
+    Where something on the way turns zeros into constants, what reads these is closed in either case.
+    """
     tensors = dict(_state(module))
     for one in cut.tensors:
-        if one.role == role:
+        if one.masked_by(role):
             tensor = tensors[one.tensor]
             tensor.index_fill_(one.dim, torch.tensor(as_positions(one.removed), device=tensor.device), 0)
 
@@ -163,6 +172,8 @@ def _fit_attributes(module: nn.Module) -> None:
         module.num_features = len(vector) if isinstance(vector, Tensor) else module.num_features
     elif isinstance(module, nn.GroupNorm) and isinstance(weight, Tensor):
         module.num_channels = len(weight)
+    elif isinstance(module, nn.RNNBase):
+        module.input_size = module.weight_ih_l0.shape[1]
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
 

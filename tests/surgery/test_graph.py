@@ -164,7 +164,7 @@ def test_a_gate_of_one_channel_is_shared_by_all(prune: Prune) -> None:
     assert slim.gate.out_channels == 1
 
 
-def test_activations_that_are_not_zero_at_zero_freeze_what_reads_them() -> None:
+def test_masks_close_what_reads_activations_that_are_not_zero_at_zero(prune: Prune) -> None:
     class Sigmoid(Net):
         def __init__(self) -> None:
             super().__init__()
@@ -173,9 +173,34 @@ def test_activations_that_are_not_zero_at_zero_freeze_what_reads_them() -> None:
         def middle(self, x: Tensor) -> Tensor:
             return self.next(torch.sigmoid(x)).tanh()
 
-    graph = trace_channels(Sigmoid(), SHAPE)
-    assert widths(graph) == {"next": 8}
-    assert "not 0 at 0" in graph.frozen[0].reason
+    graph, _, cut = prune(Sigmoid(), SHAPE, fresh=Sigmoid)
+    assert widths(graph) == {"stem": 8, "next": 8}
+    assert [one.tensor for one in cut.tensors if one.closes] == ["next.weight"]
+
+
+def test_what_reads_constants_is_closed_even_if_it_first_read_zeros(prune: Prune) -> None:
+    class Both(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.next = nn.Conv2d(8, 8, 1)
+
+        def middle(self, x: Tensor) -> Tensor:
+            return self.next(x).relu() * self.next(torch.sigmoid(x))
+
+    _, _, cut = prune(Both(), SHAPE, fresh=Both)
+    assert [one.tensor for one in cut.tensors if one.closes] == ["next.weight"]
+
+
+def test_a_constant_that_meets_something_else_than_weights_freezes() -> None:
+    class Summed(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.free = nn.Conv2d(8, 8, 1)
+
+        def middle(self, x: Tensor) -> Tensor:
+            return self.free(x) * torch.sigmoid(x).sum(1, keepdim=True)
+
+    assert widths(trace_channels(Summed(), SHAPE)) == {"free": 8}
 
 
 @pytest.mark.parametrize("groups", [4, 2])
