@@ -56,7 +56,7 @@ def _removed(group: Group, gone: Gone) -> npt.NDArray[np.bool_]:
     whole = [vote.all(1) for vote in votes]
     if any((vote.any(1) != whole[0]).any() or (all_ != whole[0]).any() for vote, all_ in zip(votes, whole)):
         raise WorkError(f"The record of a cut removes channels of {group.name} from some places only. {_CURE}")
-    return whole[0]
+    return np.asarray(whole[0], dtype=np.bool_)
 
 
 def _key(place: Place[M]) -> tuple[str, int | str]:

@@ -92,7 +92,8 @@ class Cost:
         """At how many positions of the output each parameter is applied."""
         total = dict.fromkeys(self._shapes, 0)
         for use in self.graph.uses:
-            total[use.tensor] += use.positions
+            if use.tensor:
+                total[use.tensor] += use.positions
         return np.array(list(total.values()), dtype=np.int64)
 
     def work(self, kept: Counts) -> Counts:
@@ -102,4 +103,5 @@ class Cost:
 
     def macs(self, kept: Counts) -> int:
         """Multiply-accumulates of convolutions and linear layers for one image."""
-        return int(self.work(kept).sum())
+        computed = sum(use.positions for use in self.graph.uses if not use.tensor)
+        return int(self.work(kept).sum()) + computed

@@ -16,12 +16,13 @@ from edgecr.surgery.trace import Trace
 def convolution(trace: Trace, call: Call) -> None:
     """A convolution reads the channels of its input and makes new ones."""
     weight, bias, turned = trace.name(call["weight"]), trace.name(call["bias"]), call["transposed"]
+    positions = math.prod((call["input"] if turned else call.out).shape[2:])
     if weight is None or (call["bias"] is not None and bias is None):
+        trace.use("", positions * call["weight"].numel())
         return stop_at(trace, call, "the weight of a convolution is computed, not a parameter")
+    trace.use(weight, positions)
     if turned and call["groups"] > 1:
         return stop_at(trace, call, "grouped transposed convolution")
-    positions = call["input"] if turned else call.out
-    trace.use(weight, math.prod(positions.shape[2:]))
     if call["groups"] > 1:
         out = _grouped(trace, call, weight)
     else:
@@ -90,7 +91,7 @@ def _groups_follow(trace: Trace, ids: Ids) -> bool:
     owner = trace.module.get_submodule(trace.layer)
     names = ("groups",) if hasattr(owner, "groups") else ("channels", "num_channels", "in_channels", "out_channels")
     found = [name for name in names if hasattr(owner, name)]
-    return all([trace.setting(((name, len(ids)),), ids) for name in found])
+    return all(trace.setting(((name, len(ids)),), ids) for name in found)
 
 
 @handlers.register("addmm")

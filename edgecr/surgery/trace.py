@@ -52,7 +52,10 @@ Member = TensorMember | SettingMember
 
 @dataclass(frozen=True)
 class Use:
-    """One application of a weight: its multiply-accumulates are the weight's size times ``positions``."""
+    """One application of a weight: its multiply-accumulates are the weight's size times ``positions``.
+
+    A weight that is computed has no name and no size of its own; ``positions`` are its multiply-accumulates.
+    """
 
     tensor: str
     positions: int
