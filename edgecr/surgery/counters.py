@@ -128,13 +128,14 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Every sub-module in evaluation mode, with attention spelled out in its operators; undone afterwards."""
+    """Every sub-module in evaluation mode, attention and recurrent layers spelled out in operators; undone afterwards."""
     modes = {part: part.training for part in module.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     module.eval()
     try:
-        yield
+        with torch.backends.mkldnn.flags(enabled=False):  # its recurrent layers are one operator each
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         for part, training in modes.items():
