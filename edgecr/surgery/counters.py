@@ -90,6 +90,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._convolution(args, result)
         elif operator in _PRODUCTS:
             self._product(*args[-2:])
+        elif operator is _aten.mkldnn_rnn_layer:  # steps of an LSTM on CPUs
+            for weight in args[1:3]:
+                self._note(weight, "linear", weight.shape, 1, args[0].shape[0] * args[0].shape[1])
         self._follow((args, kwargs), result)
         return result
 
@@ -128,14 +131,13 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Every sub-module in evaluation mode, attention and recurrent layers spelled out in operators; undone afterwards."""
+    """Every sub-module in evaluation mode, with attention spelled out in its operators; undone afterwards."""
     modes = {part: part.training for part in module.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     module.eval()
     try:
-        with torch.backends.mkldnn.flags(enabled=False):  # its recurrent layers are one operator each
-            yield
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         for part, training in modes.items():
