@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -187,8 +188,13 @@ def verify(
     """
     example = example_for(slim, input_shape, batch=2, seed=1)
     modes = (in_evaluation, with_auxiliaries) if auxiliary else (in_evaluation,)
-    worst = max(_compared(masked, slim, example, mode) for mode in modes)
-    if not worst <= TOLERANCE:
+    worst = _worst(_compared(masked, slim, example, mode) for mode in modes)
+    if not math.isfinite(worst):
+        raise UnsupportedModel(
+            "The model's answers to random input are not finite numbers, so nothing tells whether channels can go; "
+            "look for NaN or infinite weights, and for divisions by zero."
+        )
+    if worst > TOLERANCE:
         raise UnsupportedModel(
             f"The model without the channels differs from the masked one by {worst:.1e} of its output."
         )
@@ -199,9 +205,18 @@ def _compared(masked: nn.Module, slim: nn.Module, example: Tensor, mode: Mode) -
     expected, found = answers(masked, example, mode), answers(slim, example, mode)
     if [tensor.shape for tensor in expected] != [tensor.shape for tensor in found]:
         raise UnsupportedModel("Removing channels changed the shape of the model's output.")
-    return max((_difference(one, other) for one, other in zip(expected, found)), default=0.0)
+    return _worst(_difference(one, other) for one, other in zip(expected, found))
+
+
+def _worst(differences: Iterable[float]) -> float:
+    """The largest difference; one that is not a number is worse than any (``max`` would forget it)."""
+    return max(differences, key=lambda one: math.inf if math.isnan(one) else one, default=0.0)
 
 
 def _difference(expected: Tensor, found: Tensor) -> float:
-    scale = expected.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-    return float((expected - found).abs().max() / scale)
+    """The largest difference relative to the largest answer; not a number where either answer is none."""
+    if not expected.numel():
+        return 0.0
+    one, other = expected.cpu().double(), found.cpu().double()
+    scale = one.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
+    return float((one - other).abs().max() / scale)

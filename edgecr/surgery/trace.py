@@ -179,6 +179,13 @@ class Trace:
             elif self.carries(tensor):
                 self.freeze(self._flowing[tensor].ids, why)
 
+    def read_as_a_whole(self, tensors: Sequence[Tensor]) -> None:
+        """Parameters among these may not be cut, unless they are vectors: nothing follows what becomes of their axes."""
+        for tensor in tensors:
+            name = self.name(tensor) or self.transposed(tensor)
+            if name is not None and sum(size > 1 for size in tensor.shape) > 1:
+                self._opaque.add(name)
+
     def use(self, weight: str, positions: int) -> None:
         """Counts one application of a weight."""
         self.uses.append(Use(weight, positions))
