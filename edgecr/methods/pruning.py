@@ -14,8 +14,10 @@ from edgecr.methods.latencies import Latencies, Lessons
 from edgecr.methods.prune_options import Exponential, Iterative, PruneOptions
 from edgecr.seeds import derive_seed
 from edgecr.subject import Subject
+from edgecr.surgery.after import after
 from edgecr.surgery.counters import count
 from edgecr.surgery.figures import BYTES, LATENCY, SIZE, WHOLE_LATENCY, in_words
+from edgecr.surgery.graph import ChannelGraph
 from edgecr.surgery.latency_plan import amounts_after
 from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.plan_record import Amount, PlanRecord, widths_after
@@ -104,10 +106,12 @@ class Pruning:
         self._tell(first, result)
         return result
 
-    def _pruned(self, subject: Subject, choose: Choice, allowed: Allowed | None = None) -> Pruned:
+    def _pruned(
+        self, subject: Subject, choose: Choice, allowed: Allowed | None = None, known: ChannelGraph | None = None
+    ) -> Pruned:
         return prune_channels(
             subject.input_shape, self.score, self._evidence(subject), self.limits, choose, self.why,
-            allowed,
+            allowed, known,
         )
 
     def _evidence(self, subject: Subject) -> Evidence:
@@ -220,13 +224,12 @@ class Pruning:
 
     def _in_rounds(self, first: Pruned, schedule: Iterative) -> Subject:
         """Prunes a bit and trains, several times; each finished round stays where a killed run finds it."""
-        allowed = allowed_by(first.graph, self.limits)
         subject = self.subject
         for number in range(1, schedule.steps + 1):
             folder = self.lab.folder / f"round-{number:02d}"
             key = fingerprint([self.method.plain(), self.lab.seed, hash_tensors(subject.module.state_dict())])
             choose = partial(self._step, number=number, steps=schedule.steps)
-            start = self._kept(folder / "pruned", key, partial(self._slimmed, subject, choose, allowed))
+            start = self._kept(folder / "pruned", key, partial(self._slimmed, subject, choose, first.graph))
             lab = replace(self.lab, folder=folder, seed=derive_seed(self.lab.seed, number))
             subject = self._kept(folder / "subject", key, partial(self._trained, start, schedule, lab))
             discard(folder)
@@ -241,8 +244,10 @@ class Pruning:
             write_json(record, {"key": key})
         return Subject.load(folder, allow_code=self.lab.execution.allow_code)
 
-    def _slimmed(self, subject: Subject, choose: Choice, allowed: Allowed) -> Subject:
-        found = self._pruned(subject, choose, allowed)
+    def _slimmed(self, subject: Subject, choose: Choice, first: ChannelGraph) -> Subject:
+        """One round's pruning of the groups that the first plan was made for, whatever is left of them."""
+        known = after(first, subject.surgery[len(self.subject.surgery) :], subject.module)
+        found = self._pruned(subject, choose, allowed_by(first, self.limits), known)
         return subject.cut(found.cut).with_module(found.module)
 
     def _trained(self, subject: Subject, schedule: Iterative, lab: Lab) -> Subject:
@@ -280,6 +285,8 @@ class Pruning:
         gone = 1 - sum(one.after for one in widths) / sum(one.before for one in widths)
         told = ", ".join(map(str, amounts))
         self.lab.monitor.say(f"Removed {gone:.1%} of the channels of {len(widths)} groups: {told}.")
+        for layer in first.graph.withheld:
+            self.lab.monitor.warn(f"The channels of {layer.layer} stay: {layer.reason}")
         for operator, layers in first.graph.stopped_by().items():
             where = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
             self.lab.monitor.warn(f"Channels that meet operator {operator} in {where} stay: it is not known.")

@@ -23,7 +23,16 @@ class Cost:
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(tensor.shape) for name, tensor in self.module.named_parameters()}
+        """Of all parameters, and of the buffers that layers take their weights from."""
+        used = {use.tensor for use in self.graph.uses}
+        fixed = ((name, tensor) for name, tensor in self.module.named_buffers() if name in used)
+        return {name: tuple(tensor.shape) for name, tensor in [*self.module.named_parameters(), *fixed]}
+
+    @cached_property
+    def _learned(self) -> npt.NDArray[np.bool_]:
+        """Which of these are parameters."""
+        learned = {name for name, _ in self.module.named_parameters()}
+        return np.array([name in learned for name in self._shapes], dtype=np.bool_)
 
     @cached_property
     def _axes(self) -> tuple[list[tuple[str, int]], npt.NDArray[np.int64]]:
@@ -76,14 +85,15 @@ class Cost:
 
     def params(self, kept: Counts) -> int:
         """Elements of all parameters."""
-        return int(self.sizes(kept).sum())
+        return int(self.sizes(kept)[self._learned].sum())
 
     @cached_property
     def _positions(self) -> Counts:
         """At how many positions of the output each parameter is applied."""
         total = dict.fromkeys(self._shapes, 0)
         for use in self.graph.uses:
-            total[use.tensor] += use.positions
+            if use.tensor:
+                total[use.tensor] += use.positions
         return np.array(list(total.values()), dtype=np.int64)
 
     def work(self, kept: Counts) -> Counts:
@@ -93,4 +103,5 @@ class Cost:
 
     def macs(self, kept: Counts) -> int:
         """Multiply-accumulates of convolutions and linear layers for one image."""
-        return int(self.work(kept).sum())
+        computed = sum(use.positions for use in self.graph.uses if not use.tensor)
+        return int(self.work(kept).sum()) + computed
