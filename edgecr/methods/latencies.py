@@ -14,7 +14,8 @@ from edgecr.files import fingerprint, read_json, write_json
 from edgecr.latency import Evidence, LatencyTable, LayerConfig
 from edgecr.methods.base import Lab
 from edgecr.subject import Subject
-from edgecr.surgery.latency_plan import NANOSECONDS, plan_by_latency
+from edgecr.surgery.latency_figure import NANOSECONDS
+from edgecr.surgery.latency_plan import plan_by_latency
 from edgecr.surgery.layers import configurations
 from edgecr.surgery.plan import Plan, Planner
 

@@ -8,40 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import product
 
-import numpy as np
-
 from edgecr.errors import WorkError
-from edgecr.latency import LatencyTable, LayerConfig, MissingEntry, Sums
+from edgecr.latency import LatencyTable, LayerConfig, MissingEntry
 from edgecr.surgery.cost import Counts
-from edgecr.surgery.figures import LATENCY, Figure, owners_of
+from edgecr.surgery.figures import LATENCY
+from edgecr.surgery.latency_figure import latency_figure
 from edgecr.surgery.layers import LayerSizes, reachable
 from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.schedule import neurons_left
 
-NANOSECONDS = 1e6
-"""In one millisecond; figures are whole numbers."""
 MOST_ROUNDS = 12
 """Measurements of what a plan came upon; each one makes the table larger where plans go."""
 
 Measure = Callable[[LatencyTable, Sequence[LayerConfig]], LatencyTable]
 """The table with these layers measured too."""
-
-
-def latency_figure(sizes: LayerSizes, table: LatencyTable) -> Figure:
-    """The calibrated time of each layer in nanoseconds; what was not measured is interpolated."""
-
-    @cache
-    def time(config: LayerConfig) -> int:
-        alone = Sums.of(table.latency(config, estimate=True).ms, [config])
-        return max(0, round(table.calibration.apply(alone) * NANOSECONDS))  # the fit may go below nothing
-
-    def parts(kept: Counts) -> Counts:
-        return np.array([time(config) for config in sizes.configurations(kept)], dtype=np.int64)
-
-    return Figure(LATENCY, parts, owners_of(sizes.graph, [layer.tensor for layer in sizes.layers]))
 
 
 @dataclass(frozen=True)

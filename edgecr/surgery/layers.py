@@ -118,10 +118,10 @@ class LayerSizes:
     def configurations(self, kept: Counts) -> list[LayerConfig]:
         """What the layers become when the groups keep this many channels."""
         shapes = self.cost.shapes(kept)
-        return [_with_shape(layer.config, shapes.get(layer.tensor)) for layer in self.layers]
+        return [with_shape(layer.config, shapes.get(layer.tensor)) for layer in self.layers]
 
 
-def _with_shape(config: LayerConfig, shape: tuple[int, ...] | None) -> LayerConfig:
+def with_shape(config: LayerConfig, shape: tuple[int, ...] | None) -> LayerConfig:
     """A layer whose weight has shrunk to a shape; narrow groups go as a whole."""
     if shape is None:
         return config

@@ -13,7 +13,8 @@ from torch import nn
 from edgecr.errors import BudgetError, WorkError
 from edgecr.latency import Entry, LatencyTable, LayerConfig, Machine
 from edgecr.surgery.figures import LATENCY
-from edgecr.surgery.latency_plan import amounts_after, latency_figure, plan_by_latency
+from edgecr.surgery.latency_figure import latency_figure
+from edgecr.surgery.latency_plan import amounts_after, plan_by_latency
 from edgecr.surgery.layers import LayerSizes
 from edgecr.surgery.plan import Planner
 from edgecr.surgery.weighing import charges, weighed, worth_of
