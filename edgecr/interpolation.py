@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
@@ -18,20 +20,36 @@ class Line:
     """A function of one count: straight between its measured points."""
 
     def __init__(self, points: Mapping[int, float]) -> None:
-        counts = sorted(points)
-        self._counts = np.array(counts, dtype=np.int64)
-        self._values = np.array([points[count] for count in counts], dtype=np.float64)
+        self._points = points
+        self._sorted = sorted(points)
+
+    @cached_property
+    def _arrays(self) -> tuple[Counts, Values]:
+        values = [self._points[count] for count in self._sorted]
+        return np.array(self._sorted, dtype=np.int64), np.array(values, dtype=np.float64)
+
+    def one(self, count: int) -> float:
+        """The value at one count."""
+        if not self._sorted[0] <= count <= self._sorted[-1]:
+            return math.nan
+        place = bisect_left(self._sorted, count)
+        high = self._sorted[place]
+        if high == count:
+            return self._points[high]
+        low = self._sorted[place - 1]
+        share = (count - low) / (high - low)
+        return self._points[low] + share * (self._points[high] - self._points[low])
 
     def at(self, counts: Counts) -> Values:
         """The values at some counts."""
-        last = len(self._counts) - 1
-        high = np.minimum(np.searchsorted(self._counts, counts), last)
-        low = np.where(self._counts[high] == counts, high, np.maximum(high - 1, 0))
-        span = self._counts[high] - self._counts[low]
-        share = (counts - self._counts[low]) / np.maximum(span, 1)
-        found = self._values[low] + share * (self._values[high] - self._values[low])
-        known = (counts >= self._counts[0]) & (counts <= self._counts[last])
-        result: Values = np.where(known, found, np.nan)
+        if len(counts) == 1:
+            return np.array([self.one(int(counts[0]))])
+        own, values = self._arrays
+        high = np.minimum(np.searchsorted(own, counts), len(own) - 1)
+        low = np.where(own[high] == counts, high, np.maximum(high - 1, 0))
+        share = (counts - own[low]) / np.maximum(own[high] - own[low], 1)
+        found = values[low] + share * (values[high] - values[low])
+        result: Values = np.where((counts >= own[0]) & (counts <= own[-1]), found, np.nan)
         return result
 
 
@@ -63,7 +81,7 @@ class Surface:
         for place in np.flatnonzero(np.isnan(found)):
             column = self._columns.get(int(couts[place]))
             if column is not None:
-                found[place] = _one(column, cin)
+                found[place] = column.one(cin)
         unknown = np.flatnonzero(np.isnan(found))
         if len(unknown):
             found[unknown] = self._product(cin, couts[unknown])
@@ -75,7 +93,7 @@ class Surface:
         The largest cell may belong to a layer that says nothing of these counts; then the next one is tried.
         """
         found = np.full(len(couts), np.nan)
-        across = {cout: _one(column, cin) for cout, column in self._columns.items() if cout >= couts.min()}
+        across = {cout: column.one(cin) for cout, column in self._columns.items() if cout >= couts.min()}
         for inputs, outputs in self._largest_first:
             if inputs < cin or np.isnan(across.get(outputs, np.nan)):
                 continue
@@ -100,7 +118,3 @@ def _lines(points: Iterable[tuple[int, int, float]]) -> dict[int, Line]:
     for which, count, value in points:
         lines.setdefault(which, {})[count] = value
     return {which: Line(values) for which, values in lines.items()}
-
-
-def _one(line: Line, count: int) -> float:
-    return float(line.at(np.array([count]))[0])

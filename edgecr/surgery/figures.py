@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from edgecr.surgery.cost import Cost, Counts
 from edgecr.surgery.graph import ChannelGraph
@@ -42,13 +43,16 @@ class ParameterParts(Parts):
     cost: Cost
     weights: Counts
 
+    @override
     def __call__(self, kept: Counts) -> Counts:
         result: Counts = self.cost.sizes(kept) * self.weights
         return result
 
+    @override
     def touched(self, number: int) -> Counts:
         return self.cost.touched(number)
 
+    @override
     def along(self, kept: Counts, number: int, widths: Counts, parts: Counts) -> Counts:
         result: Counts = self.cost.axes_along(kept, number, widths, parts).prod(2) * self.weights[parts]
         return result
@@ -60,12 +64,15 @@ class ChannelParts(Parts):
 
     prunable: npt.NDArray[np.bool_]
 
+    @override
     def __call__(self, kept: Counts) -> Counts:
         return np.where(self.prunable, kept, 0)
 
+    @override
     def touched(self, number: int) -> Counts:
         return np.array([number])
 
+    @override
     def along(self, kept: Counts, number: int, widths: Counts, parts: Counts) -> Counts:
         result: Counts = np.outer(widths * self.prunable[number], parts == number).astype(np.int64)
         return result

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from typing_extensions import override
 
 from edgecr.latency import LatencyTable, LayerConfig
 from edgecr.surgery.cost import Counts
@@ -35,22 +36,25 @@ class LayerTimes:
 
     def one(self, outputs: int, inputs: int) -> int:
         """The time of the layer with a weight of this shape."""
-        row = self._row(inputs)
-        if row[outputs] == _UNKNOWN:
-            row[outputs] = self._times(np.array([outputs]), inputs)[0]
-        return int(row[outputs])
+        return int(self._of(np.array([outputs]), inputs)[0])
 
     def many(self, outputs: Counts, inputs: Counts) -> Counts:
         """The times for pairs of both."""
+        if (inputs == inputs[0]).all():
+            return self._of(outputs, int(inputs[0]))
         found = np.empty(len(outputs), dtype=np.int64)
         for count in np.unique(inputs):
             at = np.flatnonzero(inputs == count)
-            row, wanted = self._row(int(count)), outputs[at]
-            unknown = np.unique(wanted[row[wanted] == _UNKNOWN])
-            if len(unknown):
-                row[unknown] = self._times(unknown, int(count))
-            found[at] = row[wanted]
+            found[at] = self._of(outputs[at], int(count))
         return found
+
+    def _of(self, outputs: Counts, inputs: int) -> Counts:
+        row = self._row(inputs)
+        if (row[outputs] == _UNKNOWN).any():
+            unknown = np.unique(outputs[row[outputs] == _UNKNOWN])
+            row[unknown] = self._times(unknown, inputs)
+        result: Counts = row[outputs]
+        return result
 
     def _row(self, inputs: int) -> Counts:
         row = self._rows.get(inputs)
@@ -67,7 +71,8 @@ class LayerTimes:
         weights = np.array([config.weights for config in configs]) / 1e6
         values = np.array([config.values for config in configs]) / 1e6
         calibrated = self.table.calibration.weigh(milliseconds, np.ones(len(configs)), weights, values)
-        nanoseconds: Counts = np.maximum(0, np.rint(calibrated * NANOSECONDS)).astype(np.int64)  # the fit may be below 0
+        whole = np.rint(calibrated * NANOSECONDS).astype(np.int64)
+        nanoseconds: Counts = np.maximum(0, whole)  # the fit may go below nothing
         return nanoseconds
 
 
@@ -81,9 +86,7 @@ class LayerParts(Parts):
     @cached_property
     def _times(self) -> list[LayerTimes]:
         every: dict[LayerConfig, LayerTimes] = {}
-        return [
-            every.setdefault(layer.config, LayerTimes(layer.config, self.table)) for layer in self.sizes.layers
-        ]
+        return [every.setdefault(layer.config, LayerTimes(layer.config, self.table)) for layer in self.sizes.layers]
 
     @cached_property
     def _parameters(self) -> Counts:
@@ -96,20 +99,26 @@ class LayerParts(Parts):
         groups = range(len(self.sizes.graph.groups))
         return [np.flatnonzero(np.isin(self._parameters, self.sizes.cost.touched(number))) for number in groups]
 
+    @override
     def __call__(self, kept: Counts) -> Counts:
         shapes = self.sizes.cost.axes(kept)[self._parameters, :2].tolist()
         return np.array(
-            [self._whole(times) if parameter < 0 else times.one(*shape)
-             for times, parameter, shape in zip(self._times, self._parameters, shapes)], dtype=np.int64,
+            [
+                self._whole(times) if parameter < 0 else times.one(*shape)
+                for times, parameter, shape in zip(self._times, self._parameters, shapes)
+            ],
+            dtype=np.int64,
         )
 
     @staticmethod
     def _whole(times: LayerTimes) -> int:
         return times.one(times.layer.cout, times.layer.cin // times.layer.groups)
 
+    @override
     def touched(self, number: int) -> Counts:
         return self._touched[number]
 
+    @override
     def along(self, kept: Counts, number: int, widths: Counts, parts: Counts) -> Counts:
         parameters = np.unique(self._parameters[parts])
         sizes = self.sizes.cost.axes_along(kept, number, widths, parameters)[:, :, :2]

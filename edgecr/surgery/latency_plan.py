@@ -41,8 +41,8 @@ def plan_by_latency(
 ) -> Timed:
     """Plans with estimates, has what the plan leaves measured, and plans again until nothing is estimated.
 
-    What a table lacks decides nothing in the end (or the plan says so), so one that was measured further gives the same plan as one that
-    is measured further only now: an interrupted pruning ends as an undisturbed one does.
+    What a table lacks decides nothing in the end (or the plan says so): one that was measured further gives the same
+    plan as one that is measured further only now, and an interrupted pruning ends as an undisturbed one does.
     """
     sizes = LayerSizes(planner.cost.module, planner.graph, batch)
     table = _measured(table, sizes.configurations(planner.cost.widths), measure)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgecr.errors import UnsupportedModel
-from edgecr.latency import LayerConfig, Pair
+from edgecr.interpolation import Pair
+from edgecr.latency import LayerConfig
 from edgecr.surgery.cost import Cost, Counts
 from edgecr.surgery.graph import ChannelGraph
 from edgecr.surgery.running import answers, example_for

@@ -93,7 +93,8 @@ def _along(weight: Tensor, gradient: Tensor | None, axis: int, power: int) -> Va
         return np.zeros(weight.shape[axis])
     others = [other for other in range(weight.dim()) if other != axis]
     totals = []
-    for some, slopes in zip(*(tensor.split(_rows(weight, axis), axis) for tensor in (weight, gradient))):
+    rows = _rows(weight, axis)
+    for some, slopes in zip(torch.split(weight, rows, axis), torch.split(gradient, rows, axis)):
         product = some * slopes
         product = product.square_() if power > 1 else product
         totals.append(product.sum(others, dtype=torch.float64) if others else product.double())
