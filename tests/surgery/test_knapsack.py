@@ -11,7 +11,7 @@ from edgecr.errors import BudgetError
 from edgecr.surgery.counters import count
 from edgecr.surgery.knapsack import choose, solve
 from edgecr.surgery.removal import remove
-from edgecr.surgery.weighing import worth_of
+from edgecr.surgery.weighing import weighed, worth_of
 from tests.surgery.conftest import planner_for
 
 
@@ -182,6 +182,27 @@ def test_room_is_given_back_first_where_alignment_took_most_then_where_it_matter
         given = planner._refilled(planner.widths, low, np.array([9, 9]), {"channels": 24})
         assert given[important] == 16
         assert given.sum() == 24
+
+
+def test_the_channel_that_would_come_back_next_decides_who_gets_it_back():
+    module = nn.Sequential(*(nn.Conv2d(16, 16, 1) for _ in range(3)))
+    with torch.no_grad():
+        module[0].weight.copy_(torch.arange(1.0, 17.0)[:, None, None, None].expand(16, 16, 1, 1))
+        module[1].weight.fill_(8.5)  # eight stay of each: the next of the first layer has 8, the one after it 9
+    planner = planner_for(module, (16, 2, 2), align=8)
+    given = planner._refilled(planner.widths, np.array([8, 8]), np.array([9, 9]), {"channels": 24})
+    assert given.tolist() == [8, 16]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_of_several_reckonings_the_fullest_counts(monkeypatch, order):
+    _, planner = unfriendly()
+    options, ordered = planner.widths.allowed, planner._sorted
+    plans = [np.array([own[index] for own in options]) for index in (0, 1, 2)]
+    found = [plans[index] for index in order]
+    monkeypatch.setattr("edgecr.surgery.weighing._reckoned", lambda *_: found.pop(0) if found else None)
+    best = weighed(planner.figures["macs"], 10**9, options, ordered, planner.cost.widths)
+    assert best.tolist() == plans[2].tolist()
 
 
 def test_layers_that_stay_whole_are_no_channels_that_could_go():
