@@ -34,6 +34,18 @@ def test_the_largest_cell_of_another_layer_does_not_hide_the_own_ones(others):
     assert Surface(cells).at(20, np.array([50])).tolist() == [1000.0]
 
 
+def test_curves_of_layers_with_fewer_inputs_say_nothing():
+    cells = {(i, o): float(i * o) for i, o in [(32, 64), (8, 64), (32, 16)]}
+    cells |= {(30, 1000): 1.0, (4, 1000): 1.0, (4, 10): 1.0}
+    assert Surface(cells).at(20, np.array([50])).tolist() == [1000.0]
+
+
+def test_each_count_takes_the_largest_crossing_that_reaches_it():
+    cells = {(i, o): float(i * o) for i, o in [(32, 64), (8, 64), (32, 16)]}
+    cells |= dict.fromkeys([(31, 60), (8, 60), (31, 10)], 5.0)
+    assert Surface(cells).at(20, np.array([50, 12])).tolist() == [1000.0, 5.0]
+
+
 def test_whole_groups_go_along_their_ratio():
     surface = Surface({(4, 8): 1.0, (12, 24): 3.0, (8, 8): 99.0})
     assert surface.along(2.0, np.array([4, 8, 12])).tolist() == [1.0, 2.0, 3.0]
