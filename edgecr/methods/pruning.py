@@ -280,7 +280,10 @@ class Pruning:
         cuts = result.surgery[len(self.subject.surgery) :]
         widths = widths_after([(group.name, group.width) for group in first.graph.groups], cuts)
         amounts = self._amounts(first, result)
-        record = PlanRecord(device=self.device if self.by_latency else "", widths=widths, amounts=tuple(amounts))
+        record = PlanRecord(
+            device=self.device if self.by_latency else "", widths=widths, amounts=tuple(amounts),
+            estimated=self.latencies.estimated,
+        )
         record.save(self.lab.folder)
         gone = 1 - sum(one.after for one in widths) / sum(one.before for one in widths)
         told = ", ".join(map(str, amounts))

@@ -186,14 +186,17 @@ class Planner:
 
     def _refilled(self, widths: Widths, kept: Counts, wished: Counts, budget: Mapping[str, int]) -> Counts:
         """Gives back single steps while any fits, first where alignment took most, then what matters most."""
+        kept, room = kept.copy(), {name: amount - self.figure(name, kept) for name, amount in budget.items()}
         while True:
             before = kept.copy()
             for number in np.lexsort((-self._next_scores(kept), (kept - wished) / self.cost.widths)):
                 larger = widths.allowed[number][widths.allowed[number] > kept[number]]
-                trial = kept.copy()
-                trial[number] = larger[0] if len(larger) else kept[number]
-                if self._within(trial, budget):
-                    kept = trial
+                if not len(larger):
+                    continue
+                more = {name: self.figures[name].change(kept, number, larger[0]) for name in budget}
+                if all(more[name] <= room[name] for name in budget):
+                    kept[number] = larger[0]
+                    room = {name: room[name] - more[name] for name in budget}
             if (kept == before).all():
                 return kept
 
