@@ -116,6 +116,8 @@ Score = Literal[
 ]
 _BLIND = ("taylor", "taylor_bn", "taylor_gate", "taylor_joint")
 """Scores by gradients that a masked channel does not get where it is made."""
+_NORMS = ("ft", "l1", "l1_in", "l2")
+"""The scores that can be divided by what the number of inputs adds to them."""
 
 
 class PruneOptions(Method):
@@ -130,7 +132,7 @@ class PruneOptions(Method):
     scope: Literal["layer", "global", "knapsack"] = "global"
     """Rank all channels together, take the same fraction of every layer, or weigh importance against cost."""
     sparsity: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Fraction of the removable channels that goes."""
+    """Fraction of the removable channels that goes; those of ``keep`` do not count, neither before nor after."""
     budget: Budget | None = None
     """What may remain; as few channels go as it takes."""
     schedule: Schedule = OneShot(kind="oneshot")
@@ -138,7 +140,7 @@ class PruneOptions(Method):
     device: str | None = None
     """Whose latency and preferred widths count; the first of measure.devices when left out."""
     batch: Annotated[int, Field(ge=1)] | None = None
-    """Images in one call that latency is planned for; the first of measure.batch when left out."""
+    """Images in one call that a latency is planned for; the first of measure.batch when left out."""
     align: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = "auto"
     """Keep channel counts at multiples that the device likes: as it declares, or a number, or off."""
     keep: tuple[str, ...] = ()
@@ -149,6 +151,8 @@ class PruneOptions(Method):
     """Fraction of its channels that every layer keeps at least."""
     max_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Fraction of its channels that every layer keeps at most; layers named by ``keep`` stay whole."""
+    strict: bool = False
+    """Fail, rather than warn, when over 2 % more remains than was asked for."""
 
     @field_validator("align", mode="before")
     @classmethod
@@ -169,6 +173,22 @@ class PruneOptions(Method):
             )
         if self.scope == "knapsack" and self.budget is not None and len(self.budget.shares()) > 1:
             raise ValueError("scope: knapsack weighs importance against one figure; name one in budget")
+        return self
+
+    @model_validator(mode="after")
+    def _says_nothing_in_vain(self) -> Self:
+        """Options that nothing would ask for in this combination are mistakes, not wishes."""
+        by_latency = self.budget is not None and self.budget.latency is not None
+        if self.normalise and self.score not in _NORMS:
+            raise ValueError(
+                f"normalise does nothing with score: {self.score}; it divides the norms {', '.join(_NORMS)} only"
+            )
+        if self.batch is not None and not by_latency:
+            raise ValueError("batch does nothing without a budget of latency; leave it out, or add budget.latency")
+        if self.device is not None and not by_latency and self.align != "auto":
+            raise ValueError(
+                "device does nothing without a budget of latency or align: auto; leave it out, or use one of them"
+            )
         return self
 
     @classmethod

@@ -16,13 +16,14 @@ from edgecr.seeds import derive_seed
 from edgecr.subject import Subject
 from edgecr.surgery.after import after
 from edgecr.surgery.counters import count
-from edgecr.surgery.figures import BYTES, LATENCY, SIZE, WHOLE_LATENCY, in_words
+from edgecr.surgery.figures import BYTES, CHANNELS, LATENCY, SIZE, WHOLE_LATENCY, in_words
 from edgecr.surgery.graph import ChannelGraph
 from edgecr.surgery.latency_plan import amounts_after
 from edgecr.surgery.plan import Plan, Planner
-from edgecr.surgery.plan_record import Amount, PlanRecord, widths_after
+from edgecr.surgery.plan_record import SHORT, Amount, PlanRecord, Width
 from edgecr.surgery.prune import Choice, Pruned, carried_out, prune_channels
-from edgecr.surgery.scores import Evidence, scores
+from edgecr.surgery.removal import ChannelCut
+from edgecr.surgery.scores import Evidence, allocators, scores
 from edgecr.surgery.widths import MULTIPLES, Allowed, Limits, allowed_by
 from edgecr.training.checkpoint import discard
 from edgecr.training.loop import fit
@@ -67,6 +68,7 @@ class Pruning:
         self.device = method.device or "cpu"
         self.latencies = Latencies(lab, subject, self.device, method.batch or 1)
         self.score = scores.get(method.score)
+        self.allocator = allocators.get(method.score) if method.scope == "layer" else None
         self.why = f"{method.score}, {method.scope}"
         self.before = count(subject.module, subject.input_shape)
         self.dense: dict[str, int] = {}
@@ -110,13 +112,16 @@ class Pruning:
         self, subject: Subject, choose: Choice, allowed: Allowed | None = None, known: ChannelGraph | None = None
     ) -> Pruned:
         return prune_channels(
-            subject.input_shape, self.score, self._evidence(subject), self.limits, choose, self.why,
-            allowed, known,
+            subject.input_shape, self.score, self._evidence(subject), self.limits, choose, self.why, allowed, known,
+            allocator=self.allocator,
         )
 
     def _evidence(self, subject: Subject) -> Evidence:
-        images = TrainingSample(self.lab.data, self.lab.seed)
-        return Evidence(subject.module, self.method.normalise, self.lab.seed, images)
+        data, monitor = self.lab.data, self.lab.monitor
+        images, half = TrainingSample(data, self.lab.seed), len(data.train) // 2
+        return Evidence(
+            subject.module, self.method.normalise, self.lab.seed, images, most=half, say=monitor.say
+        )
 
     # Budgets.
 
@@ -125,8 +130,6 @@ class Pruning:
         method = self.method
         shares = method.budget.shares() if method.budget else planner.share_left(method.sparsity or 0.0)
         plan = self._plan(planner, self._stricter(shares))
-        if method.sparsity is not None and method.scope == "layer":
-            plan = planner.by_sparsity("layer", method.sparsity)
         self.dense = {name: planner.figure(name, planner.cost.widths) for name in shares}
         self.asked, self.left = (
             {name: min(amount, self.dense[name]) for name, amount in planner.amounts(some).items()}
@@ -224,12 +227,13 @@ class Pruning:
 
     def _in_rounds(self, first: Pruned, schedule: Iterative) -> Subject:
         """Prunes a bit and trains, several times; each finished round stays where a killed run finds it."""
-        subject = self.subject
+        subject, allowed = self.subject, allowed_by(first.graph, self.limits)
         for number in range(1, schedule.steps + 1):
             folder = self.lab.folder / f"round-{number:02d}"
             key = fingerprint([self.method.plain(), self.lab.seed, hash_tensors(subject.module.state_dict())])
             choose = partial(self._step, number=number, steps=schedule.steps)
-            start = self._kept(folder / "pruned", key, partial(self._slimmed, subject, choose, first.graph))
+            left = allowed.after(self._cuts(subject))
+            start = self._kept(folder / "pruned", key, partial(self._slimmed, subject, choose, left, first.graph))
             lab = replace(self.lab, folder=folder, seed=derive_seed(self.lab.seed, number))
             subject = self._kept(folder / "subject", key, partial(self._trained, start, schedule, lab))
             discard(folder)
@@ -244,10 +248,14 @@ class Pruning:
             write_json(record, {"key": key})
         return Subject.load(folder, allow_code=self.lab.execution.allow_code)
 
-    def _slimmed(self, subject: Subject, choose: Choice, first: ChannelGraph) -> Subject:
+    def _cuts(self, subject: Subject) -> tuple[ChannelCut, ...]:
+        """What this step has removed."""
+        return subject.surgery[len(self.subject.surgery) :]
+
+    def _slimmed(self, subject: Subject, choose: Choice, allowed: Allowed, first: ChannelGraph) -> Subject:
         """One round's pruning of the groups that the first plan was made for, whatever is left of them."""
-        known = after(first, subject.surgery[len(self.subject.surgery) :], subject.module)
-        found = self._pruned(subject, choose, allowed_by(first, self.limits), known)
+        known = after(first, self._cuts(subject), subject.module)
+        found = self._pruned(subject, choose, allowed, known)
         return subject.cut(found.cut).with_module(found.module)
 
     def _trained(self, subject: Subject, schedule: Iterative, lab: Lab) -> Subject:
@@ -264,7 +272,7 @@ class Pruning:
             self._evidence(subject), self.limits, allowed_by(first.graph, self.limits),
             lambda planner, number: self._step(planner, number, schedule.steps),
             by_gradients=self.method.score.startswith("taylor"), slim=schedule.slim == "each", why=self.why,
-            soft=schedule.masks == "soft",
+            soft=schedule.masks == "soft", allocator=self.allocator,
         )
         fit(subject.module, options, CrossEntropy(options.label_smoothing), self.lab, [removal])
         subject = subject.cut(*removal.cuts)
@@ -277,17 +285,20 @@ class Pruning:
 
     def _tell(self, first: Pruned, result: Subject) -> None:
         """Says what was reached, under the same counter as the request."""
-        cuts = result.surgery[len(self.subject.surgery) :]
-        widths = widths_after([(group.name, group.width) for group in first.graph.groups], cuts)
-        amounts = self._amounts(first, result)
+        allowed = allowed_by(first.graph, self.limits).after(self._cuts(result))
+        widths = tuple(
+            Width(group=name, before=width, after=allowed.left[name]) for name, width in allowed.widths.items()
+        )
+        amounts = self._amounts(allowed, result)
         record = PlanRecord(
             device=self.device if self.by_latency else "", widths=widths, amounts=tuple(amounts),
             estimated=self.latencies.estimated,
         )
         record.save(self.lab.folder)
-        gone = 1 - sum(one.after for one in widths) / sum(one.before for one in widths)
-        told = ", ".join(map(str, amounts))
-        self.lab.monitor.say(f"Removed {gone:.1%} of the channels of {len(widths)} groups: {told}.")
+        channels, told = amounts[0], ", ".join(map(str, amounts))
+        gone = 1 - channels.after / channels.before if channels.before else 0.0
+        groups = f"{len(allowed.removable)} groups"
+        self.lab.monitor.say(f"Removed {gone:.1%} of the channels of {groups} that may lose some: {told}.")
         for layer in first.graph.withheld:
             self.lab.monitor.warn(f"The channels of {layer.layer} stay: {layer.reason}")
         for operator, layers in first.graph.stopped_by().items():
@@ -300,12 +311,27 @@ class Pruning:
             difference=first.difference,
             stays={frozen.layer: frozen.reason for frozen in first.graph.frozen},
         )
+        self._judge(record)
 
-    def _amounts(self, first: Pruned, result: Subject) -> list[Amount]:
+    def _judge(self, record: PlanRecord) -> None:
+        """Warns where clearly more remains than was asked for; a strict step fails."""
+        short = [str(one) for one in record.asked if one.short]
+        if short:
+            message = f"More than {SHORT:.0%} short of what was asked for: {'; '.join(short)}."
+            if self.method.strict:
+                raise BudgetError(
+                    f"{message} Ask for less removal, loosen `keep`, `min_channels`, `min_fraction` or `align`, or "
+                    "leave `strict` out to go on with a warning."
+                )
+            self.lab.monitor.warn(message)
+
+    def _amounts(self, allowed: Allowed, result: Subject) -> list[Amount]:
         """All figures that a budget may limit, before and after."""
         shape = self.subject.input_shape
         before, after, asked = self.before, count(result.module, shape), self.asked
+        channels, left = (sum(own[name] for name in allowed.removable) for own in (allowed.widths, allowed.left))
         found = [
+            Amount(figure=CHANNELS, before=channels, after=left, budget=asked.get(CHANNELS)),
             Amount(figure="params", before=before.params, after=after.params, budget=asked.get("params")),
             Amount(figure="macs", before=before.macs, after=after.macs, budget=asked.get("macs")),
             Amount(figure=SIZE, before=BYTES * before.params, after=BYTES * after.params, budget=asked.get(SIZE)),

@@ -29,6 +29,8 @@ def evidence_for(
         found = [_accuracy(quantity, limit, result)]
     elif quantity.kind is Kind.COUNT:
         found = [_count(quantity, limit, result)]
+    elif quantity.kind is Kind.BUDGET:
+        found = list(_budgets(result))
     else:
         found = list(_timings(quantity, limit, result, device, batch))
     return [_finite(each) for each in found]
@@ -68,6 +70,15 @@ def _count(quantity: Quantity, limit: str, result: Result) -> Evidence:
     baseline = _counted(quantity, result, BASELINE)
     ratio = counted(candidate / baseline) if baseline else None
     return Evidence("", ratio, "the baseline's figure is missing")
+
+
+def _budgets(result: Result) -> Iterator[Evidence]:
+    """What remains over what may remain, of each figure that a step was asked for."""
+    asked = [(row.name, figure, pair) for row in result.steps for figure, pair in row.budgets.items()]
+    for step, figure, (allowed, reached) in asked:
+        yield Evidence(f"{figure} after {step}", counted(reached / max(1, allowed)))
+    if not asked:
+        yield Evidence("", None, "no step was given a sparsity or a budget")
 
 
 def _counted(quantity: Quantity, result: Result, role: str) -> float | None:

@@ -27,7 +27,7 @@ class Gate(Options):
     drop: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Largest loss of accuracy against the baseline; 0.01 is one point."""
     ratio: Annotated[float, Field(gt=0)] | None = None
-    """Largest candidate / baseline; for throughput the smallest."""
+    """Largest candidate / baseline; for throughput the smallest, for budget the most that remains of what may."""
     min: Annotated[float, Field(ge=0)] | None = None
     """Smallest allowed value of the candidate (accuracy as a fraction, img/s)."""
     max: Annotated[float, Field(gt=0)] | None = None

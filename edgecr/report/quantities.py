@@ -17,12 +17,14 @@ class Kind(Enum):
     ACCURACY = "accuracy"
     TIMING = "timing"
     COUNT = "count"
+    BUDGET = "budget"
 
 
 LIMITS_OF = {
     Kind.ACCURACY: ("drop", "min"),
     Kind.TIMING: ("ratio", "max"),
     Kind.COUNT: ("ratio", "max"),
+    Kind.BUDGET: ("ratio",),
 }
 
 
@@ -60,6 +62,7 @@ def _plain() -> dict[str, Quantity]:
     found["throughput"] = Quantity(Kind.TIMING, "throughput", RATE, ("ratio", "min"), more_is_better=True)
     for name, scale in (("size", MEGABYTES), ("params", COUNT), ("macs", COUNT)):
         found[name] = Quantity(Kind.COUNT, name, scale, LIMITS_OF[Kind.COUNT])
+    found["budget"] = Quantity(Kind.BUDGET, "budget", RATIO, LIMITS_OF[Kind.BUDGET])
     return found
 
 

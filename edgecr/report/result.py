@@ -123,6 +123,8 @@ class StepRow:
     facts: dict[str, str] = field(default_factory=dict)
     widths: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Of a pruning: each group's channels before and after."""
+    budgets: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of a pruning: what may remain of each figure that was asked for, and what does."""
 
 
 @dataclass(frozen=True)

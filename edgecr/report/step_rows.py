@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,21 @@ def step_row(name: str, options: str, folder: Path, stage: dict[str, Any]) -> St
     """The row of one step; ``stage`` is its stage record."""
     facts = {"taken from": stage["borrowed_from"]} if "borrowed_from" in stage else {}
     seconds, learned = _history(folder / "history.json")
-    planned, widths = _plan(folder)
-    return StepRow(name, options, seconds or stage.get("seconds"), learned | planned | facts, widths)
+    row = StepRow(name, options, seconds or stage.get("seconds"), learned | facts)
+    return _planned(row, PlanRecord.load(folder)) if (folder / FILE).is_file() else row
 
 
-def _plan(folder: Path) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
-    """What a pruning step reached under the counters that it was asked for, and the channels of each group."""
-    if not (folder / FILE).is_file():
-        return {}, {}
-    plan = PlanRecord.load(folder)
-    reached = {"reached": "; ".join(str(one) for one in plan.amounts if one.budget is not None)}
-    device = {"planned for": plan.device} if plan.device else {}
-    widths = {one.group: (one.before, one.after) for one in plan.widths}
-    return {name: text for name, text in (reached | device).items() if text}, widths
+def _planned(row: StepRow, plan: PlanRecord) -> StepRow:
+    """With what a pruning reached under the counters that it was asked for, and the channels of each group."""
+    reached = "; ".join(str(one) for one in plan.amounts if one.budget is not None)
+    short = "; ".join(one.figure for one in plan.asked if one.short)
+    told = {"reached": reached, "short of what was asked for": short, "planned for": plan.device}
+    return replace(
+        row,
+        facts=row.facts | {name: text for name, text in told.items() if text},
+        widths={one.group: (one.before, one.after) for one in plan.widths},
+        budgets={one.figure: (one.budget, one.after) for one in plan.asked if one.budget is not None},
+    )
 
 
 def _history(path: Path) -> tuple[float | None, dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -28,6 +28,10 @@ class Evidence:
     batches: Iterable[Batch] = ()
     """Images for the scores that need some; they are only fetched when one does."""
     loss: Loss = functional.cross_entropy
+    most: int | None = None
+    """Images that a score which chooses its own sample may take at most."""
+    say: Callable[[str], None] | None = None
+    """Who is told what a long look at the images costs, before it begins."""
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
@@ -42,7 +46,7 @@ class Evidence:
     @cached_property
     def sensitivities(self) -> dict[str, Reader]:
         """PFP's sensitivities of each weight."""
-        found = read_sensitivities(self.module, (images for images, _ in self.batches))
+        found = read_sensitivities(self.module, (images for images, _ in self.batches), self.most, self.say)
         return dict(self._some(list(found.items())))
 
     @staticmethod

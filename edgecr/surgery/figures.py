@@ -60,13 +60,14 @@ class ParameterParts(Parts):
 
 @dataclass(frozen=True)
 class ChannelParts(Parts):
-    """The channels of each group that may lose some."""
+    """The channels of each group that could lose some when the pruning began, and of those not seen here."""
 
-    prunable: npt.NDArray[np.bool_]
+    removable: npt.NDArray[np.bool_]
+    elsewhere: int = 0
 
     @override
     def __call__(self, kept: Counts) -> Counts:
-        return np.where(self.prunable, kept, 0)
+        return np.append(np.where(self.removable, kept, 0), self.elsewhere)
 
     @override
     def touched(self, number: int) -> Counts:
@@ -74,7 +75,7 @@ class ChannelParts(Parts):
 
     @override
     def along(self, kept: Counts, number: int, widths: Counts, parts: Counts) -> Counts:
-        result: Counts = np.outer(widths * self.prunable[number], parts == number).astype(np.int64)
+        result: Counts = np.outer(widths * self.removable[number], parts == number).astype(np.int64)
         return result
 
 
@@ -112,9 +113,10 @@ def counted_figures(cost: Cost) -> Mapping[str, Figure]:
     return {name: Figure(name, ParameterParts(cost, weight), owners) for name, weight in weights.items()}
 
 
-def channel_figure(prunable: npt.NDArray[np.bool_]) -> Figure:
-    """The channels of the groups that may lose some."""
-    return Figure(CHANNELS, ChannelParts(prunable), np.arange(len(prunable)))
+def channel_figure(removable: npt.NDArray[np.bool_], elsewhere: int = 0) -> Figure:
+    """The channels of the groups that could lose some when the pruning began; ``elsewhere``: of those not seen here."""
+    owners = np.append(np.arange(len(removable)), -1)
+    return Figure(CHANNELS, ChannelParts(removable, elsewhere), owners)
 
 
 def owners_of(graph: ChannelGraph, tensors: list[str]) -> Counts:

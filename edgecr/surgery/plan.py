@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Literal
@@ -23,10 +23,12 @@ from edgecr.surgery.widths import Allowed, Limits, Widths, allowed_by
 
 Scope = Literal["layer", "global", "knapsack"]
 """Whether channels are compared within their layer, all together, or by what they bring for what they cost."""
-SHORT_OF = 0.9
-"""Automatic alignment leaves whole blocks, if at least this part of what narrower steps remove still goes."""
 ROOM = 1.5
-"""For a budget it does so if this many times as much as asked could go in whole blocks: some choice must be left."""
+"""Automatic alignment leaves whole blocks if this many times as much as asked could go: a choice must be left."""
+LEVELS = 1 << 24
+"""How finely the share that goes of every layer is searched."""
+Allocation = Callable[[float], Counts | Values]
+"""The channels that each group keeps at a level between 0 (all of them) and 1 (as few as there may be)."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,6 @@ class Plan:
     graph: ChannelGraph
     kept: Counts
     removed: tuple[Ids, ...]
-
-    @cached_property
-    def sparsity(self) -> float:
-        """Fraction of the prunable channels that goes."""
-        total = sum(group.width for group in self.graph.groups)
-        return sum(map(len, self.removed)) / total if total else 0.0
 
     def cut(self, why: str = "") -> ChannelCut:
         """The removal as a record."""
@@ -87,30 +83,41 @@ def _count_settings(member: SettingMember, positions: Ids, counts: dict[tuple[st
 class Planner:
     """Turns scores into plans under limits; all counting is arithmetic on shapes.
 
-    ``allowed`` and ``dead`` carry on an earlier pruning: its widths stay allowed, and its channels never return.
+    ``allowed`` and ``dead`` carry on an earlier pruning: the model that it began with stays the reference of what may
+    be kept and of what counts, and its channels never return. ``allocation`` says how ``scope: layer`` shares out what
+    goes; without one it is the same fraction everywhere.
     """
 
     def __init__(
         self, graph: ChannelGraph, cost: Cost, values: Sequence[Values], limits: Limits,
-        *, allowed: Allowed | None = None, dead: Sequence[Ids] = (),
+        *, allowed: Allowed | None = None, dead: Sequence[Ids] = (), allocation: Allocation | None = None,
     ) -> None:
         self.graph, self.cost, self.limits = graph, cost, limits
+        self.allowed = allowed or allowed_by(graph, limits)
+        self.allowed.check(graph)
         self.values = _without_dead(graph, values, dead)
         self.current = np.array([int(np.isfinite(value).sum()) for value in self.values], dtype=np.int64)
-        self.widths = Widths.up_to(self.current, graph, allowed or allowed_by(graph, limits))
+        self.widths = Widths.up_to(self.current, graph, self.allowed)
         self.blocks = self.widths.in_blocks(graph, limits)
-        self.figures = {**counted_figures(cost), CHANNELS: channel_figure(self.widths.least < cost.widths)}
+        removable = np.isin([group.name for group in graph.groups], self.allowed.removable)
+        channels = channel_figure(removable, self.allowed.elsewhere(graph))
+        self.figures = {**counted_figures(cost), CHANNELS: channels}
+        self._allocation = allocation or self._same_fraction
 
     def figure(self, name: str, kept: Counts) -> int:
         """One figure by its name in a budget."""
         return self.figures[name](kept)
 
-    def wished(self, scope: Scope, count: float) -> Counts:
-        """The channels that each group keeps when this many go, before limits."""
-        widths, total = self.cost.widths, int(self.cost.widths.sum())
+    def wished(self, scope: Scope, share: float) -> Counts | Values:
+        """The channels, or parts of one, that each group would keep when this share of all goes, before limits."""
         if scope == "layer":
-            return widths - np.round(count / max(total, 1) * widths).astype(np.int64)
-        return widths - np.bincount(self._ranking[: int(count)], minlength=len(widths))
+            return self._allocation(share)
+        widths = self.cost.widths
+        return widths - np.bincount(self._ranking[: round(share * len(self._ranking))], minlength=len(widths))
+
+    def _same_fraction(self, share: float) -> Values:
+        """The same fraction of every group as it was when the pruning began."""
+        return np.array([(1 - share) * self.allowed.widths[group.name] for group in self.graph.groups])
 
     @cached_property
     def _ranking(self) -> Ids:
@@ -121,13 +128,8 @@ class Planner:
         return ranking
 
     def by_sparsity(self, scope: Scope, sparsity: float) -> Plan:
-        """Removes this fraction of every group, or of all channels that may go."""
-        if scope != "layer":
-            return self.by_budget(scope, self.share_left(sparsity))
-        wished = self.wished(scope, sparsity * int(self.cost.widths.sum()))
-        blocks, fine = self.blocks.aligned(wished), self.widths.aligned(wished)
-        gone = [int((self.cost.widths - kept).sum()) for kept in (blocks, fine)]
-        return self._plan(blocks if gone[0] >= SHORT_OF * gone[1] else fine)
+        """Removes this fraction of all channels that may go."""
+        return self.by_budget(scope, self.share_left(sparsity))
 
     def share_left(self, sparsity: float) -> dict[str, int]:
         """The budget in channels that a sparsity leaves."""
@@ -153,16 +155,17 @@ class Planner:
                 return self.widths
         return self.blocks
 
-    def _ranked(self, widths: Widths, scope: Scope, budget: Mapping[str, int]) -> Counts:
+    def _ranked(self, widths: Widths, scope: Scope, budget: Mapping[str, int]) -> Counts | Values:
         """What is left when the least important channels go, as few as it takes."""
-        low, high = 0, int(self.cost.widths.sum())
+        steps = LEVELS if scope == "layer" else len(self._ranking)
+        low, high = 0, steps
         while low < high:
             middle = (low + high) // 2
-            if self._within(widths.aligned(self.wished(scope, middle)), budget):
+            if self._within(widths.aligned(self.wished(scope, middle / steps)), budget):
                 high = middle
             else:
                 low = middle + 1
-        return self.wished(scope, high)
+        return self.wished(scope, high / steps)
 
     def _weighed(self, widths: Widths, budget: Mapping[str, int]) -> Counts:
         """The most importance that fits into the budget of one figure."""
@@ -184,7 +187,7 @@ class Planner:
     def _within(self, kept: Counts, budget: Mapping[str, int]) -> bool:
         return all(self.figure(name, kept) <= amount for name, amount in budget.items())
 
-    def _refilled(self, widths: Widths, kept: Counts, wished: Counts, budget: Mapping[str, int]) -> Counts:
+    def _refilled(self, widths: Widths, kept: Counts, wished: Counts | Values, budget: Mapping[str, int]) -> Counts:
         """Gives back single steps while any fits, first where alignment took most, then what matters most."""
         kept, room = kept.copy(), {name: amount - self.figure(name, kept) for name, amount in budget.items()}
         while True:

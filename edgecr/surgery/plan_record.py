@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from edgecr.errors import FileProblem
 from edgecr.files import read_json, refused_as, write_json
 from edgecr.options import Options
-from edgecr.surgery.figures import in_words
-from edgecr.surgery.removal import ChannelCut
+from edgecr.surgery.figures import LATENCY, WHOLE_LATENCY, in_words
 
 FILE = "plan.json"
-Widths = Iterable[tuple[str, int]]
-"""Groups by name, with their channels."""
+SHORT = 0.02
+"""A pruning is short of its request if more than this part of what may remain remains beyond it."""
 
 
 class Width(Options):
@@ -22,8 +23,14 @@ class Width(Options):
 
     group: str
     """Name of the first layer that makes them."""
-    before: int
-    after: int
+    before: Annotated[int, Field(ge=1)]
+    after: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _shrinks(self) -> Self:
+        if self.after > self.before:
+            raise ValueError(f"{self.group} cannot grow from {self.before} to {self.after} channels")
+        return self
 
 
 class Amount(Options):
@@ -34,6 +41,16 @@ class Amount(Options):
     after: int
     budget: int | None = None
     """What was asked for, under the same counter."""
+
+    @property
+    def reached(self) -> float | None:
+        """What remains, over what may remain; above 1 the pruning is short of its request."""
+        return None if self.budget is None else self.after / max(1, self.budget)
+
+    @property
+    def short(self) -> bool:
+        """Whether clearly more remains than was asked for."""
+        return self.reached is not None and self.reached > 1 + SHORT
 
     def __str__(self) -> str:
         before, after = in_words(self.figure, self.before), in_words(self.figure, self.after)
@@ -56,6 +73,14 @@ class PlanRecord(Options):
         """Writes ``plan.json``."""
         write_json(folder / FILE, self.model_dump(mode="json"))
 
+    @property
+    def asked(self) -> tuple[Amount, ...]:
+        """The figures that were asked for; a latency is judged as it was measured, not by the table."""
+        measured = any(one.figure == WHOLE_LATENCY for one in self.amounts)
+        return tuple(
+            one for one in self.amounts if one.budget is not None and not (measured and one.figure == LATENCY)
+        )
+
     @classmethod
     def load(cls, folder: Path) -> PlanRecord:
         """Reads ``plan.json``."""
@@ -64,12 +89,3 @@ class PlanRecord(Options):
             raise FileProblem(f"{folder / FILE} was written by another version of EdgeCR.")
         with refused_as(f"{folder / FILE} is not the plan of a pruning"):
             return cls.parse(values)
-
-
-def widths_after(before: Widths, cuts: Iterable[ChannelCut]) -> tuple[Width, ...]:
-    """The channels of each group before and after some cuts."""
-    removed: dict[str, int] = {}
-    for cut in cuts:
-        for one in cut.groups:
-            removed[one.group] = removed.get(one.group, 0) + one.removed
-    return tuple(Width(group=name, before=count, after=count - removed.get(name, 0)) for name, count in before)

@@ -13,7 +13,7 @@ from edgecr.surgery.graph import ChannelGraph, trace_channels
 from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.proof import awakened, proved, proven_channels
 from edgecr.surgery.removal import ChannelCut, mask, verify
-from edgecr.surgery.scores import Evidence, Score
+from edgecr.surgery.scores import Allocator, Evidence, Score
 from edgecr.surgery.widths import Allowed, Limits
 
 Choice = Callable[[Planner], Plan]
@@ -44,17 +44,22 @@ def prune_channels(
     why: str = "",
     allowed: Allowed | None = None,
     known: ChannelGraph | None = None,
+    *,
+    allocator: Allocator | None = None,
 ) -> Pruned:
     """Prunes a copy of the module in evidence; if it fails, once more without the groups that make it fail.
 
-    ``known`` are its groups when an earlier pruning has found them already.
+    ``allowed`` is the reference of an earlier pruning that this one carries on, ``known`` are the groups that it found;
+    ``allocator`` shares out what goes of every layer.
     """
 
     def pruned(graph: ChannelGraph) -> Pruned:
         if not graph.groups:
             raise UnsupportedModel(nothing_to_prune(graph))
         values = [score(group, evidence) for group in graph.groups]
-        planner = Planner(graph, Cost(evidence.module, graph), values, limits, allowed=allowed)
+        allocation = allocator(graph.groups, evidence) if allocator is not None else None
+        cost = Cost(evidence.module, graph)
+        planner = Planner(graph, cost, values, limits, allowed=allowed, allocation=allocation)
         return carried_out(evidence.module, choose(planner), why)
 
     if known is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,14 @@ from edgecr.registry import Registry
 from edgecr.surgery import taylor
 from edgecr.surgery.evidence import Evidence as Evidence
 from edgecr.surgery.graph import Group, Place
-from edgecr.surgery.sensitivities import group_sensitivity
+from edgecr.surgery.sensitivities import group_sensitivity, pfp_allocation
+from edgecr.surgery.slots import Ids
 from edgecr.surgery.slots import Values as Values
 from edgecr.surgery.taylor import Products
 from edgecr.surgery.trace import TensorMember
 
 Score = Callable[[Group, Evidence], Values]
+Allocator = Callable[[Sequence[Group], Evidence], Callable[[float], Ids]]
 scores: Registry[Score] = Registry("score")
 """Importance of each channel of a group, by name."""
 
@@ -117,6 +119,15 @@ def _usual_scale(evidence: Evidence) -> float:
 def pfp(group: Group, evidence: Evidence) -> Values:
     """The largest share of any output that hangs on the channel (Liebenwein et al. 2020)."""
     return group_sensitivity(group, evidence.sensitivities).values
+
+
+def pfp_widths(groups: Sequence[Group], evidence: Evidence) -> Callable[[float], Ids]:
+    """PFP's own way to share out what goes: every group may err by the same factor."""
+    return pfp_allocation([group_sensitivity(group, evidence.sensitivities) for group in groups])
+
+
+allocators: Mapping[str, Allocator] = {"pfp": pfp_widths}
+"""How ``scope: layer`` shares out what goes with some scores; with all others it is the same fraction everywhere."""
 
 
 def _summed(places: Sequence[Place[TensorMember]], evidence: Evidence, power: int) -> Values:

@@ -1,4 +1,4 @@
-"""How much of any output can hang on one channel: PFP's sensitivities and what they allocate (Liebenwein et al. 2020).
+"""How much of any output can hang on one channel: PFP's sensitivities and what they allot (Liebenwein et al. 2020).
 
 A weight's share of an output is its product with the activation, over the sum of all products with weights of the
 same sign; negative activations are looked at apart. A channel is as sensitive as its largest share in any image,
@@ -8,8 +8,10 @@ output, place and kernel position. Biases take no part.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from edgecr.errors import BudgetError, UnsupportedModel
+from edgecr.errors import RequestError, UnsupportedModel
+from edgecr.surgery.counters import count
 from edgecr.surgery.graph import Group
 from edgecr.surgery.running import answers
 from edgecr.surgery.slots import Ids, Values
@@ -30,7 +33,10 @@ FAILURE = 1e-16
 _NOTHING = 1.19e-7
 """Sums of products below this are no output at all."""
 _LOWEST, _HIGHEST = math.log(1e-140), math.log(1e150)
-_HALVINGS = 80
+OPERATIONS = 12
+"""Per multiply-accumulate: a product and two passes over the shares, for both signs of inputs and of weights."""
+TELL_FROM = 0.5
+"""Minutes from which on it is told, after the first image, how long all of them take."""
 _aten = torch.ops.aten
 
 
@@ -66,6 +72,11 @@ def shares(columns: Tensor, weight: Tensor) -> Tensor:
             for one, row in zip(inverse, signed):
                 largest = torch.maximum(largest, (positive * one).amax(1) * row)
     return largest.clamp(max=1)
+
+
+def sample_size(outputs: Sequence[int]) -> int:
+    """The images that sensitivities must be taken from, for layers with this many output elements each."""
+    return math.ceil(3 * math.log(8 * max(outputs) * sum(outputs) / FAILURE))
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -111,22 +122,54 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note(weight, look)
 
 
-def read_sensitivities(module: nn.Module, images: Iterable[Tensor]) -> dict[str, Reader]:
-    """What each weight of a module says of the channels that it reads; one image runs at a time."""
-    device = next(module.parameters()).device
-    watcher = _Watcher(module)
-    for batch in images:
-        for image in batch:
-            with watcher:
-                answers(module, image[None].to(device))
+def read_sensitivities(
+    module: nn.Module, batches: Iterable[Tensor], most: int | None = None, say: Callable[[str], None] | None = None
+) -> dict[str, Reader]:
+    """What each weight of a module says of the channels that it reads; one image runs at a time.
+
+    As many images are looked at as PFP's bound asks for, but at most so many; what that costs is told before it starts.
+    """
+    device, watcher = next(module.parameters()).device, _Watcher(module)
+    images, tell = _one_by_one(batches), say or (lambda _: None)
+    first = next(images, None)
+    if first is None:
+        return {}
+    size, begin = _announced(module, tuple(first.shape[1:]), most, tell), time.monotonic()
+    for number, image in enumerate(islice(chain([first], images), size)):
+        with watcher:
+            answers(module, image.to(device))
+        if number == 0 and (minutes := (time.monotonic() - begin) * size / 60) > TELL_FROM:
+            tell(f"One image takes {60 * minutes / size:.2g} s, so all {size} take about {minutes:.1f} minutes.")
     return watcher.found
+
+
+def _one_by_one(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Batches of one image each."""
+    return (batch[index : index + 1] for batch in batches for index in range(len(batch)))
+
+
+def _announced(module: nn.Module, shape: tuple[int, ...], most: int | None, say: Callable[[str], None]) -> int:
+    """The size of the sample, told with what looking at it costs."""
+    counted = count(module, shape)
+    outputs = [layer.weight_shape[0] * layer.out_positions for layer in counted.layers]
+    asked = sample_size(outputs)
+    size = asked if most is None else max(1, min(asked, most))
+    fewer = f" (its bound asks for {asked}, but there are too few)" if size < asked else ""
+    operations = size * OPERATIONS * counted.macs / 1e9
+    say(f"Score pfp looks at {size} training images one by one{fewer}: about {operations:.3g} billion operations.")
+    return size
 
 
 def group_sensitivity(group: Group, found: dict[str, Reader]) -> Reader:
     """A channel is as sensitive as the most sensitive of its readers finds it."""
     values, patches, kernel = np.zeros(group.width), 1, 1
-    for place in group.tensors:
-        reader = found.get(place.member.tensor) if place.member.role == "in" else None
+    if not any(place.member.tensor in found for place in group.reads):
+        raise RequestError(
+            f"Score pfp looked into none of the layers that read {group.name} ({', '.join(group.readers)}), so it "
+            "knows nothing of these channels. Choose another score, or `keep` them."
+        )
+    for place in group.reads:
+        reader = found.get(place.member.tensor)
         if reader is not None:
             values = np.maximum(values, reader.values[place.positions].max(1))
             patches, kernel = max((patches, kernel), (reader.patches, reader.kernel), key=math.prod)
@@ -143,19 +186,11 @@ def pfp_keep(reader: Reader, error: float) -> int:
     return max(1, min(len(reader.values), math.ceil(float(distinct.sum()) - 1e-9)))
 
 
-def pfp_allocation(readers: Sequence[Reader], within: Callable[[Ids], bool]) -> Ids:
-    """Channels to keep of each group: those of the smallest error that is within the budget.
+def pfp_allocation(readers: Sequence[Reader]) -> Callable[[float], Ids]:
+    """The channels that each group needs at a level of error between 0 (the least) and 1 (the most that is tried)."""
 
-    ``within`` says of the channels kept whether the budget holds; limits and alignment are its business.
-    """
-    low, high = _LOWEST, _HIGHEST
-    if not within(_kept(readers, high)):
-        raise BudgetError("The budget cannot be met by pfp: not even with one channel in each group.")
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if within(_kept(readers, middle)) else (middle, high)
-    return _kept(readers, high)
+    def kept(level: float) -> Ids:
+        error = math.exp(_LOWEST + level * (_HIGHEST - _LOWEST))
+        return np.array([pfp_keep(reader, error) for reader in readers], dtype=np.int64)
 
-
-def _kept(readers: Sequence[Reader], log_error: float) -> Ids:
-    return np.array([pfp_keep(reader, math.exp(log_error)) for reader in readers], dtype=np.int64)
+    return kept

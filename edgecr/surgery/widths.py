@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from edgecr.errors import RequestError, suggestion
+from edgecr.errors import RequestError, UnsupportedModel, suggestion
 from edgecr.surgery.cost import Counts
 from edgecr.surgery.graph import ChannelGraph, Group, Place
-from edgecr.surgery.slots import Ids
+from edgecr.surgery.removal import ChannelCut
+from edgecr.surgery.slots import Ids, Values
 from edgecr.surgery.trace import TensorMember
 
 STEPS_AT_LEAST = 3
@@ -36,8 +37,61 @@ class Limits:
     """What automatic alignment tries, the largest first."""
 
 
-Allowed = Mapping[str, Ids]
-"""The channel counts that each group may keep, by its name."""
+@dataclass(frozen=True)
+class Allowed:
+    """The groups that a pruning began with, by name: the one reference of everything that it does in several steps."""
+
+    counts: Mapping[str, Ids]
+    """The channel counts that each group may keep."""
+    widths: Mapping[str, int]
+    """Channels of each group at the beginning."""
+    left: Mapping[str, int]
+    """Channels of each group now."""
+
+    @property
+    def removable(self) -> tuple[str, ...]:
+        """The groups that may lose channels at all: only theirs count for a sparsity, before and after."""
+        return tuple(name for name, width in self.widths.items() if self.counts[name][0] < width)
+
+    def after(self, cuts: Iterable[ChannelCut]) -> Allowed:
+        """The same reference for a model from which these channels went since the pruning began."""
+        return replace(self, left=left_after(self.left, cuts))
+
+    def elsewhere(self, graph: ChannelGraph) -> int:
+        """Removable channels outside a graph: a group is no longer found once a single channel of it is left."""
+        found = {group.name for group in graph.groups}
+        return sum(self.left[name] for name in self.removable if name not in found)
+
+    def check(self, graph: ChannelGraph) -> None:
+        """Raises unless these are the groups of the beginning with the channels that are left."""
+        found = {group.name: group.width for group in graph.groups}
+        usual = {name: count for name, count in self.left.items() if count > 1 or name in found}
+        if found != usual:
+            names = [name for name in {**usual, **found} if found.get(name) != usual.get(name)]
+            pairs = ((name, _channels(found.get(name)), _channels(usual.get(name))) for name in names)
+            told = "; ".join(f"{name}: {now}, not {then}" for name, now, then in pairs)
+            raise UnsupportedModel(
+                "The model's groups of channels are no longer those that this pruning began with, so nothing is cut "
+                f"({told}). Prune with a oneshot schedule, or `keep` these layers."
+            )
+
+
+def _channels(count: int | None) -> str:
+    return "no group" if count is None else f"{count} channels"
+
+
+def left_after(left: Mapping[str, int], cuts: Iterable[ChannelCut]) -> dict[str, int]:
+    """The channels of each group after some cuts; a cut of a group that has other channels than it says is refused."""
+    result = dict(left)
+    for one in (group for cut in cuts for group in cut.groups):
+        known = result.get(one.group)
+        if known != one.width or not 0 < one.removed < one.width:
+            raise UnsupportedModel(
+                f"A cut says that {one.group} loses {one.removed} of {one.width} channels, but it has "
+                f"{_channels(known)}: the record of this pruning would be wrong."
+            )
+        result[one.group] = one.width - one.removed
+    return result
 
 
 @dataclass(frozen=True)
@@ -50,7 +104,7 @@ class Widths:
     def up_to(cls, current: Counts, graph: ChannelGraph, allowed: Allowed) -> Widths:
         """What groups of which this many channels are left can still keep."""
         pairs = zip(graph.groups, current)
-        return cls(tuple(_up_to(allowed[group.name], count) for group, count in pairs))
+        return cls(tuple(_up_to(allowed.counts[group.name], count) for group, count in pairs))
 
     @cached_property
     def least(self) -> Counts:
@@ -61,9 +115,9 @@ class Widths:
     def _nearest(self) -> list[Ids]:
         return [_nearest_allowed(allowed) for allowed in self.allowed]
 
-    def aligned(self, kept: Counts) -> Counts:
-        """The nearest counts that may be kept."""
-        pairs = zip(self._nearest, kept)
+    def aligned(self, kept: Counts | Values) -> Counts:
+        """The nearest counts that may be kept; of two, the larger."""
+        pairs = zip(self._nearest, np.floor(kept + 0.5).astype(np.int64))
         return np.array([nearest[min(count, len(nearest) - 1)] for nearest, count in pairs], dtype=np.int64)
 
     def in_blocks(self, graph: ChannelGraph, limits: Limits) -> Widths:
@@ -74,13 +128,15 @@ class Widths:
         return Widths(tuple(own[(own % step == 0) | (own == own[-1])] for own, step in zip(self.allowed, steps)))
 
 
-def allowed_by(graph: ChannelGraph, limits: Limits) -> dict[str, Ids]:
-    """The channel counts that limits allow each group, by its name."""
+def allowed_by(graph: ChannelGraph, limits: Limits) -> Allowed:
+    """What limits allow the groups of a model that nothing was removed from yet."""
     dense = matched_layers(graph, limits.keep)
-    return {
+    counts = {
         group.name: np.array([group.width]) if dense.intersection(group.layers) else allowed_widths(group, limits)
         for group in graph.groups
     }
+    widths = {group.name: group.width for group in graph.groups}
+    return Allowed(counts, widths, widths)
 
 
 def _up_to(allowed: Ids, most: int) -> Ids:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from edgecr.surgery.graph import ChannelGraph
 from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.prune import carried_out, hidden
 from edgecr.surgery.removal import ChannelCut, as_positions
-from edgecr.surgery.scores import Score, Values
+from edgecr.surgery.scores import Allocator, Score, Values
 from edgecr.surgery.slots import Ids
 from edgecr.surgery.taylor import Products
 from edgecr.surgery.trace import Role
@@ -74,11 +74,12 @@ class Removal(Observer):
     def __init__(
         self, graph: ChannelGraph, moments: Moments, score: Score, evidence: Evidence, limits: Limits,
         allowed: Allowed, choose: Callable[[Planner, int], Plan], *, by_gradients: bool, slim: bool, why: str,
-        soft: bool = False,
+        soft: bool = False, allocator: Allocator | None = None,
     ) -> None:
         self.graph, self.first, self.moments, self.score, self.evidence = graph, graph, moments, score, evidence
         self.limits, self.allowed, self.choose = limits, allowed, choose
         self.by_gradients, self.slim, self.soft, self.why = by_gradients, slim, soft, why
+        self.allocator = allocator
         self.dead: list[Ids] = []
         self.cuts: list[ChannelCut] = []
         """Channels that are removed already."""
@@ -134,9 +135,7 @@ class Removal(Observer):
         number = self.moments.step_after(session.step_number, session.steps.per_epoch)
         if number is None:
             return
-        cost = Cost(session.module, self.graph)
-        planner = Planner(self.graph, cost, self._values(session), self.limits, allowed=self.allowed, dead=self.dead)
-        plan = self.choose(planner, number)
+        plan = self.choose(self._planner(session), number)
         if self.slim:
             self._remove(session, plan)
         elif self.soft and number < self.moments.steps:
@@ -147,11 +146,19 @@ class Removal(Observer):
             session.masks.hold(masks_of(session.module.named_parameters(), plan.cut()))
             self._forget(session, plan.removed)
 
-    def _values(self, session: Session) -> list[Values]:
+    def _planner(self, session: Session) -> Planner:
+        """What plans the next step, with the beginning of the training as its reference."""
+        evidence = replace(self.evidence, module=session.module)
+        allocation = self.allocator(self.graph.groups, evidence) if self.allocator is not None else None
+        return Planner(
+            self.graph, Cost(session.module, self.graph), self._values(session, evidence), self.limits,
+            allowed=self.allowed.after(self.cuts), dead=self.dead, allocation=allocation,
+        )
+
+    def _values(self, session: Session, evidence: Evidence) -> list[Values]:
         if self.by_gradients:
             groups = range(len(self.graph.groups))
             return [session.kept[f"importance/{n}"].numpy() / self.moments.every for n in groups]
-        evidence = Evidence(session.module, self.evidence.normalise, self.evidence.seed, self.evidence.batches)
         return [self.score(group, evidence) for group in self.graph.groups]
 
     def _remove(self, session: Session, plan: Plan) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import workplace
 from pydantic import ValidationError
 
 from edgecr.methods.base import Lab, methods
@@ -33,7 +34,7 @@ def subject() -> Subject:
 
 
 def lab(ear: Monitor, folder: Path) -> Lab:
-    return Lab(None, 0, folder, monitor=ear)  # type: ignore[arg-type]
+    return workplace.lab(folder, seed=0, monitor=ear)
 
 
 def test_the_result_is_smaller_rebuilds_and_says_what_was_reached(subject: Subject, tmp_path: Path) -> None:
@@ -74,11 +75,46 @@ def test_pruning_twice_keeps_both_records(subject: Subject, tmp_path: Path) -> N
         {"sparsity": 0.5, "align": "on"},
         {"sparsity": 0.5, "min_channels": 0},
         {"sparsity": 0.5, "what": "weights"},
+        {"sparsity": 0.5, "strict": "yes"},
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Prune.parse(options)
+
+
+@pytest.mark.parametrize(
+    ("options", "vain"),
+    [
+        *(({"sparsity": 0.5, "normalise": True, "score": score}, "normalise does nothing")
+          for score in ("taylor", "taylor_bn", "taylor_gate", "taylor_in", "taylor_joint", "bn", "pfp", "random")),
+        ({"sparsity": 0.5, "batch": 4}, "batch does nothing"),
+        ({"budget": {"params": 0.5}, "batch": 4}, "batch does nothing"),
+        ({"budget": {"params": 0.5}, "device": "cpu", "align": 8}, "device does nothing"),
+        ({"sparsity": 0.5, "device": "cpu", "align": "off"}, "device does nothing"),
+    ],
+)
+def test_options_that_do_nothing_together_are_refused(options: dict[str, Any], vain: str) -> None:
+    with pytest.raises(ValidationError, match=vain):
+        Prune.parse(options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"sparsity": 0.5, "normalise": True, "score": score} for score in ("l1", "l1_in", "l2", "ft")),
+        {"budget": {"latency": 0.5}, "batch": 4, "device": "cpu", "align": "off"},
+        {"sparsity": 0.5, "device": "cpu"},
+    ],
+)
+def test_the_same_options_are_taken_where_they_count(options: dict[str, Any]) -> None:
+    Prune.parse(options)
+
+
+def test_a_recipe_brings_device_and_batch_only_where_they_count() -> None:
+    measure = {"measure": {"devices": ["pi"], "batch": [4]}}
+    for options in ({"sparsity": 0.5, "align": "off"}, {"sparsity": 0.5}, {"budget": {"latency": 0.5}, "align": 8}):
+        Prune.parse(Prune.resolve(options, measure))
 
 
 def test_it_is_registered_and_starts_compression() -> None:

@@ -47,7 +47,7 @@ def test_mobilenet_v1(prune: Prune) -> None:
     declared = {"arch": "mobilenet_v1", "width": 0.5}
     graph, _, cut = prune(_built(**declared), (3, 64, 64), fresh=partial(_built, **declared), sparsity=0.3)
     assert [group.width for group in graph.groups] == [16, 32, 64, 64, 128, 128, *[256] * 6, 512, 512]
-    assert all(0.29 < group.removed / group.width < 0.32 for group in cut.groups)
+    assert all(abs(group.removed - 0.3 * group.width) <= 1 for group in cut.groups)
     assert graph.unknown == ()
 
 

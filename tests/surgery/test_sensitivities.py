@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from edgecr.errors import BudgetError, UnsupportedModel
+from edgecr.errors import RequestError, UnsupportedModel
+from edgecr.models import architecture, build
 from edgecr.surgery.graph import trace_channels
 from edgecr.surgery.scores import Evidence, scores
 from edgecr.surgery.sensitivities import (
@@ -18,6 +20,7 @@ from edgecr.surgery.sensitivities import (
     pfp_allocation,
     pfp_keep,
     read_sensitivities,
+    sample_size,
     shares,
 )
 
@@ -122,14 +125,51 @@ def test_one_channel_that_is_drawn_for_certain() -> None:
     assert pfp_keep(Reader(np.array([0.0, 1.0, 0.0]), 64, 9), 1e-3) == 1
 
 
-@pytest.mark.parametrize("budget", [3, 50, 150, 224])
-def test_the_allocation_meets_its_budget_and_leaves_no_room(budget: int) -> None:
+def test_the_allocation_falls_from_everything_to_one_channel_each() -> None:
     readers = [reader(32, seed=1), reader(64, 0.2, seed=2), reader(128, seed=3)]
-    kept = pfp_allocation(readers, lambda counts: int(counts.sum()) <= budget)
-    assert kept.sum() <= budget
-    assert kept.sum() >= budget - len(readers)
+    kept = [pfp_allocation(readers)(level) for level in np.linspace(0, 1, 200)]
+    assert (kept[0].tolist(), kept[-1].tolist()) == ([32, 64, 128], [1, 1, 1])
+    assert all((after <= before).all() for before, after in itertools.pairwise(kept))
 
 
-def test_a_budget_below_one_channel_each_is_refused() -> None:
-    with pytest.raises(BudgetError, match="cannot be met"):
-        pfp_allocation([reader(8), reader(8)], lambda counts: int(counts.sum()) <= 1)
+def test_layers_with_one_error_in_common_keep_more_where_more_is_at_stake() -> None:
+    readers = [reader(64, 0.01), reader(64, 1.0)]
+    kept = [pfp_allocation(readers)(level) for level in np.linspace(0, 1, 400)]
+    assert all(less <= more for less, more in kept)
+    assert any(less < more for less, more in kept)
+
+
+def test_resnet20_needs_183_images() -> None:
+    """The golden number of Liebenwein et al.: 200,714 outputs in all, 16,384 in the largest layer."""
+    outputs = [16384] * 7 + [8192] * 7 + [4096] * 7 + [10]
+    assert sum(outputs) == 200_714
+    assert sample_size(outputs) == 183
+
+
+def looked_at(count: int, most: int | None = None) -> tuple[int, list[str]]:
+    """How many of so many images resnet20 is looked into with, and what is told first."""
+    module, told, known = build(architecture({"arch": "resnet20"}), 10), list[str](), list[int]()
+    images = (torch.randn(4, 3, 32, 32) for _ in range(count // 4))
+    with patch("edgecr.surgery.sensitivities.answers", lambda *_: known.append(len(told))):
+        read_sensitivities(module, images, most, told.append)
+    assert all(known), "the cost is told before the first look"
+    return len(known), told
+
+
+@pytest.mark.parametrize(("there", "most", "taken"), [(256, None, 183), (256, 100, 100), (40, None, 40)])
+def test_the_sample_has_the_size_of_the_bound_and_its_cost_is_told_first(
+    there: int, most: int | None, taken: int
+) -> None:
+    found, told = looked_at(there, most)
+    assert found == taken
+    asked = most or 183
+    assert f"looks at {asked} training images" in told[0]
+    assert ("its bound asks for 183" in told[0]) == (most is not None)
+    assert f"about {asked * 12 * 40_551_040 / 1e9:.3g} billion operations" in told[0]
+
+
+def test_channels_that_nobody_looked_into_are_refused_by_name() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
+    (group,) = trace_channels(module, (3, 4, 4)).groups
+    with pytest.raises(RequestError, match=r"read 0 \(1\)"):
+        group_sensitivity(group, {})
