@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from workplace import trusted
 
 from edgecr import tables
 from edgecr.cli import app
@@ -38,7 +39,7 @@ def device(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "SLIMMED", (0.5,))
     monkeypatch.chdir(tmp_path)
     Path("quick.yaml").write_text(DEVICE)
-    return "quick.yaml"
+    return str(trusted(Path("quick.yaml")))
 
 
 def call(*arguments):

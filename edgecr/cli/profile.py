@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from edgecr.cli.app import app
+from edgecr.cli.echo import console
 from edgecr.cli.options import Quiet, Runs, Target
 
 if TYPE_CHECKING:
@@ -101,7 +102,6 @@ def _run(
 
 
 def _show(measurement: Measurement) -> None:
-    from rich.console import Console
 
     from edgecr.errors import DeviceFailed
     from edgecr.report.latency_rows import latency_rows
@@ -110,14 +110,14 @@ def _show(measurement: Measurement) -> None:
     from edgecr.report.terminal import TableView
     from edgecr.runners.measure.summary import summarise
 
-    console = Console()
+    screen = console()
     shown = Result(measurement.device.name, "", latency=latency_rows(measurement))
     for table in (latency_table(shown), start_table(shown)):
-        console.print(TableView(table))
+        screen.print(TableView(table))
     remarks = [*measurement.warnings]
     for arm in summarise(measurement):
         remarks += [f"{arm.label}, batch {arm.batch}: {text}" for text in (*arm.missing.values(), *arm.warnings)]
     for text in dict.fromkeys(remarks):
-        console.print(f"Note: {text}", markup=False, highlight=False)
+        screen.print(f"Note: {text}")
     if measurement.error:
         raise DeviceFailed(f"{measurement.device.name}: {measurement.error}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgecr.errors import DeviceFailed
 from edgecr.runners.device import Device
+from edgecr.runners.trust import hiding
 
 Facts = Mapping[str, Any]
 
@@ -34,6 +35,7 @@ def refuse_unexpected(device: Device, facts: Facts) -> None:
 def before(device: Device, facts: Facts) -> list[str]:
     """Warnings about the state before measuring."""
     texts = [
+        hiding(device),
         _load(device, facts),
         _threads(device, facts),
         _governor(facts),
