@@ -33,10 +33,10 @@ def not_a_name(kind: str, text: str) -> RequestError:
     )
 
 
-def inside(folder: Path, *parts: object) -> Path:
-    """A path below a folder, from parts that a file gave; FileProblem for one that is absolute or leads out."""
+def inside(folder: Path, *parts: str) -> Path:
+    """A path below a folder, from parts that a file may have given; FileProblem for one that leads out of it."""
     for part in parts:
         steps = part.split("/") if isinstance(part, str) else [""]
         if any(step in ("", ".", "..") or "\\" in step or "\0" in step for step in steps):
-            raise FileProblem(f"{folder} names a file outside of itself: {part!r}. It was damaged or made to deceive.")
-    return folder.joinpath(*map(str, parts))
+            raise FileProblem(f"{folder} names a file outside of itself: {part!r}. Its records are damaged or foreign.")
+    return folder.joinpath(*parts)

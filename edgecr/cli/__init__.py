@@ -6,8 +6,6 @@ import signal
 import sys
 import traceback
 
-import typer
-
 from edgecr.cli import (
     catalogue,
     check,

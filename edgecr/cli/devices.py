@@ -21,8 +21,10 @@ def list_devices() -> None:
     from edgecr import builtin
     from edgecr.recipe import purpose
 
-    places = [(builtin.folder("devices"), builtin.names("devices"), ""),
-              (builtin.config_folder() / "devices", builtin.own_names("devices"), "(yours) ")]
+    places = [
+        (builtin.folder("devices"), builtin.names("devices"), ""),
+        (builtin.config_folder() / "devices", builtin.own_names("devices"), "(yours) "),
+    ]
     for folder, names, whose in places:
         for name in names:
             echo(f"{name:<28} {whose}{purpose(folder / f'{name}.yaml')}")

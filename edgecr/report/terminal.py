@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from edgecr.printable import one_line, printable
 from edgecr.report.compare import comparison_tables
 from edgecr.report.gates import reasons
 from edgecr.report.headline import honesty, key_figures
@@ -27,8 +28,8 @@ _COLOURS = {
 
 def render(result: Result) -> RenderableType:
     """Everything worth a terminal: warnings, tables, key figures, and the verdict last, where the eye is."""
-    parts: list[RenderableType] = [Text(f"Warning: {each}", style="yellow") for each in result.warnings]
-    parts.append(Text(f"{result.name}  {result.id}", style="bold"))
+    parts: list[RenderableType] = [Text(printable(f"Warning: {each}"), style="yellow") for each in result.warnings]
+    parts.append(Text(one_line(f"{result.name}  {result.id}"), style="bold"))
     parts += [TableView(table) for table in tables(result) if table.title != "Gates"]
     if remark := honesty(result):
         parts.append(Padding(Text(remark, style="dim"), (1, 0, 0, 0)))
@@ -45,11 +46,11 @@ def verdict_panel(result: Result) -> RenderableType:
     """The key figures, the verdict and its reasons."""
     body = Text()
     for each in key_figures(result):
-        body.append(f"{each.label}: ")
-        body.append(each.value, style="bold")
-        body.append(f"  ({each.detail})\n", style="dim")
+        body.append(printable(f"{each.label}: "))
+        body.append(printable(each.value), style="bold")
+        body.append(printable(f"  ({each.detail})\n"), style="dim")
     for reason in reasons(result):
-        body.append(f"\n{reason}")
+        body.append(f"\n{one_line(reason)}")
     colour = _COLOURS[result.verdict.value]
     title = Text(f" {result.verdict.value} ", style=f"bold {colour}")
     return Padding(Panel(body, title=title, border_style=colour, padding=(1, 2)), (1, 0, 0, 0))
@@ -65,7 +66,7 @@ class TableView:
         yield Text(f"\n{self.table.title}", style="bold")
         yield self._grid() if options.max_width >= ROOM else self._list()
         if self.table.note:
-            yield Text(self.table.note, style="dim")
+            yield Text(printable(self.table.note), style="dim")
 
     def _grid(self) -> RenderableType:
         grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
@@ -87,4 +88,4 @@ class TableView:
 
 
 def _cell(text: str) -> Text:
-    return Text(text, style=_COLOURS.get(text, ""))
+    return Text(printable(text), style=_COLOURS.get(text, ""))

@@ -14,13 +14,13 @@ _FLAGS = ("-4", "-6", "-C", "-q", "-v")
 _LETTERS = "plJbcmiF"
 """Options with a value: port, user, jump host, bind address, ciphers, MACs, identity file, settings file."""
 _PATHS = ("i", "F", "identityfile", "certificatefile", "userknownhostsfile", "globalknownhostsfile")
-_KEYS = frozenset(
-    "addressfamily bindaddress bindinterface casignaturealgorithms checkhostip ciphers compression "
-    "connectionattempts connecttimeout hostkeyalgorithms hostkeyalias hostname identitiesonly ipqos kexalgorithms "
-    "loglevel macs port preferredauthentications proxyjump pubkeyacceptedalgorithms pubkeyacceptedkeytypes "
-    "pubkeyauthentication rekeylimit requiredrsasize serveralivecountmax serveraliveinterval tcpkeepalive "
-    "user verifyhostkeydns".split()
-) | set(_PATHS[2:])
+_KEYS = {
+    "addressfamily", "bindaddress", "bindinterface", "casignaturealgorithms", "checkhostip", "ciphers", "compression",
+    "connectionattempts", "connecttimeout", "hostkeyalgorithms", "hostkeyalias", "hostname", "identitiesonly", "ipqos",
+    "kexalgorithms", "loglevel", "macs", "port", "preferredauthentications", "proxyjump",
+    "pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes", "pubkeyauthentication", "rekeylimit", "requiredrsasize",
+    "serveralivecountmax", "serveraliveinterval", "tcpkeepalive", "user", "verifyhostkeydns", *_PATHS[2:],
+}
 _VALUE = re.compile(r"[A-Za-z0-9_.\[+^~/][A-Za-z0-9_.,:@%/+=\[\]~^-]*\Z")
 """No space, quote or sign that a shell would obey: jump hosts hand values on to a shell."""
 _PATH = re.compile(r"[A-Za-z0-9_.~/][A-Za-z0-9_.,:@%/+=\[\]~^ -]*\Z")

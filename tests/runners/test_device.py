@@ -33,8 +33,7 @@ def test_the_shipped_jetson_says_what_to_write_where() -> None:
     for part in (
         "~/.ssh/config",
         "Host jetson",
-        "jetson.yaml to devices/jetson.yaml",
-        "transport: {kind: ssh, host: jetson}",
+        "edgecr devices add my-jetson --host jetson",
     ):
         assert part in str(told.value)
     assert told.value.exit_code == 2
