@@ -9,6 +9,7 @@ import pytest
 
 from edgecr.errors import EdgecrError, RequestError
 from edgecr.exporters.base import load_target
+from edgecr.files import read_json
 from edgecr.recipe import load_recipe, purpose
 from edgecr.runners.device import load_device
 from edgecr.yaml_text import DEEPEST, MOST_BYTES, MOST_VALUES, parse_yaml, read_yaml
@@ -30,7 +31,7 @@ HOSTILE = {
     "many devices": GOOD + f"measure: {{devices: [{', '.join(f'd{i}' for i in range(7000))}]}}\n",
     "many targets": GOOD + f"export: [{', '.join(f'd{i}' for i in range(7000))}]\n",
     "many changes": f"extends: quickstart\nset: {{{', '.join(f'k{i}: 1' for i in range(3900))}}}\n",
-    "a long key path": f"extends: quickstart\nset: {{{'a.' * 5000}a: 1}}\n",
+    "a long key path": f"extends: quickstart\nset:\n  ? {'a.' * 5000}a\n  : 1\n",
     "a long number": GOOD + f"seed: {'9' * 5000}\n",
     "a long hexadecimal number": GOOD + f"seed: 0x{'f' * 60_000}\n",
     "a long sexagesimal number": GOOD + f"seed: 1{':59' * 15_000}\n",
@@ -89,6 +90,17 @@ def test_no_hostile_file_takes_a_second_of_processor_time_or_much_memory(tmp_pat
     assert len(spent) == len(HOSTILE)
     slow = {list(HOSTILE)[number]: taken for number, taken in spent.items() if taken > 1.0}
     assert slow == {}
+
+
+def test_an_override_with_a_long_key_path_is_refused():
+    with pytest.raises(RequestError, match="at most 32 parts"):
+        load_recipe("quickstart", [f"{'a.' * 5000}a=1"])
+
+
+def test_json_nested_without_end_is_a_clear_error(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(RequestError, match="not valid JSON"):
+        read_json(tmp_path / "deep.json")
 
 
 def test_aliases_that_stay_small_are_read():
