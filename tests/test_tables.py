@@ -98,6 +98,7 @@ def test_a_table_that_is_wrong_or_not_enough_is_refused(device):
     assert build(device, "--no-check", "--align", "8").exit_code == 0
     refused(call("predict", "resnet56", "--device", device), "no entry for", "latency-table build")
     Path("two.yaml").write_text(DEVICE.replace("name: quick", "name: two") + "runtimes: {ort: {threads: 2}}\n")
+    trusted("two.yaml")
     refused(call("predict", *TINY, "--device", "two.yaml", "--table", path), "threads is 1 there, 2 here")
     content = read_json(path)
     content["entries"].popitem()
