@@ -11,7 +11,7 @@ from typing_extensions import override
 from edgecr.latency import LatencyTable, LayerConfig
 from edgecr.methods.base import Bench
 from edgecr.progress import Monitor
-from edgecr.runners.base import load_device
+from edgecr.runners.base import usable_device
 from edgecr.runners.latency_table import TableBuilder, default_path
 from edgecr.subject import Subject
 from edgecr.tables import exported, fill
@@ -29,14 +29,14 @@ class DeviceBench(Bench):
 
     def _builder(self, device: str) -> TableBuilder:
         """A session with a device; only the first one tells what is wrong with it."""
-        first, declared, runtime = device not in self._opened, load_device(device), "ort"
+        first, declared, runtime = device not in self._opened, usable_device(device), "ort"
         self._opened.add(device)
         path = self.tables / default_path(declared, runtime).name if self.tables else None
         return TableBuilder(declared, runtime, path, monitor=self.monitor, warn=first)
 
     @override
     def align(self, device: str) -> int:
-        return load_device(device).align
+        return usable_device(device).align
 
     @override
     def table(self, device: str, subject: Subject, batch: int) -> LatencyTable:

@@ -7,6 +7,7 @@
         * FileProblem: a file is missing, unreadable, truncated, of the wrong kind or unsafe
         * BudgetError: a budget or sparsity that cannot be met; says the best that can
         * NotConfigured: a device needs settings that nobody has written yet
+        * NotTrusted: a device file of somebody else, which the user has not allowed yet
     * WorkError (exit 1): the request was right, the work failed
         * RunBusy: another process is writing the same run
         * TrainingDiverged: the loss became NaN or infinite
@@ -81,6 +82,10 @@ class BudgetError(RequestError):
 
 class NotConfigured(RequestError):
     """A device needs settings that nobody has written yet."""
+
+
+class NotTrusted(RequestError):
+    """A device file of somebody else, which the user has not allowed yet."""
 
 
 class RunBusy(WorkError):

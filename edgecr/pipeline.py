@@ -20,7 +20,7 @@ from edgecr.recipe import Recipe, as_yaml
 from edgecr.recipe_inputs import code_fingerprint, input_hashes, paths_in
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
-from edgecr.runners.base import load_device, runner_for
+from edgecr.runners.base import load_device, runner_for, usable_device
 from edgecr.stages import export_role, measure, report, robustness
 from edgecr.step_store import Step, StepStore, accelerator
 from edgecr.subject import Subject
@@ -62,6 +62,9 @@ def _refuse_early(recipe: Recipe) -> None:
         exporters.get(target.format)().check(target)
     for device in map(load_device, recipe.measure.devices):
         runner_for(device)
+    for step in recipe.steps:
+        if device_name := getattr(step.method, "device", None):
+            usable_device(device_name)
 
 
 @dataclass(frozen=True)

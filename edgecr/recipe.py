@@ -22,14 +22,20 @@ from edgecr.exporters.base import load_target
 from edgecr.methods import methods
 from edgecr.methods.base import Method
 from edgecr.models import AnyArchitecture
+from edgecr.names import Name
 from edgecr.options import Options
 from edgecr.report.gates import Gate, check_gate_name
 from edgecr.robustness.suites import suites
 from edgecr.runners.base import load_device
-from edgecr.yaml_text import Document, KeyPath, check, dotted, parse_yaml, read_yaml
+from edgecr.yaml_text import DEEPEST, Document, KeyPath, check, decoded, dotted, parse_yaml, read_bytes, read_yaml
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 Positive = Annotated[int, Field(ge=1)]
+LONGEST = 100
+"""Entries of each list of a recipe, and of ``set``; looking every one of them up takes time."""
+DEEPEST_EXTENDS = 16
+_LISTS: tuple[KeyPath, ...] = (
+    ("steps",), ("export",), ("measure", "devices"), ("robustness", "suites"), ("gates",)
+)
 
 
 class StepBase(Options):
@@ -122,6 +128,8 @@ def checked(document: Document) -> Recipe:
     """The recipe that a document describes; raises all of its mistakes at once."""
     if not isinstance(document.values, dict):
         raise RecipeError([Problem(document.place(()), "", "a recipe is a mapping of keys")])
+    if too_long := _too_long(document):
+        raise RecipeError(too_long)
     problems = complete(document)
     recipe = None
     try:
@@ -137,6 +145,18 @@ def checked(document: Document) -> Recipe:
     return recipe
 
 
+def _too_long(document: Document) -> list[Problem]:
+    """Lists with more entries than anybody means, before each entry is looked up."""
+    problems = []
+    for path in _LISTS:
+        here: Any = document.values
+        for part in path:
+            here = here.get(part) if isinstance(here, dict) else None
+        if isinstance(here, dict | list) and len(here) > LONGEST:
+            problems.append(Problem(document.place(path), dotted(path), f"has more than {LONGEST} entries"))
+    return problems
+
+
 def gather(file: Path, overrides: Iterable[str] = ()) -> Document:
     """One document from a recipe file, the recipes it extends and the overrides, innermost last."""
     document = _extended(file, ())
@@ -148,6 +168,8 @@ def gather(file: Path, overrides: Iterable[str] = ()) -> Document:
 def _extended(file: Path, seen: tuple[Path, ...]) -> Document:
     if file.resolve() in seen:
         raise RecipeError([Problem(f"{file}:1", "extends", "the recipes extend one another in a circle")])
+    if len(seen) == DEEPEST_EXTENDS:
+        raise RecipeError([Problem(f"{file}:1", "extends", f"more than {DEEPEST_EXTENDS} recipes extend one another")])
     document = read_yaml(file)
     values = document.values
     if not isinstance(values, dict):
@@ -166,6 +188,8 @@ def _extended(file: Path, seen: tuple[Path, ...]) -> Document:
         document = _merged(base, document)
     if not isinstance(changes, dict):
         raise RecipeError([Problem(document.place(("set",)), "set", "must map key paths to values")])
+    if len(changes) > LONGEST:
+        raise RecipeError([Problem(document.place(("set",)), "set", f"has more than {LONGEST} entries")])
     for path, value in changes.items():
         _put(document, path, value, document.place(("set", path)))
     return document
@@ -197,6 +221,8 @@ def _override(document: Document, text: str) -> None:
 def _put(document: Document, path: str, value: Any, where: str) -> None:
     """Sets the value at a dotted path, making mappings on the way; list entries must exist."""
     parts: list[str | int] = [int(part) if re.fullmatch(r"\d+", part) else part for part in path.split(".")]
+    if len(parts) > DEEPEST:
+        raise RecipeError([Problem(where, "", f"a key path has at most {DEEPEST} parts")])
     here = document.values
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
@@ -344,15 +370,15 @@ def _in_order(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def purpose(file: Path) -> str:
-    """The purpose that a shipped YAML states in its opening comment."""
+    """The purpose that a YAML states in its opening comment."""
     lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in decoded(read_bytes(file), file).splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# ").rstrip())
     text = " ".join(lines)
-    found = re.search(r"Purpose:\s*(.*?)\s*(?:Command:|$)", text)
-    return found.group(1) if found else text
+    _, found, stated = text.partition("Purpose:")
+    return stated.partition("Command:")[0].strip() if found else text
 
 
 def as_yaml(recipe: Recipe) -> str:

@@ -37,6 +37,7 @@ from edgecr.files import (
     write_json,
     write_text,
 )
+from edgecr.names import inside
 from edgecr.progress import Bar, Monitor
 
 ROLES = ("baseline", "candidate")
@@ -75,29 +76,29 @@ class Run:
 
     def step(self, index: int, name: str) -> Path:
         """The folder of one step."""
-        return self.folder / "steps" / f"{index:02d}-{name}"
+        return inside(self.folder, "steps", f"{index:02d}-{name}")
 
     def subject(self, role: str) -> Path:
         """The folder of the baseline or candidate subject."""
-        return self.folder / role
+        return inside(self.folder, role)
 
     def export(self, target: str) -> Path:
         """The folder of one export target."""
-        return self.folder / "export" / target
+        return inside(self.folder, "export", target)
 
     def measurement(self, device: str, target: str) -> Path:
         """The raw measurement of one target on one device."""
-        return self.folder / "measure" / f"{device}-{target}.json"
+        return inside(self.folder, "measure", f"{device}-{target}.json")
 
     def robustness(self, suite: str, target: str) -> Path:
         """The folder of one suite's predictions on one target."""
-        return self.folder / "robustness" / f"{suite}-{target}"
+        return inside(self.folder, "robustness", f"{suite}-{target}")
 
     # What is finished
 
     def stage(self, name: str) -> Path:
         """The record of one stage."""
-        return self.folder / "stages" / f"{name}.json"
+        return inside(self.folder, "stages", f"{name}.json")
 
     def finished(self, name: str, key: str) -> bool:
         """Whether a stage was finished with exactly these inputs and its outputs are still what it wrote."""
@@ -106,7 +107,7 @@ class Run:
             return False
         record = read_json(path)
         return record["key"] == key and all(
-            (self.folder / file).is_file() and sha256(self.folder / file) == digest
+            inside(self.folder, file).is_file() and sha256(self.folder / file) == digest
             for file, digest in record["outputs"].items()
         )
 

@@ -74,6 +74,18 @@ class CommandLine:
         return [sys.executable, "-m", "edgecr", *map(str, arguments)]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def config_folder(tmp_path_factory):
+    """A user's folder of our own, here and in child processes."""
+    before = os.environ.get("XDG_CONFIG_HOME")
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+    yield
+    if before is None:
+        del os.environ["XDG_CONFIG_HOME"]
+    else:
+        os.environ["XDG_CONFIG_HOME"] = before
+
+
 @pytest.fixture
 def edgecr(tmp_path):
     """Runs the command line as a user would."""
@@ -83,8 +95,11 @@ def edgecr(tmp_path):
 @pytest.fixture
 def mini_recipe(tmp_path):
     """A recipe that goes the whole way in well under a minute."""
+    from workplace import trusted
+
     device = tmp_path / "quick.yaml"
     device.write_text(QUICK_DEVICE)
+    trusted(device)
     recipe = tmp_path / "mini.yaml"
     recipe.write_text(MINI.replace("DEVICE", str(device)))
     return recipe

@@ -20,6 +20,7 @@ FLOORS = [
     {"training", "predictors", "models", "data", "surgery", "weights", "latency"},
     {"yaml_text"},
     {"option_text", "options", "files", "builtin", "progress", "estimate", "registry", "seeds", "interpolation"},
+    {"names", "printable"},
     {"errors"},
 ]
 LEVEL = {room: len(FLOORS) - number for number, floor in enumerate(FLOORS) for room in floor}

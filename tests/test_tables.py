@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from workplace import trusted
 
 from edgecr import tables
 from edgecr.cli import app
@@ -38,7 +39,7 @@ def device(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "SLIMMED", (0.5,))
     monkeypatch.chdir(tmp_path)
     Path("quick.yaml").write_text(DEVICE)
-    return "quick.yaml"
+    return str(trusted(Path("quick.yaml")))
 
 
 def call(*arguments):
@@ -97,6 +98,7 @@ def test_a_table_that_is_wrong_or_not_enough_is_refused(device):
     assert build(device, "--no-check", "--align", "8").exit_code == 0
     refused(call("predict", "resnet56", "--device", device), "no entry for", "latency-table build")
     Path("two.yaml").write_text(DEVICE.replace("name: quick", "name: two") + "runtimes: {ort: {threads: 2}}\n")
+    trusted("two.yaml")
     refused(call("predict", *TINY, "--device", "two.yaml", "--table", path), "threads is 1 there, 2 here")
     content = read_json(path)
     content["entries"].popitem()

@@ -61,6 +61,15 @@ def options(**keys):
     return TrainOptions.parse({"epochs": 3, "batch": 16, "lr": 0.05, "precision": "fp32"} | keys)
 
 
+def trusted(path):
+    """A device file that the user of this test has trusted; its path."""
+    from edgecr.runners.device import load_device
+    from edgecr.runners.trust import trust
+
+    trust(load_device(str(path)))
+    return path
+
+
 def train_once(folder, slow=0.0, **keys):
     """One training in a folder; ``slow`` seconds after each step give a killer time to strike."""
     import time

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
-
-import typer
+import traceback
 
 from edgecr.cli import (
     catalogue,
     check,
     compare,
     compress,
+    devices,
     doctor,
     export,
     groups,
@@ -22,6 +22,7 @@ from edgecr.cli import (
     robustness,
 )
 from edgecr.cli.app import app
+from edgecr.cli.echo import echo
 from edgecr.errors import EdgecrError
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "check",
     "compare",
     "compress",
+    "devices",
     "doctor",
     "export",
     "groups",
@@ -58,16 +60,16 @@ def main() -> None:
         app(standalone_mode=True)
     except EdgecrError as error:
         if debug:
-            raise
-        typer.echo(f"Error: {error}", err=True)
+            echo("".join(traceback.format_exception(error)), err=True)
+        echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except _Stopped:
-        typer.echo("\nStopped. Nothing is lost: the same command continues where it was.", err=True)
+        echo("\nStopped. Nothing is lost: the same command continues where it was.", err=True)
         sys.exit(130)
     except Exception as error:
         if debug:
-            raise
-        typer.echo(
+            echo("".join(traceback.format_exception(error)), err=True)
+        echo(
             f"Error: {type(error).__name__}: {error}\nThis is a fault in EdgeCR or its environment; "
             "run it again as `edgecr --debug …` and report the traceback.",
             err=True,

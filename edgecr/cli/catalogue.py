@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from edgecr.cli.app import app
+from edgecr.cli.echo import echo
 
 recipes_app = typer.Typer(help="List, show and validate recipes.", no_args_is_help=True)
-devices_app = typer.Typer(help="List and show device declarations.", no_args_is_help=True)
+devices_app = typer.Typer(help="List, show, add and trust device declarations.", no_args_is_help=True)
 targets_app = typer.Typer(help="List and show export targets.", no_args_is_help=True)
 methods_app = typer.Typer(help="List methods and show their options.", no_args_is_help=True)
 suites_app = typer.Typer(help="List and show corruption suites.", no_args_is_help=True)
@@ -32,14 +33,15 @@ def _list_files(kind: str) -> None:
     from edgecr.recipe import purpose
 
     for name in builtin.names(kind):
-        typer.echo(f"{name:<28} {purpose(builtin.find(kind, name))}")
+        echo(f"{name:<28} {purpose(builtin.folder(kind) / f'{name}.yaml')}")
 
 
 def _show_file(kind: str, name: str) -> None:
     from edgecr import builtin
+    from edgecr.yaml_text import decoded, read_bytes
 
     file = builtin.find(kind, name)
-    typer.echo(f"# {file}\n{file.read_text(encoding='utf-8')}", nl=False)
+    echo(f"# {file}\n{decoded(read_bytes(file), file)}", nl=False)
 
 
 @recipes_app.command("list")
@@ -58,7 +60,7 @@ def show_recipe(
         return _show_file("recipes", name)
     from edgecr.recipe import as_yaml, load_recipe
 
-    return typer.echo(as_yaml(load_recipe(name)), nl=False)
+    return echo(as_yaml(load_recipe(name)), nl=False)
 
 
 @recipes_app.command("validate")
@@ -71,10 +73,10 @@ def validate_recipes(files: Annotated[list[str], typer.Argument(help="Recipe fil
     for file in files:
         try:
             recipe = load_recipe(file)
-            typer.echo(f"{file}: good ({len(recipe.steps)} steps, {len(recipe.gates)} gates)")
+            echo(f"{file}: good ({len(recipe.steps)} steps, {len(recipe.gates)} gates)")
         except EdgecrError as error:
             failed = True
-            typer.echo(f"{file}: {error}", err=True)
+            echo(f"{file}: {error}", err=True)
     if failed:
         raise typer.Exit(2)
 
@@ -89,21 +91,9 @@ def recipe_schema(
 
     text = json.dumps(editor_schema(), indent=2)
     if output == "-":
-        typer.echo(text)
+        echo(text)
     else:
         write_text(Path(output), text + "\n")
-
-
-@devices_app.command("list")
-def list_devices() -> None:
-    """The shipped devices and their purposes."""
-    _list_files("devices")
-
-
-@devices_app.command("show")
-def show_device(name: NameArgument) -> None:
-    """The text of a device declaration."""
-    _show_file("devices", name)
 
 
 @targets_app.command("list")
@@ -124,7 +114,7 @@ def list_methods() -> None:
     from edgecr.methods import methods
 
     for name in methods:
-        typer.echo(f"{name:<12} {_first_line(methods.get(name).__doc__)}")
+        echo(f"{name:<12} {_first_line(methods.get(name).__doc__)}")
 
 
 @methods_app.command("show")
@@ -134,11 +124,11 @@ def show_method(name: Annotated[str, typer.Argument(help="The method's name.")])
     from edgecr.option_text import option_lines
 
     method = methods.get(name)
-    typer.echo(f"{name}: {_first_line(method.__doc__)}\n")
+    echo(f"{name}: {_first_line(method.__doc__)}\n")
     for line in option_lines(method):
-        typer.echo(line)
+        echo(line)
     for preset, values in sorted(method.presets.items()):
-        typer.echo(f"preset {preset}: {json.dumps(dict(values))}")
+        echo(f"preset {preset}: {json.dumps(dict(values))}")
 
 
 @suites_app.command("list")
@@ -147,7 +137,7 @@ def list_suites() -> None:
     from edgecr.robustness.suites import suites
 
     for name in suites:
-        typer.echo(f"{name:<12} {suites.get(name).purpose}")
+        echo(f"{name:<12} {suites.get(name).purpose}")
 
 
 @suites_app.command("show")
@@ -156,9 +146,9 @@ def show_suite(name: Annotated[str, typer.Argument(help="The suite's name.")]) -
     from edgecr.robustness.suites import suites
 
     suite = suites.get(name)
-    typer.echo(f"{name}: {suite.purpose}")
+    echo(f"{name}: {suite.purpose}")
     for line in suite.lines():
-        typer.echo(f"  {line}")
+        echo(f"  {line}")
 
 
 def _first_line(text: str | None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from edgecr.cli.app import app
+from edgecr.cli.echo import echo
 from edgecr.cli.options import RunArgument, Runs
 
 
@@ -17,6 +18,6 @@ def check(run: RunArgument = None, runs: Runs = Path("runs")) -> None:
 
     result = finished_result(chosen_run(run, runs))
     for gate in result.gates:
-        typer.echo(f"{gate.status.value:<11} {gate.name}: {gate.text}")
-    typer.echo(result.verdict.value)
+        echo(f"{gate.status.value:<11} {gate.name}: {gate.text}")
+    echo(result.verdict.value)
     raise typer.Exit(result.exit_code)

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from edgecr.cli.app import app
+from edgecr.cli.echo import console
 
 
 @app.command()
@@ -16,7 +17,6 @@ def compare(
     output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Write it there too: .html or .md.")] = None,  # noqa: UP045
 ) -> None:
     """Print finished runs side by side: figures, verdicts, and the widths of every layer."""
-    from rich.console import Console
 
     from edgecr.cli.options import finished_result
     from edgecr.errors import RequestError
@@ -27,6 +27,6 @@ def compare(
     if len(runs) < 2:
         raise RequestError("Comparing needs at least two run folders.")
     results = [finished_result(Run.find(folder)) for folder in runs]
-    Console().print(render_comparison(results))
+    console().print(render_comparison(results))
     if output:
         write_comparison(results, output)

@@ -1,10 +1,11 @@
-"""Shows progress on a terminal, and plain lines elsewhere."""
+"""Shows tables and progress on a terminal, and plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,28 +15,42 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from typing_extensions import override
 
+from edgecr.printable import printable
 from edgecr.progress import Bar, Monitor
 
 _PLAIN_EVERY_S = 15.0
+
+
+class SafeConsole(Console):
+    """A console that prints foreign text as text: no markup in it counts, no control character reaches the terminal."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    @override
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
 
 
 class TerminalMonitor(Monitor):
     """Prints lines to stderr and draws bars when stderr is a terminal."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = SafeConsole(stderr=True)
         self._bars = self.console.is_terminal and not quiet
         self._quiet = quiet
 
     @override
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     @override
     def warn(self, text: str) -> None:
-        self.console.print(f"Warning: {text}", style="yellow", markup=False)
+        self.console.print(f"Warning: {text}", style="yellow")
 
     @override
     def bar(self, label: str, total: float, done: float = 0) -> Bar:

@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from edgecr.cli.app import app
+from edgecr.cli.echo import echo
 
 _NEEDED = (
     "torch",
@@ -49,15 +50,15 @@ def _report(name: str, remedy: str) -> bool:
     try:
         module = importlib.import_module(name)
     except ImportError as error:
-        typer.echo(f"  --  {name:<18} {error} ({remedy})")
+        echo(f"  --  {name:<18} {error} ({remedy})")
         return False
-    typer.echo(f"  ok  {name:<18} {getattr(module, '__version__', '')}")
+    echo(f"  ok  {name:<18} {getattr(module, '__version__', '')}")
     return True
 
 
 def _tool(name: str, why: str) -> None:
     found = shutil.which(name)
-    typer.echo(f"  {'ok' if found else '--'}  {name:<18} {found or why}")
+    echo(f"  {'ok' if found else '--'}  {name:<18} {found or why}")
 
 
 def _machine() -> None:
@@ -66,9 +67,9 @@ def _machine() -> None:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     cores = os.cpu_count() or 1
-    typer.echo(f"      processor          {cpu_model()}, {cores} cores, Python {sys.version.split()[0]}")
-    typer.echo(f"      free disk here     {free:.1f} GiB" + ("  (little: a run needs about 1 GiB)" if free < 1 else ""))
+    echo(f"      processor          {cpu_model()}, {cores} cores, Python {sys.version.split()[0]}")
+    echo(f"      free disk here     {free:.1f} GiB" + ("  (little: a run needs about 1 GiB)" if free < 1 else ""))
     if load is not None and load > cores * 0.5:
-        typer.echo(
+        echo(
             f"      load               {load:.1f} on {cores} cores: latencies measured now are unfit; close other work"
         )

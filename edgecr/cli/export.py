@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgecr.cli.app import app
+from edgecr.cli.echo import echo
 from edgecr.cli.options import AllowCode, Quiet, RunArgument, Runs, Threads
 
 
@@ -36,7 +37,7 @@ def export(
     with chosen.writing():
         for role in ROLES:
             artifact = export_role(chosen, role, target, data, where, monitor)
-            typer.echo(
+            echo(
                 f"{artifact.path}  {artifact.size_bytes:,} bytes, target {declared.name}, "
                 f"largest difference from PyTorch {artifact.parity['max_abs']:.2g}"
             )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from edgecr.cli.catalogue import methods_app
+from edgecr.cli.echo import console, echo
 from edgecr.cli.options import AllowCode, Classes, ModelName, Settings, Size, named_subject
 
 if TYPE_CHECKING:
@@ -39,15 +40,15 @@ def show_groups(
     rows, shape = explain(subject.module, subject.input_shape), subject.input_shape
     if as_json:
         found = {"arch": name, "input": shape, "groups": [asdict(row) for row in rows]}
-        typer.echo(json.dumps(found, indent=2))
+        echo(json.dumps(found, indent=2))
         return
     going, staying = [row for row in rows if row.removable], [row for row in rows if not row.removable]
     channels = sum(row.channels for row in going)
-    typer.echo(f"{name} at {shape[1]}x{shape[2]}: {channels:,} channels in {len(going)} groups can be removed.")
+    echo(f"{name} at {shape[1]}x{shape[2]}: {channels:,} channels in {len(going)} groups can be removed.")
     _print(("group", "channels", "made by", "read by", "tied by"),
            [(row.name, row.channels, row.layers, row.readers, row.why) for row in going])
     if staying:
-        typer.echo("These channels stay:")
+        echo("These channels stay:")
         _print(("stopped by", "channels", "made by"), _by_reason(staying))
 
 
@@ -61,16 +62,15 @@ def _by_reason(rows: Sequence[Row]) -> list[tuple[Cell, ...]]:
 
 def _print(header: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(*header, box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = _WIDTH
-    console.print(table)
+    screen = console()
+    if not screen.is_terminal:
+        screen.width = _WIDTH
+    screen.print(table)
 
 
 def _cell(value: Cell) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from edgecr.cli.app import app
+from edgecr.cli.echo import echo
 from edgecr.cli.options import AllowCode, Classes, ModelName, Quiet, Settings, Size, named_subject
 
 if TYPE_CHECKING:
@@ -55,12 +56,12 @@ def build_table(
     """Measure on the device every layer that pruning can make of a model; only what is missing is measured."""
     from edgecr.cli.display import TerminalMonitor
     from edgecr.errors import UnknownName
-    from edgecr.runners.base import load_device
+    from edgecr.runners.base import usable_device
     from edgecr.runners.latency_table import TableBuilder
 
     if clock not in (None, "cpu", "wall"):
         raise UnknownName("clock", clock, ("cpu", "wall"))
-    declared = load_device(device)
+    declared = usable_device(device)
     builder = TableBuilder(declared, runtime, table, clock=clock, monitor=TerminalMonitor(quiet))  # type: ignore[arg-type]
     subject = named_subject(model, settings, classes, size, allow_code)
     from edgecr.surgery.widths import Limits
@@ -88,15 +89,15 @@ def show_table(
     """Whose table it is, what it holds, and how well it predicts."""
     found = _table(device, runtime, table)
     machine = found.machine
-    typer.echo(
+    echo(
         f"{machine.device}: {machine.processor}, {machine.runtime} {machine.version}, {machine.threads} "
         f"thread(s), {_clock_text(found)}; {len(found.entries)} layers"
     )
     _tell_calibration(found)
     for stairs in found.staircases:
-        typer.echo(f"  {stairs.layer}: {_step_text(stairs.step)}")
+        echo(f"  {stairs.layer}: {_step_text(stairs.step)}")
     for key in sorted(found.entries) if layers else []:
-        typer.echo(f"  {key:<60} {found.entries[key].milliseconds(found.clock):9.4f} ms")
+        echo(f"  {key:<60} {found.entries[key].milliseconds(found.clock):9.4f} ms")
 
 
 @table_app.command("predict")
@@ -118,17 +119,17 @@ def predict(
     from edgecr.surgery.layers import configurations
 
     latency = found.network_latency(configurations(subject.module, subject.input_shape, batch), estimate=estimate)
-    typer.echo(f"{model}, batch {batch}: {latency.ms:.4g} ms ({_clock_text(found)})")
+    echo(f"{model}, batch {batch}: {latency.ms:.4g} ms ({_clock_text(found)})")
     if latency.estimated:
-        typer.echo(f"An estimate: {len(latency.estimated)} layers were not measured but interpolated.")
+        echo(f"An estimate: {len(latency.estimated)} layers were not measured but interpolated.")
 
 
 def _table(device: str, runtime: str, path: Path | None) -> LatencyTable:
     from edgecr.latency import LatencyTable
-    from edgecr.runners.base import load_device
+    from edgecr.runners.base import usable_device
     from edgecr.runners.latency_table import declared_machine, default_path
 
-    declared = load_device(device)
+    declared = usable_device(device)
     path = path or default_path(declared, runtime)
     table = LatencyTable.load(path)
     table.require(declared_machine(declared, runtime, table), str(path))
@@ -142,18 +143,18 @@ def _label(model: str, settings: list[str] | None, subject: Subject, batch: int)
 def _report(filled: Filled, device: Device) -> None:
     from edgecr.runners.measure.stairs import common_step
 
-    typer.echo(
+    echo(
         f"Measured {filled.measured} layers; {filled.path} holds {len(filled.table.entries)} "
         f"({_clock_text(filled.table)})."
     )
     for one in filled.staircases:
-        typer.echo(f"  {one.layer}: {_step_text(one.step)}")
+        echo(f"  {one.layer}: {_step_text(one.step)}")
     if filled.staircases:
         step = common_step(filled.staircases)
         verdict = "as declared" if step == device.align else f"the device file says align: {device.align}"
-        typer.echo(f"Staircase of {device.name}: {_step_text(step)}; {verdict}.")
+        echo(f"Staircase of {device.name}: {_step_text(step)}; {verdict}.")
     for found in filled.predictions:
-        typer.echo(
+        echo(
             f"  {found.model:<40} predicted {found.predicted_ms:8.3f} ms, measured {found.measured_ms:8.3f} ms "
             f"({found.error:+.1%}; elapsed {found.wall_ms:.3f} ms)"
         )
@@ -164,13 +165,13 @@ def _tell_calibration(table: LatencyTable) -> None:
     fit = table.calibration
     if fit.evidence:
         worst = max(abs(error) for error in fit.errors().values())
-        typer.echo(
+        echo(
             f"Whole model = {fit.factor:.3f} x sum of layers {fit.per_layer_ms:+.4f} ms a layer "
             f"{fit.per_mega_weight_ms:+.4f} ms a million weights {fit.per_mega_value_ms:+.4f} ms a million activations "
             f"(fitted to {len(fit.evidence)} models, worst error {worst:.1%})"
         )
     else:
-        typer.echo("Not calibrated: a whole model counts as the sum of its layers.")
+        echo("Not calibrated: a whole model counts as the sum of its layers.")
 
 
 def _clock_text(table: LatencyTable) -> str:

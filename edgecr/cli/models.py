@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgecr.cli.app import app
+from edgecr.cli.echo import echo
 from edgecr.cli.options import AllowCode, Classes, ModelName, Settings, Size, named_subject
 
 models_app = typer.Typer(help="List architectures and show what they cost.", no_args_is_help=True)
@@ -20,7 +21,7 @@ def list_models() -> None:
     from edgecr.models import families
 
     for name in families:
-        typer.echo(f"{name:<18} {(families.get(name).__doc__ or '').strip().splitlines()[0]}")
+        echo(f"{name:<18} {(families.get(name).__doc__ or '').strip().splitlines()[0]}")
 
 
 @models_app.command("show")
@@ -39,12 +40,12 @@ def show_model(
     subject = named_subject(name, options, classes, size, allow_code)
     figures, shape = count(subject.module, subject.input_shape), subject.input_shape
     if as_json:
-        typer.echo(json.dumps({"arch": name, "input": shape, **figures.plain()}, indent=2))
+        echo(json.dumps({"arch": name, "input": shape, **figures.plain()}, indent=2))
         return
-    typer.echo(
+    echo(
         f"{name} at {shape[1]}x{shape[2]}: {figures.params:,} parameters, {figures.macs:,} MACs "
         f"({figures.macs / 1e9:.4f} G), {figures.size_bytes / 2**20:.3f} MiB"
     )
     for layer in figures.layers if layers else []:
         weights = "x".join(str(part) for part in layer.weight_shape)
-        typer.echo(f"  {layer.name:<36} {layer.kind:<8} {weights:<16} {layer.macs:>14,} MACs")
+        echo(f"  {layer.name:<36} {layer.kind:<8} {weights:<16} {layer.macs:>14,} MACs")

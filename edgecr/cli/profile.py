@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from edgecr.cli.app import app
+from edgecr.cli.echo import console
 from edgecr.cli.options import Quiet, Runs, Target
 
 if TYPE_CHECKING:
@@ -101,7 +102,6 @@ def _run(
 
 
 def _show(measurement: Measurement) -> None:
-    from rich.console import Console
 
     from edgecr.errors import DeviceFailed
     from edgecr.report.latency_rows import latency_rows
@@ -109,9 +109,9 @@ def _show(measurement: Measurement) -> None:
     from edgecr.report.tables import latency_table, start_table
     from edgecr.report.terminal import TableView
 
-    console = Console()
+    screen = console()
     shown = Result(measurement.device.name, "", latency=latency_rows(measurement))
     for table in (latency_table(shown), start_table(shown)):
-        console.print(TableView(table))
+        screen.print(TableView(table))
     if measurement.error:
         raise DeviceFailed(f"{measurement.device.name}: {measurement.error}")

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from edgecr.cli.app import app
+from edgecr.cli.echo import console
 from edgecr.cli.options import Quiet, RunArgument, Runs, Target
 
 
@@ -21,7 +22,6 @@ def robustness(
     quiet: Quiet = False,
 ) -> None:
     """Show a run's exported baseline and candidate the same corrupted test images."""
-    from rich.console import Console
 
     from edgecr.cli.display import TerminalMonitor
     from edgecr.cli.options import chosen_run
@@ -45,4 +45,4 @@ def robustness(
         answered = evaluate(chosen, suite, name, data, wanted, recipe.seed, monitor)
     shown = Result(recipe.name, chosen.folder.name, accuracy=accuracy_rows(answered, recipe.gates))
     for table in accuracy_tables(shown):
-        Console().print(TableView(table))
+        console().print(TableView(table))

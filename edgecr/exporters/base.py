@@ -12,6 +12,7 @@ from pydantic import Field
 from edgecr import builtin
 from edgecr.errors import FileProblem
 from edgecr.files import read_json, sha256, write_json
+from edgecr.names import Name
 from edgecr.options import Options
 from edgecr.registry import Registry
 from edgecr.yaml_text import read_options
@@ -40,7 +41,7 @@ class Target(Options):
     """One named export declaration, a file in ``export/``."""
 
     schema_version: Literal[1] = 1
-    name: str
+    name: Name
     purpose: str
     format: Literal["onnx"]
     opset: int = 20

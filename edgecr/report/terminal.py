@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from edgecr.printable import one_line, printable
 from edgecr.report.compare import comparison_tables
 from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
 from edgecr.report.gates import reasons
@@ -31,9 +32,9 @@ def render(result: Result) -> RenderableType:
     parts: list[RenderableType] = []
     if result.unverified:
         parts.append(_unverified(result))
-    parts += [Text(f"Warning: {each}", style="yellow") for each in result.warnings]
-    parts += [Text(f"Not complete: {each}", style="yellow") for each in incomplete(result)]
-    parts.append(Text(f"{result.name}  {result.id}", style="bold"))
+    parts += [Text(printable(f"Warning: {each}"), style="yellow") for each in result.warnings]
+    parts += [Text(printable(f"Not complete: {each}"), style="yellow") for each in incomplete(result)]
+    parts.append(Text(one_line(f"{result.name}  {result.id}"), style="bold"))
     parts += [TableView(table) for table in tables(result) if table.title != "Gates"]
     if remark := honesty(result):
         parts.append(Padding(Text(remark, style="dim"), (1, 0, 0, 0)))
@@ -50,13 +51,13 @@ def verdict_panel(result: Result) -> RenderableType:
     """The key figures, the verdict and its reasons."""
     body = Text()
     for each in key_figures(result):
-        body.append(f"{each.label}: ")
-        body.append(each.value, style="bold")
-        body.append(f"  ({each.detail})\n", style="dim")
+        body.append(printable(f"{each.label}: "))
+        body.append(printable(each.value), style="bold")
+        body.append(printable(f"  ({each.detail})\n"), style="dim")
         for doubt in each.doubts:
-            body.append(f"  doubt: {doubt}\n", style="yellow")
+            body.append(printable(f"  doubt: {doubt}\n"), style="yellow")
     for reason in reasons(result):
-        body.append(f"\n{reason}")
+        body.append(f"\n{one_line(reason)}")
     colour = _COLOURS[result.verdict.value]
     title = Text(f" {result.verdict.value} ", style=f"bold {colour}")
     return Padding(Panel(body, title=title, border_style=colour, padding=(1, 2)), (1, 0, 0, 0))
@@ -72,9 +73,9 @@ class TableView:
         yield Text(f"\n{self.table.title}", style="bold")
         yield self._grid() if options.max_width >= ROOM else self._list()
         if self.table.note:
-            yield Text(self.table.note, style="dim")
+            yield Text(printable(self.table.note), style="dim")
         for doubt in self.table.doubts:
-            yield Text(doubt, style="yellow")
+            yield Text(printable(doubt), style="yellow")
 
     def _grid(self) -> RenderableType:
         grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
@@ -97,9 +98,9 @@ class TableView:
 
 def _unverified(result: Result) -> RenderableType:
     """The files that the report cannot rest on."""
-    files = Text("\n".join(f"{file}: {problem}" for file, problem in result.unverified.items()))
+    files = Text("\n".join(one_line(f"{file}: {problem}") for file, problem in result.unverified.items()))
     return Panel(files, title=Text(UNVERIFIED, style="bold red"), border_style="red", padding=(1, 2))
 
 
 def _cell(text: str) -> Text:
-    return Text(text, style=_COLOURS.get(unmarked(text)[0], ""))
+    return Text(printable(text), style=_COLOURS.get(unmarked(text)[0], ""))

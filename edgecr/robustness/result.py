@@ -12,6 +12,7 @@ import numpy as np
 from edgecr.errors import FileProblem
 from edgecr.estimate import Estimate
 from edgecr.files import read_json, replacing
+from edgecr.names import inside
 from edgecr.robustness.statistics import mean_difference, mean_share, paired_difference, wilson
 from edgecr.robustness.suites import CLEAN
 
@@ -104,7 +105,7 @@ class RobustnessResult:
         if plan.get("schema") != 1:
             raise FileProblem(f"{folder} was written by another version of EdgeCR "
                               f"(schema {plan.get('schema')}).")
-        answers = {name: read_answers(folder / f"{name}.npz", plan["key"]) for name in plan["conditions"]}
+        answers = {name: read_answers(inside(folder, f"{name}.npz"), plan["key"]) for name in plan["conditions"]}
         return cls(plan["suite"], plan["seed"], np.array(plan["indices"]), np.array(plan["labels"]), answers)
 
 

@@ -12,8 +12,19 @@ from edgecr.progress import Monitor
 from edgecr.registry import Registry
 from edgecr.runners.device import Device, Protocol, load_device
 from edgecr.runners.measurement import Measurement
+from edgecr.runners.trust import require_trust, usable_device
 
-__all__ = ["Arm", "Device", "MeasurePlan", "Measurement", "Runner", "load_device", "runner_for", "runners"]
+__all__ = [
+    "Arm",
+    "Device",
+    "MeasurePlan",
+    "Measurement",
+    "Runner",
+    "load_device",
+    "runner_for",
+    "runners",
+    "usable_device",
+]
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class Runner(ABC):
     """Measures on one device."""
 
     def __init__(self, device: Device) -> None:
+        require_trust(device)
         self.device = device
 
     @abstractmethod
@@ -87,5 +99,5 @@ runners: Registry[type[Runner]] = Registry("transport")
 
 
 def runner_for(device: Device) -> Runner:
-    """The runner of a device; NotConfigured when nobody has said yet where the board is."""
+    """The runner of a device; NotTrusted for a foreign one, NotConfigured when it does not say where the board is."""
     return runners.get(device.transport.kind)(device)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PrivateAttr
 from typing_extensions import Self
 
 from edgecr import builtin
 from edgecr.errors import NotConfigured
+from edgecr.names import Name
 from edgecr.options import Options
-from edgecr.yaml_text import read_options
+from edgecr.runners.ssh_options import check_ssh_options
+from edgecr.yaml_text import check, decoded, parse_yaml, read_bytes
 
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Value = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 PING_S = 5.0
@@ -32,7 +38,7 @@ class LocalTransport(Options):
     """The agent runs on this machine, as a process of its own."""
 
     kind: Literal["local"]
-    env: dict[str, str] = Field(default_factory=dict)
+    env: dict[Variable, Value] = Field(default_factory=dict)
     """Environment variables for the agent."""
     lease_s: Lease = 30.0
     """The agent ends itself after that long without a sign of life."""
@@ -44,13 +50,13 @@ class SshTransport(Options):
     kind: Literal["ssh"]
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.@:%\[\]-]*$")] | None = None
     """An ssh name, usually a ``Host`` of ~/.ssh/config; None: nobody has said yet where the board is."""
-    python: str = "python3"
+    python: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] = "python3"
     """The board's Python (3.6 or later) that has numpy and the runtime."""
-    ssh_options: tuple[str, ...] = ()
-    """Further arguments for ``ssh``, such as ``-F`` and a file, or ``-p`` and a port."""
+    ssh_options: Annotated[tuple[str, ...], AfterValidator(check_ssh_options)] = ()
+    """Further arguments for ``ssh``, such as ``-p`` and a port; none that runs a command."""
     connect_timeout_s: Count = 10
     """How long to wait for the board to answer."""
-    env: dict[str, str] = Field(default_factory=dict)
+    env: dict[Variable, Value] = Field(default_factory=dict)
     """Environment variables for the agent, such as TMPDIR."""
     lease_s: Lease = 30.0
     """The agent ends itself after that long without a sign of life."""
@@ -156,11 +162,20 @@ class Expect(Options):
     """No thermal zone may be hotter at the start."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Who answers for a device, and the file it was read from; devices of different origin are still equal."""
+
+    owner: Literal["nobody", "program", "shipped", "own", "foreign"] = field(default="nobody", compare=False)
+    file: Path | None = field(default=None, compare=False)
+    sha256: str = field(default="", compare=False)
+
+
 class Device(Options):
     """One named board declaration, a file in ``devices/``."""
 
     schema_version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+    name: Name
     purpose: str
     kind: Literal["cpu", "jetson", "rpi"]
     transport: Transport
@@ -169,6 +184,18 @@ class Device(Options):
     align: Count = 8
     """Channel counts that are a multiple of this suit the device's kernels."""
     expect: Expect = Expect()
+    _origin: Origin = PrivateAttr(default=Origin())
+
+    @property
+    def origin(self) -> Origin:
+        """Where the declaration comes from; nobody answers for one that was read out of a record."""
+        return self._origin
+
+    def with_origin(self, origin: Origin) -> Self:
+        """The same declaration from elsewhere."""
+        copied = self.model_copy()
+        copied._origin = origin
+        return copied
 
     def runtime_options(self, name: str) -> dict[str, Any]:
         """All settings of one runtime; one that the device does not declare is NotConfigured."""
@@ -182,5 +209,12 @@ class Device(Options):
 
 
 def load_device(name: str, beside: Path | None = None) -> Device:
-    """Reads a device declaration by name or path."""
-    return read_options(Device, builtin.find("devices", name, beside))
+    """Reads a device declaration by name or path, to show or check it; a runner is made of trusted ones only."""
+    file = builtin.find("devices", name, beside)
+    content = read_bytes(file)
+    device = check(Device, parse_yaml(decoded(content, file), str(file)))
+    owner: builtin.Owner = builtin.owner("devices", file)
+    twin = builtin.shipped("devices", file.stem)
+    if owner == "foreign" and twin and read_bytes(twin) == content:
+        owner = "shipped"  # a copy of it in a clone, say
+    return device.with_origin(Origin(owner, file, hashlib.sha256(content).hexdigest()))

@@ -12,6 +12,7 @@ from edgecr.errors import DeviceFailed
 from edgecr.options import Options
 from edgecr.runners.device import Device
 from edgecr.runners.events import cleaned, read_as
+from edgecr.runners.trust import hiding
 
 if TYPE_CHECKING:
     from edgecr.runners.protocol import Connection
@@ -97,6 +98,7 @@ def refuse_unexpected(device: Device, facts: Facts) -> None:
 def before(device: Device, facts: Facts) -> list[str]:
     """Warnings about the state before measuring."""
     texts = [
+        hiding(device),
         _load(device, facts),
         _threads(device, facts),
         _governor(facts),

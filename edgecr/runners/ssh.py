@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 
-from edgecr import builtin
 from edgecr.errors import NotConfigured
 from edgecr.runners.archive import BOOT
 from edgecr.runners.base import runners
@@ -128,13 +127,12 @@ class SshRunner(AgentRunner):
 
 def how_to_configure(name: str) -> str:
     """What to write where, for a device that has no host yet."""
-    shipped = builtin.folder("devices") / f"{name}.yaml"
     return f"""Device {name!r} has no board yet. Do this once:
   1. Name the board in ~/.ssh/config:
        Host {name}
          HostName 192.168.1.50
          User ubuntu
      and check that "ssh {name}" logs in without a question.
-  2. Copy {shipped} to devices/{name}.yaml in this folder and set there:
-       transport: {{kind: ssh, host: {name}}}
+  2. Add it to your own devices, under a name of your choice, and use that name from then on:
+       edgecr devices add my-{name} --host {name}
   3. On the board: python3 -m pip install numpy onnxruntime"""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tiny_device import quick_device
+from workplace import trusted
 
 from edgecr.errors import DeviceFailed, FileProblem, NotConfigured, RecipeError, RequestError, UnknownName
 from edgecr.runners import fitness
@@ -33,15 +34,15 @@ def test_the_shipped_jetson_says_what_to_write_where() -> None:
     for part in (
         "~/.ssh/config",
         "Host jetson",
-        "jetson.yaml to devices/jetson.yaml",
-        "transport: {kind: ssh, host: jetson}",
+        "edgecr devices add my-jetson --host jetson",
     ):
         assert part in str(told.value)
     assert told.value.exit_code == 2
 
 
 def test_a_board_with_a_host_is_reached_by_ssh(tmp_path: Path) -> None:
-    device = load_device(write(tmp_path, "transport: {kind: ssh, host: orin, ssh_options: [-p, '2222']}"))
+    text = "transport: {kind: ssh, host: orin, ssh_options: [-p, '2222']}"
+    device = load_device(str(trusted(write(tmp_path, text))))
     runner = runner_for(device)
     assert isinstance(runner, SshRunner)
     command = runner.command()

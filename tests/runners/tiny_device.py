@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecr.runners.base import Device
+from edgecr.runners.trust import vouched
 
 
 def quick_device(**changes) -> Device:
@@ -27,7 +28,7 @@ def quick_device(**changes) -> Device:
             "throughput": {"seconds": 0.01, "streams": [1, 2]},
         },
     }
-    return Device.parse(values | changes)
+    return vouched(Device.parse(values | changes))
 
 
 def write_onnx(path: Path, channels: int = 4, batch: int | str = "N") -> Path:

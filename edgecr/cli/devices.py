@@ -1,0 +1,104 @@
+"""``edgecr devices``: which machines are known, whose declarations they are, and which of them may be used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from edgecr.cli.catalogue import NameArgument, devices_app
+from edgecr.cli.echo import echo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgecr.runners.device import Device
+
+
+@devices_app.command("list")
+def list_devices() -> None:
+    """The shipped devices and your own, with their purposes."""
+    from edgecr import builtin
+    from edgecr.recipe import purpose
+
+    places = [
+        (builtin.folder("devices"), builtin.names("devices"), ""),
+        (builtin.config_folder() / "devices", builtin.own_names("devices"), "(yours) "),
+    ]
+    for folder, names, whose in places:
+        for name in names:
+            echo(f"{name:<28} {whose}{purpose(folder / f'{name}.yaml')}")
+
+
+@devices_app.command("show")
+def show_device(name: NameArgument) -> None:
+    """The text of a device declaration, whose it is, and whether it may be used."""
+    from edgecr.runners.device import load_device
+    from edgecr.yaml_text import decoded, read_bytes
+
+    device = load_device(name)
+    file = _file(device)
+    echo(f"# {file} ({_standing(device)})\n{decoded(read_bytes(file), file)}", nl=False)
+
+
+@devices_app.command("trust")
+def trust_device(
+    name: NameArgument,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take the permission back.")] = False,
+) -> None:
+    """Allow a device file that came with somebody's folder, as it is now; a changed one is asked for again."""
+    from edgecr.printable import one_line
+    from edgecr.runners import trust
+    from edgecr.runners.device import load_device
+
+    device = load_device(name)
+    file = one_line(str(_file(device)))
+    if revoke:
+        echo(f"{file} is no longer trusted." if trust.revoke(device) else f"{file} was not trusted.")
+        return
+    if device.origin.owner != "foreign":
+        echo(f"{file} needs no permission ({_standing(device)}).")
+        return
+    trust.trust(device)
+    echo(f"Trusted as it is now: {file}. Using device {device.name!r}")
+    for fact in trust.facts(device):
+        echo(f"  {one_line(fact)}")
+
+
+@devices_app.command("add")
+def add_device(
+    name: Annotated[str, typer.Argument(help="What to call it, for --device and in recipes.")],
+    host: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--host", help='The board: "ssh HOST" logs in without a question. This machine when left out.'),
+    ] = None,
+    like: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--like", help="Device to begin with; jetson with --host, else cpu."),
+    ] = None,
+    python: Annotated[Optional[str], typer.Option("--python", help="The board's Python.")] = None,  # noqa: UP045
+    purpose: Annotated[Optional[str], typer.Option("--purpose", help="A line that says what it is.")] = None,  # noqa: UP045
+) -> None:
+    """Write a device of your own into your user folder, where it is trusted and found from everywhere."""
+    from edgecr.runners.base import usable_device
+    from edgecr.runners.own import write_own_device
+
+    base = usable_device(like or ("jetson" if host else "cpu"))
+    file = write_own_device(name, base, host=host, python=python, purpose=purpose)
+    echo(f"{file}\nIt is yours, so it is trusted. Try it: edgecr profile model.onnx --device {name}")
+
+
+def _file(device: Device) -> Path:
+    from edgecr.errors import FileProblem
+
+    if device.origin.file is None:
+        raise FileProblem(f"The device {device.name!r} is not described by a file.")
+    return device.origin.file
+
+
+def _standing(device: Device) -> str:
+    from edgecr.runners.trust import is_trusted
+
+    if device.origin.owner == "foreign":
+        return "of this folder; trusted" if is_trusted(device) else "of this folder; not trusted"
+    return "shipped with EdgeCR" if device.origin.owner == "shipped" else "your own"
