@@ -184,6 +184,19 @@ def wrong(cut: ChannelCut, **changes: Any) -> ChannelCut:
     return ChannelCut.parse(cut.plain() | changes)
 
 
+def test_a_channel_goes_from_all_its_positions_or_stays() -> None:
+    module = disturbed(Shuffled())
+    graph = trace_channels(module, SHAPE)
+    cut = without(graph, [range(1) if "stem" in g.layers else () for g in graph.groups]).cut()
+    tensors = cut.plain()["tensors"]
+    head = next(one for one in tensors if one["tensor"] == "head.weight")
+    start, stop = head["removed"].split(",")[0].split("-")
+    for removed in (f"{start}-{int(stop) - 1}", f"{head['removed']},{70}"):
+        changed = [one | {"removed": removed} if one is head else one for one in tensors]
+        with pytest.raises(WorkError, match="from some places only"):
+            after(graph, [wrong(cut, tensors=changed)], module)
+
+
 def test_records_that_do_not_fit_are_refused() -> None:
     module = disturbed(Two())
     graph = trace_channels(module, SHAPE)
@@ -199,6 +212,9 @@ def test_records_that_do_not_fit_are_refused() -> None:
     ]:
         with pytest.raises(WorkError, match=message):
             after(graph, [wrong(cut, **changes)], slim)
+    whole = without(graph, [range(graph.groups[0].width), *[()] * (len(graph.groups) - 1)]).cut()
+    with pytest.raises(WorkError, match="does not say which channels of"):
+        after(graph, [whole], slim)
     with pytest.raises(WorkError, match=r"positions along axis 0, but its groups have"):
         after(graph, [cut], module)
     with pytest.raises(WorkError, match=r"positions along axis 0, but its groups have"):
