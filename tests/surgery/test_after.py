@@ -88,7 +88,12 @@ class Shuffled(nn.Module):
 
 
 NETWORKS: list[Callable[[], nn.Module]] = [
-    Two, Grouped, lambda: Grouped(2, 16), lambda: Grouped(4, 12), Padded, Shuffled,
+    Two,
+    Grouped,
+    lambda: Grouped(2, 16),
+    lambda: Grouped(4, 12),
+    Padded,
+    Shuffled,
 ]
 
 
@@ -170,10 +175,16 @@ def test_names_do_not_follow_the_positions_of_channels() -> None:
 def test_few_wide_groups_are_still_cut_by_the_group() -> None:
     module = disturbed(Grouped())
     first = trace_channels(module, SHAPE)
-    assert owners(first) == {"stem": [("head.weight", 1, 4), ("mix.bias", 0, 4), ("mix.weight", 0, 4),
-                                      *[(f"norm.{name}", 0, 4) for name in
-                                        ("bias", "running_mean", "running_var", "weight")],
-                                      ("stem.bias", 0, 4), ("stem.weight", 0, 4)]}
+    assert owners(first) == {
+        "stem": [
+            ("head.weight", 1, 4),
+            ("mix.bias", 0, 4),
+            ("mix.weight", 0, 4),
+            *[(f"norm.{name}", 0, 4) for name in ("bias", "running_mean", "running_var", "weight")],
+            ("stem.bias", 0, 4),
+            ("stem.weight", 0, 4),
+        ]
+    }
     cut = without(first, [range(5)]).cut()
     module, _ = proved(module, cut, first)
     assert owners(trace_channels(module, SHAPE)) != owners(first)
