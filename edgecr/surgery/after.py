@@ -78,9 +78,7 @@ def _smaller(group: Group, stay: npt.NDArray[np.bool_], gone: Gone) -> Group:
     """A group without the channels that left."""
     return replace(
         group,
-        tensors=tuple(
-            Place(_without(place.member, gone), _moved(place, stay, gone)) for place in group.tensors
-        ),
+        tensors=tuple(Place(_without(place.member, gone), _moved(place, stay, gone)) for place in group.tensors),
         settings=tuple(
             Place(_without_counts(place.member, gone), _moved(place, stay, gone)) for place in group.settings
         ),

@@ -31,8 +31,11 @@ def proven_channels(module: nn.Module, input_shape: tuple[int, ...]) -> ChannelG
     """
     graph = trace_channels(module, input_shape)
     failed = _failing(module, graph, range(len(graph.groups)))
-    withheld = [Frozen(layer, graph.groups[number].width, f"the model's code needs all of them: {why}")
-                for number, why in failed.items() for layer in graph.groups[number].layers]
+    withheld = [
+        Frozen(layer, graph.groups[number].width, f"the model's code needs all of them: {why}")
+        for number, why in failed.items()
+        for layer in graph.groups[number].layers
+    ]
     groups = tuple(group for number, group in enumerate(graph.groups) if number not in failed)
     return replace(graph, groups=groups, withheld=tuple(withheld))
 

@@ -180,7 +180,7 @@ class Trace:
                 self.freeze(self._flowing[tensor].ids, why)
 
     def read_as_a_whole(self, tensors: Sequence[Tensor]) -> None:
-        """Parameters among these may not be cut, unless they are vectors: nothing follows their axes further."""
+        """Parameters among these may not be cut, unless they are vectors: nothing follows their axes."""
         for tensor in tensors:
             name = self.name(tensor) or self.transposed(tensor)
             if name is not None and sum(size > 1 for size in tensor.shape) > 1:

@@ -16,6 +16,8 @@ from edgecr.surgery.plan_record import PlanRecord
 RETRAIN = {"epochs": 1, "batch": 16, "lr": 0.02, "precision": "fp32"}
 ROUNDS = {"kind": "iterative", "steps": 3, "retrain": RETRAIN}
 EACH = {"kind": "exponential", "steps": 3, "every": 1, "slim": "each", "retrain": RETRAIN}
+END = EACH | {"slim": "end"}
+SOFT = END | {"masks": "soft"}
 
 
 def widths(folder: Any, network: str, **keys: Any) -> dict[str, tuple[int, int]]:
@@ -53,3 +55,10 @@ def test_budgets_hold_through_rounds(
     ((figure, share),) = budget.items()
     assert amounts[figure].after <= share * amounts[figure].before
     assert all(0 < after <= before for before, after in found.values())
+
+
+@pytest.mark.parametrize("schedule", [END, SOFT], ids=["hard", "soft"])
+def test_masks_of_a_training_close_what_reads_constants(tmp_path: Any, schedule: dict[str, Any]) -> None:
+    score = "taylor_in" if schedule is SOFT else "l2"
+    found = widths(tmp_path, "Learnt", budget={"params": 0.7}, scope="global", schedule=schedule, score=score)
+    assert sum(after for _, after in found.values()) < sum(before for before, _ in found.values())

@@ -74,7 +74,7 @@ class Blurred(nn.Module):
 
 
 class WideGroups(nn.Module):
-    """Eight groups of four channels, cut by the group, until a trace would rather cut inside the few left."""
+    """Eight groups of four channels, cut by the group; of few that are left, a trace would cut the inside."""
 
     def __init__(self, num_classes: int = 3) -> None:
         super().__init__()

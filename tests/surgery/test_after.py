@@ -88,7 +88,12 @@ class Shuffled(nn.Module):
 
 
 NETWORKS: list[Callable[[], nn.Module]] = [
-    Two, Grouped, lambda: Grouped(2, 16), lambda: Grouped(4, 12), Padded, Shuffled,
+    Two,
+    Grouped,
+    lambda: Grouped(2, 16),
+    lambda: Grouped(4, 12),
+    Padded,
+    Shuffled,
 ]
 
 
@@ -170,10 +175,16 @@ def test_names_do_not_follow_the_positions_of_channels() -> None:
 def test_few_wide_groups_are_still_cut_by_the_group() -> None:
     module = disturbed(Grouped())
     first = trace_channels(module, SHAPE)
-    assert owners(first) == {"stem": [("head.weight", 1, 4), ("mix.bias", 0, 4), ("mix.weight", 0, 4),
-                                      *[(f"norm.{name}", 0, 4) for name in
-                                        ("bias", "running_mean", "running_var", "weight")],
-                                      ("stem.bias", 0, 4), ("stem.weight", 0, 4)]}
+    assert owners(first) == {
+        "stem": [
+            ("head.weight", 1, 4),
+            ("mix.bias", 0, 4),
+            ("mix.weight", 0, 4),
+            *[(f"norm.{name}", 0, 4) for name in ("bias", "running_mean", "running_var", "weight")],
+            ("stem.bias", 0, 4),
+            ("stem.weight", 0, 4),
+        ]
+    }
     cut = without(first, [range(5)]).cut()
     module, _ = proved(module, cut, first)
     assert owners(trace_channels(module, SHAPE)) != owners(first)
@@ -182,6 +193,19 @@ def test_few_wide_groups_are_still_cut_by_the_group() -> None:
 
 def wrong(cut: ChannelCut, **changes: Any) -> ChannelCut:
     return ChannelCut.parse(cut.plain() | changes)
+
+
+def test_a_channel_goes_from_all_its_positions_or_stays() -> None:
+    module = disturbed(Shuffled())
+    graph = trace_channels(module, SHAPE)
+    cut = without(graph, [range(1) if "stem" in g.layers else () for g in graph.groups]).cut()
+    tensors = cut.plain()["tensors"]
+    head = next(one for one in tensors if one["tensor"] == "head.weight")
+    start, stop = head["removed"].split(",")[0].split("-")
+    for removed in (f"{start}-{int(stop) - 1}", f"{head['removed']},{70}"):
+        changed = [one | {"removed": removed} if one is head else one for one in tensors]
+        with pytest.raises(WorkError, match="from some places only"):
+            after(graph, [wrong(cut, tensors=changed)], module)
 
 
 def test_records_that_do_not_fit_are_refused() -> None:
@@ -199,6 +223,9 @@ def test_records_that_do_not_fit_are_refused() -> None:
     ]:
         with pytest.raises(WorkError, match=message):
             after(graph, [wrong(cut, **changes)], slim)
+    whole = without(graph, [range(graph.groups[0].width), *[()] * (len(graph.groups) - 1)]).cut()
+    with pytest.raises(WorkError, match="does not say which channels of"):
+        after(graph, [whole], slim)
     with pytest.raises(WorkError, match=r"positions along axis 0, but its groups have"):
         after(graph, [cut], module)
     with pytest.raises(WorkError, match=r"positions along axis 0, but its groups have"):

@@ -542,3 +542,103 @@ def test_channels_that_meet_a_fixed_number_of_others_stay(prune: Prune) -> None:
     graph, *_ = prune(Positions(), SHAPE, fresh=Positions)
     assert widths(graph) == {"free": 6}
     assert "fixed" in graph.frozen[0].reason
+
+
+CONSTANTS: dict[str, Any] = {
+    "joined along the channels": lambda x: torch.cat([torch.sigmoid(x), x], 1),
+    "joined along the channels, the other way": lambda x: torch.cat([x, torch.sigmoid(x)], 1),
+    "joined along another axis": lambda x: torch.cat([x, torch.sigmoid(x)], 3),
+    "joined along another axis, the other way": lambda x: torch.cat([torch.sigmoid(x), x], 3),
+    "padded": lambda x: F.pad(x, (1, 1, 1, 1), value=0.5),
+    "normalised over the image": lambda x: F.layer_norm(x, x.shape[2:], None, torch.ones(x.shape[2:])),
+    "softmax over the image": lambda x: x.flatten(2).softmax(2).unflatten(2, x.shape[2:]),
+    "of its form": lambda x: torch.ones_like(x) * 0.3,
+    "stacked": lambda x: torch.stack([x, torch.sigmoid(x), x], 2).sum(2),
+}
+
+
+@pytest.mark.parametrize("why", CONSTANTS)
+def test_constants_are_closed_wherever_they_come_from(prune: Prune, why: str) -> None:
+    class Constant(Net):
+        def __init__(self) -> None:
+            super().__init__(out=6)
+            self.next = nn.Conv2d(16 if "along the channels" in why else 8, 6, 1)
+
+        def middle(self, x: Tensor) -> Tensor:
+            return self.next(CONSTANTS[why](x)).relu()
+
+    graph, _, cut = prune(Constant(), SHAPE, fresh=Constant)
+    assert widths(graph) == {"stem": 8, "next": 6}
+    assert [one.tensor for one in cut.tensors if one.closes] == ["next.weight"]
+
+
+ZEROS: dict[str, Any] = {"padded": lambda x: F.pad(x, (1, 1, 1, 1)), "of its form": lambda x: torch.zeros_like(x) + x}
+
+
+@pytest.mark.parametrize("why", ZEROS)
+def test_what_reads_zeros_is_not_closed(prune: Prune, why: str) -> None:
+    class Zero(Net):
+        def __init__(self) -> None:
+            super().__init__(out=6)
+            self.next = nn.Conv2d(8, 6, 1)
+
+        def middle(self, x: Tensor) -> Tensor:
+            return self.next(ZEROS[why](x)).relu()
+
+    graph, _, cut = prune(Zero(), SHAPE, fresh=Zero)
+    assert widths(graph) == {"stem": 8, "next": 6}
+    assert not any(one.closes for one in cut.tensors)
+
+
+def test_three_stacked_tensors_lose_the_same_channels(prune: Prune) -> None:
+    class Stacked(Net):
+        def __init__(self) -> None:
+            super().__init__(out=6)
+            self.each = nn.ModuleList(nn.Conv2d(8, 6, 1) for _ in range(3))
+
+        def middle(self, x: Tensor) -> Tensor:
+            return torch.stack([layer(x) for layer in self.each], 1).prod(1)
+
+    graph, slim, _ = prune(Stacked(), SHAPE, fresh=Stacked)
+    assert widths(graph) == {"stem": 8, "each.0": 6}
+    assert len({layer.out_channels for layer in slim.each}) == 1
+
+
+@pytest.mark.parametrize(
+    ("over", "free"),
+    [
+        (lambda x: x.sum(1, keepdim=True), True),
+        (lambda x: torch.linalg.vector_norm(x, 2, 1, keepdim=True), True),
+        (lambda x: torch.linalg.vector_norm(x, 0, 1, keepdim=True), False),
+        (lambda x: x.mean(1, keepdim=True), False),
+        (lambda x: x.var(1, keepdim=True), False),
+        (lambda x: (x + 1).amax(1, keepdim=True), False),
+        (lambda x: (x + 1).sum(1, keepdim=True), False),
+    ],
+)
+def test_only_sums_of_zeros_over_the_channels_let_them_go(prune: Prune, over: Any, free: bool) -> None:
+    class Over(Net):
+        def __init__(self) -> None:
+            super().__init__(out=6)
+            self.next = nn.Conv2d(8, 6, 1)
+
+        def middle(self, x: Tensor) -> Tensor:
+            return self.next(x).relu() * over(x)
+
+    graph, *_ = prune(Over(), SHAPE, fresh=Over)
+    assert widths(graph) == ({"stem": 8, "next": 6} if free else {"next": 6})
+
+
+def test_all_outputs_of_a_model_keep_their_channels(prune: Prune) -> None:
+    class Outputs(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.side = nn.Conv2d(8, 6, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            y = F.relu(self.norm(self.stem(x)))
+            return {"first": self.head(y.mean((2, 3))), "features": [self.side(y)]}
+
+    graph, *_ = prune(Outputs(), SHAPE, fresh=Outputs)
+    assert widths(graph) == {"stem": 8}
+    assert {frozen.layer for frozen in graph.frozen} == {"head", "side"}

@@ -18,6 +18,7 @@ from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.prune import Pruned, prune_channels
 from edgecr.surgery.scores import Evidence, scores
 from edgecr.surgery.widths import Limits
+from edgecr.training.pruning import masks_of
 from tests.surgery.conftest import disturbed
 from tests.surgery.networks import Blurred, HardView, Learnt, Recurrent
 
@@ -96,8 +97,12 @@ def test_fixed_filters_are_work_but_no_parameters() -> None:
 
 
 def test_computed_weights_are_work_that_stays() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1)),
-                           nn.Conv2d(8, 4, 1), nn.Conv2d(4, 2, 1))
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1)),
+        nn.Conv2d(8, 4, 1),
+        nn.Conv2d(4, 2, 1),
+    )
     cost, counted = Cost(module, trace_channels(module, SHAPE)), count(module, SHAPE)
     assert cost.macs(cost.widths) == counted.macs
 
@@ -106,3 +111,13 @@ def test_channels_behind_a_learned_offset_go(prune: Prune) -> None:
     graph, _, cut = prune(Learnt(), SHAPE, fresh=Learnt)
     assert [group.name for group in graph.groups] == ["one", "two"]
     assert [one.tensor for one in cut.tensors if one.closes] == ["two.weight", "head.weight"]
+
+
+def test_masks_of_a_training_close_what_reads_constants() -> None:
+    found = pruned(Learnt())
+    masks = masks_of(Learnt().named_parameters(), found.cut)
+    assert set(masks) == {"one.weight", "one.bias", "two.weight", "two.bias", "head.weight"}
+    gone = ~masks["one.bias"]
+    assert gone.sum() == 4
+    assert not masks["two.weight"][:, gone].any()
+    assert not masks["head.weight"][:, ~masks["two.bias"]].any()

@@ -120,13 +120,13 @@ def test_answers_of_heads_that_only_run_in_training_are_compared_if_asked() -> N
     class Auxiliary(nn.Module):
         def __init__(self, factor: float) -> None:
             super().__init__()
-            self.inner, self.factor = nn.Identity(), factor
+            self.inner, self.factor = nn.Sequential(nn.Dropout(0.5)), factor  # layers stay in evaluation
 
         def forward(self, x: Tensor) -> Any:
             return (x, self.inner(x) * self.factor) if self.training else x
 
     pair = Auxiliary(1.0), Auxiliary(1.1)
-    assert verify(*pair, SHAPE) == 0
+    assert verify(*pair, SHAPE) == verify(pair[0], pair[0], SHAPE, auxiliary=True) == 0
     with pytest.raises(UnsupportedModel, match="differs from the masked one"):
         verify(*pair, SHAPE, auxiliary=True)
 

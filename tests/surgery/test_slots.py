@@ -33,3 +33,10 @@ def test_freezing_one_slot_freezes_all_that_are_tied_to_it() -> None:
     ledger.freeze(ids[3:], "test")
     roots = ledger.roots()
     assert ledger.frozen(roots)[roots].tolist() == [False, True, False, True]
+
+
+def test_all_slots_of_a_freeze_are_frozen() -> None:
+    ledger = Ledger()
+    ids = ledger.fresh(5)
+    ledger.freeze(ids[1:4], "test")
+    assert ledger.frozen(ledger.roots()).tolist() == [False, True, True, True, False]
