@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecr import __version__
+from edgecr.asked import recorded_devices
 from edgecr.bench import DeviceBench
 from edgecr.data import Dataset
 from edgecr.environment import environment
 from edgecr.errors import FileProblem, RequestError
 from edgecr.exporters import exporters, load_target
 from edgecr.files import sha256
+from edgecr.judging import report
 from edgecr.methods.base import Execution, Lab
 from edgecr.progress import Monitor
 from edgecr.recipe import Recipe, as_yaml
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for
-from edgecr.stages import export_role, measure, report, robustness
+from edgecr.stages import export_role, measure, robustness, set_aside
 from edgecr.subject import Subject
 from edgecr.surgery.plan_record import FILE as PLAN
 from edgecr.training.checkpoint import discard
@@ -46,7 +49,7 @@ def compress(
             "canonical": recipe.canonical(),
             "data": data.fingerprint,
             "inputs": inputs,
-            "allow_code": execution.allow_code,
+            "devices": recorded_devices(recipe),
         }
         run.begin(record, as_yaml(recipe), environment(execution.threads))
         work = Work(recipe, run, data, inputs, execution, RunMonitor(run, monitor))
@@ -85,14 +88,13 @@ class Work:
         for device in self.recipe.measure.devices:
             measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
         for suite in self.recipe.robustness.suites:
-            robustness(
-                self.run, suite, target, self.data, self.recipe.robustness.images, self.recipe.seed, self.monitor
-            )
+            robustness(self.run, suite, target, self.data, self.recipe.robustness.images, self.monitor)
         return self.judge()
 
     def judge(self) -> Result:
         """Writes the report, unless it already tells of exactly these stages."""
         key = identity(
+            __version__,
             *(sha256(file) for file in sorted(self.run.folder.glob("stages/*.json")) if file.stem != "report")
         )
         path = self.run.folder / "report.json"
@@ -154,10 +156,9 @@ class Work:
     def role(self, role: str) -> None:
         """Sets the baseline or the candidate aside: what every later stage compares."""
         steps = self.recipe.baseline_steps if role == "baseline" else len(self.recipe.steps)
-        key = self.key(steps)
+        key = identity("counted", self.key(steps))
         if not self.run.finished(role, key):
-            self.subject(steps).save(self.run.subject(role))
-            self.run.finish(role, key, [self.run.subject(role)])
+            set_aside(self.run, role, key, self.subject(steps))
 
 
 def input_hashes(recipe: Recipe) -> dict[str, str]:
