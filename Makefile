@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	@echo "Report: $(RUNS)/$$(ls -t $(RUNS) | head -1)/report.html"
 
 test: $(VENV)/.installed-dev
-	@echo "Running the tests. About ten minutes on two cores."
+	@echo "Running the tests. About ten minutes on two cores. $$($(BIN)/python tests/skips.py)"
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-dev

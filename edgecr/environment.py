@@ -29,20 +29,32 @@ _PACKAGES = (
 )
 
 
-def environment(threads: int) -> dict[str, Any]:
-    """Versions, processor, threads and the state of the git checkout that the command ran in."""
+def environment(threads: int, accelerator: str = "cpu", devices: int = 1) -> dict[str, Any]:
+    """Versions, processor, threads, accelerators and the state of the git checkout that the command ran in."""
     return {
-        "python": platform.python_version(),
+        "python": python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "memory_kb": _memory(),
         "threads": threads,
-        "packages": {name: version(name) for name in _PACKAGES},
+        "accelerator": accelerator,
+        "devices": devices,
+        "packages": packages(),
         "git": _git(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+
+
+def python_version() -> str:
+    """The version of the running Python."""
+    return platform.python_version()
+
+
+def packages() -> dict[str, str | None]:
+    """The installed versions of everything that can change a result."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def version(package: str) -> str | None:

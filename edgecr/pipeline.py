@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecr import __version__
 from edgecr.asked import recorded_devices
 from edgecr.bench import DeviceBench
 from edgecr.data import Dataset
 from edgecr.environment import environment
-from edgecr.errors import FileProblem, RequestError
+from edgecr.errors import RequestError
 from edgecr.exporters import exporters, load_target
-from edgecr.files import sha256
+from edgecr.files import read_json, sha256
 from edgecr.judging import report
-from edgecr.methods.base import Execution, Lab
+from edgecr.methods.base import Execution, Lab, Method
 from edgecr.progress import Monitor
 from edgecr.recipe import Recipe, as_yaml
+from edgecr.recipe_inputs import code_fingerprint, input_hashes, paths_in
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for
 from edgecr.stages import export_role, measure, robustness, set_aside
+from edgecr.step_store import Step, StepStore, accelerator
 from edgecr.subject import Subject
-from edgecr.surgery.plan_record import FILE as PLAN
-from edgecr.training.checkpoint import discard
 
 
 def compress(
@@ -36,8 +34,9 @@ def compress(
     monitor.say(f"Reading data: {recipe.data.name}")
     _refuse_early(recipe)
     data = recipe.data.load(monitor)
-    inputs = input_hashes(recipe)
-    name = f"{recipe.name}-{identity(recipe.canonical(), data.fingerprint, inputs)[:8]}"
+    inputs = input_hashes(recipe.model, *recipe.steps)
+    code = code_fingerprint(recipe, execution)
+    name = f"{recipe.name}-{identity(recipe.canonical(), data.fingerprint, inputs, code)[:8]}"
     run = Run(root / name)
     with run.writing():
         if fresh:
@@ -49,10 +48,13 @@ def compress(
             "canonical": recipe.canonical(),
             "data": data.fingerprint,
             "inputs": inputs,
+            "code": code,
             "devices": recorded_devices(recipe),
         }
-        run.begin(record, as_yaml(recipe), environment(execution.threads))
-        work = Work(recipe, run, data, inputs, execution, RunMonitor(run, monitor))
+        where = environment(execution.threads, accelerator(execution), execution.devices)
+        run.begin(record, as_yaml(recipe), where)
+        store = StepStore.beside(root, execution)
+        work = Work(recipe, run, data, store, execution, RunMonitor(run, monitor), code, fresh)
         return run, work.finish()
 
 
@@ -71,9 +73,13 @@ class Work:
     recipe: Recipe
     run: Run
     data: Dataset
-    inputs: dict[str, str]
+    store: StepStore
     execution: Execution
     monitor: Monitor
+    code: str = ""
+    """The hash of the user's own code that builds models; empty where there is none."""
+    fresh: bool = False
+    """Whether steps are done again even if the store has them."""
 
     def finish(self) -> Result:
         """Does what is left to do and judges the outcome."""
@@ -94,7 +100,7 @@ class Work:
     def judge(self) -> Result:
         """Writes the report, unless it already tells of exactly these stages."""
         key = identity(
-            __version__,
+            self.store.maker["source"],
             *(sha256(file) for file in sorted(self.run.folder.glob("stages/*.json")) if file.stem != "report")
         )
         path = self.run.folder / "report.json"
@@ -116,33 +122,95 @@ class Work:
             )
         return found
 
-    def key(self, steps: int) -> str:
-        """What the subject after that many steps depends on."""
-        model = self.recipe.model.model_dump(mode="json", exclude_defaults=True, exclude={"weights"})
-        done = [step.plain() for step in self.recipe.steps[:steps]]
-        return identity(self.recipe.seed, model, self.classes, self.inputs, self.data.fingerprint, done)
+    def origin(self) -> dict[str, Any]:
+        """Everything that the model before the first step depends on."""
+        return {
+            "model": self.recipe.model.model_dump(mode="json", exclude_defaults=True, exclude={"weights"}),
+            "weights": input_hashes(self.recipe.model),
+            "classes": self.classes,
+            "size": list(self.data.preprocessing.size),
+            "seed": self.recipe.seed,
+            "code": self.code,
+        }
+
+    def before(self, index: int) -> Any:
+        """The identity of the model that a step starts with: the tensors themselves, once there are any."""
+        if index == 0:
+            return self.origin()
+        folder = self.step_folder(index - 1) / "subject"
+        return {file.name: sha256(file) for file in sorted(folder.iterdir())}
+
+    def inputs(self, index: int) -> dict[str, Any]:
+        """Everything that a step reads, as plain values: its key in the step store."""
+        step, preprocessing = self.recipe.steps[index], self.data.preprocessing
+        return {
+            "step": step.plain(),
+            "before": self.before(index),
+            "seed": [self.recipe.seed, index],
+            "data": self.data.seen_by_steps,
+            "preprocessing": [list(preprocessing.mean), list(preprocessing.std), list(preprocessing.size)],
+            "augmentation": self.data.augmentation,
+            "files": input_hashes(step),
+            "code": self.code,
+            "device": self._device(step.method),
+        }
+
+    def _device(self, method: Method) -> Any:
+        """The declaration of the device that a step plans for, if it does."""
+        name = getattr(method, "device", None)
+        return load_device(name).plain() if name else None
+
+    def step_folder(self, index: int) -> Path:
+        """Where a step's outputs lie in the run."""
+        return self.run.step(index, self.recipe.steps[index].name)
 
     def step(self, index: int) -> None:
-        """Runs one step unless it, or a sibling run's identical one, is finished."""
-        step = self.recipe.steps[index]
-        name, key = f"step-{index:02d}-{step.name}", self.key(index + 1)
-        folder = self.run.step(index, step.name)
-        if self.run.finished(name, key):
-            return
+        """Runs one step, unless the run or the store has it."""
+        step, inputs = self.recipe.steps[index], self.inputs(index)
+        name, key = f"step-{index:02d}-{step.name}", identity(inputs)
         title = f"Step {index + 1} of {len(self.recipe.steps)}: {step.name}"
-        outputs = [folder / "subject", folder / "history.json", folder / PLAN]
-        if lender := self.run.borrow(name, key, outputs):
-            self.monitor.say(f"{title} is taken from {lender}, which did the same steps on this machine")
+        if self.run.finished(name, key):
+            self._tell_other_maker(title, read_json(self.run.stage(name)))
             return
+        self._refuse_own_run(step.method)
+        stored = self.store.step(inputs)
+        with stored.held(lambda: self.monitor.say(f"{title} is being made by another run; waiting for it")):
+            if self.fresh:
+                stored.clear()
+            record = stored.finished()
+            if record is None:
+                self.monitor.say(title)
+                record = self._make(index, stored)
+            elif record["run"] != self.run.folder.name:
+                self.monitor.say(f"{title} is taken from {record['run']}, which did the same step on this machine")
+            stored.hand_over(self.step_folder(index))
+        facts = {"borrowed_from": record["run"]} if record["run"] != self.run.folder.name else {}
+        facts |= {"seconds": record["seconds"], "maker": record["maker"]}
+        self.run.finish(name, key, [self.step_folder(index)], **facts)
+
+    def _make(self, index: int, stored: Step) -> dict[str, Any]:
+        """Does the work of a step in its folder of the store."""
         before = self.subject(index)
-        self.monitor.say(title)
         seed, bench = self.recipe.seed * 1000 + index, DeviceBench(self.monitor)
-        lab = Lab(self.data, seed, folder, self.execution, self.monitor, bench)
+        lab = Lab(self.data, seed, stored.folder, self.execution, self.monitor, bench)
         start = time.monotonic()
-        step.method.apply(before, lab).save(folder / "subject")
+        self.recipe.steps[index].method.apply(before, lab).save(stored.folder / "subject")
         seconds = round(time.monotonic() - start, 1)
-        self.run.finish(name, key, outputs, seconds=seconds)
-        discard(folder)
+        return stored.finish(run=self.run.folder.name, seconds=seconds)
+
+    def _tell_other_maker(self, title: str, stage: dict[str, Any]) -> None:
+        """Warns of a step that this run finished under another environment, and so would not share with others."""
+        made, now = stage.get("maker", {}), self.store.maker
+        if other := sorted(name for name in now if made.get(name) != now[name]):
+            self.monitor.warn(f"{title} was finished with other {', '.join(other)}; it is kept. --fresh makes it anew.")
+
+    def _refuse_own_run(self, method: Method) -> None:
+        """A run cannot read what it is about to make."""
+        for path in paths_in(method.model_dump()):
+            if self.run.folder.resolve().is_relative_to(path.resolve()):
+                raise RequestError(
+                    f"The teacher's run {path} is the run being made. Leave teacher out: its own model teaches then."
+                )
 
     def subject(self, steps: int) -> Subject:
         """The subject after that many steps."""
@@ -156,25 +224,6 @@ class Work:
     def role(self, role: str) -> None:
         """Sets the baseline or the candidate aside: what every later stage compares."""
         steps = self.recipe.baseline_steps if role == "baseline" else len(self.recipe.steps)
-        key = identity("counted", self.key(steps))
+        key = identity("counted", self.before(steps))
         if not self.run.finished(role, key):
             set_aside(self.run, role, key, self.subject(steps))
-
-
-def input_hashes(recipe: Recipe) -> dict[str, str]:
-    """The content hashes of every file and run that the model and the steps read."""
-    found: dict[str, str] = {}
-    for path in _paths([recipe.model.model_dump(), *(step.model_dump() for step in recipe.steps)]):
-        subjects = [path / "baseline" / name for name in ("subject.json", "tensors.safetensors")]
-        files = [path] if path.is_file() else [file for file in subjects if file.is_file()]
-        if not files:
-            raise FileProblem(f"{path} is neither a checkpoint file nor a finished run (from the recipe).")
-        found[str(path)] = identity(*(sha256(file) for file in files))
-    return found
-
-
-def _paths(value: Any) -> Iterator[Path]:
-    if isinstance(value, Path):
-        yield value
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
-        yield from _paths(inner)

@@ -5,7 +5,7 @@ runs/<recipe>-<short identity>/
   run.json              identity, recipe, purpose, data and weights fingerprints
   environment.json      versions, processor, threads, git state
   events.jsonl          what happened when
-  steps/00-train/       a step's checkpoints, history and resulting subject
+  steps/00-train/       a finished step's history and resulting subject, shared with the step store (runs/.steps)
   baseline/ candidate/  the subjects that are compared
   export/<target>/      the exported baseline and candidate and their manifests
   measure/  robustness/ raw samples and predictions under the recipe's own options: what gates read
@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,10 @@ from typing_extensions import override
 
 from edgecr.errors import FileProblem, RunBusy
 from edgecr.files import (
+    LockHeld,
     fingerprint,
+    locked,
     read_json,
-    replacing,
-    replacing_folder,
     sha256,
     storage_errors,
     write_json,
@@ -138,43 +137,19 @@ class Run:
         hashes = {file.relative_to(self.folder).as_posix(): sha256(file) for file in files if file.is_file()}
         write_json(self.stage(name), {"key": key, "outputs": hashes, "at": _now(), **facts})
 
-    def borrow(self, name: str, key: str, outputs: Sequence[Path]) -> str | None:
-        """Copies a stage's outputs from a sibling run that finished it in the same environment; its name, or None."""
-        for other in sorted(self.folder.parent.glob("*/run.json")):
-            lender = Run(other.parent)
-            if lender.folder == self.folder or not self._may_borrow(lender, name, key):
-                continue
-            for output in outputs:
-                _copy(lender.folder / output.relative_to(self.folder), output)
-            self.finish(name, key, outputs, borrowed_from=lender.folder.name)
-            return lender.folder.name
-        return None
-
-    def _may_borrow(self, lender: Run, name: str, key: str) -> bool:
-        """Whether another run has what is asked for, undamaged, and promises the same bits."""
-        try:
-            return lender.finished(name, key) and self._same_machine(lender)
-        except FileProblem:
-            return False
-
-    def _same_machine(self, other: Run) -> bool:
-        """Whether both runs have the same packages, processor and thread count."""
-        mine, theirs = (read_json(run.folder / "environment.json") for run in (self, other))
-        return all(mine[key] == theirs[key] for key in ("packages", "cpu", "threads", "python"))
-
     # Writing
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Holds the run's lock; the lock dies with the process, however it dies."""
-        with storage_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _lock(handle, self.folder)
-            yield
-        finally:
-            os.close(handle)
+            with locked(self.folder / ".lock"):
+                yield
+        except LockHeld as error:
+            raise RunBusy(
+                f"Another edgecr process is working on {self.folder}. Wait for it, or change the recipe's "
+                "name to run a second one."
+            ) from error
 
     def clear(self) -> None:
         """Removes everything but the lock."""
@@ -234,31 +209,5 @@ class RunMonitor(Monitor):
         return self._display.bar(label, total, done)
 
 
-def _copy(source: Path, to: Path) -> None:
-    if source.is_dir():
-        with replacing_folder(to) as temporary:
-            shutil.copytree(source, temporary, dirs_exist_ok=True)
-    elif source.is_file():
-        with replacing(to) as temporary:
-            shutil.copyfile(source, temporary)
-
-
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise RunBusy(
-            f"Another edgecr process is working on {folder}. Wait for it, or change the recipe's "
-            "name to run a second one."
-        ) from error

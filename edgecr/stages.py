@@ -164,7 +164,6 @@ def robustness(
     Only with the recipe's suite, target and number of images is the result the run's; any other is kept beside.
     """
     suite, asked, files = suites.get(suite_name), Asked.of(run), exports(run, target)
-    _same_data(run, asked, data)
     recipe, seed = asked.recipe.robustness, asked.recipe.seed
     chosen = np.arange(len(data.test))
     if images is not None and images < len(chosen):
@@ -206,15 +205,6 @@ def _place(
     beside = run.beside(path, key)
     monitor.say(f"These are not the recipe's own options and files: the result is kept apart, in {beside}, and not judged")
     return _Place(f"extra/{stage}-{key[:8]}", beside)
-
-
-def _same_data(run: Run, asked: Asked, data: Dataset) -> None:
-    """Refuses data that changed since the run began: its splits, and so its test images, may be others."""
-    if data.fingerprint != asked.data:
-        raise FileProblem(
-            f"The data is not what {run.folder} was made with: images, labels or splits changed. Restore it, or "
-            "start a new run with `edgecr compress`."
-        )
 
 
 def steps_behind(run: Run, role: str) -> list[str]:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import skips
 
 MINI = """\
 name: mini
@@ -87,3 +88,23 @@ def mini_recipe(tmp_path):
     recipe = tmp_path / "mini.yaml"
     recipe.write_text(MINI.replace("DEVICE", str(device)))
     return recipe
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Names the skips that no complete machine would have."""
+    for reason in _unlisted(terminalreporter):
+        terminalreporter.write_line(f"skip that is not allowed (see tests/skips.py): {reason}", red=True)
+
+
+def pytest_sessionfinish(session):
+    """Fails a strict session that skipped more than is allowed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.exitstatus == pytest.ExitCode.OK and reporter and _unlisted(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _unlisted(reporter):
+    if not skips.strict():
+        return []
+    reports = reporter.stats.get("skipped", [])
+    return skips.unlisted([report.longrepr[2].removeprefix("Skipped: ") for report in reports])

@@ -13,12 +13,12 @@ PACKAGE = Path(edgecr.__file__).parent
 FLOORS = [
     {"cli", "reference", "__main__"},
     {"pipeline"},
-    {"stages", "tables", "bench"},
-    {"recipe", "run", "environment"},
+    {"stages", "judging", "tables", "bench", "run_data", "recipe_inputs", "step_store"},
+    {"asked", "verification", "recipe", "run", "environment"},
     {"methods", "exporters", "runners", "robustness", "report"},
     {"subject"},
     {"training", "predictors", "models", "data", "surgery", "weights", "latency"},
-    {"yaml_text"},
+    {"yaml_text", "subject_counts"},
     {"option_text", "options", "files", "builtin", "progress", "estimate", "registry"},
     {"errors"},
 ]

@@ -11,8 +11,8 @@ import yaml
 from edgecr.weights import hash_tensors, read_tensors
 
 
-def only_run(tmp_path):
-    (run,) = (tmp_path / "runs").iterdir()
+def only_run(tmp_path, runs="runs"):
+    (run,) = (path for path in (tmp_path / runs).iterdir() if path.name != ".steps")
     return run
 
 
@@ -76,7 +76,7 @@ def test_from_recipe_to_verdict_and_everything_after(edgecr, mini_recipe, tmp_pa
 @pytest.mark.slow
 def test_killed_and_started_again_ends_in_the_same_bits(edgecr, mini_recipe, tmp_path):
     assert edgecr("compress", mini_recipe, "--runs", tmp_path / "whole").returncode == 0
-    (whole,) = (tmp_path / "whole").iterdir()
+    whole = only_run(tmp_path, "whole")
     child = edgecr.start("compress", mini_recipe)
     for line in child.stderr:
         if "Step 2" in line:  # inside the second training
@@ -87,6 +87,34 @@ def test_killed_and_started_again_ends_in_the_same_bits(edgecr, mini_recipe, tmp
     assert child.returncode == -signal.SIGKILL
     assert edgecr("compress", mini_recipe).returncode == 0
     assert tensors(only_run(tmp_path)) == tensors(whole)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_train_what_they_share_once(edgecr, mini_recipe, tmp_path):
+    first = edgecr.start("compress", mini_recipe, "--set", "name=first")
+    try:
+        for line in first.stderr:
+            if "Step 1" in line:
+                break
+        second = edgecr("compress", mini_recipe, "--set", "name=second", "--set", "steps.1.distill.epochs=2")
+    finally:
+        _, errors = first.communicate(timeout=120)
+    assert first.returncode == 0, errors
+    assert second.returncode == 0, second.stderr
+    assert "Step 1 of 3: train is being made by another run" in second.stderr
+    assert "Step 1 of 3: train is taken from first-" in second.stderr
+    assert "Step 2 of 3: distill is taken" not in second.stderr
+
+
+@pytest.mark.slow
+def test_a_fresh_run_makes_its_steps_anew(edgecr, mini_recipe, tmp_path):
+    assert edgecr("compress", mini_recipe).returncode == 0
+    before = tensors(only_run(tmp_path))
+    again = edgecr("compress", mini_recipe, "--fresh")
+    assert again.returncode == 0
+    assert "is taken from" not in again.stderr
+    assert "Step 3 of 3: prune" in again.stderr
+    assert tensors(only_run(tmp_path)) == before
 
 
 def test_ctrl_c_says_that_nothing_is_lost(edgecr, mini_recipe):

@@ -1,4 +1,4 @@
-"""The run folder: what counts as finished, who may borrow, who may write."""
+"""The run folder: what counts as finished, who may write."""
 
 import json
 
@@ -34,28 +34,6 @@ def test_a_stage_is_finished_for_its_key_and_its_very_outputs(tmp_path):
     assert not run.finished("step", "other")
     (output / "tensors").write_text("edited")
     assert not run.finished("step", "k")
-
-
-def test_a_stage_is_borrowed_only_from_an_equal_machine(tmp_path):
-    lender = made(tmp_path, "a")
-    finish_step(lender)
-    stranger = made(tmp_path, "b", ENVIRONMENT | {"threads": 1})
-    output = stranger.step(0, "train") / "subject"
-    assert stranger.borrow("step", "k", [output]) is None
-    sibling = made(tmp_path, "c")
-    output = sibling.step(0, "train") / "subject"
-    assert sibling.borrow("step", "k", [output]) == "a"
-    assert (output / "tensors").read_text() == "weights"
-    assert sibling.finished("step", "k")
-    assert json.loads(sibling.stage("step").read_text())["borrowed_from"] == "a"
-
-
-def test_a_damaged_lender_is_passed_over(tmp_path):
-    lender = made(tmp_path, "a")
-    finish_step(lender)
-    lender.stage("step").write_text("{")
-    sibling = made(tmp_path, "b")
-    assert sibling.borrow("step", "k", [sibling.step(0, "train") / "subject"]) is None
 
 
 def test_only_one_writer(tmp_path):

@@ -24,14 +24,14 @@ def export(
     from edgecr.cli.display import TerminalMonitor
     from edgecr.cli.options import chosen_run, execution
     from edgecr.exporters import load_target
-    from edgecr.recipe import Recipe
     from edgecr.run import ROLES
+    from edgecr.run_data import load_again
     from edgecr.stages import export_role
 
     declared = load_target(target)
     chosen = chosen_run(run, runs)
     where, monitor = execution(threads, allow_code), TerminalMonitor(quiet)
-    data = Recipe.parse(chosen.record["recipe"]).data.load(monitor)
+    data = load_again(chosen, monitor)
     with chosen.writing():
         for role in ROLES:
             artifact = export_role(chosen, role, target, data, where, monitor)

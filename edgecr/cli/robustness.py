@@ -31,6 +31,7 @@ def robustness(
     from edgecr.report.result import Result
     from edgecr.report.tables import accuracy_tables
     from edgecr.report.terminal import TableView
+    from edgecr.run_data import load_again
     from edgecr.stages import robustness as evaluate
 
     chosen = chosen_run(run, runs)
@@ -38,7 +39,7 @@ def robustness(
     name = load_target(target or recipe.export[0]).name
     wanted = images or recipe.robustness.images
     monitor = TerminalMonitor(quiet)
-    data = recipe.data.load(monitor)
+    data = load_again(chosen, monitor)
     with chosen.writing():
         answered = evaluate(chosen, suite, name, data, wanted, recipe.seed, monitor)
     shown = Result(recipe.name, chosen.folder.name, accuracy=accuracy_rows(answered, recipe.gates))

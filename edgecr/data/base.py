@@ -68,6 +68,8 @@ class Dataset:
     """What training uses unless told otherwise: ``none``, ``shift`` (small shifts) or ``crop-flip``."""
     fingerprint: str
     """Changes whenever an image, a label or a split changes."""
+    seen_by_steps: str = ""
+    """The same for the classes, training and validation images alone: all that a step may depend on."""
 
 
 Augmentation = Literal["none", "shift", "crop-flip"]

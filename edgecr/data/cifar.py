@@ -51,6 +51,7 @@ class Cifar(DataSource):
             preprocessing=self.preprocessing(*learning.data.shape[1:3]),
             augmentation="crop-flip",
             fingerprint=dataset_fingerprint(learning.classes, (train, validation, test)),
+            seen_by_steps=dataset_fingerprint(learning.classes, (train, validation)),
         )
 
     def _read(self, train: bool, monitor: Monitor) -> Any:

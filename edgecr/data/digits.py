@@ -48,6 +48,7 @@ class Digits(DataSource):
             preprocessing=self.preprocessing(_SIDE, _SIDE),
             augmentation="shift",
             fingerprint=dataset_fingerprint(classes, (train, validation, test)),
+            seen_by_steps=dataset_fingerprint(classes, (train, validation)),
         )
 
 

@@ -77,6 +77,7 @@ class Folder(DataSource):
             preprocessing=self.preprocessing(*size),
             augmentation=self.augmentation,
             fingerprint=dataset_fingerprint(classes, (train, validation, test)),
+            seen_by_steps=dataset_fingerprint(classes, (train, validation)),
         )
 
     def _splits(self, root: Path) -> tuple[tuple[str, ...], list[Listing]]:

@@ -123,10 +123,6 @@ def _fresh(declared: Architecture, subject: Subject, lab: Lab) -> Subject:
 def _from_run(run: Path, lab: Lab) -> Subject:
     from edgecr.subject import Subject
 
-    if lab.folder.resolve().is_relative_to(run.resolve()):
-        raise RequestError(
-            f"The teacher's run {run} is the run being made. Leave teacher out: its own model teaches then."
-        )
     folder = run / "baseline"
     if not (folder / "subject.json").is_file():
         raise FileProblem(f"{run} is not a finished run: it has no baseline/subject.json to teach with.")

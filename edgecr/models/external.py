@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, JsonValue, model_validator
 
 from edgecr.errors import RequestError, UnknownName
+from edgecr.files import fingerprint, sha256
 from edgecr.models.base import Architecture
 
 if TYPE_CHECKING:
@@ -75,6 +76,22 @@ def _own_model(arch: str, classes: int, options: dict[str, Any], allow_code: boo
         raise RequestError(f"The model {arch} is Python code of your own; pass --allow-code to run it.{hint}")
     module, _, function = arch.partition(":")
     return called(arch, _imported(module, function, arch), classes, options)
+
+
+def own_source(arch: str) -> str:
+    """The hash of the code behind a model of the user's own: its module, and what lies beside or below it.
+
+    Imports the module, so only call it where the user allowed code. Installed packages that it uses do not count.
+    """
+    module, _, function = arch.partition(":")
+    _imported(module, function, arch)
+    top = sys.modules[module.partition(".")[0]]
+    origin = getattr(top, "__file__", None) or getattr(sys.modules[module], "__file__", None)
+    if origin is None:
+        return arch
+    folder, whole = Path(origin).parent, hasattr(top, "__path__")
+    files = sorted(folder.rglob("*.py") if whole else folder.glob("*.py"))
+    return fingerprint([[file.relative_to(folder).as_posix(), sha256(file)] for file in files])
 
 
 def _imported(module: str, function: str, arch: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgecr.report.result import BASELINE, CANDIDATE, LatencyRow, Timing
 from edgecr.runners.base import Measurement
+from edgecr.runners.measure.completeness import shortfall
 from edgecr.runners.measure.summary import ArmSummary, compare, summarise
 
 
@@ -16,8 +17,9 @@ def latency_rows(measurement: Measurement) -> list[LatencyRow]:
     ratios = {}
     if {BASELINE, CANDIDATE} <= {arm.label for arm in measurement.arms}:
         ratios = {each.batch: each.ratio for each in compare(measurement, BASELINE, CANDIDATE)}
+    partial = shortfall(measurement)
     return [
-        LatencyRow(device, batch, timings, {"p50": ratio} if (ratio := ratios.get(batch)) else {}, error)
+        LatencyRow(device, batch, timings, {"p50": ratio} if (ratio := ratios.get(batch)) else {}, error, partial)
         for batch, timings in sorted(arms.items())
     ]
 

@@ -85,12 +85,6 @@ def test_a_saved_run_or_a_checkpoint_teaches(tmp_path):
     assert not same(by_run.module, by_itself.module)
 
 
-def test_the_run_being_made_cannot_teach_itself(tmp_path):
-    subject().save(tmp_path / "run" / "baseline")
-    with pytest.raises(RequestError, match="is the run being made"):
-        distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), lab(tmp_path / "run" / "steps"))
-
-
 def test_an_unfinished_run_cannot_teach(tmp_path):
     with pytest.raises(FileProblem, match="not a finished run"):
         distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), lab(tmp_path / "work"))

@@ -1,0 +1,160 @@
+"""A step's identity holds all that the step reads, and nothing that it does not."""
+
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from edgecr.cli import app
+from edgecr.data import Dataset
+from edgecr.errors import FileProblem, RequestError
+from edgecr.methods.base import Execution
+from edgecr.pipeline import Work
+from edgecr.progress import Monitor
+from edgecr.recipe import Recipe, load_recipe
+from edgecr.run import Run
+from edgecr.run_data import load_again
+from edgecr.step_store import StepStore
+
+RECIPE = """
+name: mini
+model: {arch: resnet20, width: 0.25}
+data: {name: digits}
+steps:
+  - train: {epochs: 1, batch: 128}
+  - distill: {epochs: 1, teacher: {weights: TEACHER}}
+"""
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    file = tmp_path / "teacher.pth"
+    file.write_bytes(b"one")
+    return file
+
+
+def work(folder, teacher, *changes, **extra):
+    file = folder / "mini.yaml"
+    file.write_text(RECIPE.replace("TEACHER", str(teacher)))
+    recipe = load_recipe(str(file), changes)
+    store = StepStore.beside(folder, Execution())
+    return Work(recipe, Run(folder / "mini"), recipe.data.load(), store, Execution(), Monitor(), **extra)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "data.mean=[0.4, 0.4, 0.4]",
+        "data.std=[0.4, 0.4, 0.4]",
+        "data.seed=1",
+        "seed=1",
+        "model.width=0.5",
+        "steps.0.train.epochs=2",
+    ],
+)
+def test_what_a_step_reads_is_in_its_key(tmp_path, teacher, change):
+    assert work(tmp_path, teacher, change).inputs(0) != work(tmp_path, teacher).inputs(0)
+
+
+@pytest.mark.parametrize(
+    "change", ["name=other", "steps.1.distill.epochs=3", "robustness.images=5", "export=[onnx-embedded]"]
+)
+def test_what_a_step_does_not_read_is_not_in_its_key(tmp_path, teacher, change):
+    assert work(tmp_path, teacher, change).inputs(0) == work(tmp_path, teacher).inputs(0)
+
+
+def test_own_code_is_in_the_key(tmp_path, teacher):
+    assert work(tmp_path, teacher, code="a").inputs(0) != work(tmp_path, teacher, code="b").inputs(0)
+
+
+def test_another_teacher_does_not_retrain_the_baseline(tmp_path, teacher):
+    first, before = work(tmp_path, teacher), work(tmp_path, teacher).inputs(0)
+    (first.step_folder(0) / "subject").mkdir(parents=True)
+    distilled = first.inputs(1)
+    teacher.write_bytes(b"two")
+    assert first.inputs(0) == before
+    assert first.inputs(1) != distilled
+
+
+def test_a_step_depends_on_the_very_tensors_before_it(tmp_path, teacher):
+    each = work(tmp_path, teacher)
+    folder = each.step_folder(0) / "subject"
+    folder.mkdir(parents=True)
+    (folder / "tensors.safetensors").write_text("a")
+    before = each.inputs(1)
+    (folder / "tensors.safetensors").write_text("b")
+    assert each.inputs(1) != before
+
+
+def test_test_images_are_not_part_of_what_steps_see(tmp_path, teacher):
+    data = work(tmp_path, teacher).data
+    assert data.seen_by_steps
+    assert data.seen_by_steps != data.fingerprint
+
+
+def test_a_run_cannot_teach_itself(tmp_path, teacher):
+    each = work(tmp_path, teacher)
+    method = (
+        Recipe.parse(
+            {
+                "name": "x",
+                "model": {"arch": "resnet20"},
+                "data": {"name": "digits"},
+                "steps": [{"distill": {"teacher": {"run": str(each.run.folder)}}}],
+            }
+        )
+        .steps[0]
+        .method
+    )
+    with pytest.raises(RequestError, match="is the run being made"):
+        each._refuse_own_run(method)
+
+
+def test_own_code_counts_with_what_lies_beside_it(tmp_path, monkeypatch):
+    from edgecr.models.external import own_source
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_net_a.py").write_text("from my_part_a import make\n")
+    (tmp_path / "my_part_a.py").write_text("def make(num_classes): ...\n")
+    before = own_source("my_net_a:make")
+    assert own_source("my_net_a:make") == before
+    (tmp_path / "my_part_a.py").write_text("def make(num_classes): return None\n")
+    assert own_source("my_net_a:make") != before
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A flat folder of images, whose splits are drawn, and a run that was made with it."""
+    import numpy as np
+    from PIL import Image
+
+    root, random = tmp_path / "photographs", np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    recipe = Recipe.parse(
+        {"name": "x", "model": {"arch": "resnet20"}, "data": {"name": "folder", "root": str(root), "size": 8}}
+    )
+    run = Run(tmp_path / "runs" / "x")
+    run.begin({"recipe": recipe.plain(), "data": recipe.data.load().fingerprint}, "", {})
+    return root, run
+
+
+def test_the_data_of_a_run_must_still_be_the_same(photographs):
+    root, run = photographs
+    assert isinstance(load_again(run, Monitor()), Dataset)
+    shutil.copy(root / "cat" / "0.png", root / "cat" / "new.png")
+    with pytest.raises(FileProblem, match="have changed since"):
+        load_again(run, Monitor())
+
+
+@pytest.mark.parametrize("command", ["robustness", "export"])
+def test_commands_that_load_data_again_compare_it(photographs, command):
+    root, run = photographs
+    (root / "dog" / "3.png").unlink()
+    done = CliRunner().invoke(app, [command, str(run.folder)])
+    assert isinstance(done.exception, FileProblem)
+    assert "have changed since" in str(done.exception)
