@@ -65,7 +65,9 @@ class _Case:
     def result(self) -> Result:
         """Everything verified, read and judged; reading comes before the rows that rest on it."""
         self.seen.demand(QUESTION, "run.json", "environment.json")
-        artifacts = {(target.name, role): self.artifact(target, role) for target in self.asked.targets for role in ROLES}
+        artifacts = {
+            (target.name, role): self.artifact(target, role) for target in self.asked.targets for role in ROLES
+        }
         models = [self.model(role, artifacts[self.asked.judged, role]) for role in ROLES]
         measured = [self.measured(device) for device in self.asked.devices]
         answers = {name: self.answers(name) for name in self.asked.recipe.robustness.suites}
@@ -108,7 +110,9 @@ class _Case:
             self.seen.reject(manifest, "describes another file than the one beside it")
         subject = [self.seen.hashes.get(f"{role}/{name}", "") for name in SUBJECT_FILES]
         if self.seen.records[stage].key != export_key(target, self.asked.data, subject):
-            self.seen.reject(record_name(stage), f"tells of another target, other data or another {role} than this run's")
+            self.seen.reject(
+                record_name(stage), f"tells of another target, other data or another {role} than this run's"
+            )
         return artifact if self.seen.sound(stage) else None
 
     def model(self, role: str, artifact: Artifact | None) -> ModelRow:
@@ -148,7 +152,9 @@ class _Case:
         hashes = self.exported()
         key = measurement_key(device, self.asked.recipe.measure.batch, None, None, hashes)
         if measurement.device.plain() != device.plain():
-            self.seen.reject(file, f"was made on another device, or under another protocol, than the run's {device.name}")
+            self.seen.reject(
+                file, f"was made on another device, or under another protocol, than the run's {device.name}"
+            )
         elif any(arm.sha256 != hashes.get(arm.label) for arm in measurement.arms):
             self.seen.reject(file, "is about other files than the exported ones")
         elif self.seen.records[stage].key != key:
@@ -207,7 +213,9 @@ class _Case:
         if answered:
             rows = accuracy_rows(answered, self.asked.recipe.gates)
         else:
-            rows = [AccuracyRow(suite, condition) for condition in (*suites.get(suite).conditions, MEAN)]
+            known = suites.get(suite)
+            conditions = (*known.conditions, MEAN) if known.corruptions else known.conditions
+            rows = [AccuracyRow(suite, condition) for condition in conditions]
         return [replace(row, evidence=self.files(stage)) for row in rows]
 
     def examples(self, suite: str) -> list[Example]:
@@ -233,7 +241,11 @@ class _Case:
         """Where the run was made, if its record of that is sound."""
         if not self.seen.sound(QUESTION):
             return {}
-        return _environment(read_json(self.run.folder / "environment.json"))
+        try:
+            return _environment(read_json(self.run.folder / "environment.json"))
+        except (FileProblem, KeyError, TypeError, AttributeError):
+            self.seen.reject("environment.json", "does not describe where the run was made")
+            return {}
 
 
 def _role(artifact: Artifact) -> Any:

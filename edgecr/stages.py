@@ -1,4 +1,4 @@
-"""Setting aside, export, measure and robustness of one run: the pipeline goes through them, commands call one at a time.
+"""Setting aside, export, measure and robustness of a run: the pipeline goes through them, commands call one at a time.
 
 What gates read is written under the recipe's own options only. A command that asks for anything else gets a result of
 its own in ``extra/``. Judging what lies here is in ``edgecr.judging``.
@@ -111,9 +111,14 @@ def exports(run: Run, target: str) -> Exports:
                 f"Export it first: edgecr export {run.folder} --target {target}"
             )
     told = {role: Artifact.load(path) for role, path in found.items()}
-    real = {role: replace(each, sha256=sha256(each.path), size_bytes=each.path.stat().st_size) for role, each in told.items()}
+    real = {
+        role: replace(each, sha256=sha256(each.path), size_bytes=each.path.stat().st_size)
+        for role, each in told.items()
+    }
     damaged = [file for role in ROLES for file in run.damaged(export_stage(target, role))]
-    return Exports(real, tuple(dict.fromkeys([*damaged, *(real[role].path for role in ROLES if real[role] != told[role])])))
+    return Exports(
+        real, tuple(dict.fromkeys([*damaged, *(real[role].path for role in ROLES if real[role] != told[role])]))
+    )
 
 
 def measure(
@@ -141,7 +146,9 @@ def measure(
         and target == asked.judged
         and device.plain() in [each.plain() for each in asked.devices]
     )
-    place = _place(run, measure_stage(device.name, target), run.measurement(device.name, target), key, own, files, monitor)
+    place = _place(
+        run, measure_stage(device.name, target), run.measurement(device.name, target), key, own, files, monitor
+    )
     if run.finished(place.stage, key):
         known = Measurement.load(place.path)
         if known.error is None:
@@ -194,16 +201,16 @@ class _Place:
     path: Path
 
 
-def _place(
-    run: Run, stage: str, path: Path, key: str, own: bool, files: Exports, monitor: Monitor
-) -> _Place:
+def _place(run: Run, stage: str, path: Path, key: str, own: bool, files: Exports, monitor: Monitor) -> _Place:
     """The run's own place, or one beside it for other options and for files that are not the exported ones."""
     for file in files.changed:
         monitor.warn(f"{file} is not what was exported; what follows is about the file as it is now.")
     if own and not files.changed:
         return _Place(stage, path)
     beside = run.beside(path, key)
-    monitor.say(f"These are not the recipe's own options and files: the result is kept apart, in {beside}, and not judged")
+    monitor.say(
+        f"These are not the recipe's own options and files: the result is kept apart, in {beside}, and not judged"
+    )
     return _Place(f"extra/{stage}-{key[:8]}", beside)
 
 

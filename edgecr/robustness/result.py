@@ -118,7 +118,8 @@ class RobustnessResult:
             answers = {name: read_answers(folder / f"{name}.npz", plan["key"]) for name in plan["conditions"]}
             labels = np.array(plan["labels"])
             _check_lengths(folder, labels, answers)
-            return cls(plan["suite"], plan["seed"], np.array(plan["indices"]), labels, answers, plan["roles"], plan["key"])
+            indices, models = np.array(plan["indices"]), dict(plan["roles"])
+            return cls(plan["suite"], plan["seed"], indices, labels, answers, models, plan["key"])
         except (KeyError, TypeError, ValueError) as error:
             raise FileProblem(f"{file} is damaged: {error!r}.") from error
 

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgecr.surgery.amounts import CHANNELS as CHANNELS  # with the figures, the names that they go by
+from edgecr.surgery.amounts import LATENCY as LATENCY
+from edgecr.surgery.amounts import SIZE as SIZE
+from edgecr.surgery.amounts import WHOLE_LATENCY as WHOLE_LATENCY
+from edgecr.surgery.amounts import in_words as in_words
 from edgecr.surgery.cost import Cost, Counts
 from edgecr.surgery.graph import ChannelGraph
 
 BYTES = 4
 """Size of one fp32 number in a file."""
-SIZE, LATENCY, CHANNELS = "size", "latency", "channels"
-WHOLE_LATENCY = "measured latency"
-"""Of the whole model, where ``latency`` is what the table says."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,3 @@ def owners_of(graph: ChannelGraph, tensors: list[str]) -> Counts:
             if place.member.role == "out":
                 makers.setdefault(place.member.tensor, number)
     return np.array([makers.get(name, -1) for name in tensors], dtype=np.int64)
-
-
-def in_words(name: str, amount: float) -> str:
-    """An amount of a figure with its unit."""
-    if name == SIZE:
-        return f"{amount / 1e6:.4g} MB"
-    if name in (LATENCY, WHOLE_LATENCY):
-        return f"{amount / 1e6:.4g} ms"
-    return f"{amount:,.0f}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgecr.errors import FileProblem
 from edgecr.files import read_json, refused_as, write_json
 from edgecr.options import Options
-from edgecr.surgery.figures import in_words
-from edgecr.surgery.removal import ChannelCut
+from edgecr.surgery.amounts import in_words
+
+if TYPE_CHECKING:
+    from edgecr.surgery.removal import ChannelCut
 
 FILE = "plan.json"
 Widths = Iterable[tuple[str, int]]
