@@ -56,11 +56,11 @@ class Verification:
         return not any(file in self.problems for file in self.files(stages))
 
     def demand(self, stage: str, *files: str) -> None:
-        """Notes as a problem every file that the stage's record does not speak of."""
+        """Notes as a problem that a stage's record does not speak of a file which its figures are read from."""
         record = self.records.get(stage)
         for file in files:
             if record is not None and file not in record.outputs:
-                self.reject(file, f"is not vouched for by {record_name(stage)}")
+                self.reject(record_name(stage), f"does not vouch for {file}")
 
     def reject(self, file: str, problem: str) -> None:
         """Notes what is wrong with a file; what was found first stays."""

@@ -97,6 +97,8 @@ def test_help_imports_nothing_heavy():
         "edgecr.models",
         "edgecr.data",
         "edgecr.exporters.base",
+        "edgecr.asked",
+        "edgecr.judging",
         "edgecr.runners.base",
         "edgecr.report.gates",
         "edgecr.robustness.suites",

@@ -51,7 +51,7 @@ def _finite(evidence: Evidence) -> Evidence:
 
 
 def _complete(evidence: Evidence) -> Evidence:
-    if not evidence.partial or evidence.estimate is None:
+    if not evidence.partial:
         return evidence
     why = f"the measurement is partial ({evidence.partial}): measure again, or set measure.allow_partial"
     return replace(evidence, estimate=None, missing=why)
