@@ -98,7 +98,7 @@ def other_role(path):
         if role in path.parts:
             parts = [other if part == role else part for part in path.parts]
             return path.write_bytes(type(path)(*parts).read_bytes())
-    root = next(parent for parent in path.parents if (parent / "run.json").exists())
+    root = next(parent for parent in path.parents if (parent / "recipe.yaml").exists())
     return path.write_bytes((root / "baseline" / "subject.json").read_bytes())
 
 
