@@ -1,6 +1,7 @@
 """A step's identity holds all that the step reads, and nothing that it does not."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -90,6 +91,24 @@ def test_test_images_are_not_part_of_what_steps_see(tmp_path, teacher):
     data = work(tmp_path, teacher).data
     assert data.seen_by_steps
     assert data.seen_by_steps != data.fingerprint
+
+
+def test_a_step_is_shared_and_a_fresh_run_makes_it_anew(tmp_path, teacher):
+    told = []
+
+    class Voice(Monitor):
+        def say(self, text):
+            told.append(text)
+
+    def done(name, **extra):
+        each = replace(work(tmp_path, teacher), run=Run(tmp_path / name), monitor=Voice(), **extra)
+        each.step(0)
+        return told.pop(), (each.step_folder(0) / "subject" / "tensors.safetensors").read_bytes()
+
+    first, tensors = done("a")
+    assert first == "Step 1 of 2: train"
+    assert done("b") == ("Step 1 of 2: train is taken from a, which did the same step on this machine", tensors)
+    assert done("c", fresh=True) == (first, tensors)
 
 
 def test_a_run_cannot_teach_itself(tmp_path, teacher):

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from .channel import Channel, protected_stdout
 from .supervisor import Supervisor
-from .worker import run
+from .worker import follow, run
 
 
 def main(requests: BinaryIO, work: str) -> None:
@@ -15,6 +15,7 @@ def main(requests: BinaryIO, work: str) -> None:
 
 
 def measure() -> None:
-    """One measuring process: its request is the only line on stdin."""
-    code = run(sys.stdin.buffer.readline(), Channel(protected_stdout()), os.getppid())
+    """One measuring process: the first argument is the archive, the second its parent; its request is on stdin."""
+    follow(int(sys.argv[2]))
+    code = run(sys.stdin.buffer.readline(), Channel(protected_stdout()))
     os._exit(code)  # some runtimes crash while they are torn down, after all was said

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 MARK = b"\x1e"
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 def protected_stdout() -> int:

@@ -6,6 +6,8 @@ import subprocess
 import threading
 from typing import IO, Callable, List, Optional
 
+NOT_STARTED = -signal.SIGKILL  # as if it had been killed at once
+
 
 class Children(object):
     """Starts one process at a time, hands on its lines, and can kill it with everything it started."""
@@ -19,22 +21,29 @@ class Children(object):
         argv: List[str],
         folder: str,
         on_line: Callable[[bytes], None],
+        stopped: Callable[[], bool],
         text: bytes = b"",
         errors_too: bool = False,
     ) -> int:
-        """Runs a program (no shell) with ``text`` on stdin; returns its exit code, negative for a signal."""
-        stderr = subprocess.STDOUT if errors_too else None
+        """Runs a program (no shell) with ``text`` on stdin; returns its exit code, negative for a signal.
+
+        ``stopped`` is asked once the process can be killed: whoever wanted it stopped before has not been heard.
+        """
+        if stopped():
+            return NOT_STARTED
         process = subprocess.Popen(
             argv,
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=stderr,
+            stderr=subprocess.STDOUT if errors_too else None,
             start_new_session=True,
         )
         with self.lock:
             self.process = process
         try:
+            if stopped():
+                self.kill()
             feed(process, text)
             for line in iter(pipe(process.stdout).readline, b""):
                 on_line(line)

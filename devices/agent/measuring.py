@@ -44,14 +44,12 @@ def warm_up(call: Call, clock: Clock, tolerance: float, window_s: float, max_s: 
     return {"steady": calm >= 2, "calls": calls, "medians_ns": medians}
 
 
-def times_of(call: Call, count: int, clock: Clock) -> List[int]:
-    """Raw times of ``count`` back-to-back calls, one clock reading each."""
-    stamps = array.array("q", [0]) * (count + 1)
+def fill(stamps: "array.array[int]", call: Call, clock: Clock) -> None:
+    """Fills the stamps with one clock reading before the first call and one after each; nothing else is done."""
     stamps[0] = clock()
-    for number in range(1, count + 1):
+    for number in range(1, len(stamps)):
         call()
         stamps[number] = clock()
-    return [stamps[number] - stamps[number - 1] for number in range(1, count + 1)]
 
 
 def rounds(
@@ -79,9 +77,12 @@ def rounds(
         shuffle(order)
         for arm in order:
             calls[arm]()  # the caches still belong to the arm before: not counted
-            before, began = counters(), clock()
-            times = times_of(calls[arm], per_round[arm], clock)
-            emit("round", number=number, arm=arm, start_ns=began, ns=times, **since(before))
+            stamps = array.array("q", [0]) * (per_round[arm] + 1)
+            before = counters()
+            fill(stamps, calls[arm], clock)
+            moved = since(before)
+            times = [after - start for start, after in zip(stamps, stamps[1:])]
+            emit("round", number=number, arm=arm, start_ns=stamps[0], ns=times, **moved)
     gc.enable()
 
 
@@ -90,20 +91,39 @@ def per_round(median_ns: int, round_s: float) -> int:
     return max(1, int(round(round_s * 1e9 / max(1, median_ns))))
 
 
-def throughput(calls: List[Call], seconds: float, clock: Clock) -> Dict[str, Any]:
-    """All calls at once, each in its own thread, for that long; every call counts until its thread stops."""
+def throughput(
+    calls: List[Call],
+    seconds: float,
+    clock: Clock,
+    counters: Callable[[], Any],
+    since: Callable[[Any], Any],
+) -> Dict[str, Any]:
+    """All calls at once, each in its own thread, for that long; every call counts until its thread stops.
+
+    The threads stay until the counters were read: what the kernel counts for a thread is gone when it ends.
+    """
     counts = [0] * len(calls)
-    start = clock()
+    done, leave = threading.Semaphore(0), threading.Event()
+    before, start = counters(), clock()
     end = start + int(seconds * 1e9)
 
     def work(stream: int) -> None:
-        while clock() < end:
-            calls[stream]()
-            counts[stream] += 1
+        try:
+            while clock() < end:
+                calls[stream]()
+                counts[stream] += 1
+        finally:
+            done.release()
+            leave.wait()
 
     threads = [threading.Thread(target=work, args=(stream,)) for stream in range(len(calls))]
     for thread in threads:
         thread.start()
+    for _ in threads:
+        done.acquire()
+    elapsed = clock() - start
+    moved = since(before)
+    leave.set()
     for thread in threads:
         thread.join()
-    return {"streams": len(calls), "calls": sum(counts), "elapsed_ns": clock() - start}
+    return dict(moved, streams=len(calls), calls=sum(counts), elapsed_ns=elapsed)

@@ -8,21 +8,27 @@ import json
 import os
 import platform
 import queue
-import shutil
+import select
 import signal
 import sys
 import threading
 import time
-from typing import Any, BinaryIO, Dict
+from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
-from . import inbox, probe, tools
+from . import folders, inbox, memory, probe, tools
 from .channel import MARK, PROTOCOL, Channel
 from .children import Children
 from .worker import REPORTED
 
 LEASE_S = 30.0
+LAST_WORDS_S = 1.0  # how long the end waits for a host that does not listen
+MOST_LINE = 1 << 22  # bytes of a request
+LEFT = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0x2000)
 MEASURING = ("bench", "alone")
 START = "import sys; sys.path.insert(0, sys.argv[1]); from edgecr_agent.__main__ import measure; measure()"
+
+# Exit codes.
+BYE, HOST_LEFT, HOST_DEAF, LEASE_OVER, SIGNALLED, FAULT = 0, 3, 4, 5, 6, 7
 
 
 class Supervisor(object):
@@ -30,123 +36,201 @@ class Supervisor(object):
 
     def __init__(self, requests: BinaryIO, channel: Channel, work: str) -> None:
         self.requests, self.channel, self.work = requests, channel, work
-        self.jobs: "queue.Queue[Dict[str, Any]]" = queue.Queue()
+        self.jobs: "queue.Queue[Tuple[int, Dict[str, Any]]]" = queue.Queue()
         self.children = Children()
+        self.upload: Optional[inbox.Upload] = None
         self.lease, self.last_sign = LEASE_S, time.monotonic()
-        self.cancelled = threading.Event()
+        self.accepted = self.cancelled_until = 0  # jobs are numbered; a cancel is for all that were sent before it
+        self.ending = threading.Lock()
+        self.lock = folders.hold(work)
 
     def serve(self) -> None:
         """Works until the host says bye, leaves, or falls silent for longer than the lease."""
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, lambda *_: self.end(6))
+            signal.signal(number, self.signalled)
+        signal.alarm(0)  # it guarded the start
+        folders.sweep(os.path.dirname(self.work))
         self.emit(
             "hello", protocol=PROTOCOL, pid=os.getpid(), work=self.work, python=platform.python_version()
         )
         for target in (self.read, self.watch):
             threading.Thread(target=target, daemon=True).start()
         while True:
-            self.do(self.jobs.get())
+            self.do(*self.jobs.get())
 
-    def end(self, code: int) -> None:
-        """Kills what runs, removes the work folder and exits."""
+    def signalled(self, number: int, frame: Any) -> None:
+        """Ends the agent, because somebody on the board wants it to."""
+        self.end(SIGNALLED, "it was told to end on the board (signal %d)." % number)
+
+    def end(self, code: int, message: Optional[str] = None) -> None:
+        """Tells why if the host still listens, kills what runs, removes the work folder and exits."""
+        if not self.ending.acquire(False):
+            return  # another thread is at it
+        if message:
+            self.last_words(message)
         self.children.kill()
-        shutil.rmtree(self.work, ignore_errors=True)
+        folders.remove(self.work)
         os._exit(code)
+
+    def last_words(self, message: str) -> None:
+        """Tells the host why the agent ends; a host that does not read holds up nothing."""
+        telling = threading.Thread(target=self.emit, args=("fault",), kwargs={"message": message}, daemon=True)
+        telling.start()
+        telling.join(LAST_WORDS_S)
 
     def emit(self, event: str, **fields: Any) -> None:
         """Sends one event; a host that cannot be reached ends the agent."""
         try:
             self.channel.emit(event, **fields)
         except OSError:
-            self.end(4)
-
-    def sign_of_life(self) -> None:
-        """Notes that the host is there."""
-        self.last_sign = time.monotonic()
+            self.end(HOST_DEAF)
 
     def watch(self) -> None:
-        """Ends the agent when the lease is over (own thread)."""
+        """Ends the agent when the host has left, whatever other threads wait for, or when the lease is over.
+
+        Runs in its own thread.
+        """
+        line = select.poll()
+        line.register(self.requests.fileno(), LEFT)
         while time.monotonic() - self.last_sign <= self.lease:
-            time.sleep(min(1.0, self.lease / 4))
-        self.end(5)
+            if line.poll(1000 * min(1.0, self.lease / 4)):
+                self.end(HOST_LEFT)
+        self.end(LEASE_OVER, "the host gave no sign of life for %g s." % self.lease)
 
     def read(self) -> None:
         """Reads requests; the only place that reads stdin (own thread)."""
-        for line in iter(self.requests.readline, b""):
-            self.sign_of_life()
-            try:
-                self.accept(json.loads(line.decode("utf-8")))
-            except EOFError:
-                break
-            except (ValueError, KeyError, TypeError) as error:
-                self.emit("error", op="?", type="BadRequest", message="Not a request: %s." % error)
-        self.end(3)
+        try:
+            while True:
+                self.accept(self.next_line())
+        except EOFError:
+            self.end(HOST_LEFT)
+        except BaseException as error:  # without a reader nobody would hear of the host any more
+            self.end(FAULT, "a request could not be taken (%s: %s)." % (type(error).__name__, str(error)[:500]))
 
-    def accept(self, request: Dict[str, Any]) -> None:
+    def next_line(self) -> bytes:
+        """One whole line; EOFError when the host has left."""
+        line = self.requests.readline(MOST_LINE)
+        if len(line) == MOST_LINE:
+            raise ValueError("a line of more than %d bytes" % MOST_LINE)
+        if not line.endswith(b"\n"):
+            raise EOFError()
+        self.last_sign = time.monotonic()
+        return line
+
+    def accept(self, line: bytes) -> None:
         """Does at once what may not wait for the running job, and queues the rest."""
-        op = request["op"]
-        if op == "ping":
+        try:
+            request = json.loads(line.decode("utf-8"))
+            op = request["op"]
+        except (ValueError, KeyError, TypeError) as error:
+            self.emit("error", op="?", type="BadRequest", message="Not a request: %s." % error)
             return
-        if op == "cancel":
-            self.cancelled.set()
-            self.children.kill()
-        elif op == "put":
-            self.put(request)
-        elif op == "lease":
-            self.lease = float(request["seconds"])
-            self.emit("done", op=op)
+        if op in self.at_once:
+            self.at_once[op](self, request)
         else:
-            self.jobs.put(request)
+            self.accepted += 1
+            self.jobs.put((self.accepted, request))
+
+    def ping(self, request: Dict[str, Any]) -> None:
+        """A sign of life; that it was read is all."""
+
+    def grant(self, request: Dict[str, Any]) -> None:
+        """Sets the lease."""
+        self.lease = float(request["seconds"])
+        self.emit("done", op="lease")
+
+    def cancel(self, request: Dict[str, Any]) -> None:
+        """Stops what was asked for so far: the upload, the running job and the waiting ones."""
+        self.cancelled_until = self.accepted
+        self.children.kill()
+        if self.upload:
+            self.upload.drop()
+            self.upload = None
+            self.emit("cancelled", op="put")
 
     def put(self, request: Dict[str, Any]) -> None:
-        """Stores one file in the work folder."""
-        path = os.path.join(self.work, os.path.basename(request["name"]))
-        problem = inbox.receive(self.requests, path, request["size"], request["sha256"], self.sign_of_life)
+        """Begins to receive a file."""
+        if self.upload:
+            raise ValueError("a file before the last one was complete")
+        self.upload = inbox.Upload(self.work, request["name"], request["size"], request["sha256"])
+        if self.upload.problem or not self.upload.left:
+            self.received()
+
+    def block(self, request: Dict[str, Any]) -> None:
+        """Receives a part of the file; parts of one that was refused or cancelled are read and forgotten."""
+        content = inbox.block_of(self.requests, request["size"])
+        self.last_sign = time.monotonic()
+        if self.upload and (self.upload.add(content) or self.upload.problem):
+            self.received()
+
+    def received(self) -> None:
+        """Ends an upload, and tells how it went."""
+        upload, self.upload = self.upload, None
+        if upload is None:
+            return
+        problem = upload.finish()
         if problem:
             self.emit("error", op="put", type="Refused", message=problem)
         else:
-            self.emit("done", op="put", name=request["name"])
+            self.emit("done", op="put", name=upload.name)
 
-    def do(self, request: Dict[str, Any]) -> None:
+    at_once: Dict[str, Callable[["Supervisor", Dict[str, Any]], None]] = {
+        "ping": ping,
+        "lease": grant,
+        "cancel": cancel,
+        "put": put,
+        "block": block,
+    }
+
+    def do(self, number: int, request: Dict[str, Any]) -> None:
         """Does one queued request; whatever goes wrong becomes an error event."""
-        op = request["op"]
-        self.cancelled.clear()
+        op, fields = request["op"], None
+
+        def stopped() -> bool:
+            return number <= self.cancelled_until
+
         try:
-            fields = self.perform(op, request)
+            if not stopped():
+                fields = self.perform(op, request, stopped)
         except Exception as error:  # the host must hear of everything that fails here
             self.emit("error", op=op, type=type(error).__name__, message=str(error)[:2000])
             return
-        if self.cancelled.is_set():
+        if stopped():
             self.emit("cancelled", op=op)
         elif fields is not None:
             self.emit("done", op=op, **fields)
 
-    def perform(self, op: str, request: Dict[str, Any]) -> Any:
+    def perform(self, op: str, request: Dict[str, Any], stopped: Callable[[], bool]) -> Any:
         """The result of a request as fields of its done event; None when the failure was reported already."""
         if op == "bye":
             self.emit("done", op=op)
-            self.end(0)
+            self.end(BYE)
         if op == "probe":
             return {"facts": probe.facts(self.work)}
         if op == "tool":
             return tools.run(
-                request["argv"], self.work, self.children, self.tool_line, request.get("fetch", ())
+                request["argv"], self.work, self.children, self.tool_line, stopped, request.get("fetch", ())
             )
         if op in MEASURING:
-            return self.measure(request)
+            return self.measure(request, stopped)
         raise ValueError("unknown request %r" % op)
 
     def tool_line(self, line: bytes) -> None:
         """Hands on one line that a tool printed."""
         self.emit("line", text=line.decode("utf-8", "replace").rstrip())
 
-    def measure(self, request: Dict[str, Any]) -> Any:
+    def measure(self, request: Dict[str, Any], stopped: Callable[[], bool]) -> Any:
         """Runs a request in a fresh process and hands on its events."""
-        argv = [sys.executable, "-u", "-c", START, os.path.join(self.work, "agent.pyz")]
-        code = self.children.run(argv, self.work, self.relay, json.dumps(request).encode("utf-8") + b"\n")
-        if code == 0 or self.cancelled.is_set():
+        problem = memory.refusal(request)
+        if problem:
+            self.emit("error", op=request["op"], type="NotEnoughMemory", message=problem)
+            return None
+        argv = [sys.executable, "-u", "-c", START, os.path.join(self.work, "agent.pyz"), str(os.getpid())]
+        text = json.dumps(request).encode("utf-8") + b"\n"
+        code = self.children.run(argv, self.work, self.relay, stopped, text)
+        if code == 0:
             return {}
-        if code != REPORTED:
+        if code != REPORTED and not stopped():
             self.emit("error", op=request["op"], type="Crashed", message=how_it_died(code))
         return None
 
@@ -161,7 +245,7 @@ def how_it_died(code: int) -> str:
     if code == -signal.SIGKILL:
         return (
             "The measuring process was killed, most likely because the board ran out of memory. "
-            "Use a smaller batch, stop other programs, or add swap."
+            "Use a smaller batch, or stop other programs."
         )
     if code < 0:
         return "The board's runtime crashed (signal %d)." % -code

@@ -22,11 +22,16 @@ class NotAllowed(Exception):
 
 
 def run(
-    argv: Sequence[str], work: str, children: Children, on_line: Callable[[bytes], None], fetch: Sequence[str]
+    argv: Sequence[str],
+    work: str,
+    children: Children,
+    on_line: Callable[[bytes], None],
+    stopped: Callable[[], bool],
+    fetch: Sequence[str],
 ) -> Dict[str, Any]:
     """Runs one tool, hands on its lines, and returns its exit code and the files it wrote."""
     command = checked(argv, work)
-    code = children.run(command, work, on_line, errors_too=True)
+    code = children.run(command, work, on_line, stopped, errors_too=True)
     return {"code": code, "files": {name: text_of(inside(work, name)) for name in fetch}}
 
 

@@ -4,29 +4,32 @@ import ctypes
 import json
 import os
 import random
+import re
 import signal
 import traceback
 from typing import Any, Dict, Optional, Tuple
 
-from . import clock, measuring
+from . import clock, measuring, memory
 from .channel import Channel
 from .runtimes import RUNTIMES, Runtime
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 REPORTED = 70  # exit code: failed, and the host was told why
+NO_MEMORY = r"bad[ _]?alloc|failed to allocate|unable to allocate|out of memory"
 FURTHER_CALLS = 2  # some runtimes still allocate in their second call
 
 
-def run(line: bytes, channel: Channel, parent: int) -> int:
+def run(line: bytes, channel: Channel) -> int:
     """Does the request and reports every failure as an event; returns the exit code."""
-    follow(parent)
-    request = json.loads(line.decode("utf-8"))
+    op = "?"
     try:
-        {"bench": bench, "alone": alone}[request["op"]](request, channel)
+        request = json.loads(line.decode("utf-8"))
+        op = request["op"]
+        {"bench": bench, "alone": alone}[op](request, channel)
     except Exception as error:  # the host must hear of everything that fails here
         channel.emit(
             "error",
-            op=request["op"],
+            op=op,
             type=type(error).__name__,
             message=str(error)[:2000],
             trace=traceback.format_exc()[-3000:],
@@ -67,9 +70,8 @@ def alone(request: Dict[str, Any], channel: Channel) -> None:
         calls = [runtime.new_call() for _ in range(streams)]
         for call in calls:
             call()
-        channel.emit(
-            "throughput", arm=request["arm"], **measuring.throughput(calls, request["seconds"], clock.now)
-        )
+        rate = measuring.throughput(calls, request["seconds"], clock.now, clock.counters, clock.since)
+        channel.emit("throughput", arm=request["arm"], **rate)
 
 
 class CannotLoad(Exception):
@@ -81,9 +83,17 @@ def load(number: int, arm: Dict[str, Any], channel: Channel) -> Runtime:
     try:
         runtime, report = start(arm)
     except Exception as error:  # each runtime has its own classes of errors
-        raise CannotLoad("%s (%s, batch %d): %s" % (arm["label"], arm["runtime"], arm["batch"], error))
+        raise CannotLoad("%s (%s, batch %d): %s" % (arm["label"], arm["runtime"], arm["batch"], reason(error)))
     channel.emit("arm", arm=number, **report)
     return runtime
+
+
+def reason(error: Exception) -> str:
+    """The runtime's own words, with what to do when it got no memory."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, MemoryError) or re.search(NO_MEMORY, text, re.I):
+        text += " That is more memory than the board can spare: use a smaller batch, or stop other programs."
+    return text
 
 
 def start(arm: Dict[str, Any]) -> Tuple[Runtime, Dict[str, Any]]:
@@ -93,13 +103,15 @@ def start(arm: Dict[str, Any]) -> Tuple[Runtime, Dict[str, Any]]:
             "the agent has no runtime %r, only %s" % (arm["runtime"], ", ".join(sorted(RUNTIMES)))
         )
     kind = RUNTIMES[arm["runtime"]]
-    stamps, memory = [clock.now()], [peak_memory_kb()]
+    stamps, peaks = [clock.now()], [peak_memory_kb()]
 
     def note() -> None:
         stamps.append(clock.now())
-        memory.append(peak_memory_kb())
+        peaks.append(peak_memory_kb())
 
     kind.import_library()
+    if kind.on_processor(arm["config"]):
+        memory.cap()
     note()
     runtime = kind(arm["model"], arm["config"], arm["batch"])
     call = runtime.new_call()
@@ -108,20 +120,14 @@ def start(arm: Dict[str, Any]) -> Tuple[Runtime, Dict[str, Any]]:
     note()
     for _ in range(FURTHER_CALLS):
         call()
-    memory[-1] = peak_memory_kb()
+    peaks[-1] = peak_memory_kb()
     steps = [after - before for before, after in zip(stamps, stamps[1:])]
     report: Dict[str, Any] = dict(zip(("import_ns", "load_ns", "first_ns"), steps))
-    report["memory_kb"] = dict(zip(("empty", "imported", "loaded", "inferred"), memory))
+    report["memory_kb"] = dict(zip(("empty", "imported", "loaded", "inferred"), peaks))
     report["info"] = runtime.info
     return runtime, report
 
 
 def peak_memory_kb() -> Optional[int]:
     """The most memory this process ever held."""
-    try:
-        with open("/proc/self/status") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return None
-    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return int(found[0]) if found else None
+    return memory.status_kb("VmHWM")

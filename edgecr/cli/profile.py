@@ -115,16 +115,10 @@ def _show(measurement: Measurement) -> None:
     from edgecr.report.result import Result
     from edgecr.report.tables import latency_table, start_table
     from edgecr.report.terminal import TableView
-    from edgecr.runners.measure.summary import summarise
 
     console = Console()
     shown = Result(measurement.device.name, "", latency=latency_rows(measurement))
     for table in (latency_table(shown), start_table(shown)):
         console.print(TableView(table))
-    remarks = [*measurement.warnings]
-    for arm in summarise(measurement):
-        remarks += [f"{arm.label}, batch {arm.batch}: {text}" for text in (*arm.missing.values(), *arm.warnings)]
-    for text in dict.fromkeys(remarks):
-        console.print(f"Note: {text}", markup=False, highlight=False)
     if measurement.error:
         raise DeviceFailed(f"{measurement.device.name}: {measurement.error}")

@@ -9,6 +9,7 @@ from edgecr.exporters.base import Artifact
 from edgecr.report.evidence import place, ratio_of
 from edgecr.report.figures import RATIO, interval, with_unit
 from edgecr.report.gates import Gate, judge, level, verdict
+from edgecr.report.headline import claim
 from edgecr.report.result import (
     BASELINE,
     CANDIDATE,
@@ -90,20 +91,20 @@ def changes(unverified: Mapping[str, str]) -> list[str]:
 
 
 def slower(latency: Iterable[LatencyRow]) -> Iterator[str]:
-    """The warning that comes first: compression that costs time."""
+    """The warning that comes first: compression that costs time, or is not shown to save any."""
     for row in latency:
         ratio = ratio_of(row, "p50")
         if ratio is not None and ratio.value > 1:
-            sure = ratio.low is not None and ratio.low > 1
-            doubt = "" if sure else "; the interval does not exclude that it is equally fast"
+            said, doubt = ("is slower", "") if ratio.differs else ("is not shown to be faster", f"; {claim(ratio)}")
             figure = f"{with_unit(ratio.value, RATIO)} {interval(ratio, RATIO)}".rstrip()
-            yield (f"The exported candidate is slower than its baseline on {place(row.device, row.batch)}: "
+            yield (f"The exported candidate {said} than its baseline on {place(row.device, row.batch)}: "
                    f"{figure} of the baseline's median latency{doubt}.")
 
 
 def failures(latency: Iterable[LatencyRow]) -> list[str]:
     """What went wrong on the devices, once each."""
-    return list(dict.fromkeys(f"{row.device}: {row.error}" for row in latency if row.error))
+    found = ((row.device, f"partial: {row.partial}" if row.partial else row.error) for row in latency)
+    return list(dict.fromkeys(f"{device}: {text}" for device, text in found if text))
 
 
 def receipt_warnings(exports: Iterable[ExportRow]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from edgecr.estimate import Estimate
+from edgecr.report.doubts import Marks, about_figure, about_place
 from edgecr.report.evidence import place, ratio_of, timing_of
 from edgecr.report.figures import (
     COUNT,
@@ -20,7 +21,7 @@ from edgecr.report.figures import (
     with_unit,
 )
 from edgecr.report.result import CANDIDATE, LatencyRow, Result
-from edgecr.report.tables import Table, condition_name, plan_table
+from edgecr.report.tables import CLAIMS, Table, condition_name, plan_table
 
 Pick = Callable[[Result], "Estimate | None"]
 
@@ -31,12 +32,15 @@ def comparison_tables(results: Sequence[Result]) -> list[Table]:
         return []
     head = ("", *(run_name(result) for result in results))
     verdicts = ("verdict", *(result.verdict.value for result in results))
-    values = tuple(_row(results, *entry) for entry in _values(results))
+    marks = Marks()
+    values = tuple(_row(results, *entry) for entry in _values(results)) + _timed(results, marks)
     own = tuple(_own(results, *entry) for entry in _against_baseline(results))
-    note = "" if len(results) < 2 else "In parentheses the difference to the first run, or the ratio to it."
-    candidates = Table("Candidates", head, (verdicts, *values), note)
+    note = "" if len(results) < 2 else ("In parentheses the difference to the first run, or the ratio to it. Latencies "
+                                        "of different runs were not measured in turns: no difference is claimed.")
+    candidates = Table("Candidates", head, (verdicts, *values), note, marks.notes)
     plans = plan_table(results, head)
-    return [candidates, Table("Against their own baseline", head, own), *([plans] if plans.rows else [])]
+    against = Table("Against their own baseline", head, own, CLAIMS if _places(results) else "")
+    return [candidates, against, *([plans] if plans.rows else [])]
 
 
 def run_name(result: Result) -> str:
@@ -48,6 +52,18 @@ def _row(results: Sequence[Result], title: str, scale: Scale, pick: Pick) -> tup
     figures = [pick(result) for result in results]
     rest = (_beside(each, figures[0], scale) for each in figures[1:])
     return (title, figure(figures[0], scale), *rest)
+
+
+def _timed(results: Sequence[Result], marks: Marks) -> tuple[tuple[str, ...], ...]:
+    """The median latencies, a row for each device and batch, with their doubts."""
+    found = []
+    for device, batch in _places(results):
+        title, *cells = _row(results, f"median latency, {place(device, batch)}", MILLISECONDS,
+                             partial(_latency, device=device, batch=batch))
+        rows = (_measured(result, device, batch) for result in results)
+        doubts = ([*about_place(row), *about_figure(row, CANDIDATE, "p50")] if row else [] for row in rows)
+        found.append((title, *map(marks.beside, cells, doubts)))
+    return tuple(found)
 
 
 def _beside(estimate: Estimate | None, reference: Estimate | None, scale: Scale) -> str:
@@ -70,9 +86,6 @@ def _values(results: Sequence[Result]) -> Iterator[tuple[str, Scale, Pick]]:
     for suite, condition in _conditions(results):
         title = f"accuracy, {suite}: {condition_name(condition)}"
         yield title, PERCENT, partial(_accuracy, suite=suite, condition=condition, field=CANDIDATE)
-    for device, batch in _places(results):
-        title = f"median latency, {place(device, batch)}"
-        yield title, MILLISECONDS, partial(_latency, device=device, batch=batch)
 
 
 def _against_baseline(results: Sequence[Result]) -> Iterator[tuple[str, Scale, Pick]]:

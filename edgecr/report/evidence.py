@@ -113,8 +113,15 @@ def _timings(
     for row in rows:
         ratio = limit == "ratio"
         estimate = ratio_of(row, quantity.field) if ratio else timing_of(row, CANDIDATE, quantity.field)
-        missing = row.error or "too few samples, or not measured"
+        missing = row.error or _absent(row, quantity.field, ratio)
         yield Evidence(place(row.device, row.batch), estimate, missing, row.evidence, row.partial)
+
+
+def _absent(row: LatencyRow, field: str, ratio: bool) -> str:
+    """Why a figure is missing, in the measurer's words."""
+    roles = (BASELINE, CANDIDATE) if ratio else (CANDIDATE,)
+    reasons = (row.arms[role].missing.get(field) for role in roles if role in row.arms)
+    return next((reason for reason in reasons if reason), "it was not measured")
 
 
 def place(device: str, batch: int | None) -> str:

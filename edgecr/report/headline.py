@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgecr.estimate import Estimate
+from edgecr.report.doubts import about_speed
 from edgecr.report.evidence import place, ratio_of, timing_of
 from edgecr.report.figures import (
     MILLISECONDS,
@@ -30,6 +31,7 @@ class KeyFigure:
     label: str
     value: str
     detail: str
+    doubts: tuple[str, ...] = ()
 
 
 def key_figures(result: Result) -> list[KeyFigure]:
@@ -64,18 +66,28 @@ def _speed_figure(result: Result) -> KeyFigure:
     row = first_measured(result)
     candidate = timing_of(row, CANDIDATE, "p50") if row else None
     ratio = ratio_of(row, "p50") if row else None
-    if row is not None and candidate is None and ratio is not None:
-        where = place(row.device, row.batch)
-        return KeyFigure(
-            "median latency", figure(ratio, RATIO), f"of the baseline's on {where}, paired; no absolute time"
-        )
-    if row is None or candidate is None:
+    if row is None:
         failed = next((each.error for each in result.latency if each.error), "not measured")
         return KeyFigure("median latency", MISSING, failed)
-    where = place(row.device, row.batch)
+    where, doubts = place(row.device, row.batch), tuple(about_speed(row))
+    if candidate is None and ratio is None:
+        return KeyFigure("median latency", MISSING, f"on {where}", doubts or ("not measured",))
+    hedge = "" if ratio is None or ratio.differs else f"; {claim(ratio)}"
+    if candidate is None:
+        detail = f"of the baseline's on {where}, paired; no absolute time{hedge}"
+        return KeyFigure("median latency", figure(ratio, RATIO), detail, doubts)
     before = point(timing_of(row, BASELINE, "p50"), MILLISECONDS)
-    detail = f"{figure(ratio, RATIO)} of {before} on {where}"
-    return KeyFigure("median latency", point(candidate, MILLISECONDS), detail)
+    detail = f"{figure(ratio, RATIO)} of {before} on {where}{hedge}"
+    return KeyFigure("median latency", point(candidate, MILLISECONDS), detail, doubts)
+
+
+def claim(ratio: Estimate | None) -> str:
+    """What a ratio of times allows to say."""
+    if ratio is None or ratio.low is None:
+        return "nothing is claimed without an interval"
+    if not ratio.differs:
+        return "no difference is claimed"
+    return "faster" if ratio.value < 1 else "slower"
 
 
 def honesty(result: Result) -> str:
@@ -86,10 +98,10 @@ def honesty(result: Result) -> str:
         return ""
     ideal, real = 1 / macs.value, 1 / measured.value
     where = place(row.device, row.batch)
-    return (
-        f"The removed work alone would give {with_unit(ideal, RATIO)} the speed; {where} gives "
-        f"{with_unit(real, RATIO)} ({with_unit(real / ideal, PERCENT)} of it)."
-    )
+    promise = f"The removed work alone would give {with_unit(ideal, RATIO)} the speed; "
+    if not measured.differs:
+        return f"{promise}on {where}, {claim(measured)} (time ratio {figure(measured, RATIO)})."
+    return f"{promise}{where} gives {with_unit(real, RATIO)} ({with_unit(real / ideal, PERCENT)} of it)."
 
 
 def model_ratio(result: Result, field: str) -> Estimate | None:

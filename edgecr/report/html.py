@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from edgecr.report.compare import comparison_tables
+from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
 from edgecr.report.gates import reasons
 from edgecr.report.headline import ROLES, honesty, key_figures
 from edgecr.report.markup import Markup, joined, tag, void
@@ -27,7 +28,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 def html(result: Result) -> str:
     """The whole report as one page."""
     by_title = {table.title: table for table in tables(result)}
-    sections = [_warnings(result), _header(result), _key_figures(result)]
+    sections = [_unverified(result), _warnings(result), _header(result), _key_figures(result)]
     sections += [_table_section(by_title.pop("Gates"))] if "Gates" in by_title else []
     sections += [_robustness(result, suite, by_title) for suite in result.suites]
     sections += [_trade_offs([result]), _examples(result.examples)]
@@ -64,15 +65,23 @@ def _header(result: Result) -> Markup:
 
 
 def _warnings(result: Result) -> Markup:
-    if not result.warnings:
+    lines = [tag("p", tag("b", "Warning "), warning) for warning in result.warnings]
+    lines += [tag("p", tag("b", "Not complete "), text) for text in incomplete(result)]
+    return tag("section", *lines, class_="warnings") if lines else Markup("")
+
+
+def _unverified(result: Result) -> Markup:
+    """The files that the report cannot rest on."""
+    if not result.unverified:
         return Markup("")
-    lines = (tag("p", tag("b", "Warning "), warning) for warning in result.warnings)
-    return tag("section", *lines, class_="warnings")
+    files = (tag("li", tag("code", file), f": {problem}") for file, problem in result.unverified.items())
+    return tag("section", tag("p", tag("b", UNVERIFIED)), tag("ul", *files), class_="warnings unverified")
 
 
 def _key_figures(result: Result) -> Markup:
     tiles = [tag("div", tag("span", each.label), tag("b", each.value), tag("small", _unbroken(each.detail)),
-                 class_="tile") for each in key_figures(result)]
+                 *(tag("small", f"Doubt: {doubt}", class_="doubt") for doubt in each.doubts), class_="tile")
+             for each in key_figures(result)]
     grid = tag("div", *tiles, class_="tiles")
     remark = honesty(result)
     return tag("section", grid, tag("p", remark, class_="note") if remark else "")
@@ -145,11 +154,14 @@ def _table(table: Table) -> Iterator[Markup]:
     yield tag("table", head, tag("tbody", *rows))
     if table.note:
         yield tag("p", table.note, class_="note")
+    if table.doubts:
+        yield tag("ul", *(tag("li", doubt) for doubt in table.doubts), class_="doubts")
 
 
 def _cell(title: str, cell: str) -> Markup:
-    tone = _TONE.get(cell)
-    inner = tag("span", cell, class_=f"badge {tone}") if tone else _unbroken(cell)
+    bare, numbers = unmarked(cell)
+    tone = _TONE.get(bare)
+    inner = joined([tag("span", bare, class_=f"badge {tone}") if tone else _unbroken(bare), numbers])
     return tag("td", inner, data_label=title, **({} if cell else {"class_": "empty"}))
 
 

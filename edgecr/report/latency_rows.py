@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgecr.estimate import Estimate
 from edgecr.report.result import BASELINE, CANDIDATE, LatencyRow, Timing
 from edgecr.runners.base import Measurement
 from edgecr.runners.measure.completeness import shortfall
@@ -14,15 +15,26 @@ def latency_rows(measurement: Measurement) -> list[LatencyRow]:
     arms: dict[int, dict[str, Timing]] = {}
     for each in summarise(measurement):
         arms.setdefault(each.batch, {})[each.label] = _timing(each)
-    ratios = {}
+    ratios: dict[int, dict[str, Estimate]] = {}
     if {BASELINE, CANDIDATE} <= {arm.label for arm in measurement.arms}:
-        ratios = {each.batch: each.ratio for each in compare(measurement, BASELINE, CANDIDATE)}
-    partial = shortfall(measurement)
+        for pair in compare(measurement, BASELINE, CANDIDATE):
+            both = {"p50": pair.ratio, "cpu": pair.cpu_ratio}
+            ratios[pair.batch] = {name: ratio for name, ratio in both.items() if ratio is not None}
+    partial, doubts = shortfall(measurement), list(measurement.warnings)
     return [
-        LatencyRow(device, batch, timings, {"p50": ratio} if (ratio := ratios.get(batch)) else {}, error, partial)
+        LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts)
         for batch, timings in sorted(arms.items())
     ]
 
 
+FIELDS = {
+    "p50_ms": "p50", "p90_ms": "p90", "p99_ms": "p99", "throughput": "throughput",
+    "peak_memory_mb": "memory", "load_ms": "load", "first_ms": "first", "cpu_ms": "cpu",
+}
+"""Names of the measurer's figures, and of the same ones in the report."""
+
+
 def _timing(arm: ArmSummary) -> Timing:
-    return Timing(arm.p50_ms, arm.p90_ms, arm.p99_ms, arm.throughput, arm.peak_memory_mb, arm.load_ms, arm.first_ms)
+    figures = {name: getattr(arm, source) for source, name in FIELDS.items()}
+    missing = {FIELDS[source]: reason for source, reason in arm.missing.items() if source in FIELDS}
+    return Timing(**figures, missing=missing, doubts=list(arm.warnings))

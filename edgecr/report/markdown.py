@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from edgecr.report.compare import comparison_tables
+from edgecr.report.doubts import UNVERIFIED, incomplete
 from edgecr.report.gates import reasons
 from edgecr.report.headline import honesty, key_figures
 from edgecr.report.result import Result
@@ -24,7 +25,12 @@ def comparison_markdown(results: Iterable[Result]) -> str:
 
 
 def _lines(result: Result) -> Iterator[str]:
+    if result.unverified:
+        yield f"> **{UNVERIFIED}:**\n>"
+        yield from (f"> - {escaped(file)}: {escaped(problem)}" for file, problem in result.unverified.items())
+        yield ""
     yield from (f"> **Warning:** {escaped(warning)}\n" for warning in result.warnings)
+    yield from (f"> **Not complete:** {escaped(text)}\n" for text in incomplete(result))
     yield from (f"# {escaped(result.name)}: {result.verdict.value}", "")
     if result.purpose:
         yield from (escaped(result.purpose), "")
@@ -32,6 +38,7 @@ def _lines(result: Result) -> Iterator[str]:
     yield ""
     for each in key_figures(result):
         yield f"- {escaped(each.label)}: **{escaped(each.value)}** ({escaped(each.detail)})"
+        yield from (f"  - doubt: {escaped(doubt)}" for doubt in each.doubts)
     if remark := honesty(result):
         yield f"- {remark}"
     yield ""
@@ -46,6 +53,7 @@ def _table(table: Table) -> Iterator[str]:
     yield _row("---" for _ in table.head)
     yield from (_row(map(escaped, row)) for row in table.rows)
     yield from ("", f"{escaped(table.note)}\n" if table.note else "")
+    yield from (f"{escaped(doubt)}\n" for doubt in table.doubts)
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -98,7 +98,7 @@ class Timing:
     missing: dict[str, str] = field(default_factory=dict)
     """Reasons for absent figures, by field."""
     doubts: list[str] = field(default_factory=list)
-    """The measurer's warnings about this arm: drift, warm-up, contention, too few samples."""
+    """The measurer's warnings about the figures that there are: drift, warm-up, launches left out."""
 
 
 @dataclass(frozen=True)

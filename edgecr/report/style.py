@@ -27,6 +27,9 @@ p{margin:0 0 8px}
 .pass{color:var(--pass)}.fail{color:var(--fail)}.open{color:var(--open)}
 .warnings{margin:0 0 28px;padding:14px 24px;border-radius:12px;background:var(--open-bg)}
 .warnings p{margin:2px 0}.warnings b{color:var(--open)}
+.unverified{background:var(--fail-bg)}.unverified b{color:var(--fail)}.unverified ul{margin:0;padding-left:1.2em}
+.doubts{list-style:none;margin:8px 0 0;padding:0;color:var(--open);font-size:.875rem;max-width:75ch}
+.tile>small.doubt{color:var(--open)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:14px}
 .tile,figure,article{background:var(--card);border:1px solid var(--line);border-radius:12px;
 padding:16px 18px;margin:0}

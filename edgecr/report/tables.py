@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgecr.report.doubts import Marks, about_figure, about_place
 from edgecr.report.evidence import place, ratio_of, timing_of
 from edgecr.report.figures import (
     DIFFERENCE,
@@ -24,18 +25,19 @@ from edgecr.report.figures import (
     size,
     with_unit,
 )
-from edgecr.report.headline import ROLES, model_ratio
-from edgecr.report.result import MEAN, ExportRow, Result
+from edgecr.report.headline import ROLES, claim, model_ratio
+from edgecr.report.result import MEAN, ExportRow, LatencyRow, Result
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of plain text; ``note`` explains how to read it."""
+    """A titled table of plain text; ``note`` explains how to read it, ``doubts`` are what its small numbers mean."""
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 def tables(result: Result) -> list[Table]:
@@ -92,37 +94,51 @@ def interval_note(estimates: Any) -> str:
 UNBOUNDED = "The sign ≈ marks an estimate without an interval."
 TIMINGS: tuple[tuple[str, str, Scale], ...] = (
     ("p50", "p50", MILLISECONDS), ("p90", "p90", MILLISECONDS), ("p99", "p99", MILLISECONDS),
-    ("throughput", "throughput", RATE), ("memory", "peak memory", MEGABYTES),
+    ("cpu", "CPU time", MILLISECONDS), ("throughput", "throughput", RATE), ("memory", "peak memory", MEGABYTES),
 )
 
 
 def latency_table(result: Result) -> Table:
     """One row for each device, batch and role, then their ratio."""
-    rows: list[tuple[str, ...]] = []
+    marks, rows = Marks(), list[tuple[str, ...]]()
     for row in result.latency:
-        where = place(row.device, row.batch)
+        where = marks.beside(place(row.device, row.batch), about_place(row))
         if not row.arms:
-            rows.append((where, f"no figures: {row.error}", *[MISSING] * len(TIMINGS)))
+            rows.append((where, "no figures", *[MISSING] * len(TIMINGS)))
             continue
         for role in row.arms:
-            cells = (figure(timing_of(row, role, name), scale) for name, _, scale in TIMINGS)
+            cells = (marks.beside(figure(timing_of(row, role, name), scale), about_figure(row, role, name))
+                     for name, _, scale in TIMINGS)
             rows.append((where, role, *cells))
         if len(row.arms) > 1:
-            rows.append((where, "ratio", *(figure(ratio_of(row, name), RATIO) for name, _, _ in TIMINGS)))
+            rows.append((where, f"ratio: {claim(ratio_of(row, 'p50'))}",
+                         *(_ratio_cell(row, name, marks) for name, _, _ in TIMINGS)))
     note = interval_note(ratio_of(row, "p50") for row in result.latency)
     head = ("where", "role", *(title for _, title, _ in TIMINGS))
     note = f"Estimates; {note}" if note else "Estimates."
-    return Table("Speed on the device", head, tuple(rows),
-                 f"{note} {UNBOUNDED} What the samples cannot support reads {MISSING}.")
+    return Table("Speed on the device", head, tuple(rows), f"{note} {UNBOUNDED} {CLAIMS} {CPU_TIME}", marks.notes)
+
+
+CLAIMS = "A difference in speed is claimed only where the interval of the ratio excludes 1 and the change exceeds 1 %."
+CPU_TIME = "CPU time is the processor time of one inference, of all threads together."
+
+
+def _ratio_cell(row: LatencyRow, name: str, marks: Marks) -> str:
+    ratio = ratio_of(row, name)
+    reasons = [] if ratio else [text for role in row.arms for text in about_figure(row, role, name)]
+    return marks.beside(figure(ratio, RATIO), reasons)
 
 
 def start_table(result: Result) -> Table:
     """How long loading and the first call take."""
+    marks = Marks()
     rows = tuple(
-        (place(row.device, row.batch), role, figure(arm.load, MILLISECONDS), figure(arm.first, MILLISECONDS))
+        (place(row.device, row.batch), role,
+         *(marks.beside(figure(estimate, MILLISECONDS), about_figure(row, role, name))
+           for name, estimate in (("load", arm.load), ("first", arm.first))))
         for row in result.latency for role, arm in row.arms.items() if arm.load or arm.first
     )
-    return Table("Start", ("where", "role", "load", "first inference"), rows)
+    return Table("Start", ("where", "role", "load", "first inference"), rows, doubts=marks.notes)
 
 
 def receipt_table(result: Result) -> Table:

@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from edgecr.report.compare import comparison_tables
+from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
 from edgecr.report.gates import reasons
 from edgecr.report.headline import honesty, key_figures
 from edgecr.report.result import Result, Status, Verdict
@@ -27,7 +28,11 @@ _COLOURS = {
 
 def render(result: Result) -> RenderableType:
     """Everything worth a terminal: warnings, tables, key figures, and the verdict last, where the eye is."""
-    parts: list[RenderableType] = [Text(f"Warning: {each}", style="yellow") for each in result.warnings]
+    parts: list[RenderableType] = []
+    if result.unverified:
+        parts.append(_unverified(result))
+    parts += [Text(f"Warning: {each}", style="yellow") for each in result.warnings]
+    parts += [Text(f"Not complete: {each}", style="yellow") for each in incomplete(result)]
     parts.append(Text(f"{result.name}  {result.id}", style="bold"))
     parts += [TableView(table) for table in tables(result) if table.title != "Gates"]
     if remark := honesty(result):
@@ -48,6 +53,8 @@ def verdict_panel(result: Result) -> RenderableType:
         body.append(f"{each.label}: ")
         body.append(each.value, style="bold")
         body.append(f"  ({each.detail})\n", style="dim")
+        for doubt in each.doubts:
+            body.append(f"  doubt: {doubt}\n", style="yellow")
     for reason in reasons(result):
         body.append(f"\n{reason}")
     colour = _COLOURS[result.verdict.value]
@@ -66,6 +73,8 @@ class TableView:
         yield self._grid() if options.max_width >= ROOM else self._list()
         if self.table.note:
             yield Text(self.table.note, style="dim")
+        for doubt in self.table.doubts:
+            yield Text(doubt, style="yellow")
 
     def _grid(self) -> RenderableType:
         grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
@@ -86,5 +95,11 @@ class TableView:
         return lines
 
 
+def _unverified(result: Result) -> RenderableType:
+    """The files that the report cannot rest on."""
+    files = Text("\n".join(f"{file}: {problem}" for file, problem in result.unverified.items()))
+    return Panel(files, title=Text(UNVERIFIED, style="bold red"), border_style="red", padding=(1, 2))
+
+
 def _cell(text: str) -> Text:
-    return Text(text, style=_COLOURS.get(text, ""))
+    return Text(text, style=_COLOURS.get(unmarked(text)[0], ""))

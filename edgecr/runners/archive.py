@@ -10,11 +10,15 @@ from edgecr import builtin
 from edgecr.errors import WorkError
 
 # Needs only the standard library; has no single quotes, because the board's shell gets it between two.
-# The current folder leaves sys.path, so that no file there poses as a module.
+# The current folder leaves sys.path, so that no file there poses as a module. Until the agent has taken over,
+# any end removes the folder: an exception, a signal, a host that left in the middle or says nothing for a minute.
 BOOT = (
-    "import sys,os;sys.path=[x for x in sys.path if x];import json,tempfile;f=sys.stdin.buffer;"
-    'h=json.loads(f.readline().decode());os.environ.update(h["env"]);os.umask(63);'
-    'w=tempfile.mkdtemp(prefix="edgecr-");p=os.path.join(w,"agent.pyz");o=open(p,"wb");o.write(f.read(h["size"]));'
+    "import sys,os;sys.path=[x for x in sys.path if x];import json,tempfile,atexit,shutil,signal;"
+    "[signal.signal(n,lambda *a:sys.exit(6)) for n in (1,2,14,15)];signal.alarm(60);f=sys.stdin.buffer;"
+    'h=json.loads(f.readline().decode() or sys.exit(3));os.environ.update(h["env"]);os.umask(63);'
+    'w=os.path.join(tempfile.gettempdir(),"edgecr-agent-"+os.urandom(16).hex());atexit.register(shutil.rmtree,w,True);'
+    'os.mkdir(w);b=f.read(h["size"]);'
+    'len(b)<h["size"] and sys.exit(3);p=os.path.join(w,"agent.pyz");o=open(p,"wb");o.write(b);'
     "o.close();sys.path.insert(0,p);from edgecr_agent.__main__ import main;main(f,w)"
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from typing_extensions import Self
 
 from edgecr import builtin
@@ -15,6 +15,17 @@ from edgecr.yaml_text import read_options
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+PING_S = 5.0
+"""Seconds between the signs of life that the host sends to the agent."""
+
+
+def _longer_than_a_ping(lease_s: float) -> float:
+    if lease_s < PING_S:
+        raise ValueError(f"the host gives a sign of life every {PING_S:g} s; a lease must last at least as long")
+    return lease_s
+
+
+Lease = Annotated[float, AfterValidator(_longer_than_a_ping)]
 
 
 class LocalTransport(Options):
@@ -23,7 +34,7 @@ class LocalTransport(Options):
     kind: Literal["local"]
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables for the agent."""
-    lease_s: Seconds = 30.0
+    lease_s: Lease = 30.0
     """The agent ends itself after that long without a sign of life."""
 
 
@@ -41,7 +52,7 @@ class SshTransport(Options):
     """How long to wait for the board to answer."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables for the agent, such as TMPDIR."""
-    lease_s: Seconds = 30.0
+    lease_s: Lease = 30.0
     """The agent ends itself after that long without a sign of life."""
 
 
@@ -119,7 +130,14 @@ class Protocol(Options):
     throughput: Throughput | None = None
     """How to measure throughput apart from latency; not measured when left out."""
     gate_wait: Annotated[float, Field(gt=0, lt=1)] = 0.03
-    """Launches that waited for the processor for a larger share give no absolute latency."""
+    """Launches that waited for the processor for a larger share give no absolute latency, and so does throughput.
+
+    Nor do they where the kernel does not tell how long they waited, as in some containers.
+    """
+    gate_steal: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    """The same for the share of time that the hypervisor took away, counted as if all of it had hit the measurement."""
+    gate_switches: Annotated[float, Field(gt=0)] = 200.0
+    """The same for forced context switches in a second: each empties caches that the next calls have to fill."""
 
     def override(self, **values: int | None) -> Self:
         """The same protocol with some values replaced, checked again; None keeps a value."""

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict
 
 from edgecr.errors import DeviceFailed
+from edgecr.options import Options
 from edgecr.runners.device import Device
+from edgecr.runners.events import cleaned, read_as
+
+if TYPE_CHECKING:
+    from edgecr.runners.protocol import Connection
 
 Facts = Mapping[str, Any]
 
@@ -15,6 +22,62 @@ LITTLE_MEMORY = 0.1
 EVER_BUSY = 0.2
 """Cores that are busy on any system, whatever runs."""
 PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+
+
+class _Told(Options):
+    """A part of what a board tells; it may tell more."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class _Clocks(_Told):
+    governors: list[str]
+    allowed: list[int]
+    possible: list[int]
+
+
+class _Memory(_Told):
+    total_kb: int | None
+    available_kb: int | None
+
+
+class _Throttling(_Told):
+    count: int | None
+    flags: int | None
+
+
+class _Program(_Told):
+    pid: int
+    name: str
+    share: float
+
+
+class _Facts(_Told):
+    """The facts that are judged here; all others are only recorded."""
+
+    usable_cores: int
+    load: float | None
+    busy: float | None
+    busiest: list[_Program]
+    memory: _Memory
+    swapped_pages: int | None
+    cpufreq: _Clocks
+    temperatures: dict[str, float]
+    throttled: _Throttling
+    l4t: str | None
+    libraries: dict[str, str]
+
+
+class _Probed(_Told):
+    facts: _Facts
+
+
+def ask(agent: Connection) -> dict[str, Any]:
+    """The facts of a board, checked, with texts that may be shown."""
+    event = cleaned(agent.ask("probe"))
+    read_as(_Probed, event)
+    found: dict[str, Any] = event["facts"]
+    return found
 
 
 def refuse_unexpected(device: Device, facts: Facts) -> None:
@@ -129,7 +192,7 @@ def _memory(facts: Facts) -> str | None:
     total, free = facts["memory"]["total_kb"], facts["memory"]["available_kb"]
     if not total or free is None or free >= LITTLE_MEMORY * total:
         return None
-    return f"Only {free // 1024} MB of memory are free: the board may swap. Stop other programs."
+    return f"Only {free * 1024 / 1e6:.0f} MB of memory are free: the board may swap. Stop other programs."
 
 
 def _pi(facts: Facts) -> str | None:

@@ -169,7 +169,7 @@ class TableBuilder:
 
     def _opened(self) -> LatencyTable:
         """The table of the file if it belongs to this device, or a new one."""
-        facts = self._agent.ask("probe")["facts"]
+        facts = fitness.ask(self._agent)
         fitness.refuse_unexpected(self.device, facts)
         for text in fitness.before(self.device, facts) if self._warn else ():
             self.monitor.warn(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from typing_extensions import Self
@@ -11,6 +11,9 @@ from typing_extensions import Self
 from edgecr.files import read_json, refused_as, write_json
 from edgecr.options import Options
 from edgecr.runners.device import Device
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Nanoseconds = Count
 
 
 class MeasuredArm(Options):
@@ -24,21 +27,31 @@ class MeasuredArm(Options):
     batch: int
 
 
-class Round(Options):
+class Counted(Options):
+    """What the kernel counted during a span of time; None where it does not tell."""
+
+    run_ns: Nanoseconds | None = None
+    """Time that all threads of the process spent on a processor."""
+    wait_ns: Nanoseconds | None = None
+    """Time that they waited for one."""
+    switches: Count | None = None
+    """Involuntary context switches."""
+    steal: Count | None = None
+    """Clock ticks that the hypervisor gave to others, all cores together."""
+
+
+class Round(Counted):
     """One turn of one arm: raw times of back-to-back calls, and who else wanted the processor."""
 
     arm: int
     number: int
     start_ns: int
-    ns: tuple[int, ...]
-    run_ns: int | None
-    """Time that all threads of the process spent on a processor."""
-    wait_ns: int | None
-    """Time that they waited for one."""
-    switches: int | None
-    """Involuntary context switches."""
-    steal: int | None
-    """Clock ticks that the hypervisor gave to others, all cores together."""
+    ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)]
+
+    @property
+    def elapsed_ns(self) -> int:
+        """How long the turn took."""
+        return sum(self.ns)
 
 
 class Start(Options):
@@ -71,13 +84,13 @@ class Launch(Options):
     rounds: tuple[Round, ...] = ()
 
 
-class Rate(Options):
+class Rate(Counted):
     """How many calls ran in that time with that many streams."""
 
     arm: int
     streams: int
-    calls: int
-    elapsed_ns: int
+    calls: Count
+    elapsed_ns: Annotated[int, Field(gt=0, lt=2**63)]
 
 
 class Alone(Options):

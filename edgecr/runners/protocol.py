@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -17,21 +17,28 @@ from typing import IO, Any
 from edgecr.errors import DeviceFailed, FileProblem
 from edgecr.files import sha256
 from edgecr.runners.archive import agent_archive
+from edgecr.runners.device import PING_S
+from edgecr.runners.events import UNREADABLE, Event, Hello, message_of, parse_line, read_as, shown, unreadable
 
-PROTOCOL = 1
-MARK = b"\x1e"
-PING_S = 5.0
+PROTOCOL = 2
 SILENCE_S = 600.0
 PATIENCE_S = 5.0  # for a process that is about to end
 KEPT_LINES = 100  # of what a board prints beside the protocol
+BLOCK = 1 << 18  # bytes of a file that travel at once: signs of life and a cancel go in between
+WAITING_FRAMES = 4
+MOST_LINE = 1 << 26  # bytes of an event
 Explain = Callable[["Ending"], str]
 
 
+@dataclass(frozen=True)
 class Ending:
     """How a connection ended: exit code, and the last lines of both streams that were not protocol."""
 
-    def __init__(self, code: int | None, errors: Sequence[str], noise: Sequence[str]) -> None:
-        self.code, self.errors, self.noise = code, list(errors), list(noise)
+    code: int | None
+    errors: Sequence[str]
+    noise: Sequence[str]
+    greeted: bool = False
+    """Whether the agent had answered before: what never was cannot be lost."""
 
     def last_words(self) -> str:
         """The most telling lines, for a message."""
@@ -44,17 +51,12 @@ def plainly(ending: Ending) -> str:
     return f"The agent ended unexpectedly (exit code {ending.code}): {ending.last_words()}."
 
 
-def parse_line(line: bytes) -> tuple[str, dict[str, Any] | None]:
-    """What a line holds: text that is no protocol, and the event behind the mark if there is one."""
-    noise, mark, text = line.partition(MARK)
-    with contextlib.suppress(ValueError):
-        if mark and isinstance(event := json.loads(text), dict) and "event" in event:
-            return noise.decode("utf-8", "replace").strip(), event
-    return line.decode("utf-8", "replace").strip(), None
-
-
 class Connection:
-    """A started agent; use it as a context manager, so that it never stays behind."""
+    """A started agent; use it as a context manager, so that it never stays behind.
+
+    Frames are written by a thread of their own: an interruption of the caller (Ctrl-C) never leaves half a
+    frame on the line, so a cancel can always follow.
+    """
 
     def __init__(
         self,
@@ -66,23 +68,29 @@ class Connection:
         explain: Explain = plainly,
     ) -> None:
         self._explain = explain
-        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._events: queue.Queue[Event | None] = queue.Queue()
+        self._frames: queue.Queue[bytes | None] = queue.Queue(WAITING_FRAMES)
         self._noise: list[str] = []
         self._errors: list[str] = []
-        self._write_lock = threading.Lock()
-        self._closing = threading.Event()
-        self._work: str | None = None
+        self._fault: str | None = None
+        self._closing, self._deaf = threading.Event(), threading.Event()
+        self.hello: Event = {}
         self._process = _start(argv)
-        self._threads = [
-            threading.Thread(target=target, daemon=True)
-            for target in (self._read_events, self._read_errors, self._ping)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads = {
+            name: threading.Thread(target=target, args=arguments, daemon=True)
+            for name, target, arguments in (
+                ("events", self._read_events, ()),
+                ("errors", self._read_errors, ()),
+                ("frames", self._write_frames, ()),
+                ("ping", self._ping, (ping_interval(lease_s),)),
+            )
+        }
         try:
+            for thread in self._threads.values():
+                thread.start()
             self._boot(env)
             self.hello = self._greet(hello_s)
-            self._finish_request("lease", seconds=lease_s)
+            self.ask("lease", seconds=lease_s)
         except BaseException:
             self.kill()
             raise
@@ -93,10 +101,7 @@ class Connection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.kill()
+        self.close()
 
     @property
     def pid(self) -> int:
@@ -104,7 +109,7 @@ class Connection:
         return int(self.hello["pid"])
 
     def put(self, path: Path, name: str) -> None:
-        """Sends a file, once more if it arrived damaged."""
+        """Sends a file, once more if it arrived damaged; ``/`` in the name makes folders."""
         try:
             self._put(path, name)
         except DeviceFailed as error:
@@ -112,123 +117,182 @@ class Connection:
                 raise
             self._put(path, name)
 
-    def request(self, op: str, **fields: Any) -> Iterator[dict[str, Any]]:
+    def request(self, op: str, **fields: Any) -> Iterator[Event]:
         """Sends a request and yields its events; ends with its ``done``, raises on its ``error``."""
-        self._write(json.dumps({"op": op, **fields}).encode() + b"\n")
+        self._write(_line({"op": op, **fields}))
         while True:
             event = self._next(SILENCE_S)
-            if event["event"] == "error":
-                raise DeviceFailed(event["message"])
-            if event["event"] == "cancelled":
-                raise DeviceFailed(f"The request {op!r} was cancelled.")
+            _raise_failure(op, event)
             yield event
             if event["event"] == "done":
                 return
 
-    def ask(self, op: str, **fields: Any) -> dict[str, Any]:
+    def ask(self, op: str, **fields: Any) -> Event:
         """The last event of a request that has one answer."""
         return list(self.request(op, **fields))[-1]
 
-    def cancel(self) -> None:
-        """Stops the running request; the connection stays."""
-        self._write(b'{"op": "cancel"}\n')
+    def cancel(self, patience_s: float = SILENCE_S) -> None:
+        """Stops what runs or is being sent, from whichever thread; the connection stays."""
+        self._write(_line({"op": "cancel"}), patience_s)
 
     def close(self) -> None:
-        """Says goodbye and waits for the agent to tidy up."""
-        with contextlib.suppress(DeviceFailed, subprocess.TimeoutExpired):
-            self._finish_request("bye")
-            self._process.wait(PATIENCE_S)
-        self.kill()
+        """Stops what still runs, says goodbye and waits for the agent to tidy up."""
+        try:
+            with contextlib.suppress(DeviceFailed, subprocess.TimeoutExpired):
+                self.cancel(PATIENCE_S)
+                self._write(_line({"op": "bye"}), PATIENCE_S)
+                self._process.wait(PATIENCE_S)
+        finally:
+            self.kill()
 
     def kill(self) -> None:
-        """Ends the child process; the agent notices and tidies up by itself."""
+        """Ends the child process; an agent that had started notices, and tidies up by itself."""
         self._closing.set()
-        with contextlib.suppress(OSError):
-            _stream(self._process.stdin).close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(PATIENCE_S)
-        self._process.kill()
-        self._process.wait()
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
+        self._stop_writing()
+        try:
+            if not self.hello:
+                self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE_S)
+        finally:
+            self._process.kill()
+            self._process.wait()
+        for thread in self._threads.values():
+            if thread.ident is not None:
+                thread.join(PATIENCE_S)
         for stream in (self._process.stdout, self._process.stderr):
             _stream(stream).close()
 
     def _boot(self, env: Mapping[str, str]) -> None:
         archive = agent_archive()
-        head = json.dumps({"size": len(archive), "env": dict(env)}).encode() + b"\n"
         with contextlib.suppress(DeviceFailed):  # the reader tells why the other side is gone
-            self._write(head + archive)
+            self._write(_line({"size": len(archive), "env": dict(env)}) + archive)
 
-    def _greet(self, patience_s: float) -> dict[str, Any]:
-        hello = self._next(patience_s)
-        if hello["event"] != "hello" or hello["protocol"] != PROTOCOL:
-            raise DeviceFailed(f"The board answered with another protocol: {hello}.")
-        return hello
-
-    def _finish_request(self, op: str, **fields: Any) -> None:
-        for _ in self.request(op, **fields):
-            pass
+    def _greet(self, patience_s: float) -> Event:
+        event = self._next(patience_s)
+        if event["event"] != "hello":
+            raise DeviceFailed(f"The board began with {shown(repr(event), 200)}, not with a greeting.")
+        hello = read_as(Hello, event)
+        if hello.protocol != PROTOCOL:
+            raise DeviceFailed(f"The agent speaks protocol {hello.protocol}, this EdgeCR {PROTOCOL}.")
+        return hello.model_dump()
 
     def _put(self, path: Path, name: str) -> None:
         try:
-            head = {"op": "put", "name": name, "size": path.stat().st_size, "sha256": sha256(path)}
-            with path.open("rb") as file, self._write_lock:
-                self._write_all(json.dumps(head).encode() + b"\n")
-                while block := file.read(1 << 20):
-                    self._write_all(block)
+            size = path.stat().st_size
+            self._write(_line({"op": "put", "name": name, "size": size, "sha256": sha256(path)}))
+            with path.open("rb") as file:
+                self._send(file, size, path)
         except OSError as error:
             raise FileProblem(f"{path} cannot be read: {error.strerror}.") from error
         event = self._next(SILENCE_S)
-        if event["event"] == "error":
-            raise DeviceFailed(event["message"])
+        _raise_failure("put", event)
 
-    def _write(self, content: bytes) -> None:
-        with self._write_lock:
-            self._write_all(content)
+    def _send(self, file: IO[bytes], size: int, path: Path) -> None:
+        """The bytes of a file, until all are sent or the board answers already: refused, or cancelled."""
+        while size and self._events.empty():
+            block = file.read(min(BLOCK, size))
+            if not block:
+                raise FileProblem(f"{path} became shorter while it was sent; let nothing write to it.")
+            self._write(_line({"op": "block", "size": len(block)}) + block)
+            size -= len(block)
 
-    def _write_all(self, content: bytes) -> None:
+    def _write(self, frame: bytes, patience_s: float = SILENCE_S) -> None:
+        if self._closing.is_set():
+            raise DeviceFailed("The connection to the board is closed.")
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(_stream(self._process.stdin).fileno(), view) :]
-        except (OSError, ValueError) as error:
-            raise DeviceFailed(self._ended()) from error
+            self._frames.put(frame, timeout=patience_s)
+        except queue.Full:
+            raise DeviceFailed(f"The board has taken nothing for {patience_s:g} s.") from None
+        if self._deaf.is_set():
+            raise DeviceFailed(self._ended())
 
-    def _next(self, patience_s: float) -> dict[str, Any]:
+    def _next(self, patience_s: float) -> Event:
         try:
             event = self._events.get(timeout=patience_s)
         except queue.Empty:
             words = Ending(None, self._errors, self._noise).last_words()
             raise DeviceFailed(f"The board was silent for {patience_s:g} s ({words}).") from None
         if event is None:
+            self._events.put(None)  # whoever asks again must not wait
             raise DeviceFailed(self._ended())
+        if event["event"] == UNREADABLE:
+            raise DeviceFailed(f'The board sent a line that is no event: "{shown(event["text"], 200)}".')
         return event
 
     def _ended(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE_S)
-        self._threads[1].join(1)
-        return self._explain(Ending(self._process.poll(), self._errors, self._noise))
+        for name in ("events", "errors"):
+            self._threads[name].join(1)
+        if self._fault:
+            return f"The agent ended: {self._fault}"
+        return self._explain(Ending(self._process.poll(), self._errors, self._noise, bool(self.hello)))
 
     def _read_events(self) -> None:
-        for line in _stream(self._process.stdout):
-            noise, event = parse_line(line)
-            if noise and len(self._noise) < KEPT_LINES:
-                self._noise.append(noise)
-            if event is not None:
-                self._events.put(event)
-        self._events.put(None)
+        """Own thread; whatever happens, the other end of the queue hears that nothing more comes."""
+        try:
+            while line := _stream(self._process.stdout).readline(MOST_LINE):
+                noise, event = parse_line(line)
+                if noise and len(self._noise) < KEPT_LINES:
+                    self._noise.append(noise)
+                if event and event["event"] == "fault":
+                    self._fault = message_of(event)
+                elif event:
+                    self._events.put(event)
+        finally:
+            self._events.put(None)
 
     def _read_errors(self) -> None:
-        for line in _stream(self._process.stderr):
-            self._errors.append(line.decode("utf-8", "replace").rstrip())
+        while line := _stream(self._process.stderr).readline(MOST_LINE):
+            self._errors.append(shown(line.rstrip()))
             del self._errors[:-KEPT_LINES]
 
-    def _ping(self) -> None:
-        while not self._closing.wait(PING_S):
-            with contextlib.suppress(DeviceFailed):
-                self._write(b'{"op": "ping"}\n')
+    def _write_frames(self) -> None:
+        """Own thread; after a failure frames are still taken, so that nobody waits to hand one over."""
+        stdin = _stream(self._process.stdin)
+        while (frame := self._frames.get()) is not None:
+            try:
+                if not self._deaf.is_set():
+                    stdin.write(frame)
+                    stdin.flush()
+            except (OSError, ValueError):
+                self._deaf.set()
+        with contextlib.suppress(OSError, ValueError):
+            stdin.close()
+
+    def _stop_writing(self) -> None:
+        """Has the writer close stdin; frames that it has not begun are dropped when there is no room."""
+        while True:
+            try:
+                return self._frames.put_nowait(None)
+            except queue.Full:
+                with contextlib.suppress(queue.Empty):
+                    self._frames.get_nowait()
+
+    def _ping(self, interval: float) -> None:
+        while not self._closing.wait(interval):
+            with contextlib.suppress(queue.Full):  # what waits to be sent is a sign of life as well
+                self._frames.put_nowait(_line({"op": "ping"}))
+
+
+def ping_interval(lease_s: float) -> float:
+    """Seconds between signs of life: two may be late before the lease is over."""
+    return min(PING_S, lease_s / 3)
+
+
+def _raise_failure(op: str, event: Event) -> None:
+    """Raises what an event says of a request that failed."""
+    if event["event"] == "error":
+        raise DeviceFailed(message_of(event))
+    if event["event"] == "cancelled":
+        raise DeviceFailed(f"The request {op!r} was cancelled.")
+    if event["event"] == "hello":
+        raise unreadable("hello", "the agent had greeted before")
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value).encode() + b"\n"
 
 
 def _start(argv: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from edgecr.errors import DeviceFailed
-from edgecr.files import sha256
 from edgecr.progress import Bar, Monitor
 from edgecr.runners import fitness
 from edgecr.runners.base import Arm, MeasurePlan, Runner
 from edgecr.runners.device import Device
+from edgecr.runners.events import Event, cleaned, read_as, unreadable
 from edgecr.runners.measurement import Alone, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from edgecr.runners.payload import Payload, payload_of
 from edgecr.runners.protocol import Connection
-
-Event = dict[str, Any]
 
 
 class AgentRunner(Runner):
@@ -44,7 +42,8 @@ class Session:
     def __init__(self, device: Device, plan: MeasurePlan, monitor: Monitor) -> None:
         self.device, self.plan, self.monitor = device, plan, monitor
         self.protocol = plan.protocol(device)
-        self.arms = tuple(measured(arm) for arm in plan.arms)
+        self.payloads = payloads_of(plan)
+        self.arms = tuple(measured(arm, payload) for arm, payload in zip(plan.arms, self.payloads))
         self.facts: dict[str, Any] = {}
         self.facts_after: dict[str, Any] = {}
         self.launches: list[Launch] = []
@@ -54,7 +53,7 @@ class Session:
 
     def run(self, agent: Connection) -> None:
         """Probe, send the files, launches, each arm alone, probe again."""
-        self.facts = agent.ask("probe")["facts"]
+        self.facts = fitness.ask(agent)
         fitness.refuse_unexpected(self.device, self.facts)
         self.warn(fitness.before(self.device, self.facts))
         self.send_files(agent)
@@ -64,7 +63,7 @@ class Session:
                 self.launch(agent, number, bar)
         for number in range(len(self.arms)):
             self.measure_alone(agent, number)
-        self.facts_after = agent.ask("probe")["facts"]
+        self.facts_after = fitness.ask(agent)
         self.warn(fitness.after(self.facts, self.facts_after))
 
     def warn(self, texts: list[str]) -> None:
@@ -75,23 +74,20 @@ class Session:
 
     def send_files(self, agent: Connection) -> None:
         """Sends every file once, under a name that its content gives."""
-        names = {self.remote_name(number): arm.path for number, arm in enumerate(self.plan.arms)}
+        names = {name: path for payload in self.payloads for name, path in payload.files().items()}
         for name, path in names.items():
             agent.put(path, name)
-
-    def remote_name(self, number: int) -> str:
-        """What an arm's file is called in the agent's folder."""
-        return self.arms[number].sha256[:16] + self.plan.arms[number].path.suffix
 
     def arm_request(self, number: int) -> dict[str, Any]:
         """One arm as the agent wants it."""
         arm = self.plan.arms[number]
         return {
             "label": arm.label,
-            "model": self.remote_name(number),
+            "model": self.payloads[number].name,
             "runtime": arm.runtime,
             "batch": arm.batch,
             "config": self.device.runtime_options(arm.runtime),
+            "memory": self.payloads[number].needs[arm.batch].plain(),
         }
 
     def launch(self, agent: Connection, number: int, bar: Bar) -> None:
@@ -123,7 +119,7 @@ class Session:
 
     def keep(self, events: list[Event]) -> int:
         """Adds what one process sent to the result; returns how many rounds that were."""
-        launch = launch_of(events)
+        launch = launch_of(events, len(self.arms))
         if launch.rounds:
             self.launches.append(launch)
         return len({one.number for one in launch.rounds})
@@ -135,7 +131,10 @@ class Session:
         events = list(
             agent.request("alone", arm=number, streams=streams, seconds=seconds, **self.arm_request(number))
         )
-        starts, rates = picked(Start, events, "arm"), picked(Rate, events, "throughput")
+        count = len(self.arms)
+        starts, rates = picked(Start, events, "arm", count), picked(Rate, events, "throughput", count)
+        if not starts:
+            raise unreadable("done", "no 'arm' event came before it")
         self.alone.append(Alone(start=starts[0], rates=rates))
 
     def result(self) -> Measurement:
@@ -153,36 +152,42 @@ class Session:
         )
 
 
-def measured(arm: Arm) -> MeasuredArm:
-    """What the result says about an arm's file."""
+def measured(arm: Arm, payload: Payload) -> MeasuredArm:
+    """What the result says about an arm's files."""
     return MeasuredArm(
         label=arm.label,
         file=arm.path.name,
-        sha256=sha256(arm.path),
+        sha256=payload.sha256,
         batch=arm.batch,
-        size_bytes=arm.path.stat().st_size,
+        size_bytes=payload.size_bytes,
         runtime=arm.runtime,
     )
 
 
-def launch_of(events: list[Event]) -> Launch:
+def payloads_of(plan: MeasurePlan) -> tuple[Payload, ...]:
+    """What is sent for each arm; arms of one file share it."""
+    batches: dict[Path, set[int]] = {}
+    for arm in plan.arms:
+        batches.setdefault(arm.path, set()).add(arm.batch)
+    found = {path: payload_of(path, sizes) for path, sizes in batches.items()}
+    return tuple(found[arm.path] for arm in plan.arms)
+
+
+def launch_of(events: list[Event], arms: int) -> Launch:
     """The events of one process as data; read only now, because reading costs time that the rounds need."""
     return Launch(
-        starts=picked(Start, events, "arm"),
-        warmups=picked(Warmth, events, "warm"),
-        rounds=picked(Round, events, "round"),
+        starts=picked(Start, events, "arm", arms),
+        warmups=picked(Warmth, events, "warm", arms),
+        rounds=picked(Round, events, "round", arms),
     )
 
 
-def picked(kind: Any, events: list[Event], name: str) -> Any:
-    """The events of one name, checked."""
-    try:
-        return tuple(
-            kind.parse({key: value for key, value in event.items() if key != "event"})
-            for event in events
-            if event["event"] == name
-        )
-    except ValidationError as error:
-        raise DeviceFailed(
-            f"The agent sent a {name!r} event that cannot be read: {error.errors()[0]['msg']}."
-        ) from error
+def picked(kind: Any, events: list[Event], name: str, arms: int) -> Any:
+    """The events of one name, checked; their texts may be shown."""
+    found = tuple(read_as(kind, cleaned(event)) for event in events if event["event"] == name)
+    for one in found:
+        if not 0 <= one.arm < arms:
+            raise unreadable(name, f"there is no arm {one.arm}")
+        if isinstance(one, Round) and not one.ns:
+            raise unreadable(name, "it has no times")
+    return found

@@ -23,8 +23,11 @@ _OPTIONS = (
     "Compression=no",
 )
 
-# What ssh says, and what to tell the user; {host} and {words} are filled in, the first match counts.
-_KNOWN = (
+REFUSED_BY_SSH = 255  # ssh's own exit code; the board's shell and Python have others
+NOT_RUNNABLE, NOT_FOUND = 126, 127  # what shells answer for a program
+
+# What ssh says before the board has answered, and what to tell the user; the first match counts.
+_NOT_CONNECTED = (
     (
         r"has changed|REMOTE HOST IDENTIFICATION",
         "The host key of '{host}' is not the one you trusted. If you re-flashed the board: "
@@ -36,19 +39,23 @@ _KNOWN = (
         "and check the fingerprint.",
     ),
     (
-        r"Permission denied",
+        r"Permission denied \(|Too many authentication failures|No supported authentication methods",
         'The board refused your key. Try "ssh {host}"; EdgeCR uses the same settings '
-        "and never asks for a password (ssh-copy-id {host} installs your key).",
+        "and never asks for a password (ssh-copy-id {host} installs your key). ssh says: {words}",
     ),
     (
-        r"Could not resolve|refused|timed out|No route|unreachable",
-        "Board '{host}' cannot be reached: {words}. "
-        "Check that it is on, and HostName and Port in ~/.ssh/config.",
+        r"Bad configuration option|[Uu]nknown option|illegal option|usage: ssh|Can't open user config",
+        "ssh does not take its options: {words}. Check transport.ssh_options in devices/{device}.yaml "
+        "and ~/.ssh/config.",
     ),
-    (
-        r"not responding|Broken pipe|closed by remote|Connection reset",
-        "The connection to '{host}' was lost ({words}). The board stops by itself within {lease:g} s.",
-    ),
+)
+_NO_REACH = (
+    "Board '{host}' cannot be reached: {words}. Check that it is on, and HostName and Port in ~/.ssh/config."
+)
+_LOST = "The connection to '{host}' was lost ({words}). The board stops by itself within {lease:g} s."
+_CUT = (
+    "The agent on '{host}' ended without a word: it was killed there, most likely because memory ran out, "
+    "or the connection was cut."
 )
 
 
@@ -88,20 +95,35 @@ class SshRunner(AgentRunner):
 
     def explain(self, ending: Ending) -> str:
         """What the end of the connection means for the user."""
-        words = " | ".join(ending.errors)
-        if ending.code == 127:
-            return (
-                f"No {self.transport.python} on the board. Set transport.python in "
-                f"devices/{self.device.name}.yaml, e.g. /usr/bin/python3.8."
-            )
-        for pattern, text in _KNOWN:
-            if re.search(pattern, words):
-                return text.format(host=self.host, words=ending.last_words(), lease=self.transport.lease_s)
+        if ending.code == REFUSED_BY_SSH:
+            return self._lost(ending) if ending.greeted else self._not_connected(ending)
+        if ending.greeted:
+            return plainly(ending)
+        if ending.code in (NOT_RUNNABLE, NOT_FOUND):
+            return self._no_python(ending)
         if ending.noise:
             return (
                 f'The board\'s login scripts print text or wait for input: "{" | ".join(ending.noise[:3])}".'
             )
         return plainly(ending)
+
+    def _not_connected(self, ending: Ending) -> str:
+        said = " | ".join(ending.errors)
+        text = next((text for pattern, text in _NOT_CONNECTED if re.search(pattern, said)), _NO_REACH)
+        return text.format(host=self.host, words=ending.last_words().rstrip("."), device=self.device.name)
+
+    def _lost(self, ending: Ending) -> str:
+        text = _LOST if ending.errors else _CUT
+        return text.format(host=self.host, words=" | ".join(ending.errors[-4:]), lease=self.transport.lease_s)
+
+    def _no_python(self, ending: Ending) -> str:
+        python, place = self.transport.python, f"transport.python in devices/{self.device.name}.yaml"
+        if ending.code == NOT_FOUND:
+            return f"No {python} on the board. Set {place}, e.g. /usr/bin/python3.8."
+        return (
+            f"{python} on the board is not a program that may be run ({ending.last_words()}). "
+            f"Set {place} to a Python there, e.g. /usr/bin/python3.8."
+        )
 
 
 def how_to_configure(name: str) -> str:

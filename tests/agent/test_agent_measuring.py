@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from threading import active_count
+
 import pytest
 
 
@@ -103,7 +105,78 @@ def test_the_max_stops_between_rounds_but_not_before_the_least(measuring) -> Non
 
 def test_throughput_counts_the_calls_of_all_streams(measuring, agent) -> None:
     calls = [lambda: None, lambda: None]
-    rate = measuring.throughput(calls, 0.02, agent("clock").now)
+    clock = agent("clock")
+    rate = measuring.throughput(calls, 0.02, clock.now, clock.counters, clock.since)
     assert rate["streams"] == 2
     assert rate["calls"] > 2
     assert rate["elapsed_ns"] >= 2 * 10**7
+    assert {"run_ns", "wait_ns", "switches", "steal"} <= set(rate)
+
+
+def test_the_counters_are_read_while_the_threads_of_throughput_still_live(measuring, agent) -> None:
+    """The kernel forgets what it counted for a thread that has ended."""
+    seen = []
+    measuring.throughput(
+        [lambda: None] * 2, 0.001, agent("clock").now, lambda: None, lambda before: {"_": seen.append(active_count())}
+    )
+    assert seen[0] >= 3
+
+
+class Processor:
+    """CPU time that passes by 1,000 with each reading of another counter."""
+
+    def __init__(self) -> None:
+        self.ns = 0
+
+    def spend(self, result):
+        def read(*_):
+            self.ns += 1000
+            return result
+
+        return read
+
+
+@pytest.fixture
+def costly(agent, monkeypatch):
+    clock, cost = agent("clock"), Processor()
+    monkeypatch.setattr(clock, "processor", lambda: cost.ns)
+    monkeypatch.setattr(clock, "schedule", cost.spend((1, 0)))
+    monkeypatch.setattr(clock, "steal", cost.spend(0))
+    return clock, cost
+
+
+def test_cpu_time_excludes_the_reading_of_the_counters(costly) -> None:
+    clock, cost = costly
+    before = clock.counters()
+    cost.ns += 50
+    assert clock.since(before)["run_ns"] == 50
+
+
+def test_cpu_time_of_a_round_excludes_the_counters(measuring, costly) -> None:
+    clock, cost = costly
+
+    def call() -> None:
+        cost.ns += 7
+
+    events = []
+    measuring.rounds([call], [10], plan(rounds=1), lambda: cost.ns, clock.counters, clock.since,
+                     lambda event, **fields: events.append(fields))
+    assert events[0]["run_ns"] == 70
+    assert events[0]["ns"] == [7] * 10
+
+
+def test_a_kernel_that_does_not_count_is_silent_not_calm(agent, tmp_path) -> None:
+    """Without CONFIG_SCHEDSTATS and delay accounting the file is there and holds zeros."""
+    (tmp_path / "7").mkdir()
+    file = tmp_path / "7" / "schedstat"
+    file.write_text("0 0 0\n")
+    assert agent("clock").schedule(str(tmp_path)) == (None, None)
+    file.write_text("500 20 3\n")
+    assert agent("clock").schedule(str(tmp_path)) == (500, 20)
+    file.unlink()
+    assert agent("clock").schedule(str(tmp_path)) == (None, None)
+
+
+def test_a_counter_that_fell_is_not_known(agent) -> None:
+    assert agent("clock").difference(5, 4) is None
+    assert agent("clock").difference(5, 9) == 4

@@ -5,12 +5,14 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgecr import builtin
@@ -68,12 +70,12 @@ def test_it_starts_probes_and_leaves_on_that_python(version: str, tmp_path: Path
     assert os.listdir(tmp_path) == []
 
 
-def receive(agent, folder: Path, content: bytes, *, size: int | None = None, checksum: str | None = None):
+def receive(agent, folder: Path, content: bytes, *, checksum: str | None = None, name: str = "m.onnx"):
     digest = checksum or hashlib.sha256(content).hexdigest()
-    path = str(folder / "m.onnx")
-    return agent("inbox").receive(
-        io.BytesIO(content), path, len(content) if size is None else size, digest, lambda: None
-    )
+    upload = agent("inbox").Upload(str(folder), name, len(content), digest)
+    if upload.left:
+        upload.add(content)
+    return upload.finish()
 
 
 def test_a_file_arrives_whole(agent, tmp_path: Path) -> None:
@@ -85,9 +87,35 @@ def test_a_damaged_file_is_refused(agent, tmp_path: Path) -> None:
     assert "checksum mismatch" in receive(agent, tmp_path, b"abc", checksum="0" * 64)
 
 
-def test_a_host_that_leaves_in_the_middle(agent, tmp_path: Path) -> None:
+def test_an_empty_file_and_one_in_a_folder_arrive(agent, tmp_path: Path) -> None:
+    assert receive(agent, tmp_path, b"", name="empty") is None
+    assert receive(agent, tmp_path, b"abc", name="a/b/m.data") is None
+    assert (tmp_path / "empty").read_bytes() == b""
+    assert (tmp_path / "a" / "b" / "m.data").read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "/etc/x", "a/../../x", "a//b", "a/", "a\\b", "a\0b"])
+def test_a_name_that_leads_elsewhere_is_refused(agent, tmp_path: Path, name: str) -> None:
+    with pytest.raises(agent("inbox").BadName):
+        receive(agent, tmp_path, b"abc", name=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_bytes_than_were_announced_are_refused(agent, tmp_path: Path) -> None:
+    upload = agent("inbox").Upload(str(tmp_path), "m.onnx", 2, "0" * 64)
+    with pytest.raises(ValueError, match="1 bytes too many"):
+        upload.add(b"abc")
+
+
+def test_a_host_that_leaves_in_the_middle(agent) -> None:
     with pytest.raises(EOFError):
-        receive(agent, tmp_path, b"abc", size=10)
+        agent("inbox").block_of(io.BytesIO(b"abc"), 10)
+
+
+@pytest.mark.parametrize("size", [-1, 1 << 40])
+def test_a_block_of_no_sensible_size_is_refused_unread(agent, size: int) -> None:
+    with pytest.raises(ValueError, match="at most"):
+        agent("inbox").block_of(io.BytesIO(b"abc"), size)
 
 
 def test_too_little_space_is_told_with_the_numbers(agent, tmp_path: Path, monkeypatch) -> None:
@@ -129,10 +157,31 @@ def test_a_tool_runs_and_its_files_come_back(agent, tmp_path: Path, monkeypatch)
     lines: list[bytes] = []
     children = agent("children").Children()
     result = agent("tools").run(
-        ["trtexec"], str(tmp_path), children, lines.append, ["times.json", "none.json"]
+        ["trtexec"], str(tmp_path), children, lines.append, lambda: False, ["times.json", "none.json"]
     )
     assert lines == [b"hello\n"]
     assert result == {"code": 3, "files": {"times.json": "[]\n", "none.json": None}}
+
+
+def test_who_is_stopped_before_the_start_never_starts(agent, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", "open('started', 'w')"]
+    assert agent("children").Children().run(argv, str(tmp_path), print, lambda: True) < 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_is_stopped_while_it_starts_is_killed(agent, tmp_path: Path) -> None:
+    answers = iter([False, True])  # the cancel arrives when there is no process yet that it could kill
+    code = agent("children").Children().run(["sleep", "300"], str(tmp_path), print, lambda: next(answers))
+    assert code == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "int64"])
+def test_the_input_is_what_it_always_was_without_five_copies_of_it(agent, dtype: str) -> None:
+    values = agent("runtimes").sample([("x", [4, 3, 2, 2], dtype), ("y", [5], dtype)])
+    random, scale = np.random.RandomState(0), 1 if "float" in dtype else 100
+    for name, shape in (("x", (4, 3, 2, 2)), ("y", (5,))):
+        assert values[name].dtype == dtype
+        assert np.array_equal(values[name], (random.rand(*shape) * scale).astype(dtype))
 
 
 def test_facts_come_from_proc_and_sys_and_absent_ones_are_none(agent, tmp_path: Path) -> None:
@@ -144,9 +193,12 @@ def test_facts_come_from_proc_and_sys_and_absent_ones_are_none(agent, tmp_path: 
     assert probe.number(str(tmp_path / "none")) is None
 
 
-def test_a_program_that_uses_a_processor_is_seen_while_it_does(agent) -> None:
+def test_a_program_that_uses_a_processor_is_seen_while_it_does(agent, monkeypatch) -> None:
     probe = agent("probe")
+    every = probe.ticks
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning:
+        own = {os.getppid(), spinning.pid}  # a machine that is busy elsewhere must not hide it
+        monkeypatch.setattr(probe, "ticks", lambda: {key: used for key, used in every().items() if key[0] in own})
         time.sleep(0.3)
         seen = probe.watched()
         spinning.kill()

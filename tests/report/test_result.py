@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 from miniatures import answered, latency, result
 
 from edgecr.errors import FileProblem
+from edgecr.estimate import Estimate
 from edgecr.report.build import export_row
 from edgecr.report.result import Result, Verdict
 
@@ -34,8 +36,14 @@ def test_slower_comes_first(full):
     assert not result(latency=[latency(0.9)]).warnings
 
 
-def test_slower_but_not_surely():
-    assert "does not exclude" in result(latency=[latency(1.02)]).warnings[0]
+@pytest.mark.parametrize("ratio", [
+    Estimate(1.02, 0.97, 1.07, 0.95), Estimate(1.005, 1.004, 1.006, 0.95),
+])
+def test_what_is_not_surely_slower_by_a_percent_is_not_called_slower(ratio):
+    warning = result(latency=[replace(latency(), ratios={"p50": ratio})]).warnings[0]
+    assert "is not shown to be faster than its baseline" in warning
+    assert "no difference is claimed" in warning
+    assert "slower" not in warning
 
 
 def test_rows_of_a_suite():

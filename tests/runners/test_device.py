@@ -11,8 +11,9 @@ from tiny_device import quick_device
 from edgecr.errors import DeviceFailed, FileProblem, NotConfigured, RecipeError, RequestError, UnknownName
 from edgecr.runners import fitness
 from edgecr.runners.base import Arm, MeasurePlan, load_device, runner_for
-from edgecr.runners.device import Protocol
+from edgecr.runners.device import PING_S, Protocol
 from edgecr.runners.local import LocalRunner
+from edgecr.runners.protocol import ping_interval
 from edgecr.runners.ssh import SshRunner
 
 
@@ -60,12 +61,20 @@ def test_a_board_with_a_host_is_reached_by_ssh(tmp_path: Path) -> None:
         ("transport: {kind: local}\nprotocol: {launches: 0}", "launches"),
         ("transport: {kind: local}\nruntimes: {ort: {threads: 0}}", "threads"),
         ("transport: {kind: local}\nalign: 0", "align"),
+        ("transport: {kind: local, lease_s: 4.9}", "lease_s.*every 5 s; a lease must last at least as long"),
+        ("transport: {kind: ssh, host: orin, lease_s: 0}", "lease_s.*at least as long"),
         ("", "transport: this key is required"),
     ],
 )
 def test_mistakes_in_a_device_file_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_device(write(tmp_path, text))
+
+
+def test_two_signs_of_life_may_be_late_in_every_allowed_lease(tmp_path: Path) -> None:
+    device = load_device(write(tmp_path, "transport: {kind: local, lease_s: 5}"))
+    assert 3 * ping_interval(device.transport.lease_s) <= device.transport.lease_s
+    assert ping_interval(30.0) == PING_S
 
 
 def test_overrides_are_checked_again() -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +137,8 @@ def test_the_agent_goes_when_ssh_is_killed(board: Board) -> None:
         ({"known": "changed"}, "The host key of 'board' is not the one you trusted"),
         ({"key": "stranger"}, 'The board refused your key. Try "ssh board"'),
         ({"python": "python9"}, "No python9 on the board. Set transport.python in devices/quick.yaml"),
+        ({"python": "/etc/passwd"}, "/etc/passwd on the board is not a program that may be run ("),
+        ({"python": "/etc"}, "/etc on the board is not a program that may be run ("),
         ({"host": "no-such-board.invalid"}, "Board 'no-such-board.invalid' cannot be reached: "),
     ],
 )
@@ -150,11 +154,49 @@ def test_a_closed_port_cannot_be_reached(board: Board) -> None:
         board.runner(ssh_options=options).connect()
 
 
+def test_a_board_that_hangs_up_before_it_greets_was_never_connected(board: Board) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as rude:
+        threading.Thread(target=lambda: rude.accept()[0].close(), daemon=True).start()
+        options = ["-p", str(rude.getsockname()[1]), *board.runner().transport.ssh_options]
+        with pytest.raises(DeviceFailed) as told:
+            board.runner(ssh_options=options).connect()
+    assert "cannot be reached" in str(told.value)
+    assert "lost" not in str(told.value)
+
+
+def test_an_agent_that_the_board_killed_is_no_unreachable_board(board: Board) -> None:
+    agent = board.runner().connect()
+    os.kill(agent.pid, signal.SIGKILL)
+    with pytest.raises(DeviceFailed, match="ended without a word: it was killed there"):
+        agent.ask("probe")
+    agent.kill()
+    shutil.rmtree(agent.hello["work"])
+
+
+def test_a_session_that_is_stopped_leaves_nothing_on_the_board(board: Board, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), board.runner(env={"TMPDIR": str(tmp_path)}).connect():
+        assert len(list(tmp_path.iterdir())) == 1
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("ending", "expected"),
     [
-        (Ending(255, ["Timeout, server orin not responding."], []), "The connection to 'orin' was lost"),
-        (Ending(255, ["client_loop: send disconnect: Broken pipe"], []), "stops by itself within 30 s"),
+        (Ending(255, ["Timeout, server orin not responding."], [], True), "The connection to 'orin' was lost"),
+        (Ending(255, ["client_loop: send disconnect: Broken pipe"], [], True), "stops by itself within 30 s"),
+        (Ending(255, ["Read from remote host orin: No route to host"], [], True), "was lost (Read from"),
+        (Ending(255, [], [], True), "it was killed there, most likely because memory ran out"),
+        (Ending(255, ["kex_exchange_identification: Connection reset by peer"], []), "cannot be reached: kex_"),
+        (Ending(255, ["Connection closed by 10.0.0.2 port 22"], []), "cannot be reached: Connection closed"),
+        (Ending(255, ["Timeout, server orin not responding."], []), "cannot be reached: Timeout"),
+        (Ending(255, ["u@orin: Permission denied (publickey,password)."], []), "refused your key"),
+        (Ending(255, ["Received disconnect: Too many authentication failures"], []), "refused your key"),
+        (Ending(255, ["x: Bad configuration option: speed"], []), "ssh does not take its options: x: Bad"),
+        (Ending(126, ["sh: 1: exec: /x/python: Permission denied"], []), "not a program that may be run (sh: 1"),
+        (Ending(127, ["sh: 1: exec: python3: not found"], []), "No python3 on the board"),
+        (Ending(1, ["PermissionError: [Errno 13] Permission denied: '/boot'"], []), "exit code 1"),
+        (Ending(1, ["Connection refused by the licence server"], [], True), "The agent ended unexpectedly"),
         (
             Ending(1, [], ["Enter your name:"]),
             'login scripts print text or wait for input: "Enter your name:"',

@@ -26,6 +26,8 @@ def measurement(
     slope=0.0,
     batch=1,
     steady=True,
+    switches=0,
+    steal=0,
     **extra,
 ):
     """A synthetic session: arm i always takes times_ms[i]."""
@@ -40,8 +42,8 @@ def measurement(
             ns=(ns,) * calls,
             run_ns=run,
             wait_ns=int(run * wait / (1 - wait)),
-            switches=0,
-            steal=0,
+            switches=switches,
+            steal=steal,
         )
 
     one = Launch(
@@ -81,13 +83,38 @@ def test_what_was_not_measured_is_none_never_zero() -> None:
     assert {"throughput", "peak_memory_mb"} <= set(slow.missing)
 
 
-def test_memory_and_throughput_of_an_arm_alone() -> None:
+def alone(*, wait: tuple[float | None, float | None] = (0.0, 0.0)):
+    """The first arm with a process to itself: one stream, then two, which do more; they wait for that share."""
+    quiet, busy = (None if share is None else int(10**9 * share) for share in wait)
+    counted = {"run_ns": 10**9, "switches": 0, "steal": 0}
     rates = (
-        Rate(arm=0, streams=1, calls=10, elapsed_ns=10**9),
-        Rate(arm=0, streams=2, calls=30, elapsed_ns=2 * 10**9),
+        Rate(arm=0, streams=1, calls=10, elapsed_ns=10**9, wait_ns=quiet, **counted),
+        Rate(arm=0, streams=2, calls=30, elapsed_ns=2 * 10**9, wait_ns=busy, **counted),
     )
-    slow, fast = summarise(measurement(batch=4, alone=(Alone(start=start(0), rates=rates),)))
-    assert slow.peak_memory_mb.value == 50
+    return (Alone(start=start(0), rates=rates),)
+
+
+def test_a_megabyte_is_a_million_bytes() -> None:
+    memory = summarise(measurement(alone=alone()))[0].peak_memory_mb
+    assert memory.value == pytest.approx(52.4288)  # 50 * 2 ** 20 bytes
+    assert memory.unit == "MB"
+    assert "31 MB" in memory.note
+
+
+@pytest.mark.parametrize(
+    ("wait", "rate"), [((0.0, 0.5), 40.0), ((0.5, 0.0), 60.0), ((0.5, 0.5), None), ((None, None), None)]
+)
+def test_throughput_is_gated_by_contention_as_latency_is(wait, rate) -> None:
+    slow, _ = summarise(measurement(batch=4, alone=alone(wait=wait)))
+    if rate is None:
+        assert slow.throughput is None
+        assert "while throughput was measured" in slow.missing["throughput"]
+    else:
+        assert slow.throughput.value == pytest.approx(rate)
+
+
+def test_memory_and_throughput_of_an_arm_alone() -> None:
+    slow, fast = summarise(measurement(batch=4, alone=alone()))
     assert slow.throughput.value == pytest.approx(60)
     assert "2 streams" in slow.throughput.note
     assert fast.throughput is None
@@ -98,10 +125,11 @@ def test_a_busy_machine_gives_the_ratio_but_no_absolute_latency() -> None:
     slow, _ = summarise(busy)
     assert slow.p50_ms is slow.p90_ms is slow.sequential_throughput is None
     expected = (
-        "run-queue wait 48%). Absolute latencies are not reported; the paired ratio is. Stop: ffmpeg (pid 7"
+        "run-queue wait 48 %). Absolute latencies are not reported; the paired ratio is. Stop: ffmpeg (pid 7"
     )
     assert expected in slow.missing["p50_ms"]
-    assert slow.missing["sequential_throughput"] == slow.missing["p50_ms"]
+    assert {slow.missing[name] for name in ("p90_ms", "p99_ms", "sequential_throughput")} == {slow.missing["p50_ms"]}
+    assert "too few" not in " ".join(slow.missing.values())
     assert "CPU was shared" not in slow.missing["throughput"]
     assert slow.cpu_ms.value == pytest.approx(10)
     assert compare(busy, "baseline", "candidate")[0].ratio.value == pytest.approx(0.5)
@@ -115,16 +143,54 @@ def test_only_calm_launches_count_for_absolute_latency() -> None:
     assert slow.p50_ms.samples == 120
 
 
-def test_a_kernel_that_tells_nothing_still_gives_latency_but_no_cpu_time() -> None:
+@pytest.mark.parametrize("silent", [("run_ns", "wait_ns"), ("wait_ns",), ("steal",), ("switches",)])
+def test_without_the_kernels_word_there_is_no_absolute_latency_but_the_ratio(silent) -> None:
     full = measurement()
     launch = full.launches[0]
-    silent = tuple(one.model_copy(update={"run_ns": None, "wait_ns": None}) for one in launch.rounds)
-    slow, _ = summarise(
-        full.model_copy(update={"launches": (launch.model_copy(update={"rounds": silent}),) * 3})
-    )
+    rounds = tuple(one.model_copy(update=dict.fromkeys(silent)) for one in launch.rounds)
+    quiet = full.model_copy(update={"launches": (launch.model_copy(update={"rounds": rounds}),) * 3})
+    slow, _ = summarise(quiet)
+    assert slow.p50_ms is slow.p90_ms is slow.sequential_throughput is None
+    assert slow.missing["p50_ms"].startswith("Its kernel tells no ")
+    assert (slow.cpu_ms is None) == ("run_ns" in silent)
+    assert compare(quiet, "baseline", "candidate")[0].ratio.value == pytest.approx(0.5)
+
+
+def test_a_container_says_where_to_measure_instead() -> None:
+    rounds = tuple(one.model_copy(update={"wait_ns": None}) for one in measurement().launches[0].rounds)
+    launch = measurement().launches[0].model_copy(update={"rounds": rounds})
+    slow, _ = summarise(measurement().model_copy(update={"launches": (launch,)}))
+    assert "as in some containers" in slow.missing["p50_ms"]
+    assert "Measure outside of the container" in slow.missing["p50_ms"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [({"steal": 1}, "stolen by the hypervisor 25 %"), ({"switches": 40}, "forced context switches 1,000 a second")],
+)
+def test_steal_and_forced_switches_beyond_their_bounds_close_the_gate(extra, reason) -> None:
+    slow, _ = summarise(measurement(**extra))
+    assert slow.p50_ms is None
+    assert reason in slow.missing["p50_ms"]
+
+
+def test_launches_that_were_left_out_are_told() -> None:
+    calm, busy = measurement(launches=3), measurement(wait=0.5)
+    slow, _ = summarise(calm.model_copy(update={"launches": calm.launches + busy.launches[:1]}))
     assert slow.p50_ms is not None
-    assert slow.cpu_ms is None
-    assert slow.wait_share is None
+    assert any("1 of 4 launches give no absolute latency" in text for text in slow.warnings)
+
+
+def test_slow_calls_of_one_moment_are_no_percentile() -> None:
+    """Ten samples lie beyond the 99th percentile, but all of them in one turn."""
+    calm = measurement(launches=3, rounds=25, calls=20)
+    turn = calm.launches[0].rounds[0]
+    slow_turn = turn.model_copy(update={"ns": (20 * MS,) * 20})
+    launch = calm.launches[0].model_copy(update={"rounds": (slow_turn, *calm.launches[0].rounds[1:])})
+    slow, fast = summarise(calm.model_copy(update={"launches": (launch, *calm.launches[1:])}))
+    assert "come from 1 of 75 turns" in slow.missing["p99_ms"]
+    assert slow.p90_ms is not None
+    assert fast.p99_ms is not None
 
 
 def test_a_failed_session_gives_its_error_as_the_reason() -> None:
@@ -160,6 +226,8 @@ def test_an_unknown_label_names_the_known_ones() -> None:
         (Estimate(1.2, 1.1, 1.3, 0.95), "candidate is slower than baseline: it takes 1.20 times as long"),
         (Estimate(0.98, 0.9, 1.05, 0.95), "No difference"),
         (Estimate(0.995, 0.994, 0.996, 0.95), "No difference"),
+        (Estimate(0.98, 0.97, 0.99, 0.95), "as fast as"),
+        (Estimate(1.02, 1.0, 1.04, 0.95), "No difference"),
         (Estimate(0.5), "nothing is claimed"),
         (None, "no comparison"),
     ],

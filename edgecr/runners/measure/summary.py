@@ -10,17 +10,22 @@ from typing import Any
 from edgecr.errors import UnknownName
 from edgecr.estimate import Estimate
 from edgecr.runners.fitness import busy_names
+from edgecr.runners.measure.contention import Contention
 from edgecr.runners.measure.statistics import (
+    LAUNCHES,
     drift,
     lack_of_samples,
+    one_moment,
     over_launches,
     paired_ratio,
-    percentile,
+    percentile_of_launches,
     wait_share,
 )
 from edgecr.runners.measurement import Launch, MeasuredArm, Measurement, Rate, Round, Start
 
-SMALLEST_CLAIM = 0.01
+PERCENTILES = (50, 90, 99)
+NO_TIME = "the clock of the device is too coarse for so short an inference"
+UNTIMED = "nothing was timed"
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,16 @@ class ArmSummary:
     throughput: Estimate | None = None
     """Images per second, measured apart from latency with the best number of streams."""
     peak_memory_mb: Estimate | None = None
-    """MiB that the runtime and this model added to an empty process, at most."""
+    """Megabytes (10^6 bytes) that the runtime and this model added to an empty process, at most."""
     load_ms: Estimate | None = None
     first_ms: Estimate | None = None
     wait_share: float | None = None
     """Share of the time in which the process waited for a processor."""
     drift: float | None = None
-    """Relative change over the session, when it is no accident."""
+    """Relative change within launches, when it is no accident."""
     missing: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    """Doubts about the figures that there are."""
 
     def plain(self) -> dict[str, Any]:
         """The summary as plain JSON values."""
@@ -104,7 +110,7 @@ def cpu_time(one: Round) -> float | None:
     return None if one.run_ns is None else one.run_ns / len(one.ns)
 
 
-def wall_time(one: Round) -> float | None:
+def wall_time(one: Round) -> float:
     """The median of a round."""
     return median(one.ns)
 
@@ -113,32 +119,49 @@ def _summary(measurement: Measurement, number: int) -> ArmSummary:
     arm = measurement.arms[number]
     every = [rounds for launch in measurement.launches if (rounds := turns(launch, number))]
     whole = [one for rounds in every for one in rounds]
-    calm = [rounds for rounds in every if (waiting(rounds) or 0) < measurement.device.protocol.gate_wait]
-    missing: dict[str, str] = {}
-    latency = {f"p{percent}_ms": _percentile(percent, calm, missing) for percent in (50, 90, 99)}
+    shared = [text for rounds in every if (text := _shared(measurement, rounds))]
+    calm = [rounds for rounds in every if not _shared(measurement, rounds)]
+    reasons = _reasons(measurement)
     if every and not calm:
-        missing |= dict.fromkeys(latency, busy_text(measurement, waiting(whole)))
+        reasons |= dict.fromkeys(LATENCIES, no_absolute(measurement, Contention.during(whole)))
+    latency = {f"p{percent}_ms": _percentile(percent, calm, reasons) for percent in PERCENTILES}
     values: dict[str, Any] = latency | {
         "cpu_ms": _cpu(every),
         "sequential_throughput": _sequential(latency["p50_ms"], arm.batch),
-        "throughput": _best_rate(measurement, number),
+        "throughput": _best_rate(measurement, number, reasons),
         "peak_memory_mb": _memory(measurement, number),
         "load_ms": _startup(measurement, number, lambda start: start.load_ns),
         "first_ms": _startup(measurement, number, lambda start: start.first_ns),
     }
-    if "p50_ms" in missing:
-        missing["sequential_throughput"] = missing["p50_ms"]
-    for key in (key for key, value in values.items() if value is None):
-        missing.setdefault(key, _absent(measurement))
-    change = drift([time for one in whole if (time := cpu_time(one)) is not None])
+    reasons["sequential_throughput"] = reasons["p50_ms"]
+    change = drift([[cpu_time(one) or wall_time(one) for one in rounds] for rounds in every])
     return ArmSummary(
         **_identity(arm),
         **values,
         wait_share=waiting(whole),
         drift=change,
-        missing=missing,
-        warnings=tuple(_doubts(measurement, number, change)),
+        missing={name: reasons[name] for name, value in values.items() if value is None},
+        warnings=tuple(_doubts(measurement, number, change, shared if calm else [])),
     )
+
+
+LATENCIES = tuple(f"p{percent}_ms" for percent in PERCENTILES)
+
+
+def _reasons(measurement: Measurement) -> dict[str, str]:
+    """Why each figure is absent if it is, as far as the whole measurement tells."""
+    failed, asked = measurement.error, measurement.device.protocol.throughput
+    names = (*LATENCIES, "load_ms", "first_ms")
+    unasked = "not measured: the device's protocol does not ask for it"
+    return dict.fromkeys(names, failed or UNTIMED) | {
+        "cpu_ms": failed or "not measured: the device's kernel does not tell processor time",
+        "throughput": (failed or UNTIMED) if asked else unasked,
+        "peak_memory_mb": failed or "not measured: the device's kernel does not tell a process's peak memory",
+    }
+
+
+def _shared(measurement: Measurement, spans: Sequence[Round] | Sequence[Rate]) -> str | None:
+    return Contention.during(spans).reason(measurement.device.protocol)
 
 
 def _identity(arm: MeasuredArm) -> dict[str, Any]:
@@ -151,30 +174,31 @@ def _identity(arm: MeasuredArm) -> dict[str, Any]:
     }
 
 
-def _absent(measurement: Measurement) -> str:
+def no_absolute(measurement: Measurement, contention: Contention) -> str:
+    """Why absolute latencies are left out, and what to do about it."""
+    reason = contention.reason(measurement.device.protocol) or "every launch was disturbed"
+    remedy = (
+        "Measure outside of the container, or where the kernel has CONFIG_SCHEDSTATS"
+        if contention.wait is None
+        else f"Stop: {busy_names(measurement.facts)}"
+    )
     return (
-        measurement.error
-        or "not measured: the device's protocol does not ask for it, or its kernel does not tell"
+        f"{reason[0].upper()}{reason[1:]}. Absolute latencies are not reported; the paired ratio is. {remedy}."
     )
 
 
-def busy_text(measurement: Measurement, share: float | None) -> str:
-    """Why absolute latencies are left out on a busy machine."""
-    return (
-        f"The CPU was shared (run-queue wait {share or 0:.0%}). Absolute latencies are not reported; "
-        f"the paired ratio is. Stop: {busy_names(measurement.facts)}."
-    )
-
-
-def _percentile(percent: int, calm: list[list[Round]], missing: dict[str, str]) -> Estimate | None:
-    launches = [[time / 1e6 for one in rounds for time in one.ns] for rounds in calm]
-    count = sum(len(times) for times in launches)
-    lack = lack_of_samples(percent, count)
-    if lack:
-        if calm:
-            missing[f"p{percent}_ms"] = lack
+def _percentile(percent: int, calm: list[list[Round]], reasons: dict[str, str]) -> Estimate | None:
+    if not calm:
         return None
-    return over_launches([percentile(times, percent) for times in launches], "ms", count)
+    launches = [[[time / 1e6 for time in one.ns] for one in rounds] for rounds in calm]
+    pooled = [[time for turn in turns for time in turn] for turns in launches]
+    lack = lack_of_samples(percent, sum(map(len, pooled))) or one_moment(percent, launches)
+    if lack is None and min(map(median, pooled)) <= 0:
+        lack = NO_TIME
+    if lack:
+        reasons[f"p{percent}_ms"] = lack
+        return None
+    return percentile_of_launches(pooled, percent, "ms")
 
 
 def _cpu(every: list[list[Round]]) -> Estimate | None:
@@ -192,16 +216,23 @@ def _sequential(p50: Estimate | None, batch: int) -> Estimate | None:
     )
 
 
-def _best_rate(measurement: Measurement, number: int) -> Estimate | None:
+def _best_rate(measurement: Measurement, number: int, reasons: dict[str, str]) -> Estimate | None:
     rates = [rate for alone in measurement.alone for rate in alone.rates if rate.arm == number and rate.calls]
-    if not rates:
+    calm = [rate for rate in rates if not _shared(measurement, [rate])]
+    if not calm:
+        if rates:
+            reason = _shared(measurement, rates) or "every measurement of it was disturbed"
+            reasons["throughput"] = (
+                f"{reason[0].upper()}{reason[1:]} while throughput was measured, so none is reported; "
+                "stop other programs, and ask for no more streams than there are cores."
+            )
         return None
     batch = measurement.arms[number].batch
 
     def speed(rate: Rate) -> float:
         return rate.calls * batch / rate.elapsed_ns * 1e9
 
-    best = max(rates, key=speed)
+    best = max(calm, key=speed)
     note = f"{best.streams} stream{'s' if best.streams > 1 else ''}, one process"
     return Estimate(speed(best), unit="images/s", samples=best.calls, note=note)
 
@@ -211,9 +242,14 @@ def _memory(measurement: Measurement, number: int) -> Estimate | None:
         kb = alone.start.memory_kb
         empty, imported, most = kb.get("empty"), kb.get("imported"), kb.get("inferred")
         if alone.start.arm == number and empty is not None and imported is not None and most is not None:
-            note = f"of which {(imported - empty) / 1024:.0f} MiB the runtime's own code"
-            return Estimate((most - empty) / 1024, unit="MiB", samples=1, note=note)
+            note = f"of which {megabytes(imported - empty):.0f} MB the runtime's own code"
+            return Estimate(megabytes(most - empty), unit="MB", samples=1, note=note)
     return None
+
+
+def megabytes(kb: int) -> float:
+    """10^6 bytes, from what the kernel calls kB and counts as 1,024 bytes."""
+    return kb * 1024 / 1e6
 
 
 def _startup(measurement: Measurement, number: int, pick: Callable[[Start], int]) -> Estimate | None:
@@ -222,8 +258,11 @@ def _startup(measurement: Measurement, number: int, pick: Callable[[Start], int]
     return over_launches(values, "ms", len(values)) if values else None
 
 
-def _doubts(measurement: Measurement, number: int, change: float | None) -> list[str]:
+def _doubts(measurement: Measurement, number: int, change: float | None, shared: list[str]) -> list[str]:
     doubts = []
+    if shared:
+        told = len([launch for launch in measurement.launches if turns(launch, number)])
+        doubts.append(f"{len(shared)} of {told} launches give no absolute latency: {'; '.join(dict.fromkeys(shared))}")
     warmths = [one for launch in measurement.launches for one in launch.warmups if one.arm == number]
     restless = sum(not one.steady for one in warmths)
     if restless:
@@ -233,7 +272,7 @@ def _doubts(measurement: Measurement, number: int, change: float | None) -> list
         )
     if change is not None:
         doubts.append(
-            f"drifted by {change:+.0%} during the session: let the board cool and measure again "
+            f"drifted by {change * 100:+.0f} % within a launch: let the board cool and measure again "
             "(the paired ratio is still valid)"
         )
     return doubts
@@ -265,9 +304,9 @@ def conclusion(base: str, candidate: str, ratio: Estimate | None) -> str:
     if ratio is None:
         return f"{candidate} and {base} were not measured in the same rounds: no comparison."
     if ratio.low is None or ratio.high is None or ratio.confidence is None:
-        return f"{candidate} / {base} = {ratio.value:.3f} in one launch: nothing is claimed; use at least 3."
-    doubt = f"{ratio.confidence:.0%} interval {ratio.low:.3f} to {ratio.high:.3f}"
-    if ratio.low <= 1 <= ratio.high or abs(ratio.value - 1) <= SMALLEST_CLAIM:
+        return f"{candidate} / {base} = {ratio.value:.3f}: nothing is claimed from fewer than {LAUNCHES} launches."
+    doubt = f"{ratio.confidence * 100:g} % interval {ratio.low:.3f} to {ratio.high:.3f}"
+    if not ratio.differs:
         return f"No difference of {candidate} to {base} is claimed: time ratio {ratio.value:.3f} ({doubt})."
     if ratio.value < 1:
         speed = 1 / ratio.value

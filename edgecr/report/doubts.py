@@ -1,0 +1,70 @@
+"""Doubts beside the figures that they concern: a small number in the cell, the words below the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from edgecr.report.evidence import place
+from edgecr.report.result import LatencyRow, Result
+
+_SMALL = "\N{SUPERSCRIPT ZERO}¹²³\N{SUPERSCRIPT FOUR}\N{SUPERSCRIPT FIVE}\N{SUPERSCRIPT SIX}"
+_SMALL += "\N{SUPERSCRIPT SEVEN}\N{SUPERSCRIPT EIGHT}\N{SUPERSCRIPT NINE}"
+TIMED = ("p50", "p90", "p99")
+"""The figures that a doubt about an arm's launches concerns."""
+
+
+UNVERIFIED = "Evidence that is not what the run wrote"
+
+
+def incomplete(result: Result) -> list[str]:
+    """The measurements that did not run to their end."""
+    return [f"{place(row.device, row.batch)}: {row.partial}" for row in result.latency if row.partial]
+
+
+class Marks:
+    """Numbers the doubts of one table in the order in which they are met; one that comes again keeps its number."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def beside(self, cell: str, doubts: Iterable[str]) -> str:
+        """The cell with the numbers of its doubts."""
+        numbers = [self._numbers.setdefault(text, len(self._numbers) + 1) for text in dict.fromkeys(doubts) if text]
+        return " ".join([cell, *map(_small, numbers)])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Every doubt behind its number."""
+        return tuple(f"{_small(number)} {text}" for text, number in self._numbers.items())
+
+
+def unmarked(cell: str) -> tuple[str, str]:
+    """A cell without the numbers of its doubts, and those numbers."""
+    bare = cell.rstrip(f"{_SMALL} ")
+    return bare, cell[len(bare) :]
+
+
+def _small(number: int) -> str:
+    return "".join(_SMALL[int(digit)] for digit in str(number))
+
+
+def about_place(row: LatencyRow) -> list[str]:
+    """What makes all figures of a device doubtful."""
+    partial = [f"not complete: {row.partial}"] if row.partial else []
+    failed = [row.error] if row.error and row.error not in row.partial else []
+    return [*partial, *failed, *row.doubts]
+
+
+def about_figure(row: LatencyRow, role: str, field: str) -> list[str]:
+    """What makes one figure of a role doubtful, or why there is none."""
+    arm = row.arms.get(role)
+    if arm is None:
+        return []
+    if getattr(arm, field) is None:
+        return [reason] if (reason := arm.missing.get(field)) else []
+    return list(arm.doubts) if field in TIMED else []
+
+
+def about_speed(row: LatencyRow) -> list[str]:
+    """What makes the median latencies of a device doubtful, or why they are missing, by role."""
+    return [*about_place(row), *(f"{role}: {text}" for role in row.arms for text in about_figure(row, role, "p50"))]
