@@ -69,7 +69,9 @@ def cifar10(root: Path, train: int | None = None, test: int | None = None) -> Da
 def fewer(data: Dataset, train: int | None, test: int | None = None) -> Dataset:
     """The same data with fewer training and test images."""
     known = fingerprint([data.fingerprint, train, test])
-    return replace(data, train=part(data.train, train), test=part(data.test, test), fingerprint=known)
+    learning, testing = part(data.train, train), part(data.test, test)
+    seen = fingerprint([data.seen_by_steps, train])
+    return replace(data, train=learning, test=testing, fingerprint=known, seen_by_steps=seen)
 
 
 def part(images: ImageSet, count: int | None) -> ImageSet:

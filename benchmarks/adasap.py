@@ -22,6 +22,7 @@ from _common import Goal, finish, table
 from _study import Cells, cifar10, mean_and_spread, noise5, study_arguments
 
 from edgecr.data.base import Dataset
+from edgecr.data.views import LearningData
 from edgecr.files import read_json, sha256
 from edgecr.methods.base import Lab, Method, methods
 from edgecr.models import architecture
@@ -97,7 +98,8 @@ def base(s: Settings, data: Dataset, weights: Path | None, seed: int, folder: Pa
     subject = Subject.create(declared, len(data.classes), data.preprocessing.size, seed)
     seconds = 0.0
     if weights is None:
-        subject = methods.get("train").parse(training(s, s.base)).apply(subject, Lab(data, seed, folder))
+        lab = Lab(LearningData.of(data), seed, folder)
+        subject = methods.get("train").parse(training(s, s.base)).apply(subject, lab)
         seconds = trained_for(folder)
     subject.save(folder / "subject")
     discard(folder)
@@ -106,11 +108,11 @@ def base(s: Settings, data: Dataset, weights: Path | None, seed: int, folder: Pa
 
 def arm(s: Settings, data: Dataset, name: str, seed: int, start: Path, folder: Path) -> dict[str, Any]:
     """Trains and prunes one arm and looks at what came out."""
-    subject = pruning(s, name).apply(Subject.load(start), Lab(data, seed, folder))
+    subject = pruning(s, name).apply(Subject.load(start), Lab(LearningData.of(data), seed, folder))
     subject.save(folder / "subject")
     discard(folder)
     size = count(subject.module, subject.input_shape)
-    flat = flatness(subject.module, data, images=s.flat_images)
+    flat = flatness(subject.module, LearningData.of(data), images=s.flat_images)
     return {
         "clean": accuracy(subject.module, data.test, data.preprocessing),
         "noise5": noise5(subject.module, data, s.noise_images),

@@ -25,6 +25,8 @@ from _common import Goal, arguments, finish, table
 from torch import Tensor, nn
 
 from edgecr.data.base import Preprocessing
+from edgecr.data.sets import MemorySet
+from edgecr.data.views import ProofData
 from edgecr.errors import EdgecrError
 from edgecr.exporters import Target, exporters
 from edgecr.files import write_json
@@ -186,12 +188,12 @@ def fault_of(slim: Subject, pruned: Pruned, *, nothing_went: bool) -> str:
 def exported(slim: Subject, outcome: Outcome) -> Outcome:
     """Writes the slimmed network as ONNX; a file that is not what the record promises is refused by the exporter."""
     side = slim.input_shape[1]
-    images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
-    preprocessing = Preprocessing((0.5,) * 3, (0.25,) * 3, (side, side))
+    images = MemorySet(np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8), np.arange(3))
+    proof = ProofData((), Preprocessing((0.5,) * 3, (0.25,) * 3, (side, side)), "", images, images)
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="edgecr-coverage-") as folder:
         try:
-            artifact = exporters.get("onnx")().export(slim, TARGET, images, preprocessing, (), Path(folder), {})
+            artifact = exporters.get("onnx")().export(slim, TARGET, proof, Path(folder), {})
         except EdgecrError as error:
             return replace(outcome, result=str(error))
         seconds = time.perf_counter() - begin

@@ -46,6 +46,7 @@ from _study import SIDE, Cells, cifar10, fewer, mean_and_spread, study_arguments
 
 from edgecr.bench import DeviceBench
 from edgecr.data.base import Dataset
+from edgecr.data.views import LearningData
 from edgecr.errors import BudgetError
 from edgecr.exporters import load_target
 from edgecr.exporters.onnx_write import write
@@ -196,7 +197,7 @@ class Study:
         bench = DeviceBench(Monitor(), self.cells.folder / f"{self.network}-latency")
         folder.mkdir(parents=True, exist_ok=True)
         start = Subject.load(self.path("base") / "subject")
-        return step.apply(start, Lab(self.data, seed, folder, bench=bench))
+        return step.apply(start, Lab(LearningData.of(self.data), seed, folder, bench=bench))
 
     def by_sparsity(self, arm: str, target: float, folder: Path) -> dict[str, Any]:
         """The least removal whose file is as fast as asked for."""
@@ -289,7 +290,7 @@ class Study:
              "augment": "crop-flip", "validate_every": epochs}
         )  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
-        subject = step.apply(subject, Lab(data, seed, folder))
+        subject = step.apply(subject, Lab(LearningData.of(data), seed, folder))
         discard(folder)
         return subject
 

@@ -23,6 +23,7 @@ from _common import Goal, arguments, finish, table
 
 from edgecr.bench import DeviceBench
 from edgecr.data.digits import Digits
+from edgecr.data.views import LearningData
 from edgecr.latency import fitted
 from edgecr.methods.base import Lab
 from edgecr.methods.prune import Prune
@@ -70,7 +71,7 @@ def pruned_for_latencies(name: str, side: int, bench: DeviceBench, device: str, 
     """A network, and what a recipe would make of it for a fraction of its latency each."""
     subject = Subject.create(architecture({"arch": name}), 10, (side, side), seed=0)
     label, made = f"{name.split(':')[-1]} {side}px", {DENSE: subject}
-    unused = Digits(name="digits").load()  # norms of weights need no images
+    unused = LearningData.of(Digits(name="digits").load())  # norms of weights need no images
     for share in REQUESTED:
         lab = Lab(unused, 0, folder / f"{label} {share}", monitor=bench.monitor, bench=bench)
         lab.folder.mkdir(parents=True)

@@ -22,6 +22,7 @@ from _common import Goal, arguments, finish, interleaved, paired_ratio, table
 from torch.nn import functional
 
 from edgecr.data.base import Dataset, ImageSet, Preprocessing
+from edgecr.data.views import LearningData
 from edgecr.methods.base import Lab
 from edgecr.models import architecture, build
 from edgecr.training import optimisers
@@ -82,7 +83,7 @@ def loop_pace(name: str, data: Dataset) -> float:
     watch = Stopwatch()
     module = build(architecture({"arch": name}), CLASSES)
     with tempfile.TemporaryDirectory() as folder:
-        lab = Lab(data, 0, Path(folder))
+        lab = Lab(LearningData.of(data), 0, Path(folder))
         fit(module, TrainOptions(epochs=1, batch=BATCH), CrossEntropy(), lab, [watch])
     return watch.pace
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from edgecr.data.base import Dataset
+from edgecr.data.views import ProofData
 from edgecr.errors import FileProblem
 from edgecr.exporters.base import Target
 from edgecr.files import refused_as
@@ -30,7 +32,7 @@ class RunRecord(BaseModel):
 
     purpose: str
     created: str
-    data: str
+    proof: str
     recipe: dict[str, Any]
     canonical: dict[str, Any]
     devices: dict[str, dict[str, Any]]
@@ -43,8 +45,8 @@ class Asked:
     recipe: Recipe
     targets: tuple[Target, ...]
     devices: tuple[Device, ...]
-    data: str
-    """The fingerprint of the data."""
+    proof: str
+    """The fingerprint of the images that exported files are proven with."""
     purpose: str
     created: str
 
@@ -62,7 +64,7 @@ class Asked:
             raise FileProblem(f"{path} names no export target; run its `edgecr compress` command again.")
         for name, gate in recipe.gates.items():
             check_gate_name(name, recipe.robustness.suites, gate)
-        return cls(recipe, targets, devices, record.data, record.purpose, record.created)
+        return cls(recipe, targets, devices, record.proof, record.purpose, record.created)
 
     @property
     def judged(self) -> str:
@@ -82,9 +84,17 @@ class Asked:
         ]
 
 
-def recorded_devices(recipe: Recipe) -> dict[str, Any]:
-    """The declarations of a recipe's devices for ``run.json``, by the name or path that the recipe gives."""
-    return {name: load_device(name).plain() for name in recipe.measure.devices}
+def question(recipe: Recipe, purpose: str, data: Dataset) -> dict[str, Any]:
+    """What a run is asked, for its ``run.json``: every name in the recipe is spelled out, for judging later."""
+    return {
+        "name": recipe.name,
+        "purpose": purpose,
+        "recipe": recipe.plain(),
+        "canonical": recipe.canonical(),
+        "devices": {name: load_device(name).plain() for name in recipe.measure.devices},
+        "data": data.fingerprint,
+        "proof": ProofData.of(data).fingerprint,
+    }
 
 
 def step_stage(number: int, name: str) -> str:
@@ -107,9 +117,9 @@ def robustness_stage(suite: str, target: str) -> str:
     return f"robustness-{suite}@{target}"
 
 
-def export_key(target: Target, data: str, subject: Sequence[str]) -> str:
-    """What an exported file depends on; ``subject`` are the hashes of ``SUBJECT_FILES``."""
-    return identity(target.plain(), data, *subject)
+def export_key(target: Target, proof: str, subject: Sequence[str]) -> str:
+    """What an exported file depends on: ``proof`` are its images, ``subject`` the hashes of ``SUBJECT_FILES``."""
+    return identity(target.plain(), proof, *subject)
 
 
 def measurement_key(

@@ -109,7 +109,7 @@ class _Case:
         if told != (self.seen.hashes[file], path.stat().st_size, target.name, role):
             self.seen.reject(manifest, "describes another file than the one beside it")
         subject = [self.seen.hashes.get(f"{role}/{name}", "") for name in SUBJECT_FILES]
-        if self.seen.records[stage].key != export_key(target, self.asked.data, subject):
+        if self.seen.records[stage].key != export_key(target, self.asked.proof, subject):
             self.seen.reject(
                 record_name(stage), f"tells of another target, other data or another {role} than this run's"
             )

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
 
 from edgecr.errors import FileProblem, RequestError
 from edgecr.files import fingerprint, read_json, refused_as, write_json
+from edgecr.interpolation import Counts, Pair, Surface, Values
 from edgecr.options import Options
 
 SCHEMA = 2
@@ -28,10 +29,10 @@ PLAUSIBLE = (0.5, 0.5, 0.25, 0.5)
 """How much of the latency of a usual model the factor, layers, weights and activations may add or take."""
 DISTURBED, ENOUGH = 1.08, 2
 """How much slower than usual the gauge is in a round that does not count, and how many rounds have to count."""
-Pair = tuple[int, int]
 Clock = Literal["cpu", "wall"]
 """Processor time of a call (right for one thread, hardly disturbed by other programs), or elapsed time."""
 Dimension = Literal["cin", "cout"]
+Term = TypeVar("Term", float, Values)
 
 _KEY = re.compile(
     r"(conv|linear) b(\d+) (\d+)x(\d+)x(\d+)>(\d+) k(\d+)x(\d+) s(\d+)x(\d+) p(\d+)x(\d+) d(\d+)x(\d+) g(\d+)"
@@ -228,7 +229,7 @@ class Sums(Options):
         weights, values = sum(one.weights for one in configs), sum(one.values for one in configs)
         return cls(ms=ms, layers=len(configs), mega_weights=weights / 1e6, mega_values=values / 1e6)
 
-    def terms(self) -> tuple[float, ...]:
+    def terms(self) -> tuple[float, float, float, float]:
         """What a calibration gives a weight each."""
         return (self.ms, float(self.layers), self.mega_weights, self.mega_values)
 
@@ -257,8 +258,12 @@ class Calibration(Options):
 
     def apply(self, sums: Sums) -> float:
         """The latency of a whole model."""
-        own = (self.factor, self.per_layer_ms, self.per_mega_weight_ms, self.per_mega_value_ms)
-        return sum(weight * term for weight, term in zip(own, sums.terms()))
+        return float(self.weigh(*sums.terms()))
+
+    def weigh(self, ms: Term, layers: Term, mega_weights: Term, mega_values: Term) -> Term:
+        """The same from the four terms, of one model or of many at once."""
+        return (self.factor * ms + self.per_layer_ms * layers + self.per_mega_weight_ms * mega_weights
+                + self.per_mega_value_ms * mega_values)
 
     def errors(self) -> dict[str, float]:
         """How far the fit is from each model it rests on, as a fraction of what was measured."""
@@ -373,34 +378,38 @@ class LatencyTable(Options):
     # Between measured counts.
 
     @cached_property
-    def _families(self) -> dict[LayerConfig, dict[Pair, float]]:
-        """Measured times by (cin, cout), for layers that differ in nothing else."""
+    def _surfaces(self) -> dict[LayerConfig, Surface]:
+        """Measured times by (cin, cout), for layers that differ in nothing else.
+
+        Whether a layer loses whole groups or channels of each group was decided when it was whole, and its counts do
+        not tell any more: so each layer stands among those with as many groups, and among those with as wide ones.
+        """
         families: dict[LayerConfig, dict[Pair, float]] = {}
         for key, ms in self._known.items():
             config = LayerConfig.of(key)
-            alone = [replace(_family(config), groups=-config.cin)] if config.groups == 1 else []
-            for family in (_family(config), *alone):  # one group alone is the narrowest of a tied layer
+            for family in (_as_many(config), _as_wide(config)):
                 families.setdefault(family, {})[config.cin, config.cout] = ms
-        return families
+        return {family: Surface(cells) for family, cells in families.items()}
+
+    def over_outputs(self, config: LayerConfig, couts: Counts) -> Values:
+        """Milliseconds of a layer with other numbers of outputs; not a number where too little was measured.
+
+        Of tied layers whole groups go, so inputs go with outputs; others keep their inputs.
+        """
+        if config.tied:
+            return self._surface(_as_wide(config)).along(config.cout / config.cin, couts * config.cin // config.cout)
+        return self._surface(_as_many(config)).at(config.cin, couts)
+
+    def _surface(self, family: LayerConfig) -> Surface:
+        return self._surfaces.get(family, _UNKNOWN)
 
     def _interpolated(self, config: LayerConfig) -> float | None:
-        """From measured neighbours along one count, or from one curve of each as if they multiplied; else None."""
-        known = self._families.get(_family(config), {})
-        if not known:
-            return None
-        if config.tied:
-            line = {cin: ms for (cin, cout), ms in known.items() if cout * config.cin == cin * config.cout}
-            return _between(line, config.cin)
-        direct = _along_out(known, config.cin, config.cout)
-        direct = _along_in(known, config.cin, config.cout) if direct is None else direct
-        if direct is not None:
-            return direct
-        larger = [counts for counts in known if counts[0] >= config.cin and counts[1] >= config.cout]
-        if not larger:
-            return None
-        cin, cout = max(larger, key=lambda counts: counts[0] * counts[1])
-        fewer_in, fewer_out = _along_in(known, config.cin, cout), _along_out(known, cin, config.cout)
-        return None if fewer_in is None or fewer_out is None else fewer_in * fewer_out / known[cin, cout]
+        """From measured layers with as many groups or as wide ones, those first that lose channels as it does now."""
+        many = self._surface(_as_many(config)).at(config.cin, np.array([config.cout]))
+        wide = self._surface(_as_wide(config)).along(config.cout / config.cin, np.array([config.cin]))
+        first, second = (wide, many) if config.tied else (many, wide)
+        found = float(second[0] if np.isnan(first[0]) else first[0])
+        return None if np.isnan(found) else found
 
     # Growing it.
 
@@ -424,28 +433,17 @@ class LatencyTable(Options):
         return LatencyTable.model_construct(**(values | changes))
 
 
-def _family(config: LayerConfig) -> LayerConfig:
+def _as_many(config: LayerConfig) -> LayerConfig:
     """What layers share that differ in their channel counts only."""
-    groups = -config.cin // config.groups if config.tied else config.groups
-    return replace(config, cin=0, cout=0, groups=groups)
+    return replace(config, cin=0, cout=0)
 
 
-def _along_out(known: Mapping[Pair, float], cin: int, cout: int) -> float | None:
-    return _between({outs: ms for (ins, outs), ms in known.items() if ins == cin}, cout)
+def _as_wide(config: LayerConfig) -> LayerConfig:
+    """What layers share that differ in the number of their groups only; one group alone is the narrowest of them."""
+    return replace(config, cin=0, cout=0, groups=-config.cin // config.groups)
 
 
-def _along_in(known: Mapping[Pair, float], cin: int, cout: int) -> float | None:
-    return _between({ins: ms for (ins, outs), ms in known.items() if outs == cout}, cin)
-
-
-def _between(line: Mapping[int, float], count: int) -> float | None:
-    """The value at a count on the straight line between its measured neighbours."""
-    below, above = [c for c in line if c <= count], [c for c in line if c >= count]
-    if not below or not above:
-        return None
-    low, high = max(below), min(above)
-    share = (count - low) / (high - low) if high > low else 0.0
-    return line[low] + share * (line[high] - line[low])
+_UNKNOWN = Surface({})
 
 
 def fitted(evidence: tuple[Evidence, ...]) -> Calibration:

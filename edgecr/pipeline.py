@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecr.asked import recorded_devices
+from edgecr.asked import question
 from edgecr.bench import DeviceBench
 from edgecr.data import Dataset
+from edgecr.data.views import HeldOutData, LearningData, ProofData
 from edgecr.environment import environment
 from edgecr.errors import RequestError
 from edgecr.exporters import exporters, load_target
@@ -41,16 +42,7 @@ def compress(
     with run.writing():
         if fresh:
             run.clear()
-        record = {
-            "name": recipe.name,
-            "purpose": purpose,
-            "recipe": recipe.plain(),
-            "canonical": recipe.canonical(),
-            "data": data.fingerprint,
-            "inputs": inputs,
-            "code": code,
-            "devices": recorded_devices(recipe),
-        }
+        record = question(recipe, purpose, data) | {"inputs": inputs, "code": code}
         where = environment(execution.threads, accelerator(execution), execution.devices)
         run.begin(record, as_yaml(recipe), where)
         store = StepStore.beside(root, execution)
@@ -89,12 +81,13 @@ class Work:
             self.role(role)
         for target in self.recipe.export:
             for role in ROLES:
-                export_role(self.run, role, target, self.data, self.execution, self.monitor)
+                export_role(self.run, role, target, ProofData.of(self.data), self.execution, self.monitor)
         target = load_target(self.recipe.export[0]).name
         for device in self.recipe.measure.devices:
             measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
         for suite in self.recipe.robustness.suites:
-            robustness(self.run, suite, target, self.data, self.recipe.robustness.images, self.monitor)
+            images = self.recipe.robustness.images
+            robustness(self.run, suite, target, HeldOutData.of(self.data), images, self.monitor)
         return self.judge()
 
     def judge(self) -> Result:
@@ -192,7 +185,7 @@ class Work:
         """Does the work of a step in its folder of the store."""
         before = self.subject(index)
         seed, bench = self.recipe.seed * 1000 + index, DeviceBench(self.monitor)
-        lab = Lab(self.data, seed, stored.folder, self.execution, self.monitor, bench)
+        lab = Lab(LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, bench)
         start = time.monotonic()
         self.recipe.steps[index].method.apply(before, lab).save(stored.folder / "subject")
         seconds = round(time.monotonic() - start, 1)

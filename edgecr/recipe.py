@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -244,7 +244,7 @@ def _completed(
     options = dict(options)
     preset = options.pop("preset", None)
     if preset is not None:
-        if preset not in method.presets:
+        if not isinstance(preset, str) or preset not in method.presets:
             known = ", ".join(sorted(method.presets)) or "none"
             where = document.place((*path, "preset"))
             problems.append(Problem(where, dotted((*path, "preset")), f"unknown preset {preset!r}; known: {known}"))
@@ -310,13 +310,29 @@ def _impossible(recipe: Recipe, document: Document) -> list[Problem]:
     ):
         if len(set(listed)) != len(listed):
             problems.append(Problem(document.place(tuple(key.split("."))), key, "names something twice"))
-    if not recipe.steps and recipe.model.weights is None and not getattr(recipe.model, "pretrained", False):
+    problems += _one_name_twice(recipe, document)
+    if not recipe.steps and not recipe.model.starts_trained:
         problems.append(
             Problem(
                 document.place(("steps",)), "steps", "there is nothing to judge: give model.weights, or a train step"
             )
         )
     return problems
+
+
+def _one_name_twice(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Declarations that differ but give themselves one name, under which their results would overwrite each other."""
+    loaders: tuple[tuple[KeyPath, tuple[str, ...], Callable[[str], Any]], ...] = (
+        (("export",), recipe.export, load_target),
+        (("measure", "devices"), recipe.measure.devices, load_device),
+    )
+    for key, listed, load in loaders:
+        first: dict[str, str] = {}
+        for index, given in enumerate(listed):
+            name = load(given).name
+            if first.setdefault(name, given) != given:
+                text = f"{given} and {first[name]} both say `name: {name}`; give one of them another name"
+                yield Problem(document.place((*key, index)), dotted((*key, index)), text)
 
 
 def _in_order(problems: Iterable[Problem]) -> list[Problem]:

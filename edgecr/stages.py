@@ -23,7 +23,7 @@ from edgecr.asked import (
     measurement_key,
     robustness_stage,
 )
-from edgecr.data import Dataset
+from edgecr.data.views import HeldOutData, ProofData
 from edgecr.errors import FileProblem
 from edgecr.exporters import Artifact, exporters, load_target
 from edgecr.files import sha256
@@ -41,9 +41,6 @@ from edgecr.runners.base import Measurement, MeasurePlan, load_device, runner_fo
 from edgecr.subject import Subject
 from edgecr.subject_counts import SubjectCounts
 from edgecr.surgery.counters import count
-
-PARITY_IMAGES = 64
-"""Real images that an exported file is compared with PyTorch on."""
 
 
 def set_aside(run: Run, role: str, key: str, subject: Subject) -> None:
@@ -63,7 +60,7 @@ def _in_words(subject: Subject) -> str:
 
 
 def export_role(
-    run: Run, role: str, target_name: str, data: Dataset, execution: Execution, monitor: Monitor
+    run: Run, role: str, target_name: str, data: ProofData, execution: Execution, monitor: Monitor
 ) -> Artifact:
     """Exports and proves the baseline or the candidate for one target."""
     target = load_target(target_name)
@@ -74,10 +71,9 @@ def export_role(
         return Artifact.load(folder / "model.onnx")
     monitor.say(f"Exporting the {role} for {target.name}")
     subject = Subject.load(run.subject(role), allow_code=execution.allow_code)
-    samples = data.validation.numpy(np.arange(min(PARITY_IMAGES, len(data.validation))))
     exporter = exporters.get(target.format)()
     lineage = {"run": run.folder.name, "role": role, "steps": steps_behind(run, role)}
-    artifact = exporter.export(subject, target, samples, data.preprocessing, data.classes, folder, lineage)
+    artifact = exporter.export(subject, target, data, folder, lineage)
     run.finish(name, key, [folder])
     return artifact
 
@@ -164,7 +160,7 @@ def measure(
 
 
 def robustness(
-    run: Run, suite_name: str, target: str, data: Dataset, images: int | None, monitor: Monitor
+    run: Run, suite_name: str, target: str, data: HeldOutData, images: int | None, monitor: Monitor
 ) -> RobustnessResult:
     """Shows both exported files the same corrupted test images.
 
@@ -177,8 +173,7 @@ def robustness(
         chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), images, replace=False))
     own = images == recipe.images and target == asked.judged and suite.name in recipe.suites
     stage, folder = robustness_stage(suite.name, target), run.robustness(suite.name, target)
-    question = answers_key(json.dumps([files.hashes, data.fingerprint]), images)
-    place = _place(run, stage, folder, question, own, files, monitor)
+    place = _place(run, stage, folder, answers_key(json.dumps(files.hashes), images), own, files, monitor)
     for file in run.damaged(place.stage):
         monitor.warn(f"{file} was changed after it was written, and is made again.")
         file.unlink(missing_ok=True)

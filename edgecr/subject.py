@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgecr.errors import FileProblem
+from edgecr.errors import FileProblem, RequestError
 from edgecr.files import read_json, replacing_folder, write_json
 from edgecr.models import Architecture, architecture, build
 from edgecr.surgery.removal import ChannelCut, replay
@@ -28,13 +28,22 @@ class Subject:
 
     @classmethod
     def create(
-        cls, declared: Architecture, classes: int, size: tuple[int, int], seed: int, *, allow_code: bool = False
+        cls, declared: Architecture, classes: int, size: tuple[int, int], seed: int, *, allow_code: bool = False,
+        trained: bool = False,
     ) -> Subject:
-        """A freshly initialised subject; loads the declared weights when there are any."""
+        """A freshly initialised subject; loads the declared weights when there are any.
+
+        With ``trained``, published weights that leave a part untrained are refused.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = build(declared, classes, allow_code=allow_code)
-        declared.fetch_weights(module)
+        untrained = declared.fetch_weights(module)
+        if trained and untrained:
+            raise RequestError(
+                f"The published weights of {declared.arch} leave {', '.join(untrained[:4])} untrained: they are "
+                f"not for {classes} classes. Train it on this data first, then name that run or its weights."
+            )
         if declared.weights is not None:
             load_into(module, declared.weights)
         return cls(declared, classes, (3, *size), module)

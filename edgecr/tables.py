@@ -15,9 +15,9 @@ from edgecr.exporters.onnx_write import write
 from edgecr.latency import LatencyTable, LayerConfig, Staircase
 from edgecr.runners.latency_table import Model, Prediction, TableBuilder
 from edgecr.subject import Subject
-from edgecr.surgery.graph import trace_channels
 from edgecr.surgery.layers import LayerSizes, configurations, reachable
 from edgecr.surgery.plan import Plan, Planner, Scope
+from edgecr.surgery.proof import proven_channels
 from edgecr.surgery.prune import prune_channels
 from edgecr.surgery.scores import Evidence, scores
 from edgecr.surgery.widths import Limits
@@ -42,7 +42,7 @@ class Filled:
 def pruning_grid(subject: Subject, batch: int, limits: Limits) -> list[LayerConfig]:
     """The layers of a model, and those that plans under the limits can lead to."""
     own = configurations(subject.module, subject.input_shape, batch)
-    graph = trace_channels(subject.module, subject.input_shape)
+    graph = proven_channels(subject.module, subject.input_shape)
     return [*own, *reachable(LayerSizes(subject.module, graph, batch), limits)]
 
 

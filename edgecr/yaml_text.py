@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -142,9 +144,19 @@ def problems_of(error: ValidationError, kind: type[Options], document: Document)
         elif item["type"] == "missing":
             message = "this key is required"
         elif not isinstance(item["input"], dict | list):
-            message = f"{message} (got {item['input']!r})"
+            message = f"{message} (got {item['input']!r}{_as_number(item['input'])})"
         found.append(Problem(document.place(path), dotted(path), message))
     return found
+
+
+def _as_number(value: Any) -> str:
+    """Advice for text such as ``1e-3``, which YAML 1.1 takes for a number only with a point and a signed exponent."""
+    if not isinstance(value, str) or not re.fullmatch(r"[-+]?\d[\d.]*[eE][-+]?\d{1,2}", value):
+        return ""
+    try:
+        return f"; write {Decimal(value):f}"
+    except InvalidOperation:
+        return ""
 
 
 def real_path(loc: KeyPath, values: Any) -> KeyPath:

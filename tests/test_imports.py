@@ -19,7 +19,7 @@ FLOORS = [
     {"subject"},
     {"training", "predictors", "models", "data", "surgery", "weights", "latency"},
     {"yaml_text", "subject_counts"},
-    {"option_text", "options", "files", "builtin", "progress", "estimate", "registry"},
+    {"option_text", "options", "files", "builtin", "progress", "estimate", "registry", "seeds", "interpolation"},
     {"errors"},
 ]
 LEVEL = {room: len(FLOORS) - number for number, floor in enumerate(FLOORS) for room in floor}

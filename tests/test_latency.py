@@ -3,8 +3,10 @@
 import json
 import math
 import random
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from edgecr.errors import FileProblem, RequestError
@@ -128,6 +130,47 @@ def test_estimates_of_depthwise_layers_follow_their_width():
 def test_one_channel_alone_is_the_narrowest_depthwise_layer():
     known = table([DEPTHWISE.resized("cin", count) for count in (1, 96)], affine)
     assert math.isclose(known.latency(DEPTHWISE.resized("cin", 2), estimate=True).ms, 0.1 + 0.03 * 2, rel_tol=1e-6)
+
+
+def grouped(groups, inside):
+    return LayerConfig("conv", groups * inside, groups * inside, height=14, width=14, kernel=(3, 3), groups=groups)
+
+
+@pytest.mark.parametrize("left", [2, 8, 15, 20])
+def test_a_layer_that_lost_so_many_groups_that_few_are_left_keeps_its_relatives(left):
+    """25 groups of 16 lose whole groups; 8 groups of 16 look like a layer that loses channels of each group."""
+    known = table([grouped(25, 16), grouped(1, 16)], affine)
+    found = known.latency(grouped(left, 16), estimate=True)
+    assert math.isclose(found.ms, affine(grouped(left, 16)), rel_tol=1e-6)
+    assert found.estimated == (grouped(left, 16).key,)
+
+
+@pytest.mark.parametrize("inside", [1, 2, 5, 9])
+def test_a_layer_whose_groups_got_narrow_keeps_its_relatives(inside):
+    """2 groups of 16 lose channels of each group; 2 groups of 2 look like a layer that loses whole groups."""
+    ends = [grouped(2, 16), grouped(2, 1), grouped(2, 16).resized("cin", 2), grouped(2, 16).resized("cout", 2)]
+    known = table([replace(one, groups=2) for one in ends], lambda config: config.cin * config.cout)
+    found = known.latency(grouped(2, inside), estimate=True)
+    assert math.isclose(found.ms, 4 * inside * inside, rel_tol=1e-6)
+
+
+def test_of_crossing_curves_the_next_one_is_tried_where_the_largest_is_another_layers():
+    own = [CONV.resized("cin", i).resized("cout", o) for i, o in [(64, 128), (32, 128), (64, 48)]]
+    other = CONV.resized("cin", 512).resized("cout", 512)
+    known = table([*own, other], lambda c: 0.001 * c.cin * c.cout)
+    asked = CONV.resized("cin", 40).resized("cout", 60)
+    assert math.isclose(known.latency(asked, estimate=True).ms, 0.001 * 40 * 60, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("config", [CONV, DEPTHWISE, grouped(25, 16), grouped(2, 16)])
+def test_many_outputs_at_once_take_what_each_takes_alone(config):
+    tied = config.groups if config.tied else 1
+    corners = [config, *(config.resized("cout", config.cout // max(8, tied) * k) for k in (1, 5))]
+    known = table(corners, affine)
+    couts = [one.cout for one in corners] + [config.cout * 3 // max(8, tied)]
+    alone = [known.latency(config.resized("cout", count), estimate=True).ms for count in couts]
+    assert known.over_outputs(config, np.array(couts)).tolist() == alone
+    assert np.isnan(known.over_outputs(config, np.array([2 * config.cout]))).all()
 
 
 def test_layers_that_expand_do_not_hide_layers_that_reduce():

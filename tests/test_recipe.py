@@ -87,6 +87,13 @@ def test_all_mistakes_at_once_each_with_line_path_and_near_name():
         ("steps: [{prune: {budget: {macs: 1.5}}}]", "steps.0.prune.budget"),
         ("steps: [{distill: {temperature: 0}}]", "steps.0.distill.temperature"),
         ("steps: [{distill: {preset: nobody}}]", "steps.0.distill.preset"),
+        ("steps: [{distill: {preset: [hinton]}}]", "unknown preset ['hinton']; known: hinton"),
+        ("steps: [{distill: {preset: {a: 1}}}]", "unknown preset {'a': 1}; known: hinton"),
+        ("steps: [{distill: {preset: 3}}]", "unknown preset 3; known: hinton"),
+        ("steps: [{train: {lr: 1e-3}}]", "(got '1e-3'; write 0.001)"),
+        ("steps: [{train: {lr: 25E-5}}]", "(got '25E-5'; write 0.00025)"),
+        ("steps: [{train: {epochs: 1e2}}]", "(got '1e2'; write 100)"),
+        ("steps: [{train: {lr: fast}}]", "(got 'fast')"),
         ("steps: [{distill: {student: {widht: 0.5}}}]", "'width'"),
         ("gates: {latency_p50: {drop: 0.1}}", "gates.latency_p50"),
         ("gates: {clean_accuracy: {}}", "gates.clean_accuracy"),
@@ -111,6 +118,24 @@ def test_each_mistake_is_named(change, expected):
     with pytest.raises(RecipeError) as caught:
         checked(base)
     assert expected in str(caught.value)
+
+
+def test_the_advised_number_is_one(tmp_path):
+    (tmp_path / "r.yaml").write_text(GOOD)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(tmp_path / "r.yaml"), ["steps.0.train.lr=1e-3"])
+    advised = str(caught.value).rpartition("write ")[2].rstrip(")")
+    assert load_recipe(str(tmp_path / "r.yaml"), [f"steps.0.train.lr={advised}"]).steps[0].method.lr == 1e-3
+
+
+def test_two_declarations_of_one_name_are_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text("name: onnx\npurpose: a test\nformat: onnx\nopset: 19\n")
+    (tmp_path / "board.yaml").write_text("name: cpu\npurpose: a test\nkind: cpu\ntransport: {kind: local}\n")
+    text = GOOD + f"export: [onnx, {tmp_path}/mine.yaml]\nmeasure: {{devices: [cpu, {tmp_path}/board.yaml]}}\n"
+    target, device = mistakes(text)
+    cure = "; give one of them another name"
+    assert target == f"r.yaml:9: export.1: {tmp_path}/mine.yaml and onnx both say `name: onnx`{cure}"
+    assert device == f"r.yaml:10: measure.devices.1: {tmp_path}/board.yaml and cpu both say `name: cpu`{cure}"
 
 
 @pytest.mark.parametrize(

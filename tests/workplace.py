@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from edgecr.data.base import Dataset, ImageSet, Preprocessing
+from edgecr.data.views import LearningData
 from edgecr.methods.base import Lab
 from edgecr.training.options import TrainOptions
 
@@ -53,7 +54,7 @@ def subject(seed=0, **keys):
 
 
 def lab(folder, data=None, seed=7, **extra):
-    return Lab(data or dataset(), seed, Path(folder), **extra)
+    return Lab(LearningData.of(data or dataset()), seed, Path(folder), **extra)
 
 
 def options(**keys):

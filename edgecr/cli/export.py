@@ -23,6 +23,7 @@ def export(
     """Export a run's baseline and candidate for a target; each file is proven before it is kept."""
     from edgecr.cli.display import TerminalMonitor
     from edgecr.cli.options import chosen_run, execution
+    from edgecr.data.views import ProofData
     from edgecr.exporters import load_target
     from edgecr.run import ROLES
     from edgecr.run_data import load_again
@@ -31,7 +32,7 @@ def export(
     declared = load_target(target)
     chosen = chosen_run(run, runs)
     where, monitor = execution(threads, allow_code), TerminalMonitor(quiet)
-    data = load_again(chosen, monitor)
+    data = ProofData.of(load_again(chosen, monitor))
     with chosen.writing():
         for role in ROLES:
             artifact = export_role(chosen, role, target, data, where, monitor)

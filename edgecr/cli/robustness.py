@@ -32,6 +32,7 @@ def robustness(
     from edgecr.asked import Asked
     from edgecr.cli.display import TerminalMonitor
     from edgecr.cli.options import chosen_run
+    from edgecr.data.views import HeldOutData
     from edgecr.exporters import load_target
     from edgecr.report.build import accuracy_rows
     from edgecr.report.result import Result
@@ -45,7 +46,7 @@ def robustness(
     recipe, name = asked.recipe, load_target(target).name if target else asked.judged
     wanted = images or recipe.robustness.images
     monitor = TerminalMonitor(quiet)
-    data = load_again(chosen, monitor)
+    data = HeldOutData.of(load_again(chosen, monitor))
     with chosen.writing():
         answered = evaluate(chosen, suite, name, data, wanted, monitor)
     shown = Result(recipe.name, chosen.folder.name, accuracy=accuracy_rows(answered, recipe.gates))

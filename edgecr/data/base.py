@@ -56,7 +56,7 @@ class ImageSet(ABC):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Train, validation and test images; decisions only ever see validation, figures of merit only test."""
+    """Train, validation and test images; stages get views of them (``edgecr.data.views``), never all three."""
 
     name: str
     classes: tuple[str, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 
-_VALIDATION_NAMES = ("val", "validation", "valid")
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "validation", "valid"),
+    "test": ("test", "testing"),
+}
 _DEBRIS = ("thumbs.db", "desktop.ini")
 
 
@@ -105,11 +109,29 @@ def split_folders(root: Path) -> dict[str, Path]:
     """The folders of class folders by split; a flat tree is all ``train``."""
     if not root.is_dir():
         raise FileProblem(f"The image folder {root} does not exist (key data.root).")
-    names = {"train": ("train",), "validation": _VALIDATION_NAMES, "test": ("test",)}
-    found = {
-        split: root / name for split, known in names.items() for name in known if _subfolders(root / name)
-    }
-    return found if "train" in found else {"train": root}
+    filled = [name for name in _subfolders(root) if _subfolders(root / name)]
+    found = {split: [name for name in filled if name.lower() in known] for split, known in _SPLIT_NAMES.items()}
+    for split, named in found.items():
+        if len(named) > 1 and found["train"]:
+            raise FileProblem(f"{root} holds {' and '.join(named)}, and each could be for {split}. Keep one of them.")
+    if found["train"]:
+        return {split: root / named[0] for split, named in found.items() if named}
+    if held_out := found["validation"] + found["test"]:
+        _refuse_without_training(root, held_out)
+    return {"train": root}
+
+
+def _refuse_without_training(root: Path, held_out: Sequence[str]) -> None:
+    """Folders that look like splits rather than classes must have one for training among them."""
+    others = [name for name in _subfolders(root) if name not in held_out]
+    classes = _subfolders(root / held_out[0])
+    alike = [name for name in others if _subfolders(root / name) == classes]
+    if alike or not others:
+        hint = f"; is it {' or '.join(alike)}?" if alike else "."
+        raise FileProblem(
+            f"{root} holds {' and '.join(held_out)}, but no folder for training. "
+            f"Call the one with the training images {_SPLIT_NAMES['train'][0]}{hint}"
+        )
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -14,16 +14,31 @@ from edgecr.errors import FileProblem
 
 _LISTED = 10
 _CHUNK = 64
+_SIXTEEN_BITS = 65535
+
+
+DECODING = 2
+"""Which pixels ``decode`` makes of a file; part of the fingerprint of images that are decoded on demand."""
 
 
 def decode(file: Path, size: tuple[int, int]) -> np.ndarray:
-    """One image as uint8 RGB: the short side resized, the middle cut out."""
+    """One image as uint8 RGB: turned upright as its EXIF says, the short side resized, the middle cut out."""
     height, width = size
     with Image.open(file) as image:
-        rgb = image.convert("RGB")
+        rgb = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
     if rgb.size != (width, height):
         rgb = ImageOps.fit(rgb, (width, height), Image.Resampling.BILINEAR)
     return np.asarray(rgb)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey levels of 16 bits scaled to 8, which Pillow would clip; 32-bit and floating-point ones have no scale."""
+    if image.mode not in ("F", "I") and not image.mode.startswith("I;16"):
+        return image
+    levels = np.asarray(image)
+    if image.mode == "F" or levels.min(initial=0) < 0 or levels.max(initial=0) > _SIXTEEN_BITS:
+        raise ValueError(f"its grey levels (mode {image.mode}) have no known scale; save it with 8 or 16 bits")
+    return Image.fromarray(((levels.astype(np.uint32) * 255 + _SIXTEEN_BITS // 2) // _SIXTEEN_BITS).astype(np.uint8))
 
 
 def decode_all(files: Sequence[Path], size: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from edgecr.data.base import ImageSet
-from edgecr.data.images import decode_all
+from edgecr.data.images import DECODING, decode_all
 from edgecr.files import fingerprint
 
 
@@ -54,7 +54,7 @@ class StreamSet(ImageSet):
         An image that is replaced by one of exactly as many bytes therefore goes unnoticed.
         """
         sizes = [(self._root / file).stat().st_size for file in self._files]
-        return fingerprint([self._size, list(zip(self._files, sizes, self.labels.tolist()))])
+        return fingerprint([DECODING, self._size, list(zip(self._files, sizes, self.labels.tolist()))])
 
 
 def dataset_fingerprint(classes: Iterable[str], parts: Iterable[MemorySet | StreamSet]) -> str:

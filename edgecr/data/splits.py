@@ -1,4 +1,4 @@
-"""Dividing labelled images into parts that are stratified, disjoint and the same for the same seed."""
+"""Dividing labelled images by class: into disjoint parts, and into samples; always alike for the same seed."""
 
 from __future__ import annotations
 
@@ -23,3 +23,14 @@ def stratified(labels: np.ndarray, fractions: Sequence[float], seed: int) -> lis
             members = members[share:]
         parts[0] += members
     return [np.sort(np.array(part, dtype=np.int64)) for part in parts]
+
+
+def spread(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Rising indices of at most ``count`` images, drawn by the seed; the classes have as equal shares as they can."""
+    shuffled = np.random.RandomState(seed).permutation(len(labels))
+    by_class = np.argsort(labels[shuffled], kind="stable")
+    _, starts, sizes = np.unique(labels[shuffled][by_class], return_index=True, return_counts=True)
+    turn = np.empty(len(labels), dtype=np.int64)
+    turn[by_class] = np.arange(len(labels)) - np.repeat(starts, sizes)
+    # Each class gives one image a turn; in the last turn chance decides which classes give one more.
+    return np.sort(shuffled[np.argsort(turn, kind="stable")[:count]])

@@ -17,10 +17,12 @@ from edgecr.registry import Registry
 from edgecr.yaml_text import read_options
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from edgecr.data.base import Preprocessing
+    from edgecr.data.views import ProofData
     from edgecr.subject import Subject
+
+
+PARITY_IMAGES = 64
+"""Real images that an exported file is compared with PyTorch on."""
 
 
 class Parity(Options):
@@ -107,10 +109,9 @@ class Exporter(ABC):
 
     @abstractmethod
     def export(
-        self, subject: Subject, target: Target, samples: np.ndarray, preprocessing: Preprocessing,
-        labels: tuple[str, ...], folder: Path, lineage: dict[str, Any],
+        self, subject: Subject, target: Target, proof: ProofData, folder: Path, lineage: dict[str, Any]
     ) -> Artifact:
-        """``samples`` are real uint8 NHWC images for parity; ExportRefused rather than a bad file."""
+        """Proves the file on real images of ``proof``; ExportRefused rather than a bad file."""
 
     def check(self, target: Target) -> None:  # noqa: B027 - most formats have nothing to refuse
         """Raises RequestError for a target that this format cannot give, before any work is done."""

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecr.errors import ExportRefused, FileProblem, RequestError, UnsupportedModel
-from edgecr.exporters.base import Artifact, Exporter, Target, exporters, manifest_path
+from edgecr.exporters.base import PARITY_IMAGES, Artifact, Exporter, Target, exporters, manifest_path
 from edgecr.files import replacing, sha256, storage_errors, write_json
 
 if TYPE_CHECKING:
     import numpy as np
 
     from edgecr.data.base import Preprocessing
+    from edgecr.data.views import ProofData
     from edgecr.exporters.onnx_write import Written
     from edgecr.exporters.parity import ParityResult
     from edgecr.exporters.receipt import Receipt
@@ -31,14 +32,13 @@ class OnnxExporter(Exporter):
         self,
         subject: Subject,
         target: Target,
-        samples: np.ndarray,
-        preprocessing: Preprocessing,
-        labels: tuple[str, ...],
+        proof: ProofData,
         folder: Path,
         lineage: dict[str, Any],
     ) -> Artifact:
         """Exports for a target; a file that fails parity or its receipt is not left in the folder."""
         self.check(target)
+        samples, preprocessing = proof.parity(PARITY_IMAGES), proof.preprocessing
         if len(samples) == 0:
             raise RequestError("An export needs at least one real image to compare the file with PyTorch.")
         path = folder / "model.onnx"
@@ -57,7 +57,7 @@ class OnnxExporter(Exporter):
                     input=written.input,
                     output=written.output,
                     preprocessing=_recorded(preprocessing, target),
-                    labels=list(labels),
+                    labels=list(proof.classes),
                     parity=evidence["parity"],
                     receipt=evidence["receipt"],
                     lineage=lineage | {"made_with": written.made_with},

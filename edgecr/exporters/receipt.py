@@ -43,8 +43,10 @@ class Receipt:
         """The receipt as plain JSON values."""
         counts = {"baseline": self.baseline, "promised": self.promised, "file": self.file}
         figures = {name: _figures(count) for name, count in counts.items()}
-        before, after = figures["baseline"], figures["file"]
+        before, after = figures["baseline"], dict(figures["file"])
+        after["weights"] += self.merged_weights  # stored once for several layers is not removed
         return figures | {
+            "merged_weights": self.merged_weights,
             "removed": {
                 key: 1 - after[key] / before[key] if before[key] else 0.0
                 for key in ("channels", "weights", "macs")
@@ -54,11 +56,21 @@ class Receipt:
             "warnings": self.warnings(),
         }
 
+    @property
+    def merged_weights(self) -> int:
+        """Weights that the file need not hold again, because a layer of equal shape has equal ones.
+
+        Exporters store equal tensors once. All layers must be there as promised; parity proves their values.
+        """
+        if _signatures(self.promised) != _signatures(self.file):
+            return 0
+        return max(0, weights(self.promised) - weights(self.file))
+
     def _differences(self) -> list[str]:
         found = []
         for what, promised, given in (
             ("channels", channels(self.promised), channels(self.file)),
-            ("weights", weights(self.promised), weights(self.file)),
+            ("weights", weights(self.promised), weights(self.file) + self.merged_weights),
             ("MACs", self.promised.macs, self.file.macs),
         ):
             if promised != given:

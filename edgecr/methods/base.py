@@ -18,7 +18,7 @@ from edgecr.progress import Monitor
 from edgecr.registry import Registry
 
 if TYPE_CHECKING:
-    from edgecr.data.base import Dataset
+    from edgecr.data.views import LearningData
     from edgecr.latency import LatencyTable, LayerConfig
     from edgecr.subject import Subject
 
@@ -57,7 +57,7 @@ class Bench:
 class Lab:
     """Everything a method may use besides the subject: data, a seed, a folder to resume from, a voice."""
 
-    data: Dataset
+    data: LearningData
     seed: int
     folder: Path
     execution: Execution = field(default_factory=Execution)

@@ -52,7 +52,8 @@ class Distill(TrainOptions, Method):
     student: AnyArchitecture | None = None
     """Who is taught: the keys that differ from the recipe's model; left out: the model as it stands."""
     teacher: Teacher | None = None
-    """Who teaches: ``{run: DIR}`` or ``{weights: FILE, ...}``; left out: the model as it stood before."""
+    """Who teaches: ``{run: DIR}``, ``{weights: FILE, ...}`` or ``{pretrained: true, ...}``; left out: the model as it
+    stood before."""
     temperature: Annotated[float, Field(gt=0)] = 4.0
     """How soft the answers are made that are compared."""
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.9
@@ -63,8 +64,10 @@ class Distill(TrainOptions, Method):
     @field_validator("teacher")
     @classmethod
     def _knows_something(cls, teacher: TeacherRun | Architecture | None) -> TeacherRun | Architecture | None:
-        if isinstance(teacher, Architecture) and teacher.weights is None:
-            raise ValueError("a teacher needs knowledge: add weights: FILE, or name a run with run: DIR")
+        if isinstance(teacher, Architecture) and not teacher.starts_trained:
+            raise ValueError(
+                "the teacher has no weights: add weights: FILE or pretrained: true, or name a run with run: DIR"
+            )
         return teacher
 
     @classmethod
@@ -103,21 +106,22 @@ class Distill(TrainOptions, Method):
             _check_classes(f"teacher of {self.teacher.run}", teacher.classes, subject)
             return teacher
         _check_classes("teacher", self.teacher.classes, subject)
-        return _fresh(self.teacher, subject, lab)
+        return _fresh(self.teacher, subject, lab, trained=True)
 
 
 def _completed(values: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
     """The model's keys below the given ones when both are the same architecture; a run needs none."""
     if "run" in values or values.get("arch", model.get("arch")) != model.get("arch"):
         return dict(values)
-    return {key: value for key, value in model.items() if key != "weights"} | dict(values)
+    return {key: value for key, value in model.items() if key not in ("weights", "pretrained")} | dict(values)
 
 
-def _fresh(declared: Architecture, subject: Subject, lab: Lab) -> Subject:
+def _fresh(declared: Architecture, subject: Subject, lab: Lab, *, trained: bool = False) -> Subject:
     from edgecr.subject import Subject
 
     size = subject.input_shape[1:]
-    return Subject.create(declared, subject.classes, size, lab.seed, allow_code=lab.execution.allow_code)
+    code = lab.execution.allow_code
+    return Subject.create(declared, subject.classes, size, lab.seed, allow_code=code, trained=trained)
 
 
 def _from_run(run: Path, lab: Lab) -> Subject:

@@ -14,7 +14,8 @@ from edgecr.files import fingerprint, read_json, write_json
 from edgecr.latency import Evidence, LatencyTable, LayerConfig
 from edgecr.methods.base import Lab
 from edgecr.subject import Subject
-from edgecr.surgery.latency_plan import NANOSECONDS, plan_by_latency
+from edgecr.surgery.latency_figure import NANOSECONDS
+from edgecr.surgery.latency_plan import plan_by_latency
 from edgecr.surgery.layers import configurations
 from edgecr.surgery.plan import Plan, Planner
 
@@ -31,6 +32,8 @@ class Latencies:
         self._table_file, self._whole_file = lab.folder / "latency.json", lab.folder / "whole-models.json"
         self.lessons: Lessons = ()
         """What whole models taught of the difference between a sum of layers and a model; not in the stored table."""
+        self.estimated: tuple[str, ...] = ()
+        """The layers of the last plan whose times were interpolated when it was chosen."""
 
     @cached_property
     def _table(self) -> LatencyTable:
@@ -47,8 +50,16 @@ class Latencies:
         return self._table.calibrated(self.lessons) if self.lessons else self._table
 
     def plan(self, planner: Planner, choose: Callable[[Planner], Plan]) -> Plan:
-        """A plan that rests on measured layers only; what the table lacks is measured."""
-        return plan_by_latency(planner, self.batch, self._taught, self._measure, choose).plan
+        """A plan for which what the table lacks was measured; one that rests on estimates nevertheless is told."""
+        found = plan_by_latency(planner, self.batch, self._taught, self._measure, choose)
+        self.estimated = found.estimated
+        if found.estimated:
+            self.lab.monitor.warn(
+                f"This plan rests on estimates: the latency on {self.device} of {len(found.estimated)} of its layers "
+                f"was interpolated when it was chosen ({found.estimated[0]}). Fill the table with `edgecr "
+                "latency-table build`, and plan again."
+            )
+        return found.plan
 
     def _measure(self, table: LatencyTable, layers: Sequence[LayerConfig]) -> LatencyTable:
         measured = self.lab.bench.measured(self.device, layers)

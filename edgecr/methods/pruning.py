@@ -12,9 +12,12 @@ from edgecr.files import fingerprint, read_json, write_json
 from edgecr.methods.base import Lab
 from edgecr.methods.latencies import Latencies, Lessons
 from edgecr.methods.prune_options import Exponential, Iterative, PruneOptions
+from edgecr.seeds import derive_seed
 from edgecr.subject import Subject
+from edgecr.surgery.after import after
 from edgecr.surgery.counters import count
 from edgecr.surgery.figures import BYTES, LATENCY, SIZE, WHOLE_LATENCY, in_words
+from edgecr.surgery.graph import ChannelGraph
 from edgecr.surgery.latency_plan import amounts_after
 from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.plan_record import Amount, PlanRecord, widths_after
@@ -103,10 +106,12 @@ class Pruning:
         self._tell(first, result)
         return result
 
-    def _pruned(self, subject: Subject, choose: Choice, allowed: Allowed | None = None) -> Pruned:
+    def _pruned(
+        self, subject: Subject, choose: Choice, allowed: Allowed | None = None, known: ChannelGraph | None = None
+    ) -> Pruned:
         return prune_channels(
             subject.input_shape, self.score, self._evidence(subject), self.limits, choose, self.why,
-            allowed,
+            allowed, known,
         )
 
     def _evidence(self, subject: Subject) -> Evidence:
@@ -219,14 +224,14 @@ class Pruning:
 
     def _in_rounds(self, first: Pruned, schedule: Iterative) -> Subject:
         """Prunes a bit and trains, several times; each finished round stays where a killed run finds it."""
-        allowed = allowed_by(first.graph, self.limits)
         subject = self.subject
         for number in range(1, schedule.steps + 1):
             folder = self.lab.folder / f"round-{number:02d}"
             key = fingerprint([self.method.plain(), self.lab.seed, hash_tensors(subject.module.state_dict())])
             choose = partial(self._step, number=number, steps=schedule.steps)
-            start = self._kept(folder / "pruned", key, partial(self._slimmed, subject, choose, allowed))
-            subject = self._kept(folder / "subject", key, partial(self._trained, start, schedule, folder))
+            start = self._kept(folder / "pruned", key, partial(self._slimmed, subject, choose, first.graph))
+            lab = replace(self.lab, folder=folder, seed=derive_seed(self.lab.seed, number))
+            subject = self._kept(folder / "subject", key, partial(self._trained, start, schedule, lab))
             discard(folder)
         write_json(self.lab.folder / "history.json", read_json(folder / "history.json"))
         return subject
@@ -239,13 +244,16 @@ class Pruning:
             write_json(record, {"key": key})
         return Subject.load(folder, allow_code=self.lab.execution.allow_code)
 
-    def _slimmed(self, subject: Subject, choose: Choice, allowed: Allowed) -> Subject:
-        found = self._pruned(subject, choose, allowed)
+    def _slimmed(self, subject: Subject, choose: Choice, first: ChannelGraph) -> Subject:
+        """One round's pruning of the groups that the first plan was made for, whatever is left of them."""
+        known = after(first, subject.surgery[len(self.subject.surgery) :], subject.module)
+        found = self._pruned(subject, choose, allowed_by(first, self.limits), known)
         return subject.cut(found.cut).with_module(found.module)
 
-    def _trained(self, subject: Subject, schedule: Iterative, folder: Path) -> Subject:
+    def _trained(self, subject: Subject, schedule: Iterative, lab: Lab) -> Subject:
+        """Trains one round, which the lab gives a seed of its own: the others' order would teach the same again."""
         options = schedule.retrain
-        fit(subject.module, options, CrossEntropy(options.label_smoothing), replace(self.lab, folder=folder))
+        fit(subject.module, options, CrossEntropy(options.label_smoothing), lab)
         return subject
 
     def _while_training(self, first: Pruned, schedule: Exponential) -> Subject:
@@ -272,11 +280,16 @@ class Pruning:
         cuts = result.surgery[len(self.subject.surgery) :]
         widths = widths_after([(group.name, group.width) for group in first.graph.groups], cuts)
         amounts = self._amounts(first, result)
-        record = PlanRecord(device=self.device if self.by_latency else "", widths=widths, amounts=tuple(amounts))
+        record = PlanRecord(
+            device=self.device if self.by_latency else "", widths=widths, amounts=tuple(amounts),
+            estimated=self.latencies.estimated,
+        )
         record.save(self.lab.folder)
         gone = 1 - sum(one.after for one in widths) / sum(one.before for one in widths)
         told = ", ".join(map(str, amounts))
         self.lab.monitor.say(f"Removed {gone:.1%} of the channels of {len(widths)} groups: {told}.")
+        for layer in first.graph.withheld:
+            self.lab.monitor.warn(f"The channels of {layer.layer} stay: {layer.reason}")
         for operator, layers in first.graph.stopped_by().items():
             where = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
             self.lab.monitor.warn(f"Channels that meet operator {operator} in {where} stay: it is not known.")

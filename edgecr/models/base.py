@@ -32,8 +32,14 @@ class Architecture(Options):
     def build(self, classes: int, *, allow_code: bool = False) -> nn.Module:
         """A freshly initialised module with that many classes; no weights are read or fetched here."""
 
-    def fetch_weights(self, module: nn.Module) -> None:
-        """Fills a built module with published weights, where the declaration asks for them."""
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the declaration names weights to start from."""
+        return self.weights is not None
+
+    def fetch_weights(self, module: nn.Module) -> tuple[str, ...]:
+        """Fills a built module with published weights, where asked for; returns what they have no values for."""
+        return ()
 
 
 families: Registry[type[Architecture]] = Registry("architecture")

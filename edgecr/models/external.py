@@ -52,18 +52,24 @@ class External(Architecture):
 
         source, name = source_of(self.arch), self.arch.partition(":")[2]
         if source == "torchvision":
-            return libraries.torchvision_model(name, classes, self.options)
+            return libraries.torchvision_model(name, classes, self.options, published=self.pretrained)
         if source == "timm":
             return libraries.timm_model(name, classes, self.options)
         return _own_model(self.arch, classes, self.options, allow_code)
 
-    def fetch_weights(self, module: nn.Module) -> None:
-        """Fills a built module with the library's published weights, when asked for."""
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the declaration names weights to start from, its own or published ones."""
+        return self.pretrained or super().starts_trained
+
+    def fetch_weights(self, module: nn.Module) -> tuple[str, ...]:
+        """Fills a built module with the library's published weights; returns the names of what stays untrained."""
         from edgecr.models import libraries
 
-        if self.pretrained:
-            source, _, name = self.arch.partition(":")
-            libraries.fetch_weights(source, name, self.options, module)
+        if not self.pretrained:
+            return ()
+        source, _, name = self.arch.partition(":")
+        return libraries.fetch_weights(source, name, self.options, module)
 
 
 def _own_model(arch: str, classes: int, options: dict[str, Any], allow_code: bool) -> nn.Module:

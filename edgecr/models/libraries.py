@@ -16,15 +16,20 @@ _DEFAULTS = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
+# Published weights of these expect inputs that the model itself turns into another normalisation first.
+_WITH_PUBLISHED = {"googlenet": {"transform_input": True}, "inception_v3": {"transform_input": True}}
 
 
-def torchvision_model(name: str, classes: int, options: Mapping[str, Any]) -> nn.Module:
-    """A freshly initialised classification model of torchvision."""
+def torchvision_model(
+    name: str, classes: int, options: Mapping[str, Any], *, published: bool = False
+) -> nn.Module:
+    """A freshly initialised classification model of torchvision, as its published weights need it if they follow."""
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise UnknownName("torchvision model", name, known)
     construct = torchvision.models.get_model_builder(name)
-    return called(f"torchvision:{name}", construct, classes, _DEFAULTS.get(name, {}) | dict(options))
+    needed = _WITH_PUBLISHED.get(name, {}) if published else {}
+    return called(f"torchvision:{name}", construct, classes, _DEFAULTS.get(name, {}) | needed | dict(options))
 
 
 def timm_model(name: str, classes: int, options: Mapping[str, Any]) -> nn.Module:
@@ -51,13 +56,22 @@ def called(arch: str, construct: Callable[..., Any], classes: int, options: Mapp
     return module
 
 
-def fetch_weights(source: str, name: str, options: Mapping[str, Any], module: nn.Module) -> None:
-    """Copies published weights into a module; a classifier of another size keeps its fresh ones."""
+def fetch_weights(source: str, name: str, options: Mapping[str, Any], module: nn.Module) -> tuple[str, ...]:
+    """Copies published weights into a module; a classifier of another size stays fresh, and its names are returned."""
     with torch.random.fork_rng(devices=[]):
         published = _published(source, name, options)
     own = module.state_dict()
     fitting = {key: value for key, value in published.items() if key in own and value.shape == own[key].shape}
     module.load_state_dict(fitting, strict=False)
+    return tuple(key for key in own if key not in fitting)
+
+
+def _without_network(source: str, name: str) -> str:
+    """What to do where nothing can be downloaded."""
+    if source == "torchvision":
+        url = torchvision.models.get_model_weights(name)["DEFAULT"].url
+        return f"Without a network, download {url} elsewhere and put it into {torch.hub.get_dir()}/checkpoints."
+    return "Without a network, download them elsewhere and give them as weights: PATH."
 
 
 def _published(source: str, name: str, options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -72,7 +86,7 @@ def _published(source: str, name: str, options: Mapping[str, Any]) -> dict[str, 
     except Exception as error:  # each library and its HTTP client raise kinds of their own
         raise FileProblem(
             f"The published weights of {source}:{name} cannot be fetched ({type(error).__name__}: {error}). "
-            "Without a network, download them elsewhere and give them as weights: PATH."
+            + _without_network(source, name)
         ) from error
     state: dict[str, torch.Tensor] = model.state_dict()
     return state

@@ -23,7 +23,16 @@ class Cost:
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(tensor.shape) for name, tensor in self.module.named_parameters()}
+        """Of all parameters, and of the buffers that layers take their weights from."""
+        used = {use.tensor for use in self.graph.uses}
+        fixed = ((name, tensor) for name, tensor in self.module.named_buffers() if name in used)
+        return {name: tuple(tensor.shape) for name, tensor in [*self.module.named_parameters(), *fixed]}
+
+    @cached_property
+    def _learned(self) -> npt.NDArray[np.bool_]:
+        """Which of these are parameters."""
+        learned = {name for name, _ in self.module.named_parameters()}
+        return np.array([name in learned for name in self._shapes], dtype=np.bool_)
 
     @cached_property
     def _axes(self) -> tuple[list[tuple[str, int]], npt.NDArray[np.int64]]:
@@ -57,40 +66,71 @@ class Cost:
         rows = np.array([place[name] for name, _ in axes], dtype=np.int64)
         return names, sizes, rows, np.array([dim for _, dim in axes], dtype=np.int64)
 
-    def _sizes_of_axes(self, kept: Counts) -> Counts:
+    def axes(self, kept: Counts) -> Counts:
         """Sizes of all axes of each parameter, a row each, ones to fill up."""
         _, dense, rows, dims = self._layout
         sizes: Counts = dense.copy()
         sizes[rows, dims] -= self._axes[1] @ (self.widths - kept)
         return sizes
 
+    @cached_property
+    def parameters(self) -> list[str]:
+        """The names of all parameters, in the order of every figure."""
+        return self._layout[0]
+
+    @cached_property
+    def _touched(self) -> list[tuple[Counts, Counts]]:
+        """For each group the axes that follow its width, and the parameters that these belong to."""
+        _, _, rows, _ = self._layout
+        axes = [np.flatnonzero(column) for column in self._axes[1].T]
+        return [(own, np.unique(rows[own])) for own in axes]
+
+    def touched(self, number: int) -> Counts:
+        """The parameters that the width of a group changes, by their place in ``parameters``."""
+        return self._touched[number][1]
+
+    def axes_along(self, kept: Counts, number: int, widths: Counts, parameters: Counts) -> Counts:
+        """Sizes of all axes of some parameters (rising) for several widths of one group, all others held.
+
+        By width, parameter and axis; ones fill up.
+        """
+        _, _, rows, dims = self._layout
+        axes = self._touched[number][0]
+        axes = axes[np.isin(rows[axes], parameters)]
+        sizes = np.repeat(self.axes(kept)[None, parameters], len(widths), axis=0)
+        more = np.multiply.outer(widths - kept[number], self._axes[1][axes, number])
+        sizes[:, np.searchsorted(parameters, rows[axes]), dims[axes]] += more
+        return sizes
+
     def shapes(self, kept: Counts) -> dict[str, tuple[int, ...]]:
         """The shape of each parameter when the groups keep this many channels."""
-        rows = self._sizes_of_axes(kept).tolist()
+        rows = self.axes(kept).tolist()
         return {name: tuple(row[: len(self._shapes[name])]) for name, row in zip(self._layout[0], rows)}
 
     def sizes(self, kept: Counts) -> Counts:
         """Elements of each parameter when the groups keep this many channels."""
-        result: Counts = self._sizes_of_axes(kept).prod(1)
+        result: Counts = self.axes(kept).prod(1)
         return result
 
     def params(self, kept: Counts) -> int:
         """Elements of all parameters."""
-        return int(self.sizes(kept).sum())
+        return int(self.sizes(kept)[self._learned].sum())
 
     @cached_property
-    def _positions(self) -> Counts:
+    def positions(self) -> Counts:
         """At how many positions of the output each parameter is applied."""
         total = dict.fromkeys(self._shapes, 0)
         for use in self.graph.uses:
-            total[use.tensor] += use.positions
+            if use.tensor:
+                total[use.tensor] += use.positions
         return np.array(list(total.values()), dtype=np.int64)
 
     def work(self, kept: Counts) -> Counts:
         """Multiply-accumulates with each parameter for one image."""
-        result: Counts = self.sizes(kept) * self._positions
+        result: Counts = self.sizes(kept) * self.positions
         return result
 
     def macs(self, kept: Counts) -> int:
         """Multiply-accumulates of convolutions and linear layers for one image."""
-        return int(self.work(kept).sum())
+        computed = sum(use.positions for use in self.graph.uses if not use.tensor)
+        return int(self.work(kept).sum()) + computed

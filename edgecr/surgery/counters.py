@@ -90,6 +90,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._convolution(args, result)
         elif operator in _PRODUCTS:
             self._product(*args[-2:])
+        elif operator is _aten.mkldnn_rnn_layer:  # steps of an LSTM on CPUs
+            for weight in args[1:3]:
+                self._note(weight, "linear", weight.shape, 1, args[0].shape[0] * args[0].shape[1])
         self._follow((args, kwargs), result)
         return result
 

@@ -76,9 +76,15 @@ def _evaluated(func: Any, args: Any, kwargs: Any) -> Any:
     return func(*args, **kwargs)
 
 
+_LAYERS = ("convolution", "linear", "addmm", "mm", "t")
+"""Operators whose handlers know what the axes of a weight are."""
+
+
 def _follow(trace: Trace, call: Call) -> None:
     """Hands one call to its handler, or freezes what it touches."""
     trace.see(call.tensors)
+    if call.operator not in _LAYERS:
+        trace.read_as_a_whole(call.tensors)
     if call.operator in handlers:
         handlers.get(call.operator)(trace, call)
     elif call.pointwise:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from edgecr.surgery.graph import explained, trace_channels
+from edgecr.surgery.graph import explained
+from edgecr.surgery.proof import proven_channels
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Row:
 
 def explain(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Row, ...]:
     """The groups of a model and the layers that stay whole, each with its reasons."""
-    graph = trace_channels(module, input_shape)
+    graph = proven_channels(module, input_shape)
     groups = (Row(g.name, g.width, True, g.layers, g.readers, g.reasons) for g in explained(graph))
     stays = (Row(f.layer, f.channels, False, (f.layer,), (), (f.reason,)) for f in graph.frozen)
     return (*groups, *stays)

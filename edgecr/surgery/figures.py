@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from edgecr.surgery.amounts import CHANNELS as CHANNELS  # with the figures, the names that they go by
 from edgecr.surgery.amounts import LATENCY as LATENCY
@@ -20,13 +22,70 @@ BYTES = 4
 """Size of one fp32 number in a file."""
 
 
+class Parts(ABC):
+    """What each part of a model adds to a figure: a parameter, a layer or a group."""
+
+    @abstractmethod
+    def __call__(self, kept: Counts) -> Counts:
+        """All parts when the groups keep this many channels."""
+
+    @abstractmethod
+    def touched(self, number: int) -> Counts:
+        """The parts that the width of a group changes, by their place, rising."""
+
+    @abstractmethod
+    def along(self, kept: Counts, number: int, widths: Counts, parts: Counts) -> Counts:
+        """Some of the touched parts for several widths of one group, all others held: a row for each width."""
+
+
+@dataclass(frozen=True)
+class ParameterParts(Parts):
+    """What each parameter adds: so much for each of its elements."""
+
+    cost: Cost
+    weights: Counts
+
+    @override
+    def __call__(self, kept: Counts) -> Counts:
+        result: Counts = self.cost.sizes(kept) * self.weights
+        return result
+
+    @override
+    def touched(self, number: int) -> Counts:
+        return self.cost.touched(number)
+
+    @override
+    def along(self, kept: Counts, number: int, widths: Counts, parts: Counts) -> Counts:
+        result: Counts = self.cost.axes_along(kept, number, widths, parts).prod(2) * self.weights[parts]
+        return result
+
+
+@dataclass(frozen=True)
+class ChannelParts(Parts):
+    """The channels of each group that may lose some."""
+
+    prunable: npt.NDArray[np.bool_]
+
+    @override
+    def __call__(self, kept: Counts) -> Counts:
+        return np.where(self.prunable, kept, 0)
+
+    @override
+    def touched(self, number: int) -> Counts:
+        return np.array([number])
+
+    @override
+    def along(self, kept: Counts, number: int, widths: Counts, parts: Counts) -> Counts:
+        result: Counts = np.outer(widths * self.prunable[number], parts == number).astype(np.int64)
+        return result
+
+
 @dataclass(frozen=True)
 class Figure:
     """One figure of a model as a function of the channels that each group keeps, in whole units."""
 
     name: str
-    parts: Callable[[Counts], Counts]
-    """What each part adds: a parameter, a layer or a group."""
+    parts: Parts
     owners: Counts
     """The group that makes the channels of each part; -1: none."""
 
@@ -34,21 +93,30 @@ class Figure:
         """The whole figure."""
         return int(self.parts(kept).sum())
 
+    def change(self, kept: Counts, number: int, width: int) -> int:
+        """What the figure grows by when one group takes another width."""
+        widths = np.array([kept[number], width])
+        before, after = self.parts.along(kept, number, widths, self.parts.touched(number)).sum(1)
+        return int(after - before)
+
+    def charges(self, kept: Counts, number: int, widths: Counts) -> Counts:
+        """What the parts that a group owns cost at several widths of it, all other widths held."""
+        touched = self.parts.touched(number)
+        own = touched[self.owners[touched] == number]
+        result: Counts = self.parts.along(kept, number, widths, own).sum(1)
+        return result
+
 
 def counted_figures(cost: Cost) -> Mapping[str, Figure]:
     """Everything that shapes alone decide: parameters, multiply-accumulates, bytes and channels."""
-    names = list(cost.shapes(cost.widths))
-    owners = owners_of(cost.graph, names)
-    return {
-        "params": Figure("params", cost.sizes, owners),
-        "macs": Figure("macs", cost.work, owners),
-        SIZE: Figure(SIZE, lambda kept: BYTES * cost.sizes(kept), owners),
-    }
+    owners, each = owners_of(cost.graph, cost.parameters), np.ones(len(cost.parameters), dtype=np.int64)
+    weights = {"params": each, "macs": cost.positions, SIZE: BYTES * each}
+    return {name: Figure(name, ParameterParts(cost, weight), owners) for name, weight in weights.items()}
 
 
 def channel_figure(prunable: npt.NDArray[np.bool_]) -> Figure:
     """The channels of the groups that may lose some."""
-    return Figure(CHANNELS, lambda kept: np.where(prunable, kept, 0), np.arange(len(prunable)))
+    return Figure(CHANNELS, ChannelParts(prunable), np.arange(len(prunable)))
 
 
 def owners_of(graph: ChannelGraph, tensors: list[str]) -> Counts:

@@ -96,6 +96,8 @@ class ChannelGraph:
     auxiliary: bool
     """Whether some parameters only take part in training (auxiliary heads)."""
     trace: Trace
+    withheld: tuple[Frozen, ...] = ()
+    """Layers that looked removable, until the module failed without some of their channels."""
 
     @cached_property
     def frozen(self) -> tuple[Frozen, ...]:
@@ -110,19 +112,17 @@ class ChannelGraph:
         return found
 
 
-def trace_channels(
-    module: nn.Module, input_shape: tuple[int, ...], *, cautious: bool = False
-) -> ChannelGraph:
+def trace_channels(module: nn.Module, input_shape: tuple[int, ...]) -> ChannelGraph:
     """Runs the module once and finds its groups of channels.
 
     Values do not matter, so it runs on stand-ins without any; a module that looks at values runs on real ones.
     """
     example = example_for(module, input_shape)
     try:
-        return _traced(Trace(module, shadows(module), cautious), example.to("meta"), input_shape)
+        return _traced(Trace(module, shadows(module)), example.to("meta"), input_shape)
     except UnsupportedModel:
         own = dict([*module.named_parameters(), *module.named_buffers()])
-        return _traced(Trace(module, own, cautious), example, input_shape)
+        return _traced(Trace(module, own), example, input_shape)
 
 
 def _traced(trace: Trace, example: Tensor, input_shape: tuple[int, ...]) -> ChannelGraph:
@@ -164,13 +164,19 @@ def _groups(trace: Trace) -> Iterable[Group]:
 
 
 def _by_signature(root: Ids, owner: Ids, size: int) -> Ids:
-    """A group number for each root; roots with equal multisets of owners share one."""
+    """A group number for each root; roots with equal multisets of owners share one.
+
+    Groups count in the order of their owners, not of their positions: cuts move positions and leave owners.
+    """
     order = np.lexsort((owner, root))
     owners, (found, starts) = owner[order], np.unique(root[order], return_index=True)
-    raw, numbers = owners.tobytes(), dict[bytes, int]()
-    result = np.full(size, -1, dtype=np.int64)
+    raw = owners.tobytes()
     edges = (np.append(starts, len(owners)) * owners.itemsize).tolist()
-    result[found] = [numbers.setdefault(raw[a:b], len(numbers)) for a, b in pairwise(edges)]
+    signatures = [raw[a:b] for a, b in pairwise(edges)]
+    ordered = sorted(set(signatures), key=lambda one: np.frombuffer(one, dtype=owners.dtype).tolist())
+    numbers = {signature: number for number, signature in enumerate(ordered)}
+    result = np.full(size, -1, dtype=np.int64)
+    result[found] = [numbers[signature] for signature in signatures]
     return result
 
 
@@ -189,21 +195,22 @@ def _assembled(
 
 
 def _named(groups: list[list[Place[Any]]]) -> list[Group]:
-    """Names each group after the first layer that makes its channels; a lone channel must stay."""
+    """Names each group after the first layer that makes its channels; a lone channel must stay, and keeps its name."""
     result, taken = [], dict[str, int]()
     for places in groups:
         tensors = tuple(place for place in places if isinstance(place.member, TensorMember))
         settings = tuple(place for place in places if isinstance(place.member, SettingMember))
         group = Group("", tensors, settings)
+        name = group.layers[0]
+        taken[name] = taken.get(name, 0) + 1
+        suffix = f"#{taken[name]}" if taken[name] > 1 else ""
         if group.width > 1:
-            name = group.layers[0]
-            taken[name] = taken.get(name, 0) + 1
-            suffix = f"#{taken[name]}" if taken[name] > 1 else ""
             result.append(replace(group, name=name + suffix))
     return result
 
 
 def _frozen(graph: ChannelGraph) -> Iterable[Frozen]:
+    yield from graph.withheld
     ledger = graph.trace.ledger
     roots = ledger.roots()
     reasons: dict[int, str] = {}

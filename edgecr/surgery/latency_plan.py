@@ -8,40 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import product
 
-import numpy as np
-
-from edgecr.errors import WorkError
-from edgecr.latency import LatencyTable, LayerConfig, MissingEntry, Sums
+from edgecr.errors import BudgetError, WorkError
+from edgecr.latency import LatencyTable, LayerConfig, MissingEntry
 from edgecr.surgery.cost import Counts
-from edgecr.surgery.figures import LATENCY, Figure, owners_of
+from edgecr.surgery.figures import LATENCY
+from edgecr.surgery.latency_figure import latency_figure
 from edgecr.surgery.layers import LayerSizes, reachable
 from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.schedule import neurons_left
 
-NANOSECONDS = 1e6
-"""In one millisecond; figures are whole numbers."""
 MOST_ROUNDS = 12
 """Measurements of what a plan came upon; each one makes the table larger where plans go."""
 
 Measure = Callable[[LatencyTable, Sequence[LayerConfig]], LatencyTable]
 """The table with these layers measured too."""
-
-
-def latency_figure(sizes: LayerSizes, table: LatencyTable) -> Figure:
-    """The calibrated time of each layer in nanoseconds; what was not measured is interpolated."""
-
-    @cache
-    def time(config: LayerConfig) -> int:
-        alone = Sums.of(table.latency(config, estimate=True).ms, [config])
-        return max(0, round(table.calibration.apply(alone) * NANOSECONDS))  # the fit may go below nothing
-
-    def parts(kept: Counts) -> Counts:
-        return np.array([time(config) for config in sizes.configurations(kept)], dtype=np.int64)
-
-    return Figure(LATENCY, parts, owners_of(sizes.graph, [layer.tensor for layer in sizes.layers]))
 
 
 @dataclass(frozen=True)
@@ -50,6 +32,8 @@ class Timed:
 
     plan: Plan
     table: LatencyTable
+    estimated: tuple[str, ...] = ()
+    """The layers that it leaves whose times were still interpolated when it was chosen; they were measured since."""
 
 
 def plan_by_latency(
@@ -57,28 +41,39 @@ def plan_by_latency(
 ) -> Timed:
     """Plans with estimates, has what the plan leaves measured, and plans again until nothing is estimated.
 
-    What a table lacks decides nothing in the end, so one that was measured further gives the same plan as one that
-    is measured further only now: an interrupted pruning ends as an undisturbed one does.
+    What a table lacks decides nothing in the end (or the plan says so): one that was measured further gives the same
+    plan as one that is measured further only now, and an interrupted pruning ends as an undisturbed one does.
     """
     sizes = LayerSizes(planner.cost.module, planner.graph, batch)
     table = _measured(table, sizes.configurations(planner.cost.widths), measure)
-    plan = None
+    plan, estimated = None, tuple[str, ...]()
     for _ in range(MOST_ROUNDS):
         planner.figures[LATENCY] = latency_figure(sizes, table)
         try:
             plan = choose(planner)
         except MissingEntry:  # too little is known to interpolate
-            grid = [*reachable(sizes, planner.limits), *corners(sizes, planner.widths.least)]
-            table = _measured(table, grid, measure)
+            table = _measured(table, _everything(sizes, planner), measure)
+            continue
+        except BudgetError:
+            least = sizes.configurations(planner.widths.least)
+            if not table.missing(least):
+                raise
+            table = _measured(table, least, measure)  # nothing is refused because of an estimate
             continue
         left = sizes.configurations(plan.kept)
-        if not table.missing(left):
+        estimated = tuple(config.key for config in table.missing(left))
+        if not estimated:
             break
         table = _measured(table, left, measure)
     if plan is None:
         raise WorkError("The latency table still lacks layers after they were measured.")
     planner.figures[LATENCY] = latency_figure(sizes, table)
-    return Timed(plan, table)
+    return Timed(plan, table, estimated)
+
+
+def _everything(sizes: LayerSizes, planner: Planner) -> list[LayerConfig]:
+    """Layers between which the times of all others can be interpolated."""
+    return [*reachable(sizes, planner.limits), *corners(sizes, planner.widths.least)]
 
 
 def corners(sizes: LayerSizes, least: Counts) -> Iterator[LayerConfig]:

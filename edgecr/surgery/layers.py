@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgecr.errors import UnsupportedModel
-from edgecr.latency import LayerConfig, Pair
+from edgecr.interpolation import Pair
+from edgecr.latency import LayerConfig
 from edgecr.surgery.cost import Cost, Counts
 from edgecr.surgery.graph import ChannelGraph
 from edgecr.surgery.running import answers, example_for
@@ -118,10 +119,10 @@ class LayerSizes:
     def configurations(self, kept: Counts) -> list[LayerConfig]:
         """What the layers become when the groups keep this many channels."""
         shapes = self.cost.shapes(kept)
-        return [_with_shape(layer.config, shapes.get(layer.tensor)) for layer in self.layers]
+        return [with_shape(layer.config, shapes.get(layer.tensor)) for layer in self.layers]
 
 
-def _with_shape(config: LayerConfig, shape: tuple[int, ...] | None) -> LayerConfig:
+def with_shape(config: LayerConfig, shape: tuple[int, ...] | None) -> LayerConfig:
     """A layer whose weight has shrunk to a shape; narrow groups go as a whole."""
     if shape is None:
         return config
@@ -151,13 +152,18 @@ def reachable(sizes: LayerSizes, limits: Limits, most_counts: int = 16, most_cel
 def _counts(sizes: LayerSizes, limits: Limits, most: int) -> list[tuple[set[int], set[int]]]:
     """For each layer the inputs and outputs that it has when one group after the other shrinks."""
     counts = [({layer.config.cin}, {layer.config.cout}) for layer in sizes.layers]
+    readers: dict[str, list[int]] = {}
+    for number, layer in enumerate(sizes.layers):
+        readers.setdefault(layer.tensor, []).append(number)
+    cost = sizes.cost
     for number, group in enumerate(sizes.graph.groups):
-        widths = allowed_widths(group, limits)
-        every = math.ceil(len(widths) / most)
-        for width in widths[::-1][::every]:
-            kept = sizes.widths.copy()
-            kept[number] = width
-            for (inputs, outputs), config in zip(counts, sizes.configurations(kept)):
-                inputs.add(config.cin)
-                outputs.add(config.cout)
+        widths, touched = allowed_widths(group, limits), cost.touched(number)
+        some = widths[::-1][:: math.ceil(len(widths) / most)]
+        for place, shapes in zip(touched, cost.axes_along(sizes.widths, number, some, touched).swapaxes(0, 1)):
+            for reader in readers.get(cost.parameters[place], ()):
+                inputs, outputs = counts[reader]
+                for shape in shapes.tolist():
+                    config = with_shape(sizes.layers[reader].config, tuple(shape))
+                    inputs.add(config.cin)
+                    outputs.add(config.cout)
     return counts

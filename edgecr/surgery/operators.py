@@ -16,12 +16,13 @@ from edgecr.surgery.trace import Trace
 def convolution(trace: Trace, call: Call) -> None:
     """A convolution reads the channels of its input and makes new ones."""
     weight, bias, turned = trace.name(call["weight"]), trace.name(call["bias"]), call["transposed"]
+    positions = math.prod((call["input"] if turned else call.out).shape[2:])
     if weight is None or (call["bias"] is not None and bias is None):
+        trace.use("", positions * call["weight"].numel())
         return stop_at(trace, call, "the weight of a convolution is computed, not a parameter")
+    trace.use(weight, positions)
     if turned and call["groups"] > 1:
         return stop_at(trace, call, "grouped transposed convolution")
-    positions = call["input"] if turned else call.out
-    trace.use(weight, math.prod(positions.shape[2:]))
     if call["groups"] > 1:
         out = _grouped(trace, call, weight)
     else:
@@ -32,26 +33,23 @@ def convolution(trace: Trace, call: Call) -> None:
     return None
 
 
-def _readable(trace: Trace, tensor: Tensor, axis: int) -> Ids | None:
-    """The slots along an axis that a layer reads; None (and frozen) when none of them may be removed."""
+def _readable(trace: Trace, tensor: Tensor, axis: int) -> tuple[Ids | None, bool]:
+    """The slots along an axis that a layer reads (None when they are fixed), and whether a mask closes the reader."""
     slots = trace.slots(tensor)
     if slots is None:
-        return None
+        return None, False
     ids = slots.along(axis)
     if ids is None:
         trace.freeze(slots.ids, "a layer reads another axis than the channels")
-    elif not slots.zero:
-        trace.freeze(ids, "a removed channel would leave a constant here (its activation is not 0 at 0)")
-        return None
-    return ids
+    return ids, not slots.zero
 
 
 def _consume(trace: Trace, tensor: Tensor, axis: int, weight: str, dim: int) -> None:
     """An axis of a weight reads the channels of a tensor."""
-    ids = _readable(trace, tensor, axis)
+    ids, closes = _readable(trace, tensor, axis)
     if ids is None:
         ids = trace.fixed(tensor.shape[axis], "reads channels that are fixed")
-    trace.member(weight, dim, len(ids), "in", ids)
+    trace.member(weight, dim, len(ids), "in", ids, closes=closes)
 
 
 def _produce(trace: Trace, out: Tensor, axis: int, ids: Ids, bias: str | None) -> None:
@@ -64,7 +62,7 @@ def _produce(trace: Trace, out: Tensor, axis: int, ids: Ids, bias: str | None) -
 def _grouped(trace: Trace, call: Call, weight: str) -> Ids:
     """Many narrow groups go one by one; few wide ones stay, and lose equal positions."""
     groups, inside = call["groups"], call["weight"].shape[1]
-    read = _readable(trace, call["input"], 1)
+    read, closes = _readable(trace, call["input"], 1)
     out = trace.member(weight, 0, call.out.shape[1], "out", weight=True)
     read = None if read is None else read.reshape(groups, -1)
     if groups >= inside:
@@ -74,18 +72,26 @@ def _grouped(trace: Trace, call: Call, weight: str) -> Ids:
         if read is not None:
             trace.tie_along(read, 0, "equal positions of all groups")
         row = trace.fixed(inside, "reads channels that are fixed") if read is None else read[0]
-        trace.member(weight, 1, inside, "in", row)
+        trace.member(weight, 1, inside, "in", row, closes=closes)
     return out
 
 
 def _tie_whole_groups(trace: Trace, out: Ids, read: Ids | None) -> None:
     """Depthwise convolutions are the case of one channel a group."""
-    if read is None or not trace.setting((("groups", len(out)),), out[:, 0]):
+    if read is None or not _groups_follow(trace, out[:, 0]):
         trace.freeze(out, "its groups cannot be removed")
         trace.freeze(read, "its groups cannot be removed")
         return
     trace.tie_along(out, 1, "channels of one group")
     trace.tie(out[:, :1].repeat(read.shape[1], 1), read, "grouped convolution")
+
+
+def _groups_follow(trace: Trace, ids: Ids) -> bool:
+    """Declares what says how many groups a convolution has; a module that says nothing takes them from a shape."""
+    owner = trace.module.get_submodule(trace.layer)
+    names = ("groups",) if hasattr(owner, "groups") else ("channels", "num_channels", "in_channels", "out_channels")
+    found = [name for name in names if hasattr(owner, name)]
+    return all(trace.setting(((name, len(ids)),), ids) for name in found)
 
 
 @handlers.register("addmm")

@@ -17,7 +17,7 @@ from edgecr.surgery.graph import ChannelGraph
 from edgecr.surgery.removal import ChannelCut, GroupCut, SettingCut, TensorCut, as_text
 from edgecr.surgery.scores import Values, ranked
 from edgecr.surgery.slots import Ids
-from edgecr.surgery.trace import SettingMember
+from edgecr.surgery.trace import SettingMember, TensorMember
 from edgecr.surgery.weighing import weighed
 from edgecr.surgery.widths import Allowed, Limits, Widths, allowed_by
 
@@ -47,19 +47,22 @@ class Plan:
         """The removal as a record."""
         gone: dict[tuple[str, int], list[Ids]] = {}
         text = cache(lambda row: as_text(np.frombuffer(row, dtype=np.int64)))
-        roles: dict[tuple[str, int], Literal["out", "in"]] = {}
+        members: dict[tuple[str, int], TensorMember] = {}
         counts: dict[tuple[str, str], int] = {}
         for group, channels in zip(self.graph.groups, self.removed):
             for place in group.tensors if len(channels) else ():
                 key = (place.member.tensor, place.member.dim)
                 gone.setdefault(key, []).append(place.positions[channels].ravel())
-                roles[key] = place.member.role
+                members[key] = place.member
             for setting in group.settings:
                 _count_settings(setting.member, setting.positions[channels].ravel(), counts)
         return ChannelCut(
             tensors=tuple(
-                TensorCut(tensor=name, dim=dim, removed=text(np.concatenate(rows).tobytes()), role=roles[name, dim])
-                for (name, dim), rows in gone.items()
+                TensorCut(
+                    tensor=member.tensor, dim=member.dim, removed=text(np.concatenate(gone[key]).tobytes()),
+                    role=member.role, closes=member.closes,
+                )
+                for key, member in members.items()
             ),
             settings=tuple(SettingCut(module=m, setting=s, value=v) for (m, s), v in counts.items()),
             groups=tuple(
@@ -183,14 +186,17 @@ class Planner:
 
     def _refilled(self, widths: Widths, kept: Counts, wished: Counts, budget: Mapping[str, int]) -> Counts:
         """Gives back single steps while any fits, first where alignment took most, then what matters most."""
+        kept, room = kept.copy(), {name: amount - self.figure(name, kept) for name, amount in budget.items()}
         while True:
             before = kept.copy()
             for number in np.lexsort((-self._next_scores(kept), (kept - wished) / self.cost.widths)):
                 larger = widths.allowed[number][widths.allowed[number] > kept[number]]
-                trial = kept.copy()
-                trial[number] = larger[0] if len(larger) else kept[number]
-                if self._within(trial, budget):
-                    kept = trial
+                if not len(larger):
+                    continue
+                more = {name: self.figures[name].change(kept, number, larger[0]) for name in budget}
+                if all(more[name] <= room[name] for name in budget):
+                    kept[number] = larger[0]
+                    room = {name: room[name] - more[name] for name in budget}
             if (kept == before).all():
                 return kept
 

@@ -51,6 +51,8 @@ class PlanRecord(Options):
     """Whose latency was planned for."""
     widths: tuple[Width, ...] = ()
     amounts: tuple[Amount, ...] = ()
+    estimated: tuple[str, ...] = ()
+    """The layers of the last plan whose latency was interpolated, not measured, when it was chosen."""
 
     def save(self, folder: Path) -> None:
         """Writes ``plan.json``."""

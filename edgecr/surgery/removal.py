@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -30,6 +31,12 @@ class TensorCut(Options):
     """Positions as text: ``0-3,7``."""
     role: Role = "out"
     """Whether the axis makes channels or reads them."""
+    closes: bool = False
+    """Whether masks of what makes the channels close this reader too: zeros do not stay zeros on the way to it."""
+
+    def masked_by(self, role: Role) -> bool:
+        """Whether a mask of what makes, or of what reads, the channels covers this axis."""
+        return self.role == role or self.closes
 
 
 class SettingCut(Options):
@@ -108,10 +115,13 @@ def replay(module: nn.Module, cuts: Sequence[ChannelCut]) -> None:
 
 @torch.no_grad()
 def mask(module: nn.Module, cut: ChannelCut, role: Role = "out") -> None:
-    """Zeroes the channels where they are made and normalised, or where they are read; all shapes stay."""
+    """Zeroes the channels where they are made and normalised, or where they are read; all shapes stay.
+
+    Where something on the way turns zeros into constants, what reads these is closed in either case.
+    """
     tensors = dict(_state(module))
     for one in cut.tensors:
-        if one.role == role:
+        if one.masked_by(role):
             tensor = tensors[one.tensor]
             tensor.index_fill_(one.dim, torch.tensor(as_positions(one.removed), device=tensor.device), 0)
 
@@ -163,6 +173,8 @@ def _fit_attributes(module: nn.Module) -> None:
         module.num_features = len(vector) if isinstance(vector, Tensor) else module.num_features
     elif isinstance(module, nn.GroupNorm) and isinstance(weight, Tensor):
         module.num_channels = len(weight)
+    elif isinstance(module, nn.RNNBase):
+        module.input_size = module.get_parameter("weight_ih_l0").shape[1]
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
 
@@ -176,8 +188,13 @@ def verify(
     """
     example = example_for(slim, input_shape, batch=2, seed=1)
     modes = (in_evaluation, with_auxiliaries) if auxiliary else (in_evaluation,)
-    worst = max(_compared(masked, slim, example, mode) for mode in modes)
-    if not worst <= TOLERANCE:
+    worst = _worst(_compared(masked, slim, example, mode) for mode in modes)
+    if not math.isfinite(worst):
+        raise UnsupportedModel(
+            "The model's answers to random input are not finite numbers, so nothing tells whether channels can go; "
+            "look for NaN or infinite weights, and for divisions by zero."
+        )
+    if worst > TOLERANCE:
         raise UnsupportedModel(
             f"The model without the channels differs from the masked one by {worst:.1e} of its output."
         )
@@ -188,9 +205,18 @@ def _compared(masked: nn.Module, slim: nn.Module, example: Tensor, mode: Mode) -
     expected, found = answers(masked, example, mode), answers(slim, example, mode)
     if [tensor.shape for tensor in expected] != [tensor.shape for tensor in found]:
         raise UnsupportedModel("Removing channels changed the shape of the model's output.")
-    return max((_difference(one, other) for one, other in zip(expected, found)), default=0.0)
+    return _worst(_difference(one, other) for one, other in zip(expected, found))
+
+
+def _worst(differences: Iterable[float]) -> float:
+    """The largest difference; one that is not a number is worse than any (``max`` would forget it)."""
+    return max(differences, key=lambda one: math.inf if math.isnan(one) else one, default=0.0)
 
 
 def _difference(expected: Tensor, found: Tensor) -> float:
-    scale = expected.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-    return float((expected - found).abs().max() / scale)
+    """The largest difference relative to the largest answer; not a number where either answer is none."""
+    if not expected.numel():
+        return 0.0
+    one, other = expected.cpu().double(), found.cpu().double()
+    scale = one.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
+    return float((one - other).abs().max() / scale)

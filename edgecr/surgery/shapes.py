@@ -19,15 +19,12 @@ def view(trace: Trace, call: Call) -> None:
     """The same values in order under another shape; an axis that is split keeps its outer part."""
     slots = trace.slots(call["self"])
     if slots is None:
-        return None
+        return
     ids, split = _reshaped(slots.ids, tuple(call["self"].shape), tuple(call.out.shape))
-    if split and trace.cautious:
-        return stop_at(trace, call, "a view splits the channels, perhaps into fixed sizes")
     # Only the innermost part of a split axis shrinks, as in groups x (channels // groups).
     for axis in [axis for axis, size in enumerate(ids.shape) if size > 1][:-1] if split else []:
         trace.tie_along(ids, axis, "equal positions after a view splits the channels")
     trace.put(call.out, replace(slots, ids=_pressed(ids)))
-    return None
 
 
 def _reshaped(ids: Ids, old: tuple[int, ...], new: tuple[int, ...]) -> tuple[Ids, bool]:
@@ -209,7 +206,7 @@ def split(trace: Trace, call: Call) -> None:
     drops, equal = call.operator == "unbind", len({part.shape for part in call.out}) == 1
     if slots.ids.shape[axis] == 1:
         pieces = [slots.ids.squeeze(axis) if drops else slots.ids] * len(call.out)
-    elif drops or trace.cautious or not equal:
+    elif drops or not equal:
         return stop_at(trace, call, "channels are split at fixed places")
     else:
         pieces = np.split(slots.ids, len(call.out), axis)

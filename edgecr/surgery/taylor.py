@@ -8,7 +8,6 @@ layer, or of the batch norm behind it: gates are never really built.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,36 +28,87 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 NORMALISATIONS = (_NormBase, nn.GroupNorm)
 _AXES = 2
 """Channels are made on the first axis, or on the second one of a transposed convolution."""
+_AT_ONCE = 2**17
+"""Elements of a weight that are multiplied at once."""
 
 
-@dataclass(frozen=True)
 class Products:
-    """Weight times gradient of one mini-batch, summed over all but one axis."""
+    """Weight times gradient of one mini-batch, summed over all but one axis: once a score asks for it.
 
-    sums: Mapping[tuple[str, int], Values]
-    squares: Mapping[tuple[str, int], Values]
-    """The same sums of squared products."""
+    A training has its gradients at hand in each update, and most scores look at few of them (those of the batch norms).
+    """
+
+    def __init__(self, pairs: Mapping[str, tuple[Tensor, Tensor | None]]) -> None:
+        self._pairs = pairs
+        self.sums = _Sums(pairs, 1)
+        self.squares = _Sums(pairs, 2)
+        """The same sums of squared products."""
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]) -> Products:
-        """From parameters and their gradients; inside a training loop, these are its own ones."""
-        sums, squares = {}, {}
-        for name, gradient in gradients.items():
-            weight = tensors[name].detach()
-            product = torch.zeros_like(weight) if gradient is None else weight * gradient.detach()
-            for axis in range(min(_AXES, product.dim())):
-                sums[name, axis] = _along(product, axis)
-                squares[name, axis] = _along(product.square(), axis)
-        return cls(sums, squares)
+        """From parameters and their gradients, which must not change before the scores are computed."""
+        return cls({
+            name: (tensors[name].detach(), None if gradient is None else gradient.detach())
+            for name, gradient in gradients.items()
+        })
+
+    def settled(self) -> Products:
+        """These, with everything summed up, so that the gradients need not be kept."""
+        for name, (weight, _) in self._pairs.items():
+            for axis in range(min(_AXES, weight.dim())):
+                self.sums[name, axis], self.squares[name, axis]
+        self._pairs = {}
+        self.sums.forget()
+        self.squares.forget()
+        return self
 
 
-def _along(product: Tensor, axis: int) -> Values:
-    others = [other for other in range(product.dim()) if other != axis]
-    total = (product.double().sum(others) if others else product.double()).cpu().numpy()
+class _Sums(Mapping[tuple[str, int], Values]):
+    """Powers of products along one axis of each tensor, by name and axis; each is summed up once."""
+
+    def __init__(self, pairs: Mapping[str, tuple[Tensor, Tensor | None]], power: int) -> None:
+        self._pairs, self._power = pairs, power
+        self._found: dict[tuple[str, int], Values] = {}
+
+    def __getitem__(self, key: tuple[str, int]) -> Values:
+        if key not in self._found:
+            name, axis = key
+            self._found[key] = _along(*self._pairs[name], axis, self._power)
+        return self._found[key]
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def forget(self) -> None:
+        """Lets go of the tensors; what was summed up stays."""
+        self._pairs = {}
+
+
+def _along(weight: Tensor, gradient: Tensor | None, axis: int, power: int) -> Values:
+    """Weight times gradient to a power, summed over all other axes in double precision."""
+    if gradient is None:
+        return np.zeros(weight.shape[axis])
+    others = [other for other in range(weight.dim()) if other != axis]
+    totals = []
+    rows = _rows(weight, axis)
+    for some, slopes in zip(torch.split(weight, rows, axis), torch.split(gradient, rows, axis)):
+        product = some * slopes
+        product = product.square_() if power > 1 else product
+        totals.append(product.sum(others, dtype=torch.float64) if others else product.double())
+    total = torch.cat(totals).cpu().numpy()
     if not np.isfinite(total).all():
         raise TrainingDiverged("A gradient is not finite, so channels cannot be scored by it. Lower the learning "
                                "rate of the training before, or score by the weights alone (l2).")
     return np.asarray(total, dtype=np.float64)
+
+
+def _rows(weight: Tensor, axis: int) -> int:
+    """How many positions of an axis are worked on at once: on a processor, as many as its cache holds."""
+    size = max(weight.shape[axis], 1)
+    return max(1, _AT_ONCE * size // max(weight.numel(), 1)) if weight.device.type == "cpu" else size
 
 
 def products(module: nn.Module, batches: Iterable[Batch], loss: Loss) -> Iterator[Products]:
@@ -76,7 +126,7 @@ def _one(module: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> Produ
         out = functional_call(module, {**tensors, **buffers}, (images,))
         value = loss(output_tensors(out)[0], labels)
         gradients = torch.autograd.grad(value, list(wanted.values()), allow_unused=True)
-    return Products.of(tensors, dict(zip(wanted, gradients)))
+    return Products.of(tensors, dict(zip(wanted, gradients))).settled()
 
 
 def _takes_statistics(child: nn.Module) -> bool:
@@ -131,12 +181,12 @@ def gate_places(group: Group, module: nn.Module) -> tuple[Place[TensorMember], .
 
 def normalisations(group: Group, module: nn.Module) -> tuple[Place[TensorMember], ...]:
     """Learned scales and shifts of the normalisations that the channels go through."""
-    learned = dict(module.named_parameters())
-    return tuple(
-        place
-        for place in group.tensors
-        if place.member.tensor in learned and isinstance(module.get_submodule(place.member.layer), NORMALISATIONS)
-    )
+    return tuple(place for place in group.tensors if _scales(module.get_submodule(place.member.layer), place.member))
+
+
+def _scales(child: nn.Module, member: TensorMember) -> bool:
+    learned = getattr(child, member.tensor.rpartition(".")[2], None)
+    return isinstance(child, NORMALISATIONS) and isinstance(learned, nn.Parameter)
 
 
 def _total(

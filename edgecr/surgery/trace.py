@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class TensorMember:
     ids: Ids
     weight: bool
     """Whether this is the weight of a convolution or linear layer, so that its channels can be removed."""
+    closes: bool = False
+    """Whether a channel that is zero where it is made is not zero here, so that masks close what reads it too."""
 
     @property
     def layer(self) -> str:
@@ -50,7 +52,10 @@ Member = TensorMember | SettingMember
 
 @dataclass(frozen=True)
 class Use:
-    """One application of a weight: its multiply-accumulates are the weight's size times ``positions``."""
+    """One application of a weight: its multiply-accumulates are the weight's size times ``positions``.
+
+    A weight that is computed has no name and no size of its own; ``positions`` are its multiply-accumulates.
+    """
 
     tensor: str
     positions: int
@@ -71,8 +76,6 @@ class Trace:
     module: nn.Module
     state: Mapping[str, Tensor]
     """The parameters and buffers that the module runs with: its own ones, or stand-ins."""
-    cautious: bool = False
-    """Freeze also what rests on a guess about the model's code (that sizes of splits follow from shapes)."""
     ledger: Ledger = field(default_factory=Ledger)
     members: dict[tuple[str, int | str], Member] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
@@ -84,6 +87,7 @@ class Trace:
         self._flowing: Any = WeakTensorKeyDictionary()
         self._transposed: Any = WeakTensorKeyDictionary()
         self._names = {id(tensor): name for name, tensor in self.state.items()}
+        self._parameters = {name for name, _ in self.module.named_parameters(remove_duplicate=False)}
         self._opaque: set[str] = set()
         self._seen: set[str] = set()
         self.stops: dict[str, None] = {}
@@ -175,19 +179,30 @@ class Trace:
             elif self.carries(tensor):
                 self.freeze(self._flowing[tensor].ids, why)
 
+    def read_as_a_whole(self, tensors: Sequence[Tensor]) -> None:
+        """Parameters among these may not be cut, unless they are vectors: nothing follows what becomes of their axes."""
+        for tensor in tensors:
+            name = self.name(tensor) or self.transposed(tensor)
+            if name is not None and sum(size > 1 for size in tensor.shape) > 1:
+                self._opaque.add(name)
+
     def use(self, weight: str, positions: int) -> None:
         """Counts one application of a weight."""
         self.uses.append(Use(weight, positions))
 
     def member(
-        self, name: str, dim: int, size: int, role: Role, ids: Ids | None = None, *, weight: bool = False
+        self, name: str, dim: int, size: int, role: Role, ids: Ids | None = None, *, weight: bool = False,
+        closes: bool = False,
     ) -> Ids:
         """The ids of one axis of a named tensor; a second use of the same tensor is tied to the first."""
         known = self.members.get((name, dim))
         if known is None:
             ids = self.ledger.fresh(size) if ids is None else ids
-            self.members[name, dim] = TensorMember(name, dim, role, ids, weight)
+            weight = weight and name in self._parameters  # a fixed filter in a buffer follows, but makes nothing new
+            self.members[name, dim] = TensorMember(name, dim, role, ids, weight, closes)
             return ids
+        if closes and isinstance(known, TensorMember):
+            self.members[name, dim] = replace(known, closes=True)
         if ids is not None:
             self.tie(known.ids, ids, f"{name} is used more than once")
         return known.ids

@@ -55,13 +55,7 @@ def worth_of(ordered: Values, widths: Ids) -> Values:
 
 def charges(figure: Figure, options: Sequence[Ids], reference: Counts) -> list[Counts]:
     """What each width of each group costs in the parts that the group owns, all other widths held."""
-    found = []
-    for number, widths in enumerate(options):
-        own = figure.owners == number
-        trials = np.repeat(reference[None], len(widths), axis=0)
-        trials[:, number] = widths
-        found.append(np.array([int(figure.parts(kept)[own].sum()) for kept in trials], dtype=np.int64))
-    return found
+    return [figure.charges(reference, number, widths) for number, widths in enumerate(options)]
 
 
 def _reckoned(

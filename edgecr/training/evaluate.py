@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgecr.data.base import ImageSet, Preprocessing
-from edgecr.data.batches import eval_batches
+from edgecr.data.batches import WHOLE, Share, eval_batches
 from edgecr.training.augment import Inputs
 
 
@@ -17,6 +17,14 @@ def accuracy(
     autocast: AbstractContextManager[object] | None = None,
 ) -> float:
     """The fraction of images whose class the module names, in evaluation mode and without gradients."""
+    return int(right_answers(module, images, preprocessing, batch, autocast)) / len(images)
+
+
+def right_answers(
+    module: nn.Module, images: ImageSet, preprocessing: Preprocessing, batch: int = 256,
+    autocast: AbstractContextManager[object] | None = None, share: Share = WHOLE,
+) -> Tensor:
+    """How many images of a share the module names the class of, as a whole number on the module's device."""
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     inputs = Inputs(preprocessing, device)
     was_training = module.training
@@ -24,9 +32,9 @@ def accuracy(
     correct = torch.zeros((), dtype=torch.int64, device=device)
     try:
         with torch.inference_mode(), autocast or nullcontext():
-            for _, stored, labels in eval_batches(images, batch):
+            for _, stored, labels in eval_batches(images, batch, share):
                 answers = module(inputs.normalise(stored)).argmax(dim=1)
                 correct += (answers == torch.as_tensor(labels, device=device)).sum()
     finally:
         module.train(was_training)
-    return correct.item() / len(images)
+    return correct

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgecr.data.base import Dataset
 from edgecr.data.batches import epoch_order
+from edgecr.data.views import LearningData
 from edgecr.errors import WorkError
 from edgecr.surgery.running import running
 from edgecr.training.augment import Inputs
@@ -43,7 +43,7 @@ class Flatness:
 
 
 def flatness(
-    module: nn.Module, data: Dataset, *, loss: Loss | None = None, rho: float = 0.05, images: int = 512,
+    module: nn.Module, data: LearningData, *, loss: Loss | None = None, rho: float = 0.05, images: int = 512,
     steps: int = 10, seed: int = 0,
 ) -> Flatness:
     """Measures a module on some of the training images, the same ones for the same seed, not augmented."""
@@ -175,7 +175,7 @@ class Chosen:
     batch: int = 128
 
     @classmethod
-    def of(cls, module: nn.Module, data: Dataset, images: int, seed: int) -> Chosen:
+    def of(cls, module: nn.Module, data: LearningData, images: int, seed: int) -> Chosen:
         """Training images that only the seed chooses, for the device of the module."""
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
         indices = epoch_order(len(data.train), seed, 0)[:images]

@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from torch import distributed, nn
 from torch.multiprocessing.spawn import ProcessException
 
-from edgecr.data.base import Dataset
+from edgecr.data.views import LearningData
 from edgecr.errors import RequestError, WorkError
 from edgecr.progress import Monitor
 from edgecr.training.checkpoint import Checkpoints
@@ -50,7 +50,7 @@ class Workplace(Protocol):
     """What a training needs from the laboratory of a method."""
 
     @property
-    def data(self) -> Dataset:
+    def data(self) -> LearningData:
         """What to train on."""
 
     @property
@@ -119,7 +119,7 @@ def _fabric(processors: Processors, precision: str) -> Fabric:
 def _train(
     fabric: Fabric, module: nn.Module, task: Task, monitor: Monitor, observers: Sequence[Observer]
 ) -> Session:
-    """The training of one process; the first one alone looks, speaks and writes."""
+    """The training of one process; the first one alone speaks and writes."""
     with _reproducible(fabric):
         session = Session(fabric, module, task)
         checkpoints = Checkpoints(task.folder, session.identity, monitor)
@@ -128,7 +128,7 @@ def _train(
             monitor.event("resumed", epoch=session.epoch, batch=session.batch)
         fabric.barrier()
         if not fabric.is_global_zero:
-            _loop(session, observers)
+            _loop(session, [Validation(), *observers])
             return session
         checkpoints.tidy()
         with monitor.bar("training", session.steps.total, session.step_number) as bar:

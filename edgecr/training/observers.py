@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from edgecr.progress import Bar, Monitor
 from edgecr.training.checkpoint import Checkpoints
-from edgecr.training.evaluate import accuracy
+from edgecr.training.evaluate import right_answers
 from edgecr.training.session import Session
 
 
@@ -48,7 +48,10 @@ class Progress(Observer):
 
 
 class Validation(Observer):
-    """Looks at the validation images, and sets the best model aside when that is the one to keep."""
+    """Looks at the validation images, and sets the best model aside when that is the one to keep.
+
+    Several processes look at a share each, so that none waits for another; all of them have it do so.
+    """
 
     def after_epoch(self, session: Session) -> None:
         """Measures accuracy in the number format of the training."""
@@ -56,8 +59,12 @@ class Validation(Observer):
         due = session.finished or session.epoch % options.validate_every == 0
         if not due or not len(data.validation):
             return
+        session.share_buffers()
         with session.masks.seen():
-            found = accuracy(session.module, data.validation, data.preprocessing, 256, session.fabric.autocast())
+            right = right_answers(
+                session.module, data.validation, data.preprocessing, 256, session.fabric.autocast(), session.share
+            )
+        found = int(session.summed(right)) / len(data.validation)
         if session.history.validated(found) and options.keep == "best":
             session.remember_best()
 

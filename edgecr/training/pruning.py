@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from edgecr.errors import RequestError, UnsupportedModel
+from edgecr.surgery.after import after
 from edgecr.surgery.cost import Cost
 from edgecr.surgery.evidence import Evidence
-from edgecr.surgery.graph import ChannelGraph, trace_channels
+from edgecr.surgery.graph import ChannelGraph
 from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.prune import carried_out, hidden
 from edgecr.surgery.removal import ChannelCut, as_positions
@@ -75,7 +76,7 @@ class Removal(Observer):
         allowed: Allowed, choose: Callable[[Planner, int], Plan], *, by_gradients: bool, slim: bool, why: str,
         soft: bool = False,
     ) -> None:
-        self.graph, self.moments, self.score, self.evidence = graph, moments, score, evidence
+        self.graph, self.first, self.moments, self.score, self.evidence = graph, graph, moments, score, evidence
         self.limits, self.allowed, self.choose = limits, allowed, choose
         self.by_gradients, self.slim, self.soft, self.why = by_gradients, slim, soft, why
         self.dead: list[Ids] = []
@@ -118,8 +119,7 @@ class Removal(Observer):
     def _follow(self, session: Session) -> None:
         """Fits itself to the module as it is now."""
         self.cuts = session.cuts
-        if session.cuts:
-            self.graph = trace_channels(session.module, self.graph.input_shape, cautious=self.graph.trace.cautious)
+        self.graph = after(self.first, session.cuts, session.module)
 
     def _look(self, session: Session) -> None:
         """Adds the importance that this update's gradients show."""
@@ -179,7 +179,7 @@ def masks_of(parameters: Any, cut: ChannelCut, role: Role = "out") -> dict[str, 
     """0 where a parameter makes or normalises, or where it reads, channels that are to go."""
     tensors, masks = dict(parameters), dict[str, Tensor]()
     for one in cut.tensors:
-        if one.role == role and one.tensor in tensors:
+        if one.masked_by(role) and one.tensor in tensors:
             like = tensors[one.tensor]
             mask = masks.setdefault(one.tensor, torch.ones(like.shape, dtype=torch.bool, device=like.device))
             mask.index_fill_(one.dim, torch.tensor(as_positions(one.removed), device=like.device), False)

@@ -8,8 +8,8 @@ from itertools import chain, islice
 
 import torch
 
-from edgecr.data.base import Dataset
 from edgecr.data.batches import train_batches
+from edgecr.data.views import LearningData
 from edgecr.surgery.taylor import Batch
 from edgecr.training.augment import Inputs
 
@@ -18,7 +18,7 @@ from edgecr.training.augment import Inputs
 class TrainingSample:
     """A few mini-batches of unchanged training images, the same ones each time they are asked for."""
 
-    data: Dataset
+    data: LearningData
     seed: int
     batches: int = 8
     size: int = 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,12 +12,13 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from edgecr.data.base import Dataset
-from edgecr.data.batches import train_batches
+from edgecr.data.batches import Share, train_batches
+from edgecr.data.views import LearningData
 from edgecr.errors import RequestError, TrainingDiverged
 from edgecr.files import fingerprint
+from edgecr.seeds import derive_seed
 from edgecr.surgery.removal import ChannelCut, remove, replay
 from edgecr.training import optimisers, sharpness
 from edgecr.training.augment import Inputs, augmentations
@@ -40,7 +40,7 @@ _PENDING_ON_CUDA = 16
 class Task:
     """What is to be trained on what, and where its state is kept."""
 
-    data: Dataset
+    data: LearningData
     options: TrainOptions
     loss: Loss
     seed: int
@@ -81,12 +81,6 @@ class Pending:
     counts: list[int] = field(default_factory=list)
 
 
-def draw(*parts: int) -> int:
-    """A seed that depends on whole numbers alone: the source of all randomness of an update."""
-    digest = hashlib.sha256(",".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 class Session:
     """Everything that changes while a module is trained; observers look at it between updates."""
 
@@ -94,6 +88,8 @@ class Session:
         self.fabric, self.module, self.task = fabric, module, task
         self.options = task.options
         self.steps = _steps(len(task.data.train), task.options, fabric.world_size)
+        self.share = Share(fabric.global_rank, fabric.world_size)
+        """The part of each batch that this process works on."""
         self.identity = self._identity()
         self.epoch = self.batch = 0
         self.totals, self.pending = Totals(), Pending()
@@ -165,19 +161,38 @@ class Session:
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of each batch that is left of the epoch."""
-        rank, world = self.fabric.global_rank, self.fabric.world_size
         self.mark = time.monotonic()
-        rest = train_batches(self.task.data.train, self.options.batch, self.task.seed, self.epoch, self.batch)
-        for _, images, labels in rest:
+        images, options = self.task.data.train, self.options
+        rest = train_batches(images, options.batch, self.task.seed, self.epoch, self.batch, self.share)
+        for _, pixels, labels in rest:
             if self.batch == self.steps.per_epoch:
                 return
-            yield images[rank::world], torch.as_tensor(labels)[rank::world]
+            yield pixels, torch.as_tensor(labels)
+
+    def _batch_size(self) -> int:
+        """Images in the present update, over all processes together."""
+        return min(self.options.batch, len(self.task.data.train) - self.batch * self.options.batch)
+
+    def summed(self, figures: Tensor) -> Tensor:
+        """The sum of figures over all processes, which all of them ask for at the same moment."""
+        together = figures.clone()
+        if self.share.of > 1:
+            distributed.all_reduce(together)
+        return together
+
+    def share_buffers(self) -> None:
+        """Gives every process the first one's running statistics, as the next update would do anyway."""
+        if self.share.of > 1:
+            for buffer in self.module.buffers():
+                distributed.broadcast(buffer, src=0)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """One update on one batch."""
-        seed = draw(self.task.seed, self.epoch, self.batch, self.fabric.global_rank)
+        seed = derive_seed(self.task.seed, self.epoch, self.batch, self.fabric.global_rank)
         inputs = self.inputs.augmented(images, self.augmentation, seed)
         labels = labels.to(self.fabric.device)
+        # Processes average their gradients as equals; an uneven batch gives some of them more images than others.
+        weight = 1.0 if self.share.of == 1 else len(labels) * self.share.of / self._batch_size()
         optimisers.set_rate(self.optimiser, self.rate)
 
         def gradients() -> tuple[Tensor, Tensor]:
@@ -187,7 +202,7 @@ class Session:
                 logits = self.forward(inputs)
                 with self.fabric.autocast():
                     loss = self.task.loss(logits, inputs, labels)
-                self.fabric.backward(loss)
+                self.fabric.backward(loss * weight)
             return loss.detach(), logits.detach()
 
         loss, logits = self.descend(gradients)
@@ -199,9 +214,14 @@ class Session:
         self.totals.seconds += self.mark - before
 
     def _note(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        count, correct = len(labels), (logits.argmax(dim=1) == labels).sum()
+        if self.share.of > 1:
+            total, correct = self.summed(torch.stack([loss.double() * count, correct.double()]))
+            count = self._batch_size()
+            loss = total / count
         self.pending.losses.append(loss)
-        self.pending.correct.append((logits.argmax(dim=1) == labels).sum())
-        self.pending.counts.append(len(labels))
+        self.pending.correct.append(correct)
+        self.pending.counts.append(count)
 
     def settle(self) -> None:
         """Looks at the pending outcomes: adds them up, and stops the training if a loss is no number."""
@@ -214,7 +234,7 @@ class Session:
                 self.diverged(f"the loss is {loss}", self.batch - back)
         for loss, right, count in zip(losses, correct, self.pending.counts):
             self.totals.loss += loss * count
-            self.totals.correct += right
+            self.totals.correct += int(right)
             self.totals.seen += count
         self.pending = Pending()
 

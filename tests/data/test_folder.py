@@ -62,6 +62,38 @@ def test_validation_is_drawn_from_training_when_one_folder_is_held_out(tmp_path,
     assert colours(data.test) == set(range(21, 27))
 
 
+@pytest.mark.parametrize(
+    ("train", "validation", "test"), [("training", "valid", "testing"), ("Train", "Validation", "Test")]
+)
+def test_split_folders_have_several_names(tmp_path, train, validation, test):
+    counts = {train: 4, validation: 3, test: 2}
+    tree(tmp_path, {f"{split}/{name}": count for split, count in counts.items() for name in "ab"})
+    data = declared(tmp_path).load()
+    assert data.classes == ("a", "b")
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [8, 6, 4]
+
+
+def test_two_names_of_one_split_are_refused(tmp_path):
+    tree(tmp_path, {f"{split}/{name}": 3 for split in ("train", "training", "test") for name in "ab"})
+    assert "train and training, and each could be for train. Keep one" in refusal(tmp_path)
+    assert "val and valid" in refusal(
+        tree(tmp_path / "x", {f"{split}/{name}": 3 for split in ("train", "val", "valid") for name in "ab"})
+    )
+
+
+@pytest.mark.parametrize("other", [[], ["images"]])
+def test_splits_without_one_for_training_are_not_taken_for_classes(tmp_path, other):
+    tree(tmp_path, {f"{split}/{name}": 3 for split in ("test", "val", *other) for name in "ab"})
+    message = refusal(tmp_path)
+    assert "no folder for training" in message
+    assert ("is it images?" in message) == bool(other)
+
+
+def test_classes_with_folders_inside_may_be_called_valid(tmp_path):
+    tree(tmp_path, {"valid/monday": 5, "invalid/tuesday": 5})
+    assert declared(tmp_path).load().classes == ("invalid", "valid")
+
+
 def test_a_class_may_be_called_train(tmp_path):
     assert declared(tree(tmp_path, {"train": 5, "tram": 5})).load().classes == ("train", "tram")
 

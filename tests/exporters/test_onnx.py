@@ -10,11 +10,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tiny_subjects import LABELS, ThreeLayers, export, images, preprocessing, subject_of, target
+from tiny_subjects import LABELS, ThreeLayers, export, images, preprocessing, proof, subject_of, target
 from torch import nn
 
+from edgecr.data.sets import MemorySet
+from edgecr.data.views import ProofData
 from edgecr.errors import ExportRefused, RequestError, StorageError, UnsupportedModel
-from edgecr.exporters import Artifact, load_target, onnx_write
+from edgecr.exporters import Artifact, exporters, load_target, onnx_write
 from edgecr.exporters.onnx import OPSETS, OnnxExporter
 from edgecr.predictors import predictor_for
 from edgecr.predictors.torch_predictor import TorchPredictor
@@ -126,9 +128,7 @@ def test_an_opset_that_torch_replaces_is_refused(tmp_path, monkeypatch):
 
 def test_an_export_without_images_is_refused(tmp_path):
     with pytest.raises(RequestError, match="at least one real image"):
-        OnnxExporter().export(
-            subject_of(ThreeLayers()), target(), images(0), preprocessing(), LABELS, tmp_path, {}
-        )
+        OnnxExporter().export(subject_of(ThreeLayers()), target(), proof(0), tmp_path, {})
 
 
 def test_a_file_with_other_weights_is_refused_and_explained(exported, tmp_path, monkeypatch):
@@ -184,6 +184,41 @@ def test_a_real_cut_passes_and_the_receipt_says_what_went(tmp_path):
     assert receipt["removed"]["channels"] == pytest.approx(4 / 19)
     assert receipt["warnings"] == []
     assert [layer["file"] for layer in receipt["layers"]] == [[4, 3, 3, 3], [6, 4, 3, 3], [5, 6]]
+
+
+def test_two_layers_with_equal_weights_are_exported(tmp_path):
+    def twins():
+        module = ThreeLayers()
+        module.insert(3, nn.Conv2d(8, 8, 1, bias=False))
+        module.insert(4, nn.Conv2d(8, 8, 1, bias=False))
+        return module
+
+    module = twins()
+    module[4].load_state_dict(module[3].state_dict())
+    artifact = export(subject_of(module, untouched=twins), tmp_path)
+    stored = [tensor for tensor in onnx.load(artifact.path).graph.initializer if list(tensor.dims) == [8, 8, 1, 1]]
+    assert artifact.receipt["merged_weights"] == 64 * (2 - len(stored))
+    assert artifact.receipt["removed"]["weights"] == 0
+    assert [layer["file"] for layer in artifact.receipt["layers"]].count([8, 8, 1, 1]) == 2
+
+
+def test_an_export_looks_at_all_classes_of_a_sorted_list(tmp_path, monkeypatch):
+    import edgecr.exporters.parity as module
+
+    seen = []
+    compare = module.compare
+
+    def noted(reference, candidate, some, allowed):
+        seen.extend(some[:, 0, 0, 0])
+        return compare(reference, candidate, some, allowed)
+
+    monkeypatch.setattr(module, "compare", noted)
+    labels = np.repeat(np.arange(5), 100)
+    pixels = np.broadcast_to(labels.astype(np.uint8)[:, None, None, None], (500, 8, 8, 3))
+    sorted_by_class = MemorySet(pixels, labels)
+    data = ProofData(LABELS, preprocessing(), "", sorted_by_class, sorted_by_class)
+    exporters.get("onnx")().export(subject_of(ThreeLayers()), target(), data, tmp_path, {})
+    assert sorted(np.bincount(seen)) == [12, 13, 13, 13, 13]
 
 
 def test_a_model_that_torch_cannot_trace_is_named(tmp_path, capfd):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_subjects import LABELS, images, preprocessing, randomised, target
+from tiny_subjects import LABELS, proof, randomised, target
 from tiny_subjects import subject_of as tiny_subject
 from torch import nn
 
@@ -36,9 +36,7 @@ def half_of(subject: Subject):
 
 
 def export(subject: Subject, folder, size: int = SIZE):
-    return exporters.get("onnx")().export(
-        subject, target(), images(5, size), preprocessing(size), LABELS, folder, {}
-    )
+    return exporters.get("onnx")().export(subject, target(), proof(5, size), folder, {})
 
 
 @pytest.mark.slow

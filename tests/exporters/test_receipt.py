@@ -59,6 +59,27 @@ def test_zeros_fail_in_cut_layers_and_warn_elsewhere():
     assert "2 channels hold only zeros" in elsewhere.warnings()[0]
 
 
+MERGED = counted(layer("a", 8, 3, 3, 3), layer("a", 8, 3, 3, 3), layer("c", 5, 8, kind="linear", positions=1))
+TWINS = counted(layer("a", 8, 3, 3, 3), layer("b", 8, 3, 3, 3), layer("c", 5, 8, kind="linear", positions=1))
+
+
+def test_equal_layers_that_the_file_stores_once_are_all_there():
+    receipt = Receipt(TWINS, TWINS, MERGED)
+    assert receipt.failures() == []
+    plain = receipt.plain()
+    assert plain["merged_weights"] == 8 * 3 * 9
+    assert plain["file"]["weights"] == plain["promised"]["weights"] - 8 * 3 * 9
+    assert plain["removed"] == {"channels": 0, "weights": 0, "macs": 0}
+
+
+def test_merging_excuses_neither_a_missing_layer_nor_a_second_copy():
+    fewer = counted(*MERGED.layers[1:])
+    assert any("weights in the file" in text for text in Receipt(TWINS, TWINS, fewer).failures())
+    assert Receipt(TWINS, MERGED, TWINS).failures() == [
+        f"{weights(TWINS)} weights in the file, {weights(MERGED)} promised"
+    ]
+
+
 def test_plain_says_what_was_removed():
     plain = Receipt(WHOLE, SLIM, SLIM).plain()
     assert plain["removed"]["channels"] == 1 - 15 / 17

@@ -103,7 +103,7 @@ def test_other_classes_are_refused(tmp_path):
     ({"alpha": 1.5}, "less than or equal to 1"),
     ({"temperature": 0}, "greater than 0"),
     ({"direction": "sideways"}, "'forward'"),
-    ({"teacher": {}}, "a teacher needs knowledge"),
+    ({"teacher": {}}, "the teacher has no weights"),
     ({"teacher": {"run": "r", "weights": "w"}}, "not permitted"),
     ({"teacher": 5}, "arch"),
     ({"student": {"arch": "resnet21"}}, "resnet20"),

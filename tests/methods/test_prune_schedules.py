@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from edgecr.latency import Entry, LatencyTable, Machine
 from edgecr.methods.base import Bench
 from edgecr.methods.latencies import Latencies
 from edgecr.methods.prune import Prune
+from edgecr.progress import Monitor
 from edgecr.surgery.counters import count
 from edgecr.surgery.layers import configurations
 from edgecr.surgery.plan_record import PlanRecord
@@ -94,6 +96,34 @@ def test_the_whole_model_keeps_the_latency_that_was_asked_for(tmp_path, latency,
     assert whole.budget == pytest.approx(wanted, abs=1)
     assert 0.85 * wanted < whole.after <= wanted
     assert abs(whole.after - table.after) <= abs(overhead_ms * 1e6) + 2
+
+
+class Hearing(Monitor):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.mark.parametrize("rounds", [1, 12])
+def test_a_plan_that_rests_on_estimates_says_so_in_its_record_and_aloud(tmp_path, monkeypatch, rounds) -> None:
+    monkeypatch.setattr("edgecr.surgery.latency_plan.MOST_ROUNDS", rounds)
+    ear, bench = Hearing(), MadeUp()
+    model = subject()
+    layers = configurations(model.module, model.input_shape, 1)
+    ends = [replace(one, cin=i, cout=o) for one in layers for i in (1, one.cin) for o in (1, one.cout)]
+    table = bench.measured("made-up", ends)
+    monkeypatch.setattr(bench, "table", lambda device, subject, batch: table)
+    where = replace(lab(tmp_path, bench=bench), monitor=ear)
+    Prune.parse({"align": "off", "scope": "knapsack", "budget": {"latency": 0.7}}).apply(model, where)
+    plan = PlanRecord.load(tmp_path)
+    told = [text for text in ear.warnings if "rests on estimates" in text]
+    assert bool(plan.estimated) == bool(told) == (rounds == 1)
+    assert set(plan.estimated).isdisjoint(table.entries)
 
 
 class Overcharged(MadeUp):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgecr.surgery.after import after
 from edgecr.surgery.cost import Cost
 from edgecr.surgery.counters import count
 from edgecr.surgery.graph import ChannelGraph, trace_channels
@@ -36,7 +37,7 @@ def planner_for(module: nn.Module, shape: Shape, score: str = "l2", **limits: ob
 
 @pytest.fixture
 def prune() -> Callable[..., tuple[ChannelGraph, nn.Module, ChannelCut]]:
-    """Prunes, proves the result equal to the masked model below 1e-5, and checks record and counts."""
+    """Prunes in two rounds, proves the results equal to the masked models below 1e-5, and checks record and counts."""
 
     def run(
         module: nn.Module,
@@ -46,21 +47,33 @@ def prune() -> Callable[..., tuple[ChannelGraph, nn.Module, ChannelCut]]:
         sparsity: float = 0.4,
     ) -> tuple[ChannelGraph, nn.Module, ChannelCut]:
         disturbed(module)
-        planner = planner_for(module, shape, align="off")
-        plan = planner.by_sparsity("layer", sparsity)
-        cut = ChannelCut.parse(plan.cut("test").plain())
-        assert cut == plan.cut("test")
-        masked, slim = copy.deepcopy(module), copy.deepcopy(module)
-        mask(masked, cut)
-        remove(slim, cut)
-        assert verify(masked, slim, shape, auxiliary=planner.graph.auxiliary) < 1e-5
-        counted, cost = count(slim, shape), planner.cost
-        assert (counted.params, counted.macs) == (cost.params(plan.kept), cost.macs(plan.kept))
-        assert (plan.kept >= 1).all()
+        graph = trace_channels(module, shape)
+        cut, slim = one_round(module, graph, sparsity)
+        smaller = after(graph, [cut], slim)
+        more, slimmer = one_round(slim, smaller, sparsity)
+        assert [group.name for group in smaller.groups] == [group.name for group in graph.groups]
+        after(graph, [cut, more], slimmer)
         if fresh is not None:
             again = fresh()
-            replay(again, [cut])
-            again.load_state_dict(slim.state_dict())
-        return planner.graph, slim, cut
+            replay(again, [cut, more])
+            again.load_state_dict(slimmer.state_dict())
+        return graph, slim, cut
 
     return run
+
+
+def one_round(module: nn.Module, graph: ChannelGraph, sparsity: float) -> tuple[ChannelCut, nn.Module]:
+    """Cuts known groups of a module; what is left answers as the masked module does, and is as small as planned."""
+    values = [scores.get("l2")(group, Evidence(module)) for group in graph.groups]
+    planner = Planner(graph, Cost(module, graph), values, Limits(align="off"))
+    plan = planner.by_sparsity("layer", sparsity)
+    cut = ChannelCut.parse(plan.cut("test").plain())
+    assert cut == plan.cut("test")
+    masked, slim = copy.deepcopy(module), copy.deepcopy(module)
+    mask(masked, cut)
+    remove(slim, cut)
+    assert verify(masked, slim, graph.input_shape, auxiliary=graph.auxiliary) < 1e-5
+    counted, cost = count(slim, graph.input_shape), planner.cost
+    assert (counted.params, counted.macs) == (cost.params(plan.kept), cost.macs(plan.kept))
+    assert (plan.kept >= 1).all()
+    return cut, slim

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import timm
 import torchvision
 from torch import nn
 
@@ -66,12 +67,38 @@ def test_mobilenet_v1(prune: Prune) -> None:
         ("convnext_tiny", 32),
         ("squeezenet1_1", 32),
         ("googlenet", 64),
+        ("mobilenet_v3_small", 32),
+        ("regnet_x_400mf", 32),
     ],
 )
 def test_torchvision_models(prune: Prune, name: str, pixels: int) -> None:
     options = {"init_weights": False} if name == "googlenet" else {}
     module = torchvision.models.get_model(name, weights=None, num_classes=10, **options)
     graph, *_ = prune(module, (3, pixels, pixels), sparsity=0.3)
+    assert graph.unknown == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "groups"),
+    [
+        ("hgnetv2_b0", 64, 30),
+        ("ghostnet_100", 64, 31),
+        ("mobilenetv4_conv_small", 64, 21),
+        ("repghostnet_050", 64, 31),
+        ("edgenext_xx_small", 64, 12),
+        ("fastvit_t8", 64, 12),
+        ("ese_vovnet19b_dw", 64, 23),
+        ("resnest14d", 64, 15),
+        ("nf_regnet_b0", 64, 16),
+        ("levit_128s", 224, 17),
+        ("resnetblur18", 64, 12),
+        ("mobilevit_xxs", 64, 31),
+    ],
+)
+def test_timm_models(prune: Prune, name: str, pixels: int, groups: int) -> None:
+    module = timm.create_model(name, pretrained=False, num_classes=10)
+    graph, *_ = prune(module, (3, pixels, pixels), sparsity=0.3)
+    assert len(graph.groups) == groups
     assert graph.unknown == ()
 
 

@@ -164,7 +164,7 @@ def test_a_gate_of_one_channel_is_shared_by_all(prune: Prune) -> None:
     assert slim.gate.out_channels == 1
 
 
-def test_activations_that_are_not_zero_at_zero_freeze_what_reads_them() -> None:
+def test_masks_close_what_reads_activations_that_are_not_zero_at_zero(prune: Prune) -> None:
     class Sigmoid(Net):
         def __init__(self) -> None:
             super().__init__()
@@ -173,9 +173,34 @@ def test_activations_that_are_not_zero_at_zero_freeze_what_reads_them() -> None:
         def middle(self, x: Tensor) -> Tensor:
             return self.next(torch.sigmoid(x)).tanh()
 
-    graph = trace_channels(Sigmoid(), SHAPE)
-    assert widths(graph) == {"next": 8}
-    assert "not 0 at 0" in graph.frozen[0].reason
+    graph, _, cut = prune(Sigmoid(), SHAPE, fresh=Sigmoid)
+    assert widths(graph) == {"stem": 8, "next": 8}
+    assert [one.tensor for one in cut.tensors if one.closes] == ["next.weight"]
+
+
+def test_what_reads_constants_is_closed_even_if_it_first_read_zeros(prune: Prune) -> None:
+    class Both(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.next = nn.Conv2d(8, 8, 1)
+
+        def middle(self, x: Tensor) -> Tensor:
+            return self.next(x).relu() * self.next(torch.sigmoid(x))
+
+    _, _, cut = prune(Both(), SHAPE, fresh=Both)
+    assert [one.tensor for one in cut.tensors if one.closes] == ["next.weight"]
+
+
+def test_a_constant_that_meets_something_else_than_weights_freezes() -> None:
+    class Summed(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.free = nn.Conv2d(8, 8, 1)
+
+        def middle(self, x: Tensor) -> Tensor:
+            return self.free(x) * torch.sigmoid(x).sum(1, keepdim=True)
+
+    assert widths(trace_channels(Summed(), SHAPE)) == {"free": 8}
 
 
 @pytest.mark.parametrize("groups", [4, 2])
@@ -441,3 +466,79 @@ def test_tracing_leaves_the_module_as_it_was() -> None:
 def test_a_model_that_cannot_run_is_refused_with_its_layer() -> None:
     with pytest.raises(UnsupportedModel, match="in stem"):
         trace_channels(Net(), (4, 8, 8))
+
+
+def test_a_group_norm_that_runs_twice_ties_both_inputs(prune: Prune) -> None:
+    class Twice(Net):
+        def __init__(self) -> None:
+            super().__init__(12, out=24)
+            self.side, self.both = nn.Conv2d(12, 12, 1), nn.GroupNorm(4, 12, affine=False)
+
+        def middle(self, x: Tensor) -> Tensor:
+            return torch.cat([self.both(x), self.both(self.side(x))], 1)
+
+    graph, slim, _ = prune(Twice(), SHAPE, fresh=Twice)
+    assert widths(graph) == {"stem": 4}
+    assert slim.stem.out_channels == slim.side.out_channels == 3 * slim.both.num_groups
+
+
+def test_a_weight_that_is_also_read_as_a_whole_stays(prune: Prune) -> None:
+    class Read(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.free = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+
+        def middle(self, x: Tensor) -> Tensor:
+            scale = torch.linalg.matrix_norm(self.inner.weight.flatten(1).cumsum(0))
+            return self.free(self.inner(x).relu()).relu() * scale
+
+    graph, *_ = prune(Read(), SHAPE, fresh=Read)
+    assert widths(graph) == {"free": 8}
+    assert any("also read as a whole" in frozen.reason for frozen in graph.frozen)
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_shuffles_of_one_operator_mix_the_groups(prune: Prune, groups: int) -> None:
+    class Shuffle(Net):
+        def __init__(self) -> None:
+            super().__init__(12)
+            self.after = nn.Conv2d(12, 12, 3, groups=12)
+
+        def middle(self, x: Tensor) -> Tensor:
+            return self.after(torch.channel_shuffle(x, groups))
+
+    graph, slim, _ = prune(Shuffle(), SHAPE, fresh=Shuffle)
+    assert widths(graph) == {"stem": 12 // groups}
+    assert slim.stem.out_channels == slim.after.groups
+
+
+@pytest.mark.parametrize("parts", [3, 4])
+def test_all_parts_of_a_split_lose_equal_positions(prune: Prune, parts: int) -> None:
+    class Split(Net):
+        def __init__(self) -> None:
+            super().__init__(12, out=12)
+            self.each = nn.ModuleList(nn.Conv2d(12 // parts, 5, 1) for _ in range(parts))
+            self.head = nn.Linear(5 * parts, 5)
+
+        def middle(self, x: Tensor) -> Tensor:
+            return torch.cat([layer(part) for layer, part in zip(self.each, x.chunk(parts, 1))], 1)
+
+    graph, slim, _ = prune(Split(), SHAPE, fresh=Split)
+    assert widths(graph) == {"stem": 12 // parts, **{f"each.{n}": 5 for n in range(parts)}}
+    assert all(layer.in_channels == slim.stem.out_channels // parts for layer in slim.each)
+
+
+def test_channels_that_meet_a_fixed_number_of_others_stay(prune: Prune) -> None:
+    class Positions(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("places", torch.randn(1, 8, 4, 4))
+            self.free = nn.Conv2d(8, 6, 1)
+            self.head = nn.Linear(6, 5)
+
+        def middle(self, x: Tensor) -> Tensor:
+            return self.free(F.max_pool2d(x, 2) + self.places).relu()
+
+    graph, *_ = prune(Positions(), SHAPE, fresh=Positions)
+    assert widths(graph) == {"free": 6}
+    assert "fixed" in graph.frozen[0].reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 
@@ -13,9 +14,11 @@ from torch import nn
 from edgecr.errors import BudgetError, WorkError
 from edgecr.latency import Entry, LatencyTable, LayerConfig, Machine
 from edgecr.surgery.figures import LATENCY
-from edgecr.surgery.latency_plan import amounts_after, latency_figure, plan_by_latency
-from edgecr.surgery.layers import LayerSizes
+from edgecr.surgery.latency_figure import latency_figure
+from edgecr.surgery.latency_plan import amounts_after, corners, plan_by_latency
+from edgecr.surgery.layers import LayerSizes, configurations, reachable
 from edgecr.surgery.plan import Planner
+from edgecr.surgery.removal import remove
 from edgecr.surgery.weighing import charges, weighed, worth_of
 from tests.surgery.conftest import planner_for
 
@@ -196,6 +199,74 @@ def test_an_estimate_is_only_used_on_the_way(net: nn.Module) -> None:
     planner, found = timed(net, 0.5)
     sizes = LayerSizes(planner.cost.module, planner.graph)
     assert latency_figure(sizes, found.table)(found.plan.kept) == real(planner, found.plan.kept)
+
+
+GROUPED = ("resnext50_32x4d", "regnet_x_400mf", "regnet_y_400mf", "shufflenet_v2_x1_0", "efficientnet_b0",
+           "mobilenet_v3_large")
+"""Networks of which layers lose whole groups, or have relatives in the table that expand where they reduce."""
+
+
+def torchvision(name: str) -> nn.Module:
+    from edgecr.models import architecture, build
+
+    torch.manual_seed(0)
+    return build(architecture({"arch": f"torchvision:{name}"}), 10).eval()
+
+
+@pytest.mark.parametrize("name", GROUPED)
+@pytest.mark.parametrize("scope", ["knapsack", "global"])
+def test_latency_budgets_are_kept_where_layers_have_groups(name: str, scope: str) -> None:
+    module = torchvision(name)
+    planner = planner_for(module, (3, 64, 64))
+    sizes = LayerSizes(module, planner.graph)
+    table = measure(empty_table(), [*sizes.configurations(sizes.widths), *reachable(sizes, planner.limits)])
+    found = plan_by_latency(planner, 1, table, measure, lambda one: one.by_budget(scope, {LATENCY: 0.6}))
+    allowed = 0.6 * real(planner, planner.cost.widths)
+    assert found.estimated == ()
+    assert 0.85 * allowed < real(planner, found.plan.kept) <= allowed
+    slim = copy.deepcopy(module)
+    remove(slim, found.plan.cut())
+    assert found.table.network_latency(configurations(slim, (3, 64, 64))).ms * 1e6 <= allowed + 1
+
+
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "regnet_y_400mf", "mobilenet_v3_large"])
+def test_between_its_corners_every_layer_can_be_estimated(name: str) -> None:
+    planner = planner_for(torchvision(name), (3, 64, 64))
+    sizes, random = LayerSizes(planner.cost.module, planner.graph), np.random.default_rng(0)
+    table = measure(empty_table(), list(corners(sizes, planner.widths.least)))
+    least, most = (real(planner, widths) / 1e6 for widths in (planner.widths.least, planner.cost.widths))
+    for _ in range(20):
+        kept = np.array([random.choice(widths) for widths in planner.widths.allowed])
+        estimate = table.network_latency(sizes.configurations(kept), estimate=True)
+        assert 0.5 * least < estimate.ms < 1.5 * most
+
+
+def test_a_plan_that_still_rests_on_estimates_says_so(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    planner, measured = timed(net, 0.5)
+    assert measured.estimated == ()
+    grid = corners(LayerSizes(planner.cost.module, planner.graph), planner.widths.least)
+    monkeypatch.setattr("edgecr.surgery.latency_plan.MOST_ROUNDS", 1)
+    table = measure(empty_table(), list(grid))
+    found = plan_by_latency(planner, 1, table, measure, lambda one: one.by_budget("knapsack", {LATENCY: 0.5}))
+    assert found.estimated
+    assert set(found.estimated).isdisjoint(table.entries)
+    assert set(found.estimated) <= set(found.table.entries)  # measured since: what is told is a measured figure
+    assert planner.figure(LATENCY, found.plan.kept) == real(planner, found.plan.kept)
+
+
+def test_no_budget_is_refused_because_of_an_estimate(net: nn.Module) -> None:
+    """What the fewest channels take was interpolated between entries that say too much."""
+    planner = planner_for(net, SHAPE, align=STAIR)
+    sizes = LayerSizes(planner.cost.module, planner.graph)
+    least = sizes.configurations(planner.widths.least)
+    narrower = {one.key: one for one in corners(sizes, np.ones_like(planner.widths.least))}
+    slow = {key: Entry(wall_ns=(10**9,), cpu_ns=(None,)) for key in narrower if key not in {one.key for one in least}}
+    table = measure(empty_table(), sizes.configurations(sizes.widths)).extended(slow)
+    table = measure(table, sizes.configurations(sizes.widths))
+    assert table.missing(least)
+    share = 1.05 * real(planner, planner.widths.least) / real(planner, planner.cost.widths)
+    found = plan_by_latency(planner, 1, table, measure, lambda one: one.by_budget("knapsack", {LATENCY: share}))
+    assert real(planner, found.plan.kept) <= share * real(planner, planner.cost.widths)
 
 
 def test_inputs_may_come_from_several_groups() -> None:

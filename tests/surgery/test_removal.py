@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -67,6 +69,68 @@ def test_a_forgotten_reader_is_refused_with_its_layer() -> None:
         verify(chain(), slim, SHAPE)
 
 
+class Several(nn.Module):
+    """Several answers from one convolution; ``last`` makes the last one."""
+
+    def __init__(self, last: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 4, 1), last
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        return {"first": x.sum(), "others": (self.last(self.conv(x)), x.mean())}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("which", ["masked", "slim", "both"])
+def test_answers_that_are_not_finite_prove_nothing(bad: float, which: str) -> None:
+    good = Several(lambda y: y)
+    broken = copy.deepcopy(good)
+    broken.conv.bias.data[0] = bad
+    pair = {"masked": (broken, good), "slim": (good, broken), "both": (broken, broken)}[which]
+    with pytest.raises(UnsupportedModel, match="not finite"):
+        verify(*pair, SHAPE)
+
+
+def test_every_answer_is_compared_in_value_and_shape() -> None:
+    good = Several(lambda y: y)
+    assert verify(good, copy.deepcopy(good), SHAPE) == 0
+    for other, message in [
+        (lambda y: y * 1.001, "differs from the masked one"),
+        (lambda y: y[:, :3], "changed the shape"),
+        (lambda y: y.flatten(1), "changed the shape"),
+    ]:
+        wrong = Several(other)
+        wrong.conv = good.conv
+        with pytest.raises(UnsupportedModel, match=message):
+            verify(good, wrong, SHAPE)
+
+
+def test_whole_numbers_and_empty_answers_are_compared_too() -> None:
+    for last in (lambda y: (y * 100).long(), lambda y: y > 0, lambda y: y[:0]):
+        good = Several(last)
+        assert verify(good, copy.deepcopy(good), SHAPE) == 0
+    wrong = Several(lambda y: y > 0.1)
+    good = Several(lambda y: y > 0)
+    wrong.conv = good.conv
+    with pytest.raises(UnsupportedModel, match="differs from the masked one"):
+        verify(good, wrong, SHAPE)
+
+
+def test_answers_of_heads_that_only_run_in_training_are_compared_if_asked() -> None:
+    class Auxiliary(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.inner, self.factor = nn.Identity(), factor
+
+        def forward(self, x: Tensor) -> Any:
+            return (x, self.inner(x) * self.factor) if self.training else x
+
+    pair = Auxiliary(1.0), Auxiliary(1.1)
+    assert verify(*pair, SHAPE) == 0
+    with pytest.raises(UnsupportedModel, match="differs from the masked one"):
+        verify(*pair, SHAPE, auxiliary=True)
+
+
 def test_memory_format_type_and_gradient_flag_stay() -> None:
     module = chain().to(memory_format=torch.channels_last).to(torch.float64)
     module[0].weight.requires_grad_(False)
@@ -92,6 +156,7 @@ def test_a_model_with_hard_coded_sizes_is_pruned_elsewhere() -> None:
     pruned = prune_channels(SHAPE, scores.get("l2"), Evidence(module), Limits("off"), half)
     assert pruned.module.one.out_channels == 8
     assert pruned.module.two.out_channels == 3
+    assert [one.layer for one in pruned.graph.withheld] == ["one"]
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
@@ -109,7 +174,7 @@ def test_a_head_of_zeros_hides_no_mistake() -> None:
             return self.head(self.two(y.view(n, c // 4, 4, h, w).transpose(1, 2).reshape(n, c, h, w)))
 
     pruned = prune_channels(SHAPE, scores.get("l2"), Evidence(Misleading()), Limits("off"), half)
-    assert pruned.graph.trace.cautious
+    assert [one.layer for one in pruned.graph.withheld] == ["one"]
     assert (pruned.module.one.out_channels, pruned.module.two.out_channels) == (8, 3)
     assert pruned.difference < 1e-5
 

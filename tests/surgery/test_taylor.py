@@ -132,6 +132,61 @@ def test_a_training_loop_can_hand_in_its_own_gradients() -> None:
         np.testing.assert_allclose(found.sums[key], values, rtol=1e-9)
 
 
+class Untouchable(Tensor):
+    """A gradient that nobody may look at."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func in (Tensor.detach, Tensor.shape.__get__):
+            return torch.empty(1).as_subclass(cls)
+        raise AssertionError(f"{func} looked at a gradient that the score does not need")
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 9), (6, 4, 3, 3), (600, 300), (3, 70_000), (1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sums_are_the_direct_formula(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    weight, gradient = torch.randn(shape, dtype=dtype), torch.randn(shape, dtype=dtype)
+    found = Products.of({"w": weight}, {"w": gradient})
+    product = (weight * gradient).numpy()
+    for axis in range(min(2, len(shape))):
+        others = tuple(other for other in range(len(shape)) if other != axis)
+        for sums, direct in ((found.sums, product), (found.squares, product * product)):
+            assert sums["w", axis].dtype == np.float64
+            np.testing.assert_allclose(sums["w", axis], direct.astype(np.float64).sum(others), rtol=1e-12, atol=1e-12)
+    assert Products.of({"w": weight}, {"w": None}).squares["w", 0].tolist() == [0.0] * shape[0]
+
+
+def test_only_the_gradients_that_a_score_needs_are_looked_at() -> None:
+    torch.manual_seed(0)
+    module = disturbed(Bare(normalised=True))
+    named = dict(module.named_parameters())
+    given = batches(1)
+    (expected,) = products(module, given, functional.cross_entropy)
+    functional.cross_entropy(module.train()(given[0][0]), given[0][1]).backward()
+    gradients = {
+        name: p.grad if name.startswith(("first", "second")) else torch.empty(1).as_subclass(Untouchable)
+        for name, p in named.items()
+    }
+    evidence, group = Evidence(module), only_group(module)
+    evidence.__dict__["products"] = [Products.of(named, gradients)]
+    direct = Evidence(module)
+    direct.__dict__["products"] = [expected]
+    np.testing.assert_allclose(
+        scores.get("taylor_bn")(group, evidence), scores.get("taylor_bn")(group, direct), rtol=1e-9
+    )
+    with pytest.raises(AssertionError, match="does not need"):
+        scores.get("taylor")(group, evidence)
+
+
+def test_scored_mini_batches_keep_no_gradients() -> None:
+    (found,) = products(Bare(normalised=True).double(), batches(1), functional.cross_entropy)
+    held = [value for part in (vars(found), vars(found.sums), vars(found.squares)) for value in part.values()]
+    assert {} in held
+    assert not any(isinstance(pair, tuple) for one in held if isinstance(one, dict) for pair in one.values())
+    assert found.sums["one.weight", 0].shape == (5,)
+
+
 def test_channels_that_nothing_depends_on_score_zero() -> None:
     torch.manual_seed(0)
     module = Bare(normalised=False).double()

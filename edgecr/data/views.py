@@ -1,0 +1,80 @@
+"""Views of a dataset: each stage gets the images that it may see, and no way to the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from typing_extensions import Self
+
+from edgecr.data.base import Dataset, ImageSet, Preprocessing
+from edgecr.data.splits import spread
+
+
+@dataclass(frozen=True)
+class LearningData:
+    """What methods see: training images to learn from, validation images to decide by."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: ImageSet
+    validation: ImageSet
+    preprocessing: Preprocessing
+    augmentation: str
+    fingerprint: str
+    """Changes whenever a class, or a training or validation image or label, changes."""
+
+    @classmethod
+    def of(cls, data: Dataset) -> Self:
+        """The dataset without its test images."""
+        return cls(
+            name=data.name,
+            classes=data.classes,
+            train=data.train,
+            validation=data.validation,
+            preprocessing=data.preprocessing,
+            augmentation=data.augmentation,
+            fingerprint=data.seen_by_steps or data.fingerprint,
+        )
+
+
+@dataclass(frozen=True)
+class ProofData:
+    """What exporters see: some training images to calibrate with, some validation images to prove a file on.
+
+    Both are spread over the classes: image lists are often sorted by class, so the first ones would be of one class.
+    """
+
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    fingerprint: str
+    """Changes whenever a class, or a training or validation image or label, changes."""
+    _train: ImageSet = field(repr=False)
+    _validation: ImageSet = field(repr=False)
+
+    @classmethod
+    def of(cls, data: Dataset) -> Self:
+        """The dataset without its test images."""
+        seen = data.seen_by_steps or data.fingerprint
+        return cls(data.classes, data.preprocessing, seen, data.train, data.validation)
+
+    def calibration(self, count: int) -> np.ndarray:
+        """At most so many training images, uint8 NHWC."""
+        return self._train.numpy(spread(self._train.labels, count))
+
+    def parity(self, count: int) -> np.ndarray:
+        """At most so many validation images, uint8 NHWC."""
+        return self._validation.numpy(spread(self._validation.labels, count))
+
+
+@dataclass(frozen=True)
+class HeldOutData:
+    """What the robustness stage sees: the test images, which no method and no exporter has seen."""
+
+    classes: tuple[str, ...]
+    test: ImageSet
+
+    @classmethod
+    def of(cls, data: Dataset) -> Self:
+        """The dataset without its training and validation images."""
+        return cls(data.classes, data.test)
