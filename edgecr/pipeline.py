@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecr.asked import question
 from edgecr.bench import DeviceBench
 from edgecr.data import Dataset
 from edgecr.data.views import HeldOutData, LearningData, ProofData
@@ -14,6 +15,7 @@ from edgecr.environment import environment
 from edgecr.errors import RequestError
 from edgecr.exporters import exporters, load_target
 from edgecr.files import read_json, sha256
+from edgecr.judging import report
 from edgecr.methods.base import Execution, Lab, Method
 from edgecr.progress import Monitor
 from edgecr.recipe import Recipe, as_yaml
@@ -21,7 +23,7 @@ from edgecr.recipe_inputs import code_fingerprint, input_hashes, paths_in
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for, usable_device
-from edgecr.stages import export_role, measure, report, robustness
+from edgecr.stages import export_role, measure, robustness, set_aside
 from edgecr.step_store import Step, StepStore, accelerator
 from edgecr.subject import Subject
 
@@ -40,15 +42,7 @@ def compress(
     with run.writing():
         if fresh:
             run.clear()
-        record = {
-            "name": recipe.name,
-            "purpose": purpose,
-            "recipe": recipe.plain(),
-            "canonical": recipe.canonical(),
-            "data": data.fingerprint,
-            "inputs": inputs,
-            "code": code,
-        }
+        record = question(recipe, purpose, data) | {"inputs": inputs, "code": code}
         where = environment(execution.threads, accelerator(execution), execution.devices)
         run.begin(record, as_yaml(recipe), where)
         store = StepStore.beside(root, execution)
@@ -95,15 +89,14 @@ class Work:
         for device in self.recipe.measure.devices:
             measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
         for suite in self.recipe.robustness.suites:
-            held_out = HeldOutData.of(self.data)
-            robustness(
-                self.run, suite, target, held_out, self.recipe.robustness.images, self.recipe.seed, self.monitor
-            )
+            images = self.recipe.robustness.images
+            robustness(self.run, suite, target, HeldOutData.of(self.data), images, self.monitor)
         return self.judge()
 
     def judge(self) -> Result:
         """Writes the report, unless it already tells of exactly these stages."""
         key = identity(
+            self.store.maker["source"],
             *(sha256(file) for file in sorted(self.run.folder.glob("stages/*.json")) if file.stem != "report")
         )
         path = self.run.folder / "report.json"
@@ -227,7 +220,6 @@ class Work:
     def role(self, role: str) -> None:
         """Sets the baseline or the candidate aside: what every later stage compares."""
         steps = self.recipe.baseline_steps if role == "baseline" else len(self.recipe.steps)
-        key = identity(self.before(steps))
+        key = identity("counted", self.before(steps))
         if not self.run.finished(role, key):
-            self.subject(steps).save(self.run.subject(role))
-            self.run.finish(role, key, [self.run.subject(role)])
+            set_aside(self.run, role, key, self.subject(steps))

@@ -73,6 +73,8 @@ class Measure(Options):
     """Names of devices, files in ``devices/``."""
     batch: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1,)
     """Batch sizes to measure."""
+    allow_partial: bool = False
+    """Judge a measurement although launches or rounds of it are missing; gates on it are INCOMPLETE otherwise."""
 
 
 class Robustness(Options):

@@ -7,8 +7,9 @@ runs/<recipe>-<short identity>/
   events.jsonl          what happened when
   steps/00-train/       a finished step's history and resulting subject, shared with the step store (runs/.steps)
   baseline/ candidate/  the subjects that are compared
-  export/<target>/      baseline.onnx, candidate.onnx and their manifests
-  measure/  robustness/ raw samples and predictions
+  export/<target>/      the exported baseline and candidate and their manifests
+  measure/  robustness/ raw samples and predictions under the recipe's own options: what gates read
+  extra/                the same under other options: shown when made, never judged
   report.json .md .html the result
   stages/<name>.json    one record for each finished stage: its key and the hashes of its outputs
 """
@@ -41,6 +42,8 @@ from edgecr.names import inside
 from edgecr.progress import Bar, Monitor
 
 ROLES = ("baseline", "candidate")
+QUESTION = "run"
+"""The stage that every run begins with: its record vouches for what was asked."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,10 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """The contents of run.json."""
-        values: dict[str, Any] = read_json(self.folder / "run.json")
+        path = self.folder / "run.json"
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise FileProblem(f"{path} is not the record of a run.")
         return values
 
     def step(self, index: int, name: str) -> Path:
@@ -87,12 +93,17 @@ class Run:
         return inside(self.folder, "export", target)
 
     def measurement(self, device: str, target: str) -> Path:
-        """The raw measurement of one target on one device."""
-        return inside(self.folder, "measure", f"{device}-{target}.json")
+        """The raw measurement of one target on one device; no name has an ``@``, so no two pairs share a file."""
+        return inside(self.folder, "measure", f"{device}@{target}.json")
 
     def robustness(self, suite: str, target: str) -> Path:
         """The folder of one suite's predictions on one target."""
-        return inside(self.folder, "robustness", f"{suite}-{target}")
+        return inside(self.folder, "robustness", f"{suite}@{target}")
+
+    def beside(self, own: Path, key: str) -> Path:
+        """Where a result like ``own``, but under other options than the recipe's, lies."""
+        place = self.folder / "extra" / own.relative_to(self.folder)
+        return place.with_name(f"{place.name.removesuffix('.json')}-{key[:8]}{'.json' * (own.suffix == '.json')}")
 
     # What is finished
 
@@ -102,14 +113,24 @@ class Run:
 
     def finished(self, name: str, key: str) -> bool:
         """Whether a stage was finished with exactly these inputs and its outputs are still what it wrote."""
+        try:
+            return self._recorded(name)["key"] == key and not self.damaged(name)
+        except FileProblem:
+            return False  # a stage without a readable record is done again
+
+    def damaged(self, name: str) -> list[Path]:
+        """The outputs of a stage that are not what it wrote; none when there is no record of it."""
+        if not self.stage(name).is_file():
+            return []
+        files = {inside(self.folder, file): digest for file, digest in self._recorded(name)["outputs"].items()}
+        return [file for file, digest in files.items() if not file.is_file() or sha256(file) != digest]
+
+    def _recorded(self, name: str) -> dict[str, Any]:
         path = self.stage(name)
-        if not path.is_file():
-            return False
         record = read_json(path)
-        return record["key"] == key and all(
-            inside(self.folder, file).is_file() and sha256(self.folder / file) == digest
-            for file, digest in record["outputs"].items()
-        )
+        if not isinstance(record, dict) or not isinstance(record.get("outputs"), dict) or "key" not in record:
+            raise FileProblem(f"{path} is not the record of a stage.")
+        return record
 
     def finish(self, name: str, key: str, outputs: Iterable[Path], **facts: Any) -> None:
         """Records a finished stage; folders among the outputs stand for all the files in them."""
@@ -139,11 +160,22 @@ class Run:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     def begin(self, record: dict[str, Any], recipe_yaml: str, environment: dict[str, Any]) -> None:
-        """Writes what the run is; a second start leaves the first record as it is."""
-        if not (self.folder / "run.json").is_file():
-            write_text(self.folder / "recipe.yaml", recipe_yaml)
-            write_json(self.folder / "run.json", record | {"created": _now()})
-        write_json(self.folder / "environment.json", environment)
+        """Writes what the run is, and vouches for it; a second start keeps only the time of the first."""
+        key = identity(record, recipe_yaml, environment)
+        if self.finished(QUESTION, key):
+            return
+        files = [self.folder / name for name in ("recipe.yaml", "run.json", "environment.json")]
+        write_text(files[0], recipe_yaml)
+        write_json(files[1], record | {"created": self._created() or _now()})
+        write_json(files[2], environment)
+        self.finish(QUESTION, key, files)
+
+    def _created(self) -> str | None:
+        """When the run was begun, if its record still tells."""
+        with contextlib.suppress(FileProblem):
+            created = self.record.get("created")
+            return created if isinstance(created, str) else None
+        return None
 
 
 def identity(*parts: Any) -> str:

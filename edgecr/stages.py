@@ -1,34 +1,62 @@
-"""Export, measure, robustness and report of one run: the pipeline goes through them, commands call one at a time."""
+"""Setting aside, export, measure and robustness of a run: the pipeline goes through them, commands call one at a time.
+
+What gates read is written under the recipe's own options only. A command that asks for anything else gets a result of
+its own in ``extra/``. Judging what lies here is in ``edgecr.judging``.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from edgecr.asked import (
+    SUBJECT_FILES,
+    Asked,
+    answers_key,
+    export_key,
+    export_stage,
+    measure_stage,
+    measurement_key,
+    robustness_stage,
+)
 from edgecr.data.views import HeldOutData, ProofData
 from edgecr.errors import FileProblem
 from edgecr.exporters import Artifact, exporters, load_target
-from edgecr.files import read_json, sha256
+from edgecr.files import sha256
 from edgecr.methods.base import Execution
 from edgecr.predictors import predictor_for
 from edgecr.progress import Monitor
 from edgecr.recipe import Recipe
-from edgecr.report.build import build_result, export_row
-from edgecr.report.latency_rows import latency_rows
-from edgecr.report.result import BASELINE, LatencyRow, ModelRow, Result, StepRow
-from edgecr.report.step_rows import step_row
-from edgecr.report.write import write_report
+from edgecr.report.result import BASELINE
 from edgecr.robustness.evaluate import evaluate
-from edgecr.robustness.examples import load_examples, pick_examples, save_examples
+from edgecr.robustness.examples import pick_examples, save_examples
 from edgecr.robustness.result import RobustnessResult
 from edgecr.robustness.suites import suites
-from edgecr.run import ROLES, Run, identity
+from edgecr.run import ROLES, Run
 from edgecr.runners.base import Measurement, MeasurePlan, load_device, runner_for
 from edgecr.subject import Subject
+from edgecr.subject_counts import SubjectCounts
 from edgecr.surgery.counters import count
+
+
+def set_aside(run: Run, role: str, key: str, subject: Subject) -> None:
+    """Keeps the baseline or the candidate, and counts it now: nothing later has to build it for its figures."""
+    folder = run.subject(role)
+    subject.save(folder)
+    figures = count(subject.module, subject.input_shape)
+    SubjectCounts(architecture=_in_words(subject), params=figures.params, macs=figures.macs).save(folder)
+    run.finish(role, key, [folder])
+
+
+def _in_words(subject: Subject) -> str:
+    options = {key: value for key, value in subject.record()["architecture"].items() if key != "arch"}
+    text = subject.architecture.arch + (f" {json.dumps(options)}" if options else "")
+    cuts = len(subject.surgery)
+    return text + (f", cut {cuts} time{'s' if cuts > 1 else ''}" if cuts else "")
 
 
 def export_role(
@@ -36,11 +64,9 @@ def export_role(
 ) -> Artifact:
     """Exports and proves the baseline or the candidate for one target."""
     target = load_target(target_name)
-    folder = run.export(target.name) / role
-    name, key = (
-        f"export-{target.name}-{role}",
-        identity(target.plain(), data.fingerprint, *(sha256(file) for file in sorted(run.subject(role).iterdir()))),
-    )
+    folder, name = run.export(target.name) / role, export_stage(target.name, role)
+    subject_files = [sha256(run.subject(role) / file) for file in SUBJECT_FILES]
+    key = export_key(target, data.fingerprint, subject_files)
     if run.finished(name, key):
         return Artifact.load(folder / "model.onnx")
     monitor.say(f"Exporting the {role} for {target.name}")
@@ -52,8 +78,27 @@ def export_role(
     return artifact
 
 
-def artifacts(run: Run, target: str) -> dict[str, Artifact]:
-    """Both exported files of a target."""
+@dataclass(frozen=True)
+class Exports:
+    """Both exported files of a target as they lie there now."""
+
+    artifacts: Mapping[str, Artifact]
+    changed: tuple[Path, ...]
+    """Files that are not the ones which were exported."""
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """What the files hash to now, by role."""
+        return {role: artifact.sha256 for role, artifact in self.artifacts.items()}
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Where the files lie, by role."""
+        return {role: artifact.path for role, artifact in self.artifacts.items()}
+
+
+def exports(run: Run, target: str) -> Exports:
+    """Both exported files of a target; hashes and sizes are the files' own, whatever the manifests say."""
     found = {role: run.export(target) / role / "model.onnx" for role in ROLES}
     for role, path in found.items():
         if not path.is_file():
@@ -61,88 +106,107 @@ def artifacts(run: Run, target: str) -> dict[str, Artifact]:
                 f"{run.folder} has no {role} exported for {target!r}. "
                 f"Export it first: edgecr export {run.folder} --target {target}"
             )
-    return {role: Artifact.load(path) for role, path in found.items()}
+    told = {role: Artifact.load(path) for role, path in found.items()}
+    real = {
+        role: replace(each, sha256=sha256(each.path), size_bytes=each.path.stat().st_size)
+        for role, each in told.items()
+    }
+    damaged = [file for role in ROLES for file in run.damaged(export_stage(target, role))]
+    return Exports(
+        real, tuple(dict.fromkeys([*damaged, *(real[role].path for role in ROLES if real[role] != told[role])]))
+    )
 
 
 def measure(
     run: Run,
     device_name: str,
     target: str,
-    batches: Sequence[int],
+    batches: Sequence[int] | None,
     monitor: Monitor,
     *,
     launches: int | None = None,
     rounds: int | None = None,
 ) -> Measurement:
-    """Measures baseline and candidate interleaved on one device; what is there already is not measured again."""
-    device, files = load_device(device_name), artifacts(run, target)
-    path = run.measurement(device.name, target)
-    name, key = (
-        f"measure-{device.name}-{target}",
-        identity(device.plain(), list(batches), launches, rounds, *(artifact.sha256 for artifact in files.values())),
+    """Measures baseline and candidate interleaved on one device; what is there already is not measured again.
+
+    Only with the recipe's device, target, batch sizes and protocol is the result the run's; any other is kept beside.
+    """
+    device, asked, files = load_device(device_name), Asked.of(run), exports(run, target)
+    recipe = asked.recipe.measure.batch
+    batches = recipe if batches is None or set(batches) == set(recipe) else tuple(batches)
+    key = measurement_key(device, batches, launches, rounds, files.hashes)
+    own = (
+        batches == recipe
+        and launches is None
+        and rounds is None
+        and target == asked.judged
+        and device.plain() in [each.plain() for each in asked.devices]
     )
-    if run.finished(name, key):
-        return Measurement.load(path)
-    plan = MeasurePlan.of({role: file.path for role, file in files.items()}, batches, launches=launches, rounds=rounds)
+    place = _place(
+        run, measure_stage(device.name, target), run.measurement(device.name, target), key, own, files, monitor
+    )
+    if run.finished(place.stage, key):
+        known = Measurement.load(place.path)
+        if known.error is None:
+            return known
+    plan = MeasurePlan.of(files.paths, batches, launches=launches, rounds=rounds)
     monitor.say(f"Measuring on {device.name}")
     measurement = runner_for(device).measure(plan, monitor)
-    measurement.save(path)
+    measurement.save(place.path)
+    run.finish(place.stage, key, [place.path])
     if measurement.error:
         monitor.warn(f"{device.name}: {measurement.error}")
-    else:
-        run.finish(name, key, [path])
     return measurement
 
 
 def robustness(
-    run: Run, suite_name: str, target: str, data: HeldOutData, images: int | None, seed: int, monitor: Monitor
+    run: Run, suite_name: str, target: str, data: HeldOutData, images: int | None, monitor: Monitor
 ) -> RobustnessResult:
-    """Shows both exported files the same corrupted test images."""
-    suite, files = suites.get(suite_name), artifacts(run, target)
-    folder = run.robustness(suite.name, target)
+    """Shows both exported files the same corrupted test images.
+
+    Only with the recipe's suite, target and number of images is the result the run's; any other is kept beside.
+    """
+    suite, asked, files = suites.get(suite_name), Asked.of(run), exports(run, target)
+    recipe, seed = asked.recipe.robustness, asked.recipe.seed
     chosen = np.arange(len(data.test))
     if images is not None and images < len(chosen):
         chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), images, replace=False))
-    predictors = {role: predictor_for(artifact) for role, artifact in files.items()}
-    hashes = {role: artifact.sha256 for role, artifact in files.items()}
+    own = images == recipe.images and target == asked.judged and suite.name in recipe.suites
+    stage, folder = robustness_stage(suite.name, target), run.robustness(suite.name, target)
+    place = _place(run, stage, folder, answers_key(json.dumps(files.hashes), images), own, files, monitor)
+    for file in run.damaged(place.stage):
+        monitor.warn(f"{file} was changed after it was written, and is made again.")
+        file.unlink(missing_ok=True)
+    predictors = {role: predictor_for(artifact) for role, artifact in files.artifacts.items()}
     answered = evaluate(
-        predictors, suite, data.test, folder, indices=chosen, seed=seed, identities=hashes, monitor=monitor
+        predictors, suite, data.test, place.path, indices=chosen, seed=seed, identities=files.hashes, monitor=monitor
     )
-    name, key = f"robustness-{suite.name}-{target}", identity(read_json(folder / "robustness.json")["key"])
-    if not run.finished(name, key):
-        save_examples(folder / "examples.json", pick_examples(answered, suite, data.test, data.classes))
-        run.finish(name, key, [folder])
+    key = answers_key(answered.key, images)
+    if not run.finished(place.stage, key):
+        save_examples(place.path / "examples.json", pick_examples(answered, suite, data.test, data.classes))
+        run.finish(place.stage, key, [place.path])
     return answered
 
 
-def report(run: Run) -> Result:
-    """Judges what lies in the run folder and writes the report's three files."""
-    record, recipe = run.record, Recipe.parse(run.record["recipe"])
-    target = load_target(recipe.export[0]).name
-    files = artifacts(run, target)
-    exports = [
-        export_row(artifact) for name in recipe.export for artifact in artifacts(run, load_target(name).name).values()
-    ]
-    answers = [run.robustness(suites.get(name).name, target) for name in recipe.robustness.suites]
-    measured = list(_measurements(run, recipe, target))
-    result = build_result(
-        name=recipe.name,
-        id=run.folder.name,
-        purpose=record["purpose"],
-        created=record["created"],
-        recipe=(run.folder / "recipe.yaml").read_text(encoding="utf-8"),
-        environment=_environment(read_json(run.folder / "environment.json")),
-        gates=recipe.gates,
-        models=[_model_row(run, role, files[role]) for role in ROLES],
-        exports=exports,
-        latency=[row for rows, _ in measured for row in rows],
-        warnings=[text for _, texts in measured for text in texts],
-        robustness=[RobustnessResult.load(folder) for folder in answers],
-        examples=[example for folder in answers for example in load_examples(folder / "examples.json")],
-        steps=list(_steps(run, recipe)),
+@dataclass(frozen=True)
+class _Place:
+    """Where a result is kept, and the stage that vouches for it."""
+
+    stage: str
+    path: Path
+
+
+def _place(run: Run, stage: str, path: Path, key: str, own: bool, files: Exports, monitor: Monitor) -> _Place:
+    """The run's own place, or one beside it for other options and for files that are not the exported ones."""
+    for file in files.changed:
+        monitor.warn(f"{file} is not what was exported; what follows is about the file as it is now.")
+    if own and not files.changed:
+        return _Place(stage, path)
+    beside = run.beside(path, key)
+    monitor.say(
+        f"These are not the recipe's own options and files: the result is kept apart, in {beside}, and not judged"
     )
-    write_report(result, run.folder)
-    return result
+    return _Place(f"extra/{stage}-{key[:8]}", beside)
 
 
 def steps_behind(run: Run, role: str) -> list[str]:
@@ -150,51 +214,3 @@ def steps_behind(run: Run, role: str) -> list[str]:
     recipe = Recipe.parse(run.record["recipe"])
     names = [step.name for step in recipe.steps]
     return names[: recipe.baseline_steps] if role == BASELINE else names
-
-
-def _model_row(run: Run, role: str, artifact: Artifact) -> ModelRow:
-    subject = Subject.load(run.subject(role), allow_code=run.record["allow_code"])
-    figures = count(subject.module, subject.input_shape)
-    options = {key: value for key, value in subject.record()["architecture"].items() if key != "arch"}
-    text = subject.architecture.arch + (f" {json.dumps(options)}" if options else "")
-    if subject.surgery:
-        text += f", cut {len(subject.surgery)} time{'s' if len(subject.surgery) > 1 else ''}"
-    return ModelRow(role, text, figures.params, figures.macs, artifact.size_bytes, artifact.target)
-
-
-def _measurements(run: Run, recipe: Recipe, target: str) -> Iterator[tuple[list[LatencyRow], list[str]]]:
-    """Rows and warnings of every device that the recipe names or that was measured since."""
-    asked = [load_device(name).name for name in recipe.measure.devices]
-    found = {path: Measurement.load(path) for path in sorted((run.folder / "measure").glob(f"*-{target}.json"))}
-    for name in asked:
-        if run.measurement(name, target) not in found:
-            yield [LatencyRow(name, batch, error="not measured") for batch in recipe.measure.batch], []
-    for measurement in found.values():
-        yield latency_rows(measurement), [f"{measurement.device.name}: {text}" for text in measurement.warnings]
-
-
-def _steps(run: Run, recipe: Recipe) -> Iterator[StepRow]:
-    for index, step in enumerate(recipe.steps):
-        stage = read_json(run.stage(f"step-{index:02d}-{step.name}"))
-        yield step_row(step.name, json.dumps(step.plain()[step.name]), run.step(index, step.name), stage)
-
-
-def _environment(facts: dict[str, Any]) -> dict[str, str]:
-    """The facts worth a line in a report."""
-    packages = facts["packages"]
-    shown = {
-        name: f"{packages[name]}" for name in ("edgecr", "torch", "onnxruntime", "albumentations") if packages[name]
-    }
-    machine = {
-        "processor": facts["cpu"],
-        "cores": facts["cores"],
-        "threads": facts["threads"],
-        "python": facts["python"],
-    }
-    git = facts["git"]
-    code = (
-        {"git": git["commit"][:12] + (f" + {git['changed_files']} changed files" if git["changed_files"] else "")}
-        if git
-        else {}
-    )
-    return {name: str(value) for name, value in (machine | shown | code).items() if value is not None}

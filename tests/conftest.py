@@ -123,3 +123,34 @@ def _unlisted(reporter):
         return []
     reports = reporter.stats.get("skipped", [])
     return skips.unlisted([report.longrepr[2].removeprefix("Skipped: ") for report in reports])
+
+
+SMALL = """\
+name: small
+model: {arch: resnet20, width: 0.25}
+data: {name: digits}
+steps:
+  - prune: {sparsity: 0.25, align: off}
+export: [onnx]
+measure: {devices: [DEVICE], batch: [1, 2]}
+robustness: {suites: [noise5], images: 12}
+gates:
+  size: {ratio: 1.0}
+  params: {ratio: 1.0}
+  macs: {ratio: 1.0}
+  clean_accuracy: {drop: 0.99}
+  noise5_accuracy: {drop: 0.99}
+  latency_p50: {ratio: 100}
+"""
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """A finished run that ships, with every kind of evidence in it; tests copy it before they damage it."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "quick.yaml").write_text(QUICK_DEVICE)
+    (folder / "small.yaml").write_text(SMALL.replace("DEVICE", str(folder / "quick.yaml")))
+    done = CommandLine(folder)("compress", "small.yaml", "--quiet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = (folder / "runs").glob("small-*")
+    return run

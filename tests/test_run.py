@@ -44,11 +44,32 @@ def test_only_one_writer(tmp_path):
         pass
 
 
-def test_a_second_start_keeps_the_first_record(tmp_path):
+def test_a_second_start_keeps_the_time_of_the_first_and_mends_the_record(tmp_path):
     run = made(tmp_path, "a")
-    first = run.record
-    run.begin({"name": "other"}, "name: y\n", ENVIRONMENT)
+    first, stage = run.record, run.stage("run").read_bytes()
+    run.begin({"name": "a"}, "name: x\n", ENVIRONMENT)
     assert run.record == first
+    assert run.stage("run").read_bytes() == stage
+    (run.folder / "run.json").write_text(json.dumps(first | {"name": "edited", "created": "then"}))
+    run.begin({"name": "a"}, "name: x\n", ENVIRONMENT)
+    assert run.record == first | {"created": "then"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"key": "k"}', '{"key": "k", "outputs": 3}'])
+def test_a_stage_with_a_damaged_record_is_not_finished(tmp_path, text):
+    run = made(tmp_path, "a")
+    finish_step(run)
+    run.stage("step").write_text(text)
+    assert not run.finished("step", "k")
+
+
+def test_no_two_results_share_a_file(tmp_path):
+    run = Run(tmp_path)
+    assert run.measurement("cpu-fast", "onnx") != run.measurement("cpu", "fast-onnx")
+    assert run.robustness("a-b", "c") != run.robustness("a", "b-c")
+    own = run.measurement("cpu", "onnx.v2")
+    assert run.beside(own, "0123456789") == tmp_path / "extra" / "measure" / "cpu@onnx.v2-01234567.json"
+    assert run.beside(run.robustness("a.b", "c"), "0123456789") == tmp_path / "extra/robustness/a.b@c-01234567"
 
 
 def test_clear_keeps_the_lock(tmp_path):

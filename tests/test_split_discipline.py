@@ -7,11 +7,13 @@ import pytest
 import torch
 from workplace import COLOURS, dataset, subject
 
+from edgecr.asked import question
 from edgecr.data.base import Dataset, ImageSet, Preprocessing
 from edgecr.data.views import HeldOutData, LearningData, ProofData
 from edgecr.exporters import exporters, load_target
 from edgecr.methods.base import Execution, Lab, methods
 from edgecr.progress import Monitor
+from edgecr.recipe import Recipe
 from edgecr.run import Run
 from edgecr.stages import robustness
 from edgecr.training.observers import Validation
@@ -139,12 +141,20 @@ def test_calibration_images_are_training_images(data, roles):
     assert roles.looked == {("calibrating", "train")}
 
 
+def recipe():
+    return Recipe.parse({
+        "name": "poisoned", "model": {"arch": "resnet20", "width": 0.25}, "data": {"name": "digits"},
+        "steps": [{"train": RETRAIN}, {"prune": {"score": "taylor", "sparsity": 0.25, "align": "off"}}],
+    })  # fmt: skip
+
+
 def test_robustness_is_judged_on_test_images(data, roles, tmp_path):
     run, exporter, proof = Run(tmp_path), exporters.get("onnx")(), ProofData.of(dataset(size=8))
     for role in ("baseline", "candidate"):
         exporter.export(subject(), load_target("onnx"), proof, run.export("onnx") / role, {})
+    run.begin(question(recipe(), "", data), "", {})
     with roles.playing("judging"):
-        answered = robustness(run, "noise5", "onnx", HeldOutData.of(data), 9, 0, Monitor())
+        answered = robustness(run, "noise5", "onnx", HeldOutData.of(data), 9, Monitor())
     assert roles.looked == {("judging", "test")}
     assert len(answered.indices) == 9
 
@@ -165,13 +175,9 @@ def test_a_whole_recipe_gives_each_stage_its_own_images(data, roles, tmp_path, m
     monkeypatch.setattr(pipeline, "robustness", played("judging", pipeline.robustness))
     monkeypatch.setattr(pipeline, "measure", lambda *_, **__: None)
     monkeypatch.setattr(pipeline.Work, "judge", lambda self: None)
-    recipe = pipeline.Recipe.parse({
-        "name": "poisoned", "model": {"arch": "resnet20", "width": 0.25}, "data": {"name": "digits"},
-        "steps": [{"train": RETRAIN}, {"prune": {"score": "taylor", "sparsity": 0.25, "align": "off"}}],
-    })  # fmt: skip
     execution, run = Execution(), Run(tmp_path / "run")
-    run.begin({"recipe": recipe.plain()}, "", {})
-    pipeline.Work(recipe, run, data, StepStore.beside(tmp_path, execution), execution, Monitor()).finish()
+    run.begin(question(recipe(), "", data), "", {})
+    pipeline.Work(recipe(), run, data, StepStore.beside(tmp_path, execution), execution, Monitor()).finish()
     assert roles.looked == {
         ("learning", "train"), ("deciding", "validation"), ("proving", "validation"), ("judging", "test"),
     }  # fmt: skip

@@ -13,10 +13,13 @@ from edgecr.cli.options import RunArgument, Runs
 
 @app.command()
 def check(run: RunArgument = None, runs: Runs = Path("runs")) -> None:
-    """Print each gate of a finished run; exit 0 for SHIP, 1 for DON'T SHIP or INCOMPLETE."""
-    from edgecr.cli.options import chosen_run, finished_result
+    """Judge a run anew from its evidence and print each gate; exit 0 for SHIP, 1 for DON'T SHIP or INCOMPLETE."""
+    from edgecr.cli.options import chosen_run
+    from edgecr.judging import judged
 
-    result = finished_result(chosen_run(run, runs))
+    result = judged(chosen_run(run, runs))
+    for file, problem in result.unverified.items():
+        typer.echo(f"NOT VERIFIED {file} {problem}")
     for gate in result.gates:
         echo(f"{gate.status.value:<11} {gate.name}: {gate.text}")
     echo(result.verdict.value)

@@ -50,14 +50,13 @@ def chosen_run(given: Path | None, root: Path) -> Run:
 
 
 def finished_result(run: Run) -> Result:
-    """The result of a run; a run that has none yet is a clear error."""
+    """The result of a run, judged anew; a run that was never finished is a clear error."""
     from edgecr.errors import FileProblem
-    from edgecr.report.result import Result
+    from edgecr.judging import judged
 
-    path = run.folder / "report.json"
-    if not path.is_file():
+    if not (run.folder / "report.json").is_file():
         raise FileProblem(f"{run.folder} has no report yet. Finish it with its `edgecr compress` command.")
-    return Result.load(path)
+    return judged(run)
 
 
 def named_subject(

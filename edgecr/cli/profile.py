@@ -24,7 +24,10 @@ def profile(
         typer.Argument(help="A run folder, one exported file, or two (baseline first); the latest run when left out."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="Device, by name or path.")] = "cpu",
-    batch: Annotated[str, typer.Option("--batch", help="Batch sizes, separated by commas.")] = "1",
+    batch: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--batch", help="Batch sizes, separated by commas; a run's own, or 1 for files, when left out."),
+    ] = None,
     runtime: Annotated[str, typer.Option("--runtime", help="Runtime of bare files: ort or openvino.")] = "ort",
     launches: Annotated[Optional[int], typer.Option(min=1, help="Fresh processes to measure in.")] = None,  # noqa: UP045
     rounds: Annotated[Optional[int], typer.Option(min=1, help="Turns of each model in a process.")] = None,  # noqa: UP045
@@ -33,16 +36,19 @@ def profile(
     runs: Runs = Path("runs"),
     quiet: Quiet = False,
 ) -> None:
-    """Measure exported files where they will run; two files are measured interleaved, as a paired ratio."""
+    """Measure exported files where they will run; two files are measured interleaved, as a paired ratio.
+
+    Of a run: with other options than its recipe's, the result is kept apart and not judged.
+    """
     from edgecr.cli.display import TerminalMonitor
     from edgecr.runners.base import load_device, runner_for
 
     declared = load_device(device)
     runner = runner_for(declared)  # a device that nobody configured is refused before anything else
-    batches, monitor = _batches(batch), TerminalMonitor(quiet)
+    batches, monitor = _batches(batch) if batch is not None else None, TerminalMonitor(quiet)
     given = what or []
     if given and given[0].is_file():
-        measurement = _files(given, batches, runtime, launches, rounds, runner, monitor)
+        measurement = _files(given, batches or (1,), runtime, launches, rounds, runner, monitor)
     else:
         measurement = _run(given, runs, device, target, batches, launches, rounds, monitor)
     if output:
@@ -86,17 +92,18 @@ def _run(
     runs: Path,
     device: str,
     target: str | None,
-    batches: tuple[int, ...],
+    batches: tuple[int, ...] | None,
     launches: int | None,
     rounds: int | None,
     monitor: Monitor,
 ) -> Measurement:
+    from edgecr.asked import Asked
     from edgecr.cli.options import chosen_run
     from edgecr.exporters import load_target
     from edgecr.stages import measure
 
     chosen = chosen_run(given[0] if given else None, runs)
-    name = load_target(target or chosen.record["recipe"].get("export", ["onnx"])[0]).name
+    name = load_target(target).name if target else Asked.of(chosen).judged
     with chosen.writing():
         return measure(chosen, device, name, batches, monitor, launches=launches, rounds=rounds)
 

@@ -17,17 +17,23 @@ def robustness(
     run: RunArgument = None,
     suite: Annotated[str, typer.Option("--suite", help="Name of the suite.")] = "noise5",
     target: Target = None,
-    images: Annotated[Optional[int], typer.Option(min=1, help="Use only that many test images.")] = None,  # noqa: UP045
+    images: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Use only that many test images; the recipe's number when left out."),
+    ] = None,
     runs: Runs = Path("runs"),
     quiet: Quiet = False,
 ) -> None:
-    """Show a run's exported baseline and candidate the same corrupted test images."""
+    """Show a run's exported baseline and candidate the same corrupted test images.
 
+    With another suite, target or number of images than the recipe's, the result is kept apart and not judged.
+    """
+
+    from edgecr.asked import Asked
     from edgecr.cli.display import TerminalMonitor
     from edgecr.cli.options import chosen_run
     from edgecr.data.views import HeldOutData
     from edgecr.exporters import load_target
-    from edgecr.recipe import Recipe
     from edgecr.report.build import accuracy_rows
     from edgecr.report.result import Result
     from edgecr.report.tables import accuracy_tables
@@ -36,13 +42,13 @@ def robustness(
     from edgecr.stages import robustness as evaluate
 
     chosen = chosen_run(run, runs)
-    recipe = Recipe.parse(chosen.record["recipe"])
-    name = load_target(target or recipe.export[0]).name
+    asked = Asked.of(chosen)
+    recipe, name = asked.recipe, load_target(target).name if target else asked.judged
     wanted = images or recipe.robustness.images
     monitor = TerminalMonitor(quiet)
     data = HeldOutData.of(load_again(chosen, monitor))
     with chosen.writing():
-        answered = evaluate(chosen, suite, name, data, wanted, recipe.seed, monitor)
+        answered = evaluate(chosen, suite, name, data, wanted, monitor)
     shown = Result(recipe.name, chosen.folder.name, accuracy=accuracy_rows(answered, recipe.gates))
     for table in accuracy_tables(shown):
         console().print(TableView(table))

@@ -15,8 +15,9 @@ from edgecr.methods.prune_options import Exponential, Iterative, PruneOptions
 from edgecr.seeds import derive_seed
 from edgecr.subject import Subject
 from edgecr.surgery.after import after
+from edgecr.surgery.amounts import CHANNELS, LATENCY, SIZE, WHOLE_LATENCY, in_words
 from edgecr.surgery.counters import count
-from edgecr.surgery.figures import BYTES, CHANNELS, LATENCY, SIZE, WHOLE_LATENCY, in_words
+from edgecr.surgery.figures import BYTES
 from edgecr.surgery.graph import ChannelGraph
 from edgecr.surgery.latency_plan import amounts_after
 from edgecr.surgery.plan import Plan, Planner

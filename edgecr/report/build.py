@@ -30,20 +30,28 @@ def build_result(
     *, name: str, id: str, gates: Mapping[str, Gate],
     models: Sequence[ModelRow] = (), exports: Sequence[ExportRow] = (),
     latency: Sequence[LatencyRow] = (), robustness: Sequence[RobustnessResult] = (),
+    accuracy: Sequence[AccuracyRow] = (),
     steps: Sequence[StepRow] = (), examples: Sequence[Example] = (), warnings: Sequence[str] = (),
     purpose: str = "", recipe: str = "", created: str = "", environment: Mapping[str, str] | None = None,
+    unverified: Mapping[str, str] | None = None, allow_partial: bool = False,
 ) -> Result:
-    """One result, judged; whatever is left out is missing, and what is missing never passes a gate."""
-    accuracy = [row for answered in robustness for row in accuracy_rows(answered, gates)]
+    """One result, judged; whatever is left out is missing, and what is missing never passes a gate.
+
+    ``accuracy`` are rows that stand before those of ``robustness``; ``unverified`` says which files of the rows'
+    evidence are not what the run wrote; ``allow_partial`` has incomplete measurements judged all the same.
+    """
+    wrong = dict(unverified or {})
+    answers = [row for answered in robustness for row in accuracy_rows(answered, gates)]
     unjudged = Result(
         name=name, id=id, purpose=purpose, recipe=recipe, created=created,
         environment=dict(environment or {}),
-        warnings=[*slower(latency), *failures(latency), *receipt_warnings(exports), *warnings],
+        warnings=[*changes(wrong), *slower(latency), *failures(latency), *receipt_warnings(exports), *warnings],
+        unverified=wrong,
         models=list(models),
-        accuracy=accuracy, latency=list(latency), exports=list(exports), steps=list(steps),
+        accuracy=[*accuracy, *answers], latency=list(latency), exports=list(exports), steps=list(steps),
         examples=list(examples),
     )
-    judged = judge(gates, unjudged)
+    judged = judge(gates, unjudged, allow_partial)
     return replace(unjudged, gates=judged, verdict=verdict(judged))
 
 
@@ -77,6 +85,11 @@ def export_row(artifact: Artifact) -> ExportRow:
                      artifact.size_bytes, artifact.sha256, dict(artifact.parity), dict(artifact.receipt))
 
 
+def changes(unverified: Mapping[str, str]) -> list[str]:
+    """What is wrong with the evidence itself: it comes before everything that was read from the rest."""
+    return [f"Not verified: {file} {problem}" for file, problem in unverified.items()]
+
+
 def slower(latency: Iterable[LatencyRow]) -> Iterator[str]:
     """The warning that comes first: compression that costs time, or is not shown to save any."""
     for row in latency:
@@ -90,7 +103,8 @@ def slower(latency: Iterable[LatencyRow]) -> Iterator[str]:
 
 def failures(latency: Iterable[LatencyRow]) -> list[str]:
     """What went wrong on the devices, once each."""
-    return list(dict.fromkeys(f"{row.device}: {row.error}" for row in latency if row.error))
+    found = ((row.device, f"partial: {row.partial}" if row.partial else row.error) for row in latency)
+    return list(dict.fromkeys(f"{device}: {text}" for device, text in found if text))
 
 
 def receipt_warnings(exports: Iterable[ExportRow]) -> list[str]:

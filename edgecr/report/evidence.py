@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from edgecr.estimate import Estimate
 from edgecr.report.figures import counted
@@ -19,12 +19,20 @@ class Evidence:
     place: str
     estimate: Estimate | None
     missing: str = ""
+    files: Sequence[str] = ()
+    """Files of the run that the figure rests on."""
+    partial: str = ""
+    """Reason why the measurement behind the figure is not complete."""
 
 
 def evidence_for(
-    quantity: Quantity, limit: str, result: Result, device: str | None = None, batch: int | None = None
+    quantity: Quantity, limit: str, result: Result, device: str | None = None, batch: int | None = None, *,
+    allow_partial: bool = False,
 ) -> list[Evidence]:
-    """All figures that a limit is about; at least one, be it a missing one."""
+    """All figures that a limit is about; at least one, be it a missing one.
+
+    A figure that rests on a changed file, or on a measurement that is not complete, is a missing one.
+    """
     if quantity.kind is Kind.ACCURACY:
         found = [_accuracy(quantity, limit, result)]
     elif quantity.kind is Kind.COUNT:
@@ -33,14 +41,30 @@ def evidence_for(
         found = list(_budgets(result))
     else:
         found = list(_timings(quantity, limit, result, device, batch))
-    return [_finite(each) for each in found]
+    whole = [each if allow_partial else _complete(each) for each in found]
+    return [_sound(_finite(each), result.unverified) for each in whole]
 
 
 def _finite(evidence: Evidence) -> Evidence:
     estimate = evidence.estimate
     if estimate is None or math.isfinite(estimate.value):
         return evidence
-    return Evidence(evidence.place, None, "the figure is not a finite number")
+    return replace(evidence, estimate=None, missing="the figure is not a finite number")
+
+
+def _complete(evidence: Evidence) -> Evidence:
+    if not evidence.partial:
+        return evidence
+    why = f"the measurement is partial ({evidence.partial}): measure again, or set measure.allow_partial"
+    return replace(evidence, estimate=None, missing=why)
+
+
+def _sound(evidence: Evidence, unverified: Mapping[str, str]) -> Evidence:
+    wrong = [file for file in evidence.files if file in unverified]
+    if not wrong:
+        return evidence
+    more = f", and {len(wrong) - 1} more of its files are not verified" if len(wrong) > 1 else ""
+    return replace(evidence, estimate=None, missing=f"{wrong[0]} {unverified[wrong[0]]}{more}")
 
 
 def _accuracy(quantity: Quantity, limit: str, result: Result) -> Evidence:
@@ -49,8 +73,8 @@ def _accuracy(quantity: Quantity, limit: str, result: Result) -> Evidence:
         asked = quantity.suite or quantity.condition
         return Evidence("", None, f"the accuracy ({asked}) was not evaluated")
     estimate = row.candidate if limit == "min" else _loss(row.delta)
-    return Evidence("", estimate, "the candidate was not evaluated" if limit == "min" else
-                    "baseline and candidate were not both evaluated")
+    who = "the candidate was not" if limit == "min" else "baseline and candidate were not both"
+    return Evidence("", estimate, f"{who} evaluated", row.evidence)
 
 
 def _loss(delta: Estimate | None) -> Estimate | None:
@@ -62,14 +86,14 @@ def _loss(delta: Estimate | None) -> Estimate | None:
 
 
 def _count(quantity: Quantity, limit: str, result: Result) -> Evidence:
-    candidate = _counted(quantity, result, CANDIDATE)
-    if candidate is None:
-        return Evidence("", None, "the candidate's figure is missing")
-    if limit == "max":
-        return Evidence("", counted(candidate))
-    baseline = _counted(quantity, result, BASELINE)
-    ratio = counted(candidate / baseline) if baseline else None
-    return Evidence("", ratio, "the baseline's figure is missing")
+    roles = (CANDIDATE,) if limit == "max" else (CANDIDATE, BASELINE)
+    figures = {role: _counted(quantity, result, role) for role in roles}
+    files = [file for role in roles if (row := result.model(role)) for file in row.evidence]
+    for role, value in figures.items():
+        if value is None or (role == BASELINE and not value):
+            return Evidence("", None, f"the {role}'s figure is missing", files)
+    candidate, *baseline = (value for value in figures.values() if value is not None)
+    return Evidence("", counted(candidate / baseline[0] if baseline else candidate), files=files)
 
 
 def _budgets(result: Result) -> Iterator[Evidence]:
@@ -101,7 +125,7 @@ def _timings(
         ratio = limit == "ratio"
         estimate = ratio_of(row, quantity.field) if ratio else timing_of(row, CANDIDATE, quantity.field)
         missing = row.error or _absent(row, quantity.field, ratio)
-        yield Evidence(place(row.device, row.batch), estimate, missing)
+        yield Evidence(place(row.device, row.batch), estimate, missing, row.evidence, row.partial)
 
 
 def _absent(row: LatencyRow, field: str, ratio: bool) -> str:

@@ -79,19 +79,21 @@ def level(gates: Mapping[str, Gate], name: str, default: float = 0.95) -> float:
     return gate.confidence if gate and gate.confidence else default
 
 
-def judge(gates: Mapping[str, Gate], result: Result) -> list[GateResult]:
+def judge(gates: Mapping[str, Gate], result: Result, allow_partial: bool = False) -> list[GateResult]:
     """Every limit of every gate, judged on what the result holds."""
     known = quantities()
-    return [_judged(name, known[name], gate, limit, result)
+    return [_judged(name, known[name], gate, limit, result, allow_partial)
             for name, gate in gates.items() for limit in gate.limits]
 
 
 _WORST_FIRST = (Status.FAIL, Status.INCOMPLETE, Status.PASS)
 
 
-def _judged(name: str, quantity: Quantity, gate: Gate, limit: str, result: Result) -> GateResult:
+def _judged(
+    name: str, quantity: Quantity, gate: Gate, limit: str, result: Result, allow_partial: bool
+) -> GateResult:
     """The worst of all places counts: the gate must hold everywhere."""
-    found = evidence_for(quantity, limit, result, gate.device, gate.batch)
+    found = evidence_for(quantity, limit, result, gate.device, gate.batch, allow_partial=allow_partial)
     sign = 1 if quantity.at_least(limit) else -1
 
     def badness(evidence: Evidence) -> tuple[int, float]:
@@ -157,13 +159,14 @@ def _text(quantity: Quantity, gate: Gate, limit: str, evidence: Evidence, places
     if _status(quantity, gate, limit, evidence) is Status.FAIL:
         scale = apart(estimate.value, gate.limits[limit], scale)
     word = limit if limit in ("drop", "ratio") else "value"
-    return f"{word} {figure(estimate, scale)}{where}" + _doubt(quantity, gate, limit, estimate)
+    partial = f"; the measurement is partial ({evidence.partial})" if evidence.partial else ""
+    return f"{word} {figure(estimate, scale)}{where}" + _doubt(quantity, gate, limit, estimate) + partial
 
 
 def _doubt(quantity: Quantity, gate: Gate, limit: str, estimate: Estimate) -> str:
-    """What the asked confidence adds to the point estimate's story."""
+    """What the interval, and the asked confidence, add to the point estimate's story."""
     if gate.confidence is None or not _holds(quantity, gate, limit, estimate.value):
-        return ""
+        return _coarse(quantity, limit, gate.limits[limit], estimate)
     asked = confidence_text(gate.confidence)
     worse = _worse_end(quantity, limit, estimate)
     if worse is None:
@@ -174,6 +177,26 @@ def _doubt(quantity: Quantity, gate: Gate, limit: str, estimate: Estimate) -> st
         return ""
     end = number(worse, quantity.scale_of(limit))
     return f"; the estimate holds, but at {asked} it may be {end}: more images or samples could settle it"
+
+
+def _coarse(quantity: Quantity, limit: str, bound: float, estimate: Estimate) -> str:
+    """A remark on an interval that is wider than the tolerance which it is to judge."""
+    tolerance = _tolerance(quantity, limit, bound)
+    if estimate.low is None or estimate.high is None or estimate.confidence is None or tolerance is None:
+        return ""
+    width = estimate.high - estimate.low
+    if width <= tolerance + TOLERANCE:
+        return ""
+    scale = quantity.scale_of(limit)
+    return (f"; its {confidence_text(estimate.confidence)} interval is {with_unit(width, scale)} wide, wider than the "
+            f"tolerance of {with_unit(tolerance, scale)}: more images or samples would tell more")
+
+
+def _tolerance(quantity: Quantity, limit: str, bound: float) -> float | None:
+    """How much a limit leaves between what is wished for and what is refused; None where it leaves nothing."""
+    if limit == "ratio":
+        return abs(1 - bound) or None
+    return 1 - bound if limit == "min" and quantity.kind is Kind.ACCURACY else bound
 
 
 def verdict(judged: Iterable[GateResult]) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgecr.estimate import Estimate
 from edgecr.report.result import BASELINE, CANDIDATE, LatencyRow, Timing
 from edgecr.runners.base import Measurement
+from edgecr.runners.measure.completeness import shortfall
 from edgecr.runners.measure.summary import ArmSummary, compare, summarise
 
 
@@ -19,8 +20,9 @@ def latency_rows(measurement: Measurement) -> list[LatencyRow]:
         for pair in compare(measurement, BASELINE, CANDIDATE):
             both = {"p50": pair.ratio, "cpu": pair.cpu_ratio}
             ratios[pair.batch] = {name: ratio for name, ratio in both.items() if ratio is not None}
+    partial, doubts = shortfall(measurement), list(measurement.warnings)
     return [
-        LatencyRow(device, batch, timings, ratios.get(batch, {}), error, doubts=list(measurement.warnings))
+        LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts)
         for batch, timings in sorted(arms.items())
     ]
 

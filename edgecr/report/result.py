@@ -49,6 +49,8 @@ class ModelRow:
     macs: int | None = None
     size_bytes: int | None = None
     target: str = ""
+    evidence: list[str] = field(default_factory=list)
+    """Files of the run that the row rests on."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class AccuracyRow:
     candidate: Estimate | None = None
     delta: Estimate | None = None
     """Candidate minus baseline, from paired answers."""
+    evidence: list[str] = field(default_factory=list)
+    """Files of the run that the row rests on."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ class LatencyRow:
     """Reason why the measurement is not complete; figures are shown, gates on them are INCOMPLETE."""
     doubts: list[str] = field(default_factory=list)
     """Warnings about the device while this row was measured: clock, temperature, other programs."""
+    evidence: list[str] = field(default_factory=list)
+    """Files of the run that the row rests on."""
 
 
 @dataclass(frozen=True)

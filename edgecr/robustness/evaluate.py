@@ -10,11 +10,11 @@ import numpy as np
 
 from edgecr.data.base import ImageSet
 from edgecr.errors import FileProblem, WorkError
-from edgecr.files import fingerprint, write_json
+from edgecr.files import write_json
 from edgecr.predictors.base import Predictor
 from edgecr.progress import Monitor
 from edgecr.robustness.corruptions import corrupt, library_versions
-from edgecr.robustness.result import Answers, RobustnessResult, read_answers, write_answers
+from edgecr.robustness.result import Answers, RobustnessResult, question_key, read_answers, write_answers
 from edgecr.robustness.suites import CLEAN, Suite
 
 BATCH = 256
@@ -35,7 +35,7 @@ def evaluate(
         raise WorkError(f"Suite {suite.name!r} has no image to look at; give it at least one.")
     labels = np.asarray(image_set.labels)[chosen]
     plan = _plan(suite, chosen, labels, seed, {role: (identities or {}).get(role, "") for role in predictors})
-    key = fingerprint(plan)
+    key = question_key(plan)
     answers: dict[str, dict[str, Answers]] = {}
     for condition in suite.conditions:
         file = folder / f"{condition}.npz"
@@ -45,7 +45,7 @@ def evaluate(
             write_answers(file, found, key)
         answers[condition] = found
     write_json(folder / "robustness.json", plan | {"schema": 1, "key": key})
-    return RobustnessResult(suite.name, seed, chosen, labels, answers)
+    return RobustnessResult(suite.name, seed, chosen, labels, answers, plan["roles"], key)
 
 
 def _plan(

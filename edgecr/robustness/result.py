@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgecr.errors import FileProblem
 from edgecr.estimate import Estimate
-from edgecr.files import read_json, replacing
+from edgecr.files import fingerprint, read_json, replacing
 from edgecr.names import inside
 from edgecr.robustness.statistics import mean_difference, mean_share, paired_difference, wilson
 from edgecr.robustness.suites import CLEAN
@@ -54,6 +57,10 @@ class RobustnessResult:
     indices: np.ndarray
     labels: np.ndarray
     answers: Mapping[str, Mapping[str, Answers]]
+    models: Mapping[str, str] = field(default_factory=dict)
+    """What answered: the hash of each role's file."""
+    key: str = ""
+    """The question: suite, seed, images and models, as one hash."""
 
     @property
     def corruptions(self) -> tuple[str, ...]:
@@ -100,31 +107,65 @@ class RobustnessResult:
 
     @classmethod
     def load(cls, folder: Path) -> RobustnessResult:
-        """Reads what ``evaluate`` left in a folder."""
-        plan = read_json(folder / "robustness.json")
-        if plan.get("schema") != 1:
-            raise FileProblem(f"{folder} was written by another version of EdgeCR "
-                              f"(schema {plan.get('schema')}).")
-        answers = {name: read_answers(inside(folder, f"{name}.npz"), plan["key"]) for name in plan["conditions"]}
-        return cls(plan["suite"], plan["seed"], np.array(plan["indices"]), np.array(plan["labels"]), answers)
+        """Reads what ``evaluate`` left in a folder; anything that does not fit together is a FileProblem."""
+        file = folder / "robustness.json"
+        plan = read_json(file)
+        if not isinstance(plan, dict) or plan.get("schema") != 1:
+            found = plan.get("schema") if isinstance(plan, dict) else None
+            raise FileProblem(f"{folder} was written by another version of EdgeCR (schema {found}).")
+        try:
+            if plan["key"] != question_key(plan):
+                raise FileProblem(f"{file} was changed after it was written.")
+            answers = {name: read_answers(inside(folder, f"{name}.npz"), plan["key"]) for name in plan["conditions"]}
+            labels = np.array(plan["labels"])
+            _check_lengths(folder, labels, answers)
+            indices, models = np.array(plan["indices"]), dict(plan["roles"])
+            return cls(plan["suite"], plan["seed"], indices, labels, answers, models, plan["key"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileProblem(f"{file} is damaged: {error!r}.") from error
+
+
+def question_key(plan: Mapping[str, Any]) -> str:
+    """The hash of everything that a suite's answers depend on."""
+    return fingerprint({name: value for name, value in plan.items() if name not in ("schema", "key")})
+
+
+def _check_lengths(folder: Path, labels: np.ndarray, answers: Mapping[str, Mapping[str, Answers]]) -> None:
+    for condition, roles in answers.items():
+        for role, each in roles.items():
+            if not labels.shape == each.choices.shape == each.probabilities.shape:
+                raise FileProblem(f"{folder / condition}.npz does not hold one answer of the {role} for each image.")
 
 
 def write_answers(file: Path, answers: Mapping[str, Answers], key: str) -> None:
     """Writes one condition atomically; ``key`` says which question was answered."""
     arrays = {f"{role}.{part}": getattr(each, part) for role, each in answers.items() for part in PARTS}
     with replacing(file) as temporary, temporary.open("wb") as opened:
-        np.savez_compressed(opened, key=np.array(key), **arrays)
+        np.savez_compressed(opened, key=np.array(key), digest=np.array(_digest(arrays)), **arrays)
 
 
 def read_answers(file: Path, key: str) -> dict[str, Answers]:
     """Reads one condition; a damaged file, or one that answers another question, is a FileProblem."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            if str(arrays["key"]) != key:
-                raise FileProblem(f"{file} answers another question (other images, models or seed).")
-            roles = [name.rpartition(".")[0] for name in arrays.files if name.endswith(".choices")]
-            return {role: Answers(*(arrays[f"{role}.{part}"] for part in PARTS)) for role in roles}
+        with np.load(file, allow_pickle=False) as opened:
+            arrays = {name: opened[name] for name in opened.files}
+        told, digest = str(arrays.pop("key")), str(arrays.pop("digest", ""))
+        if told != key:
+            raise FileProblem(f"{file} answers another question (other images, models or seed).")
+        if digest != _digest(arrays):
+            raise FileProblem(f"{file} was changed after it was written.")
+        roles = [name.rpartition(".")[0] for name in arrays if name.endswith(".choices")]
+        return {role: Answers(*(arrays[f"{role}.{part}"] for part in PARTS)) for role in roles}
     except FileNotFoundError as error:
         raise FileProblem(f"{file} does not exist.") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise FileProblem(f"{file} is damaged: {error}.") from error
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """The answers as one hash, so that an interrupted evaluation only goes on from what it wrote itself."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
+from edgecr.surgery.amounts import CHANNELS, SIZE
 from edgecr.surgery.cost import Cost, Counts
 from edgecr.surgery.graph import ChannelGraph
 
 BYTES = 4
 """Size of one fp32 number in a file."""
-SIZE, LATENCY, CHANNELS = "size", "latency", "channels"
-WHOLE_LATENCY = "measured latency"
-"""Of the whole model, where ``latency`` is what the table says."""
 
 
 class Parts(ABC):
@@ -127,12 +125,3 @@ def owners_of(graph: ChannelGraph, tensors: list[str]) -> Counts:
             if place.member.role == "out":
                 makers.setdefault(place.member.tensor, number)
     return np.array([makers.get(name, -1) for name in tensors], dtype=np.int64)
-
-
-def in_words(name: str, amount: float) -> str:
-    """An amount of a figure with its unit."""
-    if name == SIZE:
-        return f"{amount / 1e6:.4g} MB"
-    if name in (LATENCY, WHOLE_LATENCY):
-        return f"{amount / 1e6:.4g} ms"
-    return f"{amount:,.0f}"

@@ -9,8 +9,9 @@ import numpy as np
 from typing_extensions import override
 
 from edgecr.latency import LatencyTable, LayerConfig
+from edgecr.surgery.amounts import LATENCY
 from edgecr.surgery.cost import Counts
-from edgecr.surgery.figures import LATENCY, Figure, Parts, owners_of
+from edgecr.surgery.figures import Figure, Parts, owners_of
 from edgecr.surgery.layers import LayerSizes, with_shape
 
 NANOSECONDS = 1e6

@@ -12,8 +12,8 @@ from itertools import product
 
 from edgecr.errors import BudgetError, WorkError
 from edgecr.latency import LatencyTable, LayerConfig, MissingEntry
+from edgecr.surgery.amounts import LATENCY
 from edgecr.surgery.cost import Counts
-from edgecr.surgery.figures import LATENCY
 from edgecr.surgery.latency_figure import latency_figure
 from edgecr.surgery.layers import LayerSizes, reachable
 from edgecr.surgery.plan import Plan, Planner

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 
 from edgecr.errors import BudgetError, RequestError, WorkError
+from edgecr.surgery.amounts import CHANNELS, LATENCY, in_words
 from edgecr.surgery.cost import Cost, Counts
-from edgecr.surgery.figures import CHANNELS, LATENCY, channel_figure, counted_figures, in_words
+from edgecr.surgery.figures import channel_figure, counted_figures
 from edgecr.surgery.graph import ChannelGraph
 from edgecr.surgery.removal import ChannelCut, GroupCut, SettingCut, TensorCut, as_text
 from edgecr.surgery.scores import Values, ranked

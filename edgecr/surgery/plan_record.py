@@ -11,7 +11,7 @@ from typing_extensions import Self
 from edgecr.errors import FileProblem
 from edgecr.files import read_json, refused_as, write_json
 from edgecr.options import Options
-from edgecr.surgery.figures import LATENCY, WHOLE_LATENCY, in_words
+from edgecr.surgery.amounts import LATENCY, WHOLE_LATENCY, in_words
 
 FILE = "plan.json"
 SHORT = 0.02

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from miniatures import answered, latency, models, result, timing
@@ -7,7 +8,7 @@ from pydantic import ValidationError
 
 from edgecr.errors import RequestError, UnknownName
 from edgecr.estimate import Estimate
-from edgecr.report.build import build_result
+from edgecr.report.build import accuracy_rows, build_result
 from edgecr.report.gates import Gate, check_gate_name, judge, level, reasons, verdict
 from edgecr.report.result import AccuracyRow, GateResult, LatencyRow, Result, Status, Verdict
 
@@ -110,6 +111,67 @@ def test_missing_accuracy_is_incomplete(name):
     "name", ["latency_p50", "latency_p90", "latency_p99", "memory", "size", "params", "macs"])
 def test_missing_figures_are_incomplete(name):
     assert status(name, Gate(ratio=9.0)) == "INCOMPLETE"
+
+
+PARTIAL = LatencyRow("cpu", 1, latency(0.5).arms, latency(0.5).ratios, partial="1 of 3 launches")
+
+
+@pytest.mark.parametrize("gate", [{"ratio": 0.7}, {"max": 9.0}, {"ratio": 0.4}])
+def test_a_partial_measurement_is_incomplete(gate):
+    judged = judge({"latency_p50": Gate(**gate)}, result(latency=[PARTIAL]))[0]
+    assert judged.status is Status.INCOMPLETE
+    assert "1 of 3 launches" in judged.text
+    assert "measure.allow_partial" in judged.text
+
+
+def test_a_partial_measurement_is_judged_where_the_recipe_allows_it():
+    judged = judge({"latency_p50": Gate(ratio=0.7)}, result(latency=[PARTIAL]), allow_partial=True)[0]
+    assert judged.status is Status.PASS
+    assert "partial (1 of 3 launches)" in judged.text
+
+
+def evidenced(row, *files):
+    return replace(row, evidence=list(files))
+
+
+@pytest.mark.parametrize(("name", "gate", "file"), [
+    ("size", {"ratio": 0.4}, "b"), ("size", {"ratio": 0.4}, "c"), ("params", {"max": 1e9}, "c"),
+    ("macs", {"ratio": 0.1}, "c"), ("latency_p50", {"ratio": 0.7}, "m"), ("latency_p50", {"max": 0.1}, "m"),
+    ("clean_accuracy", {"drop": 0.5}, "a"), ("noise5_accuracy", {"min": 0.99}, "a"),
+])
+def test_a_gate_on_a_changed_file_is_incomplete_and_names_it(name, gate, file):
+    answers = [evidenced(row, "a") for row in accuracy_rows(answered({}), {})]
+    parts = {"models": [evidenced(row, row.role[0]) for row in models()], "accuracy": answers,
+             "latency": [evidenced(latency(0.5), "m")]}
+    judged = build_result(name="x", id="x", gates={name: Gate(**gate)}, unverified={file: "was changed"}, **parts)
+    assert judged.gates[0].status is Status.INCOMPLETE
+    assert f"{file} was changed" in judged.gates[0].text
+    assert judged.warnings[0] == f"Not verified: {file} was changed"
+    untouched = build_result(name="x", id="x", gates={name: Gate(**gate)}, unverified={"z": "was changed"}, **parts)
+    assert untouched.gates[0].status is not Status.INCOMPLETE
+
+
+def test_a_limit_of_the_candidate_does_not_rest_on_the_baseline():
+    rows = [evidenced(row, row.role) for row in models()]
+    judged = build_result(name="x", id="x", gates={"size": Gate(max=9.0)}, models=rows, unverified={"baseline": "!"})
+    assert judged.gates[0].status is Status.PASS
+
+
+@pytest.mark.parametrize(("name", "gate", "wide"), [
+    ("clean_accuracy", {"drop": 0.01}, True),  # 200 images: about 4 points
+    ("clean_accuracy", {"drop": 0.2}, False),
+    ("clean_accuracy", {"drop": 0.01, "confidence": 0.95}, False),  # says that it may be more instead
+    ("clean_accuracy", {"min": 0.99}, True),
+    ("clean_accuracy", {"min": 0.5}, False),
+    ("latency_p50", {"ratio": 0.55}, False),  # 0.1 wide
+    ("latency_p50", {"ratio": 0.95}, True),
+    ("latency_p50", {"ratio": 1.0}, False),  # leaves nothing to be judged
+    ("size", {"ratio": 0.9999}, False),
+])
+def test_an_interval_wider_than_the_tolerance_is_told(name, gate, wide):
+    judged = build_result(name="x", id="x", gates={name: Gate(**gate)}, robustness=[answered({})], models=models(),
+                          latency=[latency(0.5)]).gates[0]
+    assert ("wider than the tolerance" in judged.text) is wide, judged.text
 
 
 def test_not_a_number_is_incomplete():

@@ -104,6 +104,38 @@ def test_a_damaged_file_is_done_again_and_refused_when_only_read(tmp_path, roles
     RobustnessResult.load(tmp_path)
 
 
+@pytest.mark.parametrize("change", ["candidate.choices", "baseline.probabilities", "digest"])
+def test_edited_answers_are_refused_and_never_taken_over(tmp_path, roles, change):
+    first = evaluate(roles, SUITE, Squares(), tmp_path)
+    with np.load(tmp_path / "fog.npz") as opened:
+        arrays = dict(opened)
+    arrays[change] = arrays[change][::-1] if arrays[change].ndim else np.array("0" * 64)
+    np.savez_compressed(tmp_path / "fog.npz", **arrays)
+    with pytest.raises(FileProblem, match="changed after it was written"):
+        RobustnessResult.load(tmp_path)
+    again = evaluate(roles, SUITE, Squares(), tmp_path)
+    assert (again.answers["fog"]["candidate"].choices == first.answers["fog"]["candidate"].choices).all()
+    assert again.answers["fog"]["baseline"].probabilities.tobytes() == \
+        first.answers["fog"]["baseline"].probabilities.tobytes()
+
+
+def test_a_result_says_which_files_answered(tmp_path, roles):
+    identities = {"baseline": "1", "candidate": "2"}
+    made = evaluate(roles, SUITE, Squares(), tmp_path, identities=identities)
+    assert made.models == identities == RobustnessResult.load(tmp_path).models
+    assert made.key == RobustnessResult.load(tmp_path).key
+
+
+@pytest.mark.parametrize("change", [{"labels": [0] * 20}, {"labels": [0]}, {"indices": None}, {"roles": 3},
+                                    {"conditions": 7}])
+def test_an_edited_question_is_refused(tmp_path, roles, change):
+    evaluate(roles, SUITE, Squares(), tmp_path)
+    plan = json.loads((tmp_path / "robustness.json").read_text())
+    (tmp_path / "robustness.json").write_text(json.dumps(plan | change))
+    with pytest.raises(FileProblem, match=r"robustness\.json"):
+        RobustnessResult.load(tmp_path)
+
+
 def test_a_file_with_pickled_objects_is_refused(tmp_path, roles):
     evaluate(roles, SUITE, Squares(), tmp_path)
     np.savez(tmp_path / "iso.npz", key=np.array(object()))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgecr.models import architecture, build
-from edgecr.surgery.figures import LATENCY
+from edgecr.surgery.amounts import LATENCY
 from edgecr.surgery.latency_figure import latency_figure
 from edgecr.surgery.layers import LayerSizes, reachable
 from edgecr.surgery.plan import Planner

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgecr.errors import BudgetError, WorkError
 from edgecr.latency import Entry, LatencyTable, LayerConfig, Machine
-from edgecr.surgery.figures import LATENCY
+from edgecr.surgery.amounts import LATENCY
 from edgecr.surgery.latency_figure import latency_figure
 from edgecr.surgery.latency_plan import amounts_after, corners, plan_by_latency
 from edgecr.surgery.layers import LayerSizes, configurations, reachable

@@ -1,0 +1,33 @@
+"""What a subject costs, counted once when it is set aside, so that judging a run never has to build its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from typing_extensions import Self
+
+from edgecr.files import read_json, refused_as, write_json
+from edgecr.options import Options
+
+COUNTS = "counts.json"
+"""The file beside a subject."""
+
+
+class SubjectCounts(Options):
+    """A subject in words, its parameters, and its multiply-accumulates for one image."""
+
+    schema_version: int = Field(default=1, ge=1, le=1)
+    architecture: str
+    params: int
+    macs: int
+
+    def save(self, folder: Path) -> None:
+        """Writes the counts beside the subject."""
+        write_json(folder / COUNTS, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads the counts beside a subject; missing or damaged ones are a FileProblem."""
+        with refused_as(f"{folder / COUNTS} does not hold the counts of a subject"):
+            return cls.parse(read_json(folder / COUNTS))
