@@ -53,7 +53,7 @@ def grown(planner: Planner, kept: np.ndarray) -> None:
 def test_one_group_after_the_other_adds_up_to_all_of_them(name: str) -> None:
     planner, random = planner_of(name), np.random.default_rng(0)
     allowed, kept = planner.widths.allowed, planner.cost.widths.copy()
-    for number in random.permutation(len(allowed))[:10]:
+    for number in [*random.permutation(len(allowed))[:5]] * 2:  # the second time, none of them is whole any more
         width = int(random.choice(allowed[number]))
         after = kept.copy()
         after[number] = width
