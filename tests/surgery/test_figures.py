@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgecr.latency import Calibration, Evidence
 from edgecr.models import architecture, build
 from edgecr.surgery.amounts import LATENCY
 from edgecr.surgery.latency_figure import latency_figure
@@ -53,7 +54,7 @@ def grown(planner: Planner, kept: np.ndarray) -> None:
 def test_one_group_after_the_other_adds_up_to_all_of_them(name: str) -> None:
     planner, random = planner_of(name), np.random.default_rng(0)
     allowed, kept = planner.widths.allowed, planner.cost.widths.copy()
-    for number in random.permutation(len(allowed))[:10]:
+    for number in [*random.permutation(len(allowed))[:5]] * 2:  # the second time, none of them is whole any more
         width = int(random.choice(allowed[number]))
         after = kept.copy()
         after[number] = width
@@ -88,8 +89,6 @@ def test_the_latency_of_measured_layers_is_theirs() -> None:
 
 @pytest.mark.parametrize("name", ["resnext50_32x4d", "googlenet"])
 def test_a_calibration_weighs_each_layer(name: str) -> None:
-    from edgecr.latency import Evidence
-
     planner = planner_of(name)
     sizes = LayerSizes(planner.cost.module, planner.graph)
     layers = sizes.configurations(sizes.widths)
@@ -99,6 +98,14 @@ def test_a_calibration_weighs_each_layer(name: str) -> None:
     expected = [round(taught.network_latency([one]).ms * 1e6) for one in layers]
     assert latency_figure(sizes, taught).parts(sizes.widths).tolist() == expected
     assert sum(expected) == pytest.approx(1.4e6 * table.sums(layers).ms, rel=0.02)
+
+
+def test_no_layer_takes_less_than_nothing() -> None:
+    planner = planner_of("resnet18")
+    sizes = LayerSizes(planner.cost.module, planner.graph)
+    table = planner.figures[LATENCY].parts.table
+    below = table.model_copy(update={"calibration": Calibration(per_layer_ms=-1e6)})
+    assert latency_figure(sizes, below)(sizes.widths) == 0
 
 
 def test_layers_that_plans_can_lead_to_follow_each_group_alone() -> None:
