@@ -145,10 +145,13 @@ gates:
 
 
 @pytest.fixture(scope="session")
-def small_run(tmp_path_factory):
+def small_run(tmp_path_factory, config_folder):
     """A finished run that ships, with every kind of evidence in it; tests copy it before they damage it."""
+    from workplace import trusted
+
     folder = tmp_path_factory.mktemp("small")
     (folder / "quick.yaml").write_text(QUICK_DEVICE)
+    trusted(folder / "quick.yaml")
     (folder / "small.yaml").write_text(SMALL.replace("DEVICE", str(folder / "quick.yaml")))
     done = CommandLine(folder)("compress", "small.yaml", "--quiet")
     assert done.returncode == 0, done.stdout + done.stderr

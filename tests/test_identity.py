@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
+from edgecr.asked import question
 from edgecr.cli import app
 from edgecr.data import Dataset
 from edgecr.errors import FileProblem, RequestError
@@ -158,7 +159,7 @@ def photographs(tmp_path):
         {"name": "x", "model": {"arch": "resnet20"}, "data": {"name": "folder", "root": str(root), "size": 8}}
     )
     run = Run(tmp_path / "runs" / "x")
-    run.begin({"recipe": recipe.plain(), "data": recipe.data.load().fingerprint}, "", {})
+    run.begin(question(recipe, "", recipe.data.load()), "", {})
     return root, run
 
 

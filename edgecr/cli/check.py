@@ -19,7 +19,7 @@ def check(run: RunArgument = None, runs: Runs = Path("runs")) -> None:
 
     result = judged(chosen_run(run, runs))
     for file, problem in result.unverified.items():
-        typer.echo(f"NOT VERIFIED {file} {problem}")
+        echo(f"NOT VERIFIED {file} {problem}")
     for gate in result.gates:
         echo(f"{gate.status.value:<11} {gate.name}: {gate.text}")
     echo(result.verdict.value)

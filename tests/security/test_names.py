@@ -10,7 +10,7 @@ from edgecr.errors import EdgecrError, FileProblem, RecipeError, RequestError
 from edgecr.exporters.base import Target, load_target
 from edgecr.names import LONGEST, PATTERN, inside, is_name
 from edgecr.recipe import Recipe, load_recipe
-from edgecr.robustness.result import RobustnessResult
+from edgecr.robustness.result import RobustnessResult, question_key
 from edgecr.robustness.suites import suites
 from edgecr.run import Run
 from edgecr.runners.device import Device, load_device
@@ -106,21 +106,22 @@ def test_a_stage_record_that_names_files_elsewhere_is_refused(tmp_path):
     (run.folder / "stages").mkdir(parents=True)
     for name in ("../secret", str(secret)):
         (run.folder / "stages" / "s.json").write_text(json.dumps({"key": "k", "outputs": {name: "0"}}))
+        assert not run.finished("s", "k")
         with pytest.raises(FileProblem, match="outside of itself"):
-            run.finished("s", "k")
+            run.damaged("s")
 
 
 def test_conditions_of_a_foreign_suite_lead_nowhere_else(tmp_path):
     plan = {
         "schema": 1,
-        "key": "k",
         "conditions": ["../../elsewhere"],
         "suite": "s",
         "seed": 0,
         "indices": [],
         "labels": [],
+        "roles": {},
     }
-    (tmp_path / "robustness.json").write_text(json.dumps(plan))
+    (tmp_path / "robustness.json").write_text(json.dumps(plan | {"key": question_key(plan)}))
     with pytest.raises(FileProblem, match="outside of itself"):
         RobustnessResult.load(tmp_path)
 
