@@ -16,7 +16,8 @@ from edgecr.surgery.counters import count
 from edgecr.surgery.graph import ChannelGraph, trace_channels
 from edgecr.surgery.plan import Plan, Planner
 from edgecr.surgery.removal import ChannelCut, GroupCut, remove
-from edgecr.surgery.widths import Limits, allowed_by, left_after
+from edgecr.surgery.weighing import weighed
+from edgecr.surgery.widths import Limits, Widths, allowed_by, left_after
 
 SHAPE = (3, 8, 8)
 
@@ -187,6 +188,32 @@ def test_steps_end_where_one_step_does(scope: Any, steps: int, slim: str) -> Non
         assert abs(plan.kept - kept).max() <= 1
 
 
+def test_every_layer_loses_the_fraction_of_what_it_was_not_of_what_is_left() -> None:
+    module, graph = Unfriendly(groups=1).eval(), trace_channels(Unfriendly(groups=1), SHAPE)
+    half = [np.arange(g.width // 2) if n % 2 else np.arange(0) for n, g in enumerate(graph.groups)]
+    widths = np.array([group.width for group in graph.groups])
+    plan = Plan(graph, widths - [len(ids) for ids in half], tuple(half))
+    remove(module, plan.cut())
+    allowed = allowed_by(graph, Limits("off")).after([plan.cut()])
+    one = planner(module, trace_channels(module, SHAPE), allowed=allowed)
+    assert one.by_budget("layer", {"channels": int(widths.sum()) // 2}).kept.tolist() == (widths // 2).tolist()
+
+
+def test_a_latency_may_use_all_widths_and_counts_leave_whole_blocks(network: nn.Module, graph: ChannelGraph) -> None:
+    one = planner(network, graph, align="auto", multiples=(8, 4, 2))
+    assert one.blocks is not one.widths
+    assert one.suitable({"latency": 1}) is one.widths
+    assert one.suitable({"channels": sum(one.cost.widths) - 1}) is one.blocks
+
+
+def test_what_weighs_most_may_cost_exactly_as_much_as_there_is(network: nn.Module, graph: ChannelGraph) -> None:
+    one = planner(network, graph)
+    options, ordered = one.widths.allowed, [np.sort(value) for value in one.values]
+    found = weighed(one.figures["channels"], 40, options, ordered, one.current)
+    assert found is not None
+    assert sum(found) == 40
+
+
 def test_channels_of_a_group_that_shrank_to_one_count_on(network: nn.Module, graph: ChannelGraph) -> None:
     module, allowed = copy.deepcopy(network), allowed_by(graph, Limits("off"))
     alone = [np.arange(g.width - 1) if n == 1 else np.arange(0) for n, g in enumerate(graph.groups)]
@@ -238,3 +265,16 @@ def test_a_record_of_what_cannot_have_gone_is_refused(cut: GroupCut) -> None:
 def test_several_cuts_add_up() -> None:
     cuts = [ChannelCut(groups=(GroupCut(group="a", width=9 - n, removed=1),)) for n in range(3)]
     assert left_after({"a": 9, "b": 4}, cuts) == {"a": 6, "b": 4}
+
+
+def test_counts_go_to_the_nearest_that_may_be_kept_and_of_two_to_the_larger() -> None:
+    widths = Widths((np.array([4, 8, 16]),))
+    wished = [0, 4, 5, 5.4, 5.5, 6, 8, 11, 11.4, 11.5, 12, 16, 20]
+    kept = [int(widths.aligned(np.array([count]))[0]) for count in wished]
+    assert kept == [4, 4, 4, 4, 8, 8, 8, 8, 8, 16, 16, 16, 16]
+
+
+def test_fractions_bound_every_group_from_below_and_above(network: nn.Module, graph: ChannelGraph) -> None:
+    for own, group in zip(planner(network, graph, min_fraction=0.3, max_fraction=0.7).widths.allowed, graph.groups):
+        assert own[0] - 1 < 0.3 * group.width <= own[0]
+        assert own[-1] <= 0.7 * group.width < own[-1] + 1
