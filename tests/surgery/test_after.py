@@ -69,6 +69,18 @@ class Padded(nn.Module):
         return self.head(torch.cat([self.only(y), y], 1).mean((2, 3)))
 
 
+class Joined(nn.Module):
+    """Two branches of odd widths joined in front of one depthwise layer, whose groups belong to both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Conv2d(3, 7, 3), nn.Conv2d(3, 5, 3)
+        self.deep, self.head = nn.Conv2d(12, 24, 3, groups=12), nn.Linear(24, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.deep(torch.cat([self.one(x), self.other(x)], 1))).mean((2, 3)))
+
+
 class Shuffled(nn.Module):
     """A shuffle in front of a shared, tied layer, squeeze and excitation, and an odd flatten."""
 
@@ -94,6 +106,7 @@ NETWORKS: list[Callable[[], nn.Module]] = [
     lambda: Grouped(4, 12),
     Padded,
     Shuffled,
+    Joined,
 ]
 
 

@@ -121,3 +121,20 @@ def test_masks_of_a_training_close_what_reads_constants() -> None:
     assert gone.sum() == 4
     assert not masks["two.weight"][:, gone].any()
     assert not masks["head.weight"][:, ~masks["two.bias"]].any()
+
+
+@pytest.mark.parametrize("demand", [lambda width: width % 4 == 0, lambda width: width >= 6], ids=["fours", "six"])
+def test_demands_on_a_width_are_found_by_few_and_by_many_channels_less(demand: Callable[[int], bool]) -> None:
+    class Demanding(Learnt):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not demand(self.one.weight.shape[0]):
+                raise ValueError("I want my channels")
+            return super().forward(x)
+
+    def less(planner: Planner) -> Plan:
+        return planner.by_sparsity("layer", 0.4)
+
+    found = prune_channels(SHAPE, scores.get("l2"), Evidence(disturbed(Demanding())), Limits("off"), less)
+    assert [one.layer for one in found.graph.withheld] == ["one"]
+    assert "I want my channels" in found.graph.withheld[0].reason
+    assert found.module.get_parameter("two.weight").shape[:2] == (4, 8)
