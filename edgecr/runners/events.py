@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from edgecr.errors import DeviceFailed
 from edgecr.options import Options
+from edgecr.printable import printable
 
 MARK = b"\x1e"
 MOST_WORDS = 2000
@@ -50,7 +51,7 @@ def shown(words: bytes | str, most: int = MOST_WORDS) -> str:
     """Foreign text as one that may be printed: cut off, control characters escaped, line ends kept."""
     text = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
     cut = text if len(text) <= most else text[:most] + "…"
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in cut)
+    return printable(cut)
 
 
 def cleaned(value: Any) -> Any:
