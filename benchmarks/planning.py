@@ -29,8 +29,8 @@ from torch import nn
 from torch.nn import functional
 
 from edgecr.latency import Entry, LatencyTable, LayerConfig, Machine
+from edgecr.surgery.amounts import LATENCY
 from edgecr.surgery.cost import Cost
-from edgecr.surgery.figures import LATENCY
 from edgecr.surgery.graph import trace_channels
 from edgecr.surgery.latency_plan import plan_by_latency
 from edgecr.surgery.layers import LayerSizes, reachable
