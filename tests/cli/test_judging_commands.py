@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
+from workplace import trusted
 
 from edgecr.cli import app
 from edgecr.files import sha256
@@ -65,6 +66,7 @@ def test_profile_on_another_device_joins_no_target(run, tmp_path):
     other = tmp_path / "quick-onnx.yaml"
     other.write_text("name: quick-fast\npurpose: test\nkind: cpu\ntransport: {kind: local}\n"
                      "protocol: {launches: 1, rounds: 1, round_s: 0.01, warmup: {window_s: 0.01, max_s: 0.02}}\n")
+    trusted(other)
     before = gated(run)
     assert invoke("profile", run, "--device", other, "-q")[0] == 0
     assert gated(run) == before
