@@ -175,8 +175,7 @@ class Work:
                 stored.clear()
             record = stored.finished()
             if record is None:
-                self.monitor.say(title)
-                record = self._make(index, stored)
+                record = self._make(index, title, stored)
             elif record["run"] != self.run.folder.name:
                 self.monitor.say(f"{title} is taken from {record['run']}, which did the same step on this machine")
             stored.hand_over(self.step_folder(index))
@@ -184,9 +183,10 @@ class Work:
         facts |= {"seconds": record["seconds"], "maker": record["maker"]}
         self.run.finish(name, key, [self.step_folder(index)], **facts)
 
-    def _make(self, index: int, stored: Step) -> dict[str, Any]:
-        """Does the work of a step in its folder of the store."""
+    def _make(self, index: int, title: str, stored: Step) -> dict[str, Any]:
+        """Does the work of a step in its folder of the store; a model that cannot be built is refused before."""
         before = self.subject(index)
+        self.monitor.say(title)
         seed, bench = self.recipe.seed * 1000 + index, DeviceBench(self.monitor)
         lab = Lab(LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, bench)
         start = time.monotonic()
