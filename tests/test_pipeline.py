@@ -194,5 +194,5 @@ def test_a_folder_that_may_not_be_written(edgecr, mini_recipe):
 def test_the_jetson_nobody_configured(edgecr):
     done = edgecr("profile", "--device", "jetson")
     assert done.returncode == 2
-    for words in ("devices/jetson.yaml", "host"):
+    for words in ("edgecr devices add my-jetson --host jetson", "~/.ssh/config"):
         assert words in done.stderr
