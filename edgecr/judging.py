@@ -28,7 +28,7 @@ from edgecr.files import read_json
 from edgecr.recipe import as_yaml
 from edgecr.report.build import accuracy_rows, build_result, export_row
 from edgecr.report.latency_rows import latency_rows
-from edgecr.report.result import MEAN, AccuracyRow, ExportRow, LatencyRow, ModelRow, Result, StepRow
+from edgecr.report.result import MEAN, NOT_VERIFIED, AccuracyRow, ExportRow, LatencyRow, ModelRow, Result, StepRow
 from edgecr.report.step_rows import step_row
 from edgecr.report.write import write_report
 from edgecr.robustness.examples import Example, load_examples
@@ -230,7 +230,7 @@ class _Case:
                 record = self.seen.records[stage].model_dump(exclude_none=True)
                 yield step_row(step.name, options, self.run.step(number, step.name), record)
             else:
-                yield StepRow(step.name, options, facts={"not verified": self.why(stage)})
+                yield StepRow(step.name, options, facts={NOT_VERIFIED: self.why(stage)})
 
     def why(self, stage: str) -> str:
         """The first thing that is wrong with a stage."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from edgecr.estimate import Estimate
 from edgecr.report.figures import counted
 from edgecr.report.quantities import Kind, Quantity
-from edgecr.report.result import BASELINE, CANDIDATE, LatencyRow, Result
+from edgecr.report.result import BASELINE, CANDIDATE, NOT_VERIFIED, LatencyRow, Result
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,14 @@ def _count(quantity: Quantity, limit: str, result: Result) -> Evidence:
 
 
 def _budgets(result: Result) -> Iterator[Evidence]:
-    """What remains over what may remain, of each figure that a step was asked for."""
+    """What remains over what may remain, of each figure that a step was asked for; a damaged step may hide some."""
+    unknown = [(row.name, row.facts[NOT_VERIFIED]) for row in result.steps if NOT_VERIFIED in row.facts]
     asked = [(row.name, figure, pair) for row in result.steps for figure, pair in row.budgets.items()]
+    for step, why in unknown:
+        yield Evidence(step, None, f"what {step} left cannot be told: {why}")
     for step, figure, (allowed, reached) in asked:
         yield Evidence(f"{figure} after {step}", counted(reached / max(1, allowed)))
-    if not asked:
+    if not asked and not unknown:
         yield Evidence("", None, "no step was given a sparsity or a budget")
 
 

@@ -21,6 +21,8 @@ SCHEMA = 1
 BASELINE, CANDIDATE = "baseline", "candidate"
 MEAN = "mean"
 """The row of an accuracy table that averages over a suite's corruptions."""
+NOT_VERIFIED = "not verified"
+"""The fact about a step that says why none of its figures are shown."""
 
 
 class Status(str, Enum):

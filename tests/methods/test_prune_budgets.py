@@ -17,7 +17,7 @@ from edgecr.methods.pruning import Pruning
 from edgecr.models import architecture
 from edgecr.progress import Monitor
 from edgecr.report.gates import Gate, judge
-from edgecr.report.result import Result
+from edgecr.report.result import NOT_VERIFIED, Result, StepRow
 from edgecr.report.step_rows import step_row
 from edgecr.subject import Subject
 from edgecr.surgery.graph import trace_channels
@@ -166,6 +166,14 @@ def test_a_gate_holds_where_the_budget_does(tmp_path: Path) -> None:
     assert judged([one, other]) == ("FAIL", "ratio 1.05x on channels after prune (worst of 2)")
     assert judged([one, other], 1.05)[0] == "PASS"
     assert judged([recorded(tmp_path / "3", free)]) == ("INCOMPLETE", "no step was given a sparsity or a budget")
+
+
+def test_a_gate_is_incomplete_where_a_step_is_damaged(tmp_path: Path) -> None:
+    """The step that is left may have met its budget; the damaged one may not."""
+    met = recorded(tmp_path / "1", Amount(figure="params", before=100, after=50, budget=50))
+    status, text = judged([met, StepRow("prune", facts={NOT_VERIFIED: "plan.json is missing"})])
+    assert status == "INCOMPLETE"
+    assert "what prune left cannot be told: plan.json is missing" in text
 
 
 def test_the_measured_latency_is_judged_in_place_of_the_tables(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -120,13 +121,13 @@ class Watch(Observer):
             self.act(session, self.plans[-1])
 
 
-def pruned(folder, watch, score="l2", module=None, beside=()):
+def pruned(folder, watch, score="l2", module=None, beside=(), soft=True):
     """A training that prunes after its second, fourth and sixth update."""
     module = module or subject().module
     graph = trace_channels(module, SHAPE)
     removal = Removal(
         graph, Moments(0, 2, 3), scores.get(score), Evidence(module), LIMITS, allowed_by(graph, LIMITS),
-        watch.chosen, by_gradients=score.startswith("taylor"), slim=False, why="", soft=True,
+        watch.chosen, by_gradients=score.startswith("taylor"), slim=False, why="", soft=soft,
     )
     fit(module, options(), CrossEntropy(), lab(folder), [removal, watch, *beside])
     return module, removal
@@ -164,6 +165,22 @@ def test_the_network_is_the_one_without_the_channels(tmp_path, score):
     assert slim.difference < 1e-5
     assert [len(gone) for gone in removal.dead] == [len(gone) for gone in watch.plans[-1].removed]
     assert sum(map(len, removal.dead)) > 0
+
+
+def test_with_hard_masks_a_channel_that_matters_again_stays_away(tmp_path):
+    """The layers that read what the first step took are made to want it back."""
+
+    def enlarge(session, plan):
+        tensors = dict(session.module.named_parameters())
+        for group, gone in zip(plan.graph.groups, plan.removed):
+            for place in group.reads:
+                tensors[place.member.tensor].data[:, place.positions[gone].ravel()] *= 100
+
+    watch = Watch(enlarge)
+    pruned(tmp_path, watch, "l1_in", soft=False)
+    for before, after in pairwise(watch.plans):
+        assert gone(after) > gone(before) > 0
+        assert all(set(one) <= set(other) for one, other in zip(before.removed, after.removed))
 
 
 def test_a_channel_that_matters_again_returns(tmp_path):
