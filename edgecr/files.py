@@ -6,17 +6,21 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import ValidationError
 
 from edgecr.errors import FileProblem, StorageError
 
+MOST_JSON = 1 << 28
+"""Bytes: several times what the longest measurement takes."""
 _STORAGE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -26,6 +30,10 @@ _STORAGE = {
     errno.EFBIG: "the file would be larger than this system allows",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.ENOENT: "a part of the path does not exist and cannot be made",
+    errno.EISDIR: "a folder is in its place",
+    errno.ELOOP: "it is a symbolic link to itself, or a part of the path is",
+    errno.EEXIST: "something that is no folder is in the place of one",
+    errno.ENXIO: "a pipe or a device is in its place",
 }
 
 
@@ -128,13 +136,57 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file; a missing or damaged one is a FileProblem."""
+    """Reads a JSON file of finite numbers; a missing, oversized or damaged one is a FileProblem."""
+    with opened(path) as file:
+        content = file.read(MOST_JSON + 1)
+    if len(content) > MOST_JSON:
+        raise FileProblem(f"{path} is larger than any record of EdgeCR may be ({MOST_JSON >> 20} MiB).")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(content.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
+        if b"\\u" in content:  # half of a surrogate pair is no text: nothing could write or print it
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except (ValueError, RecursionError) as error:  # ValueError: text, JSON, and whole numbers of thousands of digits
+        raise FileProblem(f"{path} is not valid JSON: {error}.") from error
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is not a number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits[:20]} is too large for a number")
+    return value
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file to read, and its reading; a FileProblem for what is no ordinary file or cannot be read.
+
+    A pipe or a terminal is never waited for: it is opened without waiting, and refused once it is known.
+    """
+    with read_errors(path):
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise FileProblem(f"{path} is not a file.")
+            with open(handle, "rb", closefd=False) as file:
+                yield file
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Turns the operating system's read failures into a FileProblem that names the path."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise FileProblem(f"{path} does not exist.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise FileProblem(f"{path} is not valid JSON: {error}.") from error
+    except OSError as error:
+        raise FileProblem(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 @contextlib.contextmanager
@@ -149,9 +201,9 @@ def refused_as(problem: str) -> Iterator[None]:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """The SHA-256 of a file, in hex; a FileProblem for what is no ordinary file or cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with opened(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

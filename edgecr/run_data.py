@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgecr.data import Dataset
 from edgecr.errors import FileProblem
+from edgecr.files import refused_as
 from edgecr.progress import Monitor
 from edgecr.recipe import Recipe
 from edgecr.run import Run
@@ -12,8 +13,9 @@ from edgecr.run import Run
 def load_again(run: Run, monitor: Monitor) -> Dataset:
     """The dataset of a run; its test images must still be the ones that no step has seen."""
     record = run.record
-    data = Recipe.parse(record["recipe"]).data.load(monitor)
-    if data.fingerprint != record["data"]:
+    with refused_as(f"{run.folder / 'run.json'} does not hold a recipe"):
+        data = Recipe.parse(record.get("recipe")).data.load(monitor)
+    if data.fingerprint != record.get("data"):
         raise FileProblem(
             f"The images of {data.name} have changed since {run.folder} was made: its splits may be others now, and "
             "test images may have been trained on. Restore the images, or run the recipe again: "

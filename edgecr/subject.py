@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, Field
 from torch import nn
 
 from edgecr.errors import FileProblem, RequestError
-from edgecr.files import read_json, replacing_folder, write_json
+from edgecr.files import read_json, refused_as, replacing_folder, write_json
 from edgecr.models import Architecture, architecture, build
 from edgecr.surgery.removal import ChannelCut, replay
 from edgecr.weights import load_into, read_tensors, write_tensors
+
+Side = Annotated[int, Field(ge=1, le=65536)]
+
+
+class _Described(BaseModel):
+    """What ``subject.json`` says of a model."""
+
+    architecture: dict[str, Any]
+    classes: Annotated[int, Field(ge=1, le=1_000_000)]
+    input_shape: tuple[Side, Side, Side]
+    surgery: tuple[ChannelCut, ...]
 
 
 @dataclass(frozen=True)
@@ -82,15 +95,24 @@ class Subject:
     @classmethod
     def load(cls, folder: Path, *, allow_code: bool = False) -> Subject:
         """Rebuilds a saved subject."""
-        record = read_json(folder / "subject.json")
-        if record.get("schema") != 1:
-            raise FileProblem(f"{folder} was written by another version of EdgeCR (schema {record.get('schema')}).")
-        declared = architecture(record["architecture"])
-        cuts = tuple(ChannelCut.parse(cut) for cut in record["surgery"])
-        channels, height, width = record["input_shape"]
-        subject = cls(declared, record["classes"], (channels, height, width), nn.Identity(), cuts)
-        module = subject.skeleton(allow_code=allow_code)
-        module.load_state_dict(read_tensors(folder / "tensors.safetensors"))
+        file, tensors = folder / "subject.json", folder / "tensors.safetensors"
+        record = read_json(file)
+        if not isinstance(record, dict) or record.get("schema") != 1:
+            found = record.get("schema") if isinstance(record, dict) else None
+            raise FileProblem(f"{folder} was written by another version of EdgeCR (schema {found}).")
+        with refused_as(f"{file} does not describe a model"):
+            described = _Described.model_validate_json(json.dumps(record), strict=True)
+        declared = architecture(described.architecture)
+        subject = cls(declared, described.classes, described.input_shape, nn.Identity(), described.surgery)
+        try:
+            module = subject.skeleton(allow_code=allow_code)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise FileProblem(f"{file} tells of surgery that its architecture cannot undergo: {error}.") from error
+        state = read_tensors(tensors)
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:  # torch has no other class for what does not fit
+            raise FileProblem(f"{tensors} does not fit the model that {file.name} describes: {error}") from error
         return subject.with_module(module.eval())
 
 

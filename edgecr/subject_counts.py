@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 from typing_extensions import Self
@@ -12,6 +13,7 @@ from edgecr.options import Options
 
 COUNTS = "counts.json"
 """The file beside a subject."""
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class SubjectCounts(Options):
@@ -19,8 +21,8 @@ class SubjectCounts(Options):
 
     schema_version: int = Field(default=1, ge=1, le=1)
     architecture: str
-    params: int
-    macs: int
+    params: Whole
+    macs: Whole
 
     def save(self, folder: Path) -> None:
         """Writes the counts beside the subject."""

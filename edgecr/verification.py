@@ -106,7 +106,7 @@ def read_record(path: Path) -> StageRecord:
         raise FileProblem(f"{path} is not a readable file.")
     try:
         return StageRecord.model_validate(read_json(path), strict=True)
-    except (ValidationError, OSError, RecursionError) as error:
+    except ValidationError as error:
         raise FileProblem(f"{path} is not the record of a stage.") from error
 
 
@@ -122,6 +122,6 @@ def _hash(folder: Path, file: str, problems: dict[str, str]) -> str | None:
     else:
         try:
             return sha256(folder / name)
-        except OSError as error:
-            problems.setdefault(file, f"cannot be read: {error.strerror}")
+        except FileProblem as problem:
+            problems.setdefault(file, str(problem).replace(f"{folder / name} ", "", 1))
     return None

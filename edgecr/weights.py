@@ -56,7 +56,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             shared = json.loads((file.metadata() or {}).get(_SHARED, "{}"))
             return state | {name: state[owner] for name, owner in shared.items()}
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise FileProblem(f"{path} is no whole safetensors file: {error}. Copy or fetch it again.") from error
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from edgecr import builtin
 from edgecr.errors import FileProblem
-from edgecr.files import read_json, sha256, write_json
+from edgecr.files import read_json, refused_as, sha256, write_json
 from edgecr.names import Name
 from edgecr.options import Options
 from edgecr.registry import Registry
@@ -87,10 +88,11 @@ class Artifact:
         values = read_json(manifest)
         if not isinstance(values, dict) or values.pop("schema", None) != 1:
             raise FileProblem(f"{manifest} is no manifest of this version of EdgeCR.")
-        try:
-            return cls(**values | {"path": path})
-        except TypeError as error:
-            raise FileProblem(f"{manifest} lacks keys or has unknown ones; export again.") from error
+        unknown = values.keys() - {each.name for each in fields(cls)}
+        if unknown:
+            raise FileProblem(f"{manifest} has unknown keys ({', '.join(sorted(unknown))}); export again.")
+        with refused_as(f"{manifest} lacks keys or has damaged ones; export again"):
+            return TypeAdapter(cls).validate_json(json.dumps(values | {"path": str(path)}), strict=True)
 
     def verify(self) -> None:
         """Raises FileProblem unless the file is there and is the very one the manifest describes."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgecr.data.base import Preprocessing
-from edgecr.errors import RequestError
+from edgecr.errors import FileProblem, RequestError
 from edgecr.predictors.base import Predictor
 
 __all__ = ["Exported", "Predictor", "predictor_for", "preprocessing_of"]
@@ -54,10 +54,13 @@ def preprocessing_of(artifact: Exported) -> Preprocessing:
             f"{artifact.path.name} has no recorded preprocessing (mean, std, size), so it cannot be "
             "fed with images; export it with EdgeCR, or write a manifest beside it."
         )
-    height, width = values["size"]
-    return Preprocessing(_three(values["mean"]), _three(values["std"]), (height, width))
+    try:
+        height, width = values["size"]
+        return Preprocessing(_three(values["mean"]), _three(values["std"]), (int(height), int(width)))
+    except (TypeError, ValueError) as error:
+        raise FileProblem(f"The manifest of {artifact.path} has a damaged preprocessing: {error}.") from error
 
 
 def _three(values: Any) -> tuple[float, float, float]:
     red, green, blue = values
-    return red, green, blue
+    return float(red), float(green), float(blue)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgecr.errors import FileProblem
 from edgecr.files import read_json
 from edgecr.report.result import StepRow
 from edgecr.surgery.plan_record import FILE, PlanRecord
@@ -36,8 +37,11 @@ def _history(path: Path) -> tuple[float | None, dict[str, str]]:
     """Seconds and the closing figures of a training step."""
     if not path.is_file():
         return None, {}
-    epochs = read_json(path)["epochs"]
-    facts = {"loss": f"{epochs[-1]['loss']:.4f}"}
-    if epochs[-1]["validation"] is not None:
-        facts["validation"] = f"{epochs[-1]['validation']:.2%}"
-    return sum(epoch["seconds"] for epoch in epochs), facts
+    try:
+        epochs = read_json(path)["epochs"]
+        facts = {"loss": f"{epochs[-1]['loss']:.4f}"}
+        if epochs[-1]["validation"] is not None:
+            facts["validation"] = f"{epochs[-1]['validation']:.2%}"
+        return sum(epoch["seconds"] for epoch in epochs), facts
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise FileProblem(f"{path} is not the history of a training: {error!r}.") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,7 @@ import numpy as np
 
 from edgecr.errors import FileProblem
 from edgecr.estimate import Estimate
-from edgecr.files import fingerprint, read_json, replacing
+from edgecr.files import fingerprint, opened, read_json, replacing
 from edgecr.names import inside
 from edgecr.robustness.statistics import mean_difference, mean_share, paired_difference, wilson
 from edgecr.robustness.suites import CLEAN
@@ -117,11 +119,15 @@ class RobustnessResult:
             if plan["key"] != question_key(plan):
                 raise FileProblem(f"{file} was changed after it was written.")
             answers = {name: read_answers(inside(folder, f"{name}.npz"), plan["key"]) for name in plan["conditions"]}
-            labels = np.array(plan["labels"])
+            labels = np.array(plan["labels"], np.int64)
             _check_lengths(folder, labels, answers)
-            indices, models = np.array(plan["indices"]), dict(plan["roles"])
-            return cls(plan["suite"], plan["seed"], indices, labels, answers, models, plan["key"])
-        except (KeyError, TypeError, ValueError) as error:
+            indices, models, seed = np.array(plan["indices"], np.int64), dict(plan["roles"]), plan["seed"]
+            if CLEAN not in answers or any(set(roles) != set(models) for roles in answers.values()):
+                raise FileProblem(f"{file} tells of other models than the ones that answered.")
+            if not isinstance(seed, int) or seed < 0:
+                raise FileProblem(f"{file} has no seed.")
+            return cls(plan["suite"], seed, indices, labels, answers, models, plan["key"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileProblem(f"{file} is damaged: {error!r}.") from error
 
 
@@ -140,15 +146,22 @@ def _check_lengths(folder: Path, labels: np.ndarray, answers: Mapping[str, Mappi
 def write_answers(file: Path, answers: Mapping[str, Answers], key: str) -> None:
     """Writes one condition atomically; ``key`` says which question was answered."""
     arrays = {f"{role}.{part}": getattr(each, part) for role, each in answers.items() for part in PARTS}
-    with replacing(file) as temporary, temporary.open("wb") as opened:
-        np.savez_compressed(opened, key=np.array(key), digest=np.array(_digest(arrays)), **arrays)
+    with replacing(file) as temporary, temporary.open("wb") as written:
+        np.savez_compressed(written, key=np.array(key), digest=np.array(_digest(arrays)), **arrays)
+
+
+_NO_ANSWERS = (
+    ValueError, KeyError, AttributeError, TypeError, EOFError, SyntaxError, MemoryError, OverflowError,
+    NotImplementedError, RuntimeError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error,
+)
+"""How numpy, zipfile and zlib say that an archive is damaged: each part of the format has its own way."""
 
 
 def read_answers(file: Path, key: str) -> dict[str, Answers]:
     """Reads one condition; a damaged file, or one that answers another question, is a FileProblem."""
     try:
-        with np.load(file, allow_pickle=False) as opened:
-            arrays = {name: opened[name] for name in opened.files}
+        with opened(file) as content, np.load(content, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
         told, digest = str(arrays.pop("key")), str(arrays.pop("digest", ""))
         if told != key:
             raise FileProblem(f"{file} answers another question (other images, models or seed).")
@@ -156,9 +169,7 @@ def read_answers(file: Path, key: str) -> dict[str, Answers]:
             raise FileProblem(f"{file} was changed after it was written.")
         roles = [name.rpartition(".")[0] for name in arrays if name.endswith(".choices")]
         return {role: Answers(*(arrays[f"{role}.{part}"] for part in PARTS)) for role in roles}
-    except FileNotFoundError as error:
-        raise FileProblem(f"{file} does not exist.") from error
-    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _NO_ANSWERS as error:
         raise FileProblem(f"{file} is damaged: {error}.") from error
 
 

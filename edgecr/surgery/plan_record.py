@@ -37,9 +37,9 @@ class Amount(Options):
     """One figure of the whole model, in whole units: bytes, or nanoseconds."""
 
     figure: str
-    before: int
-    after: int
-    budget: int | None = None
+    before: Annotated[int, Field(ge=1, lt=2**63)]
+    after: Annotated[int, Field(ge=0, lt=2**63)]
+    budget: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """What was asked for, under the same counter."""
 
     @property
