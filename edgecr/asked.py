@@ -60,6 +60,8 @@ class Asked:
             exported = record.canonical.get("export")
             targets = tuple(Target.parse(values) for values in (exported if isinstance(exported, list) else []))
             devices = tuple(Device.parse(values) for values in record.devices.values())
+        if _but_export(record.recipe) != _but_export(record.canonical):
+            raise FileProblem(f"{path} contradicts itself: its recipe was changed after the run began.")
         if not targets:
             raise FileProblem(f"{path} names no export target; run its `edgecr compress` command again.")
         for name, gate in recipe.gates.items():
@@ -82,6 +84,11 @@ class Asked:
             *(measure_stage(device.name, target) for device in self.devices),
             *(robustness_stage(suite, target) for suite in self.recipe.robustness.suites),
         ]
+
+
+def _but_export(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's values without its targets, which a canonical recipe spells out."""
+    return {key: value for key, value in recipe.items() if key != "export"}
 
 
 def question(recipe: Recipe, purpose: str, data: Dataset) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from edgecr.environment import environment
 from edgecr.errors import RequestError
 from edgecr.exporters import exporters, load_target
 from edgecr.files import read_json, sha256
-from edgecr.judging import report
+from edgecr.judging import judged, report
 from edgecr.methods.base import Execution, Lab, Method
 from edgecr.progress import Monitor
 from edgecr.recipe import Recipe, as_yaml
@@ -99,11 +99,10 @@ class Work:
             self.store.maker["source"],
             *(sha256(file) for file in sorted(self.run.folder.glob("stages/*.json")) if file.stem != "report")
         )
-        path = self.run.folder / "report.json"
         if self.run.finished("report", key):
             self.monitor.say("This run was finished before; nothing had to be done. --fresh starts it anew.")
-            return Result.load(path)
-        result = report(self.run)
+            return judged(self.run)  # what a written report says is never believed
+        path, result = self.run.folder / "report.json", report(self.run)
         self.run.finish("report", key, [path, path.with_suffix(".md"), path.with_suffix(".html")])
         return result
 
@@ -175,6 +174,7 @@ class Work:
                 stored.clear()
             record = stored.finished()
             if record is None:
+                stored.begin()
                 record = self._make(index, title, stored)
             elif record["run"] != self.run.folder.name:
                 self.monitor.say(f"{title} is taken from {record['run']}, which did the same step on this machine")

@@ -37,12 +37,17 @@ def paths_in(value: Any) -> Iterator[Path]:
 
 def code_fingerprint(recipe: Recipe, execution: Execution) -> str:
     """The hash of the user's own code behind the models of a recipe; empty where there is none or it may not run."""
-    names = sorted(set(_own_models(recipe.model_dump())))
+    names = sorted(own_models(recipe))
     return fingerprint([own_source(name) for name in names]) if names and execution.allow_code else ""
 
 
+def own_models(recipe: Recipe) -> set[str]:
+    """Every model in a recipe that is the user's own code: all that permission to run code is about."""
+    return set(_own_models(recipe.model_dump()))
+
+
 def _own_models(value: Any) -> Iterator[str]:
-    """Every model in a recipe that is the user's own code."""
+    """The same among plain values."""
     arch = value.get("arch") if isinstance(value, dict) else None
     if isinstance(arch, str) and source_of(arch) == "code":
         yield arch

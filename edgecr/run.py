@@ -157,7 +157,7 @@ class Run:
         for entry in self.folder.iterdir():
             if entry.name == ".lock":
                 continue
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     def begin(self, record: dict[str, Any], recipe_yaml: str, environment: dict[str, Any]) -> None:
         """Writes what the run is, and vouches for it; a second start keeps only the time of the first."""

@@ -26,11 +26,13 @@ from edgecr.asked import (
 from edgecr.data.views import HeldOutData, ProofData
 from edgecr.errors import FileProblem
 from edgecr.exporters import Artifact, exporters, load_target
-from edgecr.files import sha256
+from edgecr.files import read_json, sha256
 from edgecr.methods.base import Execution
+from edgecr.models.external import source_of
 from edgecr.predictors import predictor_for
 from edgecr.progress import Monitor
 from edgecr.recipe import Recipe
+from edgecr.recipe_inputs import own_models
 from edgecr.report.result import BASELINE
 from edgecr.robustness.evaluate import evaluate
 from edgecr.robustness.examples import pick_examples, save_examples
@@ -70,12 +72,23 @@ def export_role(
     if run.finished(name, key):
         return Artifact.load(folder / "model.onnx")
     monitor.say(f"Exporting the {role} for {target.name}")
-    subject = Subject.load(run.subject(role), allow_code=execution.allow_code)
+    subject = _sound_subject(run, role, execution)
     exporter = exporters.get(target.format)()
     lineage = {"run": run.folder.name, "role": role, "steps": steps_behind(run, role)}
     artifact = exporter.export(subject, target, data, folder, lineage)
     run.finish(name, key, [folder])
     return artifact
+
+
+def _sound_subject(run: Run, role: str, execution: Execution) -> Subject:
+    """The baseline or the candidate as it was set aside; permission to run code is for the recipe's own models only."""
+    folder = run.subject(role)
+    if changed := run.damaged(role):
+        raise FileProblem(f"{changed[0]} is not what was set aside. Run the recipe again: edgecr compress.")
+    arch = read_json(folder / "subject.json")["architecture"]["arch"]
+    if source_of(arch) == "code" and arch not in own_models(Recipe.parse(run.record["recipe"])):
+        raise FileProblem(f"{folder / 'subject.json'} names code that the run's recipe does not name: {arch}.")
+    return Subject.load(folder, allow_code=execution.allow_code)
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,22 @@ class Step:
         try:
             record = read_json(self.folder / _RECORD)
             whole = (
-                record["inputs"] == self.inputs
+                {"run", "seconds"} <= record.keys()
+                and record["inputs"] == self.inputs
                 and record["maker"] == self.maker
                 and record["outputs"] == {name: sha256(self.folder / name) for name in self._outputs()}
             )
-        except (FileProblem, OSError, KeyError, TypeError):
+        except (FileProblem, OSError, KeyError, TypeError, AttributeError):
             return None
         return record if whole else None
+
+    def begin(self) -> None:
+        """Removes a record that does not hold, whatever it is: the work must not end at what stands in its way."""
+        record = self.folder / _RECORD
+        if record.is_dir() and not record.is_symlink():
+            shutil.rmtree(record)
+        else:
+            record.unlink(missing_ok=True)
 
     def finish(self, **facts: Any) -> dict[str, Any]:
         """Records the step as finished with the outputs that lie in its folder now; returns the record."""

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from edgecr.errors import FileProblem
-from edgecr.files import read_json, replacing_folder, sha256, write_json
+from edgecr.files import fingerprint, read_json, replacing_folder, sha256, write_json
 from edgecr.progress import Monitor
 from edgecr.weights import read_tensors, write_tensors
 
@@ -50,6 +50,7 @@ class Checkpoints:
             record = {
                 "schema": 1, "identity": self.identity, "serial": self.serial,
                 "sha256": sha256(temporary / "tensors.safetensors"), "facts": state.facts,
+                "facts_sha256": fingerprint(state.facts),
             }
             write_json(temporary / "state.json", record)
 
@@ -76,6 +77,8 @@ class Checkpoints:
                 raise FileProblem("it belongs to a training with other options, data or weights")
             if sha256(folder / "tensors.safetensors") != record["sha256"]:
                 raise FileProblem("its tensors are damaged")
+            if fingerprint(record["facts"]) != record["facts_sha256"]:
+                raise FileProblem("its facts are damaged")
             return {"serial": int(record["serial"]), "facts": record["facts"], "folder": folder}
         except FileProblem as error:
             self._pass_over(folder, str(error))
