@@ -26,7 +26,7 @@ from edgecr.asked import (
 from edgecr.data.views import HeldOutData, ProofData
 from edgecr.errors import FileProblem
 from edgecr.exporters import Artifact, exporters, load_target
-from edgecr.files import read_json, sha256
+from edgecr.files import read_json, sha256, storage_errors
 from edgecr.methods.base import Execution
 from edgecr.models.external import source_of
 from edgecr.predictors import predictor_for
@@ -189,7 +189,8 @@ def robustness(
     place = _place(run, stage, folder, answers_key(json.dumps(files.hashes), images), own, files, monitor)
     for file in run.damaged(place.stage):
         monitor.warn(f"{file} was changed after it was written, and is made again.")
-        file.unlink(missing_ok=True)
+        with storage_errors(file):
+            file.unlink(missing_ok=True)
     predictors = {role: predictor_for(artifact) for role, artifact in files.artifacts.items()}
     answered = evaluate(
         predictors, suite, data.test, place.path, indices=chosen, seed=seed, identities=files.hashes, monitor=monitor
