@@ -63,7 +63,7 @@ def test_the_maker_is_everything_that_changes_the_bits_of_a_training():
     assert len(facts["source"]) == 64
 
 
-@pytest.mark.parametrize("damage", ["edited", "removed", "added", "record", "moved"])
+@pytest.mark.parametrize("damage", ["edited", "removed", "added", "record", "moved", "facts"])
 def test_a_damaged_step_is_not_taken_over(tmp_path, damage):
     step = made(tmp_path)
     file, record = step.folder / "subject" / "tensors", step.folder / "record.json"
@@ -75,6 +75,8 @@ def test_a_damaged_step_is_not_taken_over(tmp_path, damage):
         (step.folder / "plan.json").write_text("{}")
     elif damage == "record":
         record.write_text("[1]")
+    elif damage == "facts":
+        record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "seconds"}))
     else:
         content = json.loads(record.read_text())
         record.write_text(json.dumps(content | {"inputs": {"step": "another"}}))
@@ -119,3 +121,13 @@ def test_the_second_of_two_waits_and_takes_what_the_first_made(tmp_path):
         first.finish(run="a", seconds=1.0)
     other.join(10)
     assert found[0]["run"] == "a"
+
+
+def test_what_stands_in_the_way_of_a_record_goes_before_the_work(tmp_path):
+    step = store(tmp_path).step(INPUTS)
+    (step.folder / "record.json").mkdir(parents=True)
+    (step.folder / "record.json" / "in the way").write_text("x")
+    assert step.finished() is None
+    step.begin()
+    step.finish(run="a", seconds=1.0)
+    assert step.finished()

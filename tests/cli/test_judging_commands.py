@@ -219,6 +219,21 @@ def test_a_foreign_run_runs_no_code(edgecr, foreign, device, tmp_path, words):
         assert "--allow-code" in done.stderr
 
 
+def test_permission_to_run_code_is_for_the_models_of_the_recipe(edgecr, run, tmp_path):
+    marker = tmp_path / "marker"
+    (tmp_path / "boom.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
+    subject, record = run / "candidate" / "subject.json", run / "stages" / "candidate.json"
+    subject.write_text(json.dumps(json.loads(subject.read_text()) | {"architecture": {"arch": "boom:make"}}))
+    changed = edgecr("export", run, "--allow-code")
+    assert (changed.returncode, "is not what was set aside" in changed.stderr) == (2, True)
+    values = json.loads(record.read_text())
+    values["outputs"]["candidate/subject.json"] = sha256(subject)
+    record.write_text(json.dumps(values))
+    forged = edgecr("export", run, "--allow-code")
+    assert (forged.returncode, "names code that the run's recipe does not name" in forged.stderr) == (2, True)
+    assert not marker.exists()
+
+
 OWN = "import torch\nfrom torch import nn\n\n\ndef net(num_classes):\n" \
       "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), " \
       "nn.Linear(8, num_classes))\n"

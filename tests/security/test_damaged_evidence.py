@@ -186,7 +186,11 @@ def test_every_judging_command_refuses_a_candidate_that_is_the_baseline(run):
 
 
 def test_a_stored_verdict_is_not_believed(run):
-    rewrite(run / "run.json", lambda record: record["recipe"]["gates"]["size"].update(ratio=0.01))
+    def stricter(record):
+        for recipe in (record["recipe"], record["canonical"]):
+            recipe["gates"]["size"].update(ratio=0.01)
+
+    rewrite(run / "run.json", stricter)
     vouch(run, "run", "run.json")
     assert "SHIP" in (run / "report.md").read_text()
     code, output = said(run, "check")
@@ -302,3 +306,11 @@ def test_forged_answers(run):
     np.savez_compressed(run / place, **arrays)
     vouch(run, "robustness-noise5@onnx", place)
     assert "was changed after it was written" in refused(run)
+
+
+def test_gates_that_were_loosened_after_the_run(run):
+    rewrite(run / "run.json", lambda record: record["recipe"]["gates"]["size"].update(ratio=9.0))
+    vouch(run, "run", "run.json")
+    code, output = said(run, "check")
+    assert code == 2
+    assert "contradicts itself" in output
