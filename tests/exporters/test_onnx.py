@@ -78,7 +78,7 @@ def test_the_file_holds_no_notes_and_no_paths(exported):
     ]:
         assert not item.metadata_props
         assert not item.doc_string
-    printable = re.findall(rb"[ -~]{4,}", artifact.path.read_bytes())
+    printable = re.findall(rb"[ -~]{8,}", artifact.path.read_bytes())  # shorter ones occur among weights by chance
     assert not [text for text in printable if b".py" in text or text.count(b"/") > 1]
 
 
