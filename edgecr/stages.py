@@ -24,8 +24,9 @@ from edgecr.asked import (
     robustness_stage,
 )
 from edgecr.data.views import HeldOutData, ProofData
-from edgecr.errors import FileProblem
+from edgecr.errors import FileProblem, RequestError
 from edgecr.exporters import Artifact, exporters, load_target
+from edgecr.exporters.base import Target
 from edgecr.files import read_json, sha256, storage_errors
 from edgecr.methods.base import Execution
 from edgecr.models.external import source_of
@@ -59,6 +60,15 @@ def _in_words(subject: Subject) -> str:
     text = subject.architecture.arch + (f" {json.dumps(options)}" if options else "")
     cuts = len(subject.surgery)
     return text + (f", cut {cuts} time{'s' if cuts > 1 else ''}" if cuts else "")
+
+
+def refuse_namesake(run: Run, target: Target) -> None:
+    """Raises for another target that bears the name of one of the run's: it would be written over what is judged."""
+    if any(each.name == target.name and each.plain() != target.plain() for each in Asked.of(run).targets):
+        raise RequestError(
+            f"The run's target {target.name!r} was declared otherwise than {target.name!r} is here; exporting would "
+            "overwrite what the run is judged by. Give the other target a name of its own."
+        )
 
 
 def export_role(

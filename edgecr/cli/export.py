@@ -28,10 +28,11 @@ def export(
     from edgecr.exporters import load_target
     from edgecr.run import ROLES
     from edgecr.run_data import load_again
-    from edgecr.stages import export_role
+    from edgecr.stages import export_role, refuse_namesake
 
     declared = load_target(target)
     chosen = chosen_run(run, runs)
+    refuse_namesake(chosen, declared)
     where, monitor = execution(threads, allow_code), TerminalMonitor(quiet)
     data = ProofData.of(load_again(chosen, monitor))
     with chosen.writing():

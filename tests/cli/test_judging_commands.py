@@ -219,6 +219,16 @@ def test_a_foreign_run_runs_no_code(edgecr, foreign, device, tmp_path, words):
         assert "--allow-code" in done.stderr
 
 
+def test_another_target_of_the_same_name_is_not_exported_over_the_judged_one(edgecr, run, tmp_path):
+    file = tmp_path / "other.yaml"
+    file.write_text("name: onnx\npurpose: another\nformat: onnx\nopset: 18\n")
+    before = sha256(run / "export/onnx/candidate/model.onnx")
+    done = edgecr("export", run, "--target", file)
+    assert (done.returncode, "a name of its own" in done.stderr) == (2, True), done.stderr
+    assert sha256(run / "export/onnx/candidate/model.onnx") == before
+    assert edgecr("check", run).returncode == 0
+
+
 def test_permission_to_run_code_is_for_the_models_of_the_recipe(edgecr, run, tmp_path):
     marker = tmp_path / "marker"
     (tmp_path / "boom.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
