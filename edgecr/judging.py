@@ -34,7 +34,7 @@ from edgecr.report.write import write_report
 from edgecr.robustness.examples import Example, load_examples
 from edgecr.robustness.result import RobustnessResult
 from edgecr.robustness.suites import suites
-from edgecr.run import QUESTION, ROLES, Run
+from edgecr.run import QUESTION, RESUMED, ROLES, Run
 from edgecr.runners.base import Measurement
 from edgecr.runners.device import Device
 from edgecr.subject_counts import COUNTS, SubjectCounts
@@ -265,7 +265,14 @@ def _exports(artifacts: Any) -> Iterator[ExportRow]:
 
 
 def _environment(facts: dict[str, Any]) -> dict[str, str]:
-    """The facts worth a line in a report."""
+    """The facts worth a line in a report; of an environment that the run was resumed in, those that differ."""
+    first = _facts(facts)
+    later = [_facts(each).items() - first.items() for each in facts.get(RESUMED, [])]
+    told = ("; ".join(f"{name} {value}" for name, value in sorted(each)) or "other versions" for each in later)
+    return first | {f"resumed ({number})": text for number, text in enumerate(told, 1)}
+
+
+def _facts(facts: dict[str, Any]) -> dict[str, str]:
     packages = facts["packages"]
     names = ("edgecr", "torch", "onnxruntime", "albumentations")
     shown = {name: f"{packages[name]}" for name in names if packages[name]}

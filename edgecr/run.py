@@ -3,7 +3,7 @@
 runs/<recipe>-<short identity>/
   recipe.yaml           the resolved recipe; running it again gives the same run
   run.json              identity, recipe, purpose, data and weights fingerprints
-  environment.json      versions, processor, threads, git state
+  environment.json      versions, processor, threads, git state; where it went on in another environment, that too
   events.jsonl          what happened when
   steps/00-train/       a finished step's history and resulting subject, shared with the step store (runs/.steps)
   baseline/ candidate/  the subjects that are compared
@@ -44,6 +44,8 @@ from edgecr.progress import Bar, Monitor
 ROLES = ("baseline", "candidate")
 QUESTION = "run"
 """The stage that every run begins with: its record vouches for what was asked."""
+RESUMED = "resumed"
+"""The entry of environment.json that lists the other environments that the run went on in."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +162,23 @@ class Run:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     def begin(self, record: dict[str, Any], recipe_yaml: str, environment: dict[str, Any]) -> None:
-        """Writes what the run is, and vouches for it; a second start keeps only the time of the first."""
-        key = identity(record, recipe_yaml, environment)
-        if self.finished(QUESTION, key):
-            return
+        """Writes what the run is, and vouches for it.
+
+        A second start keeps the time and the environment of the first, and lists its own environment beside that
+        one where they differ.
+        """
+        key = identity(record, recipe_yaml)
         files = [self.folder / name for name in ("recipe.yaml", "run.json", "environment.json")]
-        write_text(files[0], recipe_yaml)
-        write_json(files[1], record | {"created": self._created() or _now()})
+        if self.finished(QUESTION, key):
+            first = read_json(files[2])
+            known = [first, *first[RESUMED]]
+            if any(_same_place(environment, each) for each in known):
+                return
+            environment = first | {RESUMED: [*first[RESUMED], environment]}
+        else:
+            environment = environment | {RESUMED: []}
+            write_text(files[0], recipe_yaml)
+            write_json(files[1], record | {"created": self._created() or _now()})
         write_json(files[2], environment)
         self.finish(QUESTION, key, files)
 
@@ -176,6 +188,12 @@ class Run:
             created = self.record.get("created")
             return created if isinstance(created, str) else None
         return None
+
+
+def _same_place(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two environments differ in nothing but the command that was typed."""
+    apart = {"command", RESUMED}
+    return {k: v for k, v in one.items() if k not in apart} == {k: v for k, v in other.items() if k not in apart}
 
 
 def identity(*parts: Any) -> str:

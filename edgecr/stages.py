@@ -7,6 +7,7 @@ its own in ``extra/``. Judging what lies here is in ``edgecr.judging``.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ from edgecr.recipe_inputs import own_models
 from edgecr.report.result import BASELINE
 from edgecr.robustness.evaluate import evaluate
 from edgecr.robustness.examples import pick_examples, save_examples
-from edgecr.robustness.result import RobustnessResult
+from edgecr.robustness.result import QUESTION_FILE, RobustnessResult
 from edgecr.robustness.suites import suites
 from edgecr.run import ROLES, Run
 from edgecr.runners.base import Measurement, MeasurePlan, load_device, runner_for
@@ -197,6 +198,10 @@ def robustness(
     own = images == recipe.images and target == asked.judged and suite.name in recipe.suites
     stage, folder = robustness_stage(suite.name, target), run.robustness(suite.name, target)
     place = _place(run, stage, folder, answers_key(json.dumps(files.hashes), images), own, files, monitor)
+    if (place.path / QUESTION_FILE).exists() and not run.stage(place.stage).exists():
+        monitor.warn(f"{place.path} has answers that no record vouches for; they are made again.")
+        with storage_errors(place.path):
+            shutil.rmtree(place.path)
     for file in run.damaged(place.stage):
         monitor.warn(f"{file} was changed after it was written, and is made again.")
         with storage_errors(file):

@@ -55,6 +55,19 @@ def test_a_second_start_keeps_the_time_of_the_first_and_mends_the_record(tmp_pat
     assert run.record == first | {"created": "then"}
 
 
+def test_another_environment_is_listed_beside_the_first(tmp_path):
+    run = made(tmp_path, "a", ENVIRONMENT | {"command": ["compress"]})
+    run.begin({"name": "a"}, "name: x\n", ENVIRONMENT | {"command": ["compress", "--threads", "2"]})
+    written = json.loads((run.folder / "environment.json").read_text())
+    assert (written["command"], written["resumed"]) == (["compress"], [])
+    for _ in range(2):
+        run.begin({"name": "a"}, "name: x\n", ENVIRONMENT | {"threads": 7})
+    written = json.loads((run.folder / "environment.json").read_text())
+    assert written["threads"] == 2
+    assert written["resumed"] == [ENVIRONMENT | {"threads": 7}]
+    assert not run.damaged("run")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"key": "k"}', '{"key": "k", "outputs": 3}'])
 def test_a_stage_with_a_damaged_record_is_not_finished(tmp_path, text):
     run = made(tmp_path, "a")

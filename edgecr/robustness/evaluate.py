@@ -14,7 +14,7 @@ from edgecr.files import write_json
 from edgecr.predictors.base import Predictor
 from edgecr.progress import Monitor
 from edgecr.robustness.corruptions import corrupt, library_versions
-from edgecr.robustness.result import Answers, RobustnessResult, question_key, read_answers, write_answers
+from edgecr.robustness.result import QUESTION_FILE, Answers, RobustnessResult, question_key, read_answers, write_answers
 from edgecr.robustness.suites import CLEAN, Suite
 
 BATCH = 256
@@ -44,7 +44,7 @@ def evaluate(
             found = _answers(predictors, suite, condition, image_set, chosen, seed, monitor)
             write_answers(file, found, key)
         answers[condition] = found
-    write_json(folder / "robustness.json", plan | {"schema": 1, "key": key})
+    write_json(folder / QUESTION_FILE, plan | {"schema": 1, "key": key})
     return RobustnessResult(suite.name, seed, chosen, labels, answers, plan["roles"], key)
 
 

@@ -25,6 +25,9 @@ NO_ANSWER = -1
 """The choice of a model whose logits are not numbers; it is never right."""
 PARTS = ("choices", "probabilities")
 
+QUESTION_FILE = "robustness.json"
+"""What was asked of every role; written when all conditions are answered."""
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -110,7 +113,7 @@ class RobustnessResult:
     @classmethod
     def load(cls, folder: Path) -> RobustnessResult:
         """Reads what ``evaluate`` left in a folder; anything that does not fit together is a FileProblem."""
-        file = folder / "robustness.json"
+        file = folder / QUESTION_FILE
         plan = read_json(file)
         if not isinstance(plan, dict) or plan.get("schema") != 1:
             found = plan.get("schema") if isinstance(plan, dict) else None

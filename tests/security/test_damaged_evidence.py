@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from edgecr.cli import app
 from edgecr.errors import EdgecrError
 from edgecr.files import sha256
+from edgecr.robustness.result import read_answers, write_answers
 
 OTHER = {"baseline": "candidate", "candidate": "baseline"}
 
@@ -306,6 +308,21 @@ def test_forged_answers(run):
     np.savez_compressed(run / place, **arrays)
     vouch(run, "robustness-noise5@onnx", place)
     assert "was changed after it was written" in refused(run)
+
+
+def test_answers_without_their_record_are_made_again(run):
+    place = run / "robustness/noise5@onnx"
+    key = json.loads((place / "robustness.json").read_text())["key"]
+    answered = {path: read_answers(path, key) for path in place.glob("*.npz")}
+    for path, roles in answered.items():
+        forged = replace(roles["candidate"], choices=np.zeros_like(roles["candidate"].choices))
+        assert (forged.choices != roles["candidate"].choices).any(), path.name
+        write_answers(path, roles | {"candidate": forged}, key)
+    (run / "stages/robustness-noise5@onnx.json").unlink()
+    code, output = said(run, "robustness")
+    assert code == 0, output
+    for path, roles in answered.items():
+        assert (read_answers(path, key)["candidate"].choices == roles["candidate"].choices).all(), path.name
 
 
 def test_gates_that_were_loosened_after_the_run(run):
