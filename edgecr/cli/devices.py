@@ -8,6 +8,7 @@ import typer
 
 from edgecr.cli.catalogue import NameArgument, devices_app
 from edgecr.cli.echo import echo
+from edgecr.cli.listing import lists
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from edgecr.runners.device import Device
 
 
-@devices_app.command("list")
+@lists(devices_app)
 def list_devices() -> None:
     """The shipped devices and your own, with their purposes."""
     from edgecr import builtin
