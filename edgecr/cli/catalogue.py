@@ -111,14 +111,21 @@ def list_methods() -> None:
 
 @methods_app.command("show")
 def show_method(name: Annotated[str, typer.Argument(help="The method's name.")]) -> None:
-    """A method's options, their defaults and its presets."""
+    """A method's options with the keys below them, their defaults, and its presets."""
     from edgecr.methods import methods
-    from edgecr.option_text import option_lines
+    from edgecr.models.base import Architecture
+    from edgecr.option_text import nested, option_lines
 
     method = methods.get(name)
     echo(f"{name}: {_first_line(method.__doc__)}\n")
     for line in option_lines(method):
         echo(line)
+    for below in nested(method, apart=(Architecture,)):
+        echo(f"\n{below.title}: {_first_line(below.options.__doc__)}\n")
+        for line in option_lines(below.options):
+            echo(line)
+    if method.presets:
+        echo("")
     for preset, values in sorted(method.presets.items()):
         echo(f"preset {preset}: {json.dumps(dict(values))}")
 
