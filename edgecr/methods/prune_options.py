@@ -132,7 +132,7 @@ class PruneOptions(Method):
     scope: Literal["layer", "global", "knapsack"] = "global"
     """Rank all channels together, take the same fraction of every layer, or weigh importance against cost."""
     sparsity: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Fraction of the removable channels that goes; channels that cannot go, and those of ``keep``, are left out of it."""
+    """Fraction of the removable channels that goes; channels that must stay are no part of the count."""
     budget: Budget | None = None
     """What may remain, at most; of all cuts that meet it, the smallest is made."""
     schedule: Schedule = OneShot(kind="oneshot")

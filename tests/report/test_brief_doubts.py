@@ -19,7 +19,8 @@ def doubts(**how):
 
 def test_a_shared_processor_is_one_doubt_of_both_roles():
     brief, full = doubts(wait=0.5)
-    assert brief == ("baseline and candidate: The CPU was shared (run-queue wait 50 %); more below the table of speeds",)
+    said = "baseline and candidate: The CPU was shared (run-queue wait 50 %); more below the table of speeds"
+    assert brief == (said,)
     assert "Absolute latencies are not reported" in full
 
 
