@@ -87,7 +87,6 @@ def add_device(
 
 def _in_a_line(name: str) -> str:
     """The purpose of a device, and whose it is unless it is a shipped one; a file that is no device spoils no list."""
-    from edgecr import builtin
     from edgecr.errors import EdgecrError
     from edgecr.printable import one_line
     from edgecr.recipe import purpose
@@ -95,10 +94,12 @@ def _in_a_line(name: str) -> str:
 
     try:
         device = load_device(name)
-        whose = {"shipped": "", "own": "(yours) "}.get(device.origin.owner, f"({_standing(device)}) ")
-        return one_line(whose + purpose(_file(device)))
     except EdgecrError:
-        return f"({one_line(str(builtin.find('devices', name)))} cannot be read: edgecr devices show {name})"
+        return f"(cannot be read; what is wrong: edgecr devices show {name})"
+    whose = {"shipped": "", "own": "(yours) "}.get(device.origin.owner)
+    if whose is None:
+        whose = f"({_standing(device)}) "
+    return one_line(whose + purpose(_file(device)))
 
 
 def _file(device: Device) -> Path:

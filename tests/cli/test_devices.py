@@ -99,7 +99,9 @@ def test_files_that_are_no_device_spoil_no_list():
     Path("devices/bytes.yaml").write_bytes(b"\xff\xfe")
     Path("devices/folder.yaml").mkdir()
     Path("devices/-x y.yaml").write_text(LOCAL)
+    put("-own x", place=builtin.config_folder() / "devices")
     lines = listed()
+    assert "cannot be read" in lines.pop("-own")
     assert "cannot be read" in lines["odd"]
     assert "cannot be read" in lines["bytes"]
     assert lines.keys() == {"odd", "bytes", "cpu", "cpu2", "jetson"}
