@@ -42,6 +42,14 @@ def own_names(kind: str) -> list[str]:
     return _names_in(config_folder() / kind) if kind in _OWN else []
 
 
+def local_names(kind: str) -> list[str]:
+    """The names of the declarations in the current folder's ``KIND/``, sorted; none where that is the shipped one."""
+    here = Path(kind)
+    if not here.is_dir() or here.resolve() == folder(kind).resolve():
+        return []
+    return sorted(path.stem for path in here.glob("*.yaml") if is_name(path.stem) and is_file(path))
+
+
 def _names_in(root: Path) -> list[str]:
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
 
@@ -81,7 +89,7 @@ def find(kind: str, name: str, beside: Path | None = None) -> Path:
     for place in (Path(kind), *own, folder(kind)):
         if is_file(place / f"{name}.yaml"):
             return place / f"{name}.yaml"
-    raise UnknownName(what, name, [*names(kind), *own_names(kind)])
+    raise UnknownName(what, name, {*names(kind), *own_names(kind), *local_names(kind)})
 
 
 def is_file(path: Path) -> bool:

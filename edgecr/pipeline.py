@@ -87,7 +87,9 @@ class Work:
                 export_role(self.run, role, target, ProofData.of(self.data), self.execution, self.monitor)
         target = load_target(self.recipe.export[0]).name
         for device in self.recipe.measure.devices:
-            measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
+            measured = measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
+            if measured.error:
+                self.monitor.warn(f"{measured.device.name}: {measured.error}")
         for suite in self.recipe.robustness.suites:
             images = self.recipe.robustness.images
             robustness(self.run, suite, target, HeldOutData.of(self.data), images, self.monitor)

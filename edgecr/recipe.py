@@ -83,7 +83,7 @@ class Robustness(Options):
     suites: tuple[str, ...] = ("noise5",)
     """Names of corruption suites."""
     images: Positive | None = None
-    """Use only that many test images, chosen by the seed; all when left out."""
+    """Use only that many test images, chosen by the seed, for clean accuracy too; all when left out."""
 
 
 class Recipe(Options):

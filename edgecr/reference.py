@@ -5,55 +5,103 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
-from edgecr.option_text import option_table
+from edgecr.option_text import nested, option_table
+from edgecr.options import Options
 
 
 def page() -> str:
     """The whole reference page."""
-    from edgecr import builtin
-    from edgecr.data import sources
-    from edgecr.exporters.base import Parity, Target
-    from edgecr.methods import methods
-    from edgecr.models import families
-    from edgecr.recipe import Measure, Recipe, Robustness, purpose
-    from edgecr.report.gates import Gate
-    from edgecr.robustness.suites import suites
+    from edgecr.data.base import DataSource
+    from edgecr.exporters.base import Target
+    from edgecr.models.base import Architecture
+    from edgecr.recipe import Recipe, StepBase
     from edgecr.runners.base import Device
 
-    parts = ["# Reference", "Written from the code by `python -m edgecr.reference`; do not edit.", "## Recipe"]
-    parts.append(option_table(Recipe))
-    for title, kind in (("measure", Measure), ("robustness", Robustness), ("gates: each gate", Gate)):
-        parts += [f"### {title}", option_table(kind)]
-    parts.append("## Methods (`steps:`)")
+    parts = ["# Reference", "Written from the code by `python -m edgecr.reference`; do not edit."]
+    parts += ["## Recipe", *_keys(Recipe, {}, apart=(Architecture, DataSource, StepBase))]
+    parts += ["### Names of gates", _gates(), "## Methods (`steps:`)", *_methods()]
+    parts += ["## Architectures (`model:`)", *_architectures(), "## Data (`data:`)", *_data(), "## Suites", *_suites()]
+    for title, kind, schema in (("Export targets", "export", Target), ("Devices", "devices", Device)):
+        parts += [f"## {title}", _declarations(kind), *_keys(schema, {})]
+    parts += ["## Commands", "A group without a command lists: `edgecr devices` is `edgecr devices list`."]
+    return "\n\n".join([*parts, *_command_sections()]) + "\n"
+
+
+def _keys(kind: type[Options], shown: dict[type[Options], str], apart: tuple[type[Options], ...] = ()) -> Iterator[str]:
+    """The keys of a kind, then those below them; groups that were ``shown`` before are pointed to."""
+    yield option_table(kind)
+    pointers = []
+    for group in nested(kind, apart):
+        if before := shown.get(group.options):
+            pointers.append(f"- Below `{group.path}`: the keys of [{before}](#{_anchor(before)}).")
+            continue
+        shown[group.options] = group.title
+        yield from (f"#### {group.title}", _summary(group.options), option_table(group.options))
+    if pointers:
+        yield "\n".join(pointers)
+
+
+def _anchor(title: str) -> str:
+    """The anchor that Markdown renderers give a heading."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def _gates() -> str:
+    from edgecr.report.gate_words import gate_words
+
+    rows = [f"| `{gate.name}` | {gate.meaning} | {gate.keys} | {gate.units} |" for gate in gate_words()]
+    return "\n".join(["| gate | about | keys | limits and units |", "| --- | --- | --- | --- |", *rows])
+
+
+def _methods() -> Iterator[str]:
+    from edgecr.methods import methods
+    from edgecr.models.base import Architecture
+
+    shown: dict[type[Options], str] = {}
     for name in methods:
         method = methods.get(name)
-        parts += [f"### {name}", _summary(method), option_table(method)]
-        parts += [f"Preset `{preset}`: `{dict(values)}`" for preset, values in sorted(method.presets.items())]
-    parts.append("## Architectures (`model:`)")
+        yield f"### {name}"
+        yield _summary(method)
+        yield from _keys(method, shown, apart=(Architecture,))
+        yield from (f"`preset: {preset}`: `{dict(values)}`" for preset, values in sorted(method.presets.items()))
+
+
+def _architectures() -> Iterator[str]:
+    from edgecr.models import families
+
     for family in dict.fromkeys(families.get(name) for name in families):
         known = ", ".join(f"`{name}`" for name in families if families.get(name) is family)
-        parts += [f"### {family.__name__}", f"{_summary(family)} Names: {known}.", option_table(family)]
-    parts.append("## Data (`data:`)")
+        yield from (f"### {family.__name__}", f"{_summary(family)} Names: {known}.", option_table(family))
+
+
+def _data() -> Iterator[str]:
+    from edgecr.data import sources
+
     for name in sources:
-        parts += [f"### {name}", _summary(sources.get(name)), option_table(sources.get(name))]
-    parts.append("## Suites")
+        yield from (f"### {name}", _summary(sources.get(name)), option_table(sources.get(name)))
+
+
+def _suites() -> Iterator[str]:
+    from edgecr.robustness.suites import suites
+
     for name in suites:
         suite = suites.get(name)
-        parts += [f"### {name}", suite.purpose, "\n".join(f"- `{line}`" for line in suite.lines())]
-    for title, kind_name, schema in (("Export targets", "export", Target), ("Devices", "devices", Device)):
-        parts += [
-            f"## {title}",
-            "\n".join(f"- `{name}`: {purpose(builtin.find(kind_name, name))}" for name in builtin.names(kind_name)),
-            option_table(schema),
-        ]
-    parts += ["### parity", option_table(Parity), "## Commands", *_command_sections()]
-    return "\n\n".join(parts) + "\n"
+        yield from (f"### {name}", suite.purpose, "\n".join(f"- `{line}`" for line in suite.lines()))
+
+
+def _declarations(kind: str) -> str:
+    from edgecr import builtin
+    from edgecr.recipe import purpose
+
+    return "\n".join(f"- `{name}`: {purpose(builtin.find(kind, name))}" for name in builtin.names(kind))
 
 
 def _summary(kind: type[Any]) -> str:
-    return (kind.__doc__ or "").strip().splitlines()[0]
+    return (kind.__doc__ or "").strip().splitlines()[0].replace("``", "`")
 
 
 def commands(app: Any) -> dict[str, Any]:

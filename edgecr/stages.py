@@ -178,8 +178,6 @@ def measure(
     measurement = runner_for(device).measure(plan, monitor)
     measurement.save(place.path)
     run.finish(place.stage, key, [place.path])
-    if measurement.error:
-        monitor.warn(f"{device.name}: {measurement.error}")
     return measurement
 
 

@@ -221,7 +221,7 @@ def problems_of(error: ValidationError, kind: type[Options], document: Document)
             message = (
                 "this key does not go with the others here"
                 if key in known
-                else f"unknown key. {suggestion(key, known)}"
+                else f"unknown key. {suggestion(key, known_keys(kind, path[:-1], document.values))}"
             )
         elif item["type"] == "missing":
             message = "this key is required"
@@ -268,14 +268,28 @@ def _entry(values: Any, part: str | int) -> tuple[bool, Any]:
     return False, None
 
 
-def known_keys(kind: type[Options], path: KeyPath) -> list[str]:
-    """The keys that may stand at a path of a document of that kind; empty where that cannot be told."""
+def known_keys(kind: type[Options], path: KeyPath, values: Any = None) -> list[str]:
+    """The keys that may stand at a path of a document of that kind; empty where that cannot be told.
+
+    Of alternatives, only those that the document's ``values`` choose: with ``kind: iterative``, its keys.
+    """
     schema = _schema(kind)
     definitions = schema.get("$defs", {})
     places = _branches(schema, definitions)
     for part in path:
-        places = [branch for place in places for branch in _inside(place, part, definitions)]
+        _, values = _entry(values, part)
+        places = _chosen([branch for place in places for branch in _inside(place, part, definitions)], values)
     return sorted({key for place in places for key in place.get("properties", {})})
+
+
+def _chosen(branches: list[dict[str, Any]], values: Any) -> list[dict[str, Any]]:
+    """The alternatives whose constant keys are as in the document; all of them where none is."""
+
+    def fits(branch: dict[str, Any]) -> bool:
+        fixed = {key: inner["const"] for key, inner in branch.get("properties", {}).items() if "const" in inner}
+        return all(values.get(key, fixed[key]) == fixed[key] for key in fixed)
+
+    return ([branch for branch in branches if fits(branch)] or branches) if isinstance(values, dict) else branches
 
 
 @cache

@@ -39,3 +39,25 @@ def test_commands_and_recipes_in_the_docs_exist(page):
         assert command in known, command
     for recipe in re.findall(r"recipes/([\w-]+)\.yaml", text):
         assert recipe == "x" or (ROOT / "recipes" / f"{recipe}.yaml").exists(), recipe
+
+
+@needs_clone
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_the_docs_name_exist(page):
+    for file in re.findall(r"`((?:edgecr|devices|tests)/[\w/.-]+)`", page.read_text()):
+        assert re.search(r"(^|[/_])x\.(py|yaml)$", file) or (ROOT / file).exists(), file
+
+
+@needs_clone
+def test_what_check_prints_is_explained():
+    text = (ROOT / "docs" / "security.md").read_text()
+    assert "NOT VERIFIED" in text
+    assert "stages/*.json" in text
+
+
+@needs_clone
+@pytest.mark.parametrize(
+    "what", ["a board of a known kind", "a board of a new kind", "a gate", "a data source", "a compression method"]
+)
+def test_contributing_says_how_to_add(what):
+    assert f"\n| {what} |" in (ROOT / "CONTRIBUTING.md").read_text()

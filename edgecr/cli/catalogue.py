@@ -8,22 +8,14 @@ from typing import Annotated
 
 import typer
 
-from edgecr.cli.app import app
 from edgecr.cli.echo import echo
+from edgecr.cli.listing import group, lists
 
-recipes_app = typer.Typer(help="List, show and validate recipes.", no_args_is_help=True)
-devices_app = typer.Typer(help="List, show, add and trust device declarations.", no_args_is_help=True)
-targets_app = typer.Typer(help="List and show export targets.", no_args_is_help=True)
-methods_app = typer.Typer(help="List methods and show their options.", no_args_is_help=True)
-suites_app = typer.Typer(help="List and show corruption suites.", no_args_is_help=True)
-for _name, _sub in (
-    ("recipes", recipes_app),
-    ("devices", devices_app),
-    ("targets", targets_app),
-    ("methods", methods_app),
-    ("suites", suites_app),
-):
-    app.add_typer(_sub, name=_name)
+recipes_app = group("recipes", "List, show and validate recipes.")
+devices_app = group("devices", "List, show, add and trust device declarations.")
+targets_app = group("targets", "List and show export targets.")
+methods_app = group("methods", "List methods and show their options.")
+suites_app = group("suites", "List and show corruption suites.")
 
 NameArgument = Annotated[str, typer.Argument(help="Its name, or the path of its file.")]
 
@@ -44,7 +36,7 @@ def _show_file(kind: str, name: str) -> None:
     echo(f"# {file}\n{decoded(read_bytes(file), file)}", nl=False)
 
 
-@recipes_app.command("list")
+@lists(recipes_app)
 def list_recipes() -> None:
     """The shipped recipes and their purposes."""
     _list_files("recipes")
@@ -96,7 +88,7 @@ def recipe_schema(
         write_text(Path(output), text + "\n")
 
 
-@targets_app.command("list")
+@lists(targets_app)
 def list_targets() -> None:
     """The shipped export targets and their purposes."""
     _list_files("export")
@@ -108,7 +100,7 @@ def show_target(name: NameArgument) -> None:
     _show_file("export", name)
 
 
-@methods_app.command("list")
+@lists(methods_app)
 def list_methods() -> None:
     """The methods a step can name."""
     from edgecr.methods import methods
@@ -119,19 +111,26 @@ def list_methods() -> None:
 
 @methods_app.command("show")
 def show_method(name: Annotated[str, typer.Argument(help="The method's name.")]) -> None:
-    """A method's options, their defaults and its presets."""
+    """A method's options with the keys below them, their defaults, and its presets."""
     from edgecr.methods import methods
-    from edgecr.option_text import option_lines
+    from edgecr.models.base import Architecture
+    from edgecr.option_text import nested, option_lines
 
     method = methods.get(name)
     echo(f"{name}: {_first_line(method.__doc__)}\n")
     for line in option_lines(method):
         echo(line)
+    for below in nested(method, apart=(Architecture,)):
+        echo(f"\n{below.title}: {_first_line(below.options.__doc__)}\n")
+        for line in option_lines(below.options):
+            echo(line)
+    if method.presets:
+        echo("")
     for preset, values in sorted(method.presets.items()):
         echo(f"preset {preset}: {json.dumps(dict(values))}")
 
 
-@suites_app.command("list")
+@lists(suites_app)
 def list_suites() -> None:
     """The corruption suites and their purposes."""
     from edgecr.robustness.suites import suites

@@ -8,6 +8,7 @@ import typer
 
 from edgecr.cli.catalogue import NameArgument, devices_app
 from edgecr.cli.echo import echo
+from edgecr.cli.listing import lists
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,19 +16,13 @@ if TYPE_CHECKING:
     from edgecr.runners.device import Device
 
 
-@devices_app.command("list")
+@lists(devices_app)
 def list_devices() -> None:
-    """The shipped devices and your own, with their purposes."""
+    """The shipped devices, your own and those of the current folder, with their purposes."""
     from edgecr import builtin
-    from edgecr.recipe import purpose
 
-    places = [
-        (builtin.folder("devices"), builtin.names("devices"), ""),
-        (builtin.config_folder() / "devices", builtin.own_names("devices"), "(yours) "),
-    ]
-    for folder, names, whose in places:
-        for name in names:
-            echo(f"{name:<28} {whose}{purpose(folder / f'{name}.yaml')}")
+    for name in sorted({*builtin.names("devices"), *builtin.own_names("devices"), *builtin.local_names("devices")}):
+        echo(f"{name:<28} {_in_a_line(name)}")
 
 
 @devices_app.command("show")
@@ -60,7 +55,7 @@ def trust_device(
         echo(f"{file} needs no permission ({_standing(device)}).")
         return
     trust.trust(device)
-    echo(f"Trusted as it is now: {file}. Using device {device.name!r}")
+    echo(f"Trusted as it is now: {file}\nUsing device {device.name!r} will do this:")
     for fact in trust.facts(device):
         echo(f"  {one_line(fact)}")
 
@@ -80,12 +75,31 @@ def add_device(
     purpose: Annotated[Optional[str], typer.Option("--purpose", help="A line that says what it is.")] = None,  # noqa: UP045
 ) -> None:
     """Write a device of your own into your user folder, where it is trusted and found from everywhere."""
+    from edgecr import builtin
     from edgecr.runners.base import usable_device
-    from edgecr.runners.own import write_own_device
+    from edgecr.runners.own import new_place, write_own_device
 
-    base = usable_device(like or ("jetson" if host else "cpu"))
+    new_place(name)  # a name that is taken needs no device to begin with
+    base = usable_device(like or str(builtin.folder("devices") / f"{'jetson' if host else 'cpu'}.yaml"))
     file = write_own_device(name, base, host=host, python=python, purpose=purpose)
     echo(f"{file}\nIt is yours, so it is trusted. Try it: edgecr profile model.onnx --device {name}")
+
+
+def _in_a_line(name: str) -> str:
+    """The purpose of a device, and whose it is unless it is a shipped one; a file that is no device spoils no list."""
+    from edgecr.errors import EdgecrError
+    from edgecr.printable import one_line
+    from edgecr.recipe import purpose
+    from edgecr.runners.device import load_device
+
+    try:
+        device = load_device(name)
+    except EdgecrError:
+        return f"(cannot be read; what is wrong: edgecr devices show {name})"
+    whose = {"shipped": "", "own": "(yours) "}.get(device.origin.owner)
+    if whose is None:
+        whose = f"({_standing(device)}) "
+    return one_line(whose + purpose(_file(device)))
 
 
 def _file(device: Device) -> Path:

@@ -7,15 +7,14 @@ from typing import Annotated
 
 import typer
 
-from edgecr.cli.app import app
 from edgecr.cli.echo import echo
+from edgecr.cli.listing import group, lists
 from edgecr.cli.options import AllowCode, Classes, ModelName, Settings, Size, named_subject
 
-models_app = typer.Typer(help="List architectures and show what they cost.", no_args_is_help=True)
-app.add_typer(models_app, name="models")
+models_app = group("models", "List architectures and show what they cost.")
 
 
-@models_app.command("list")
+@lists(models_app)
 def list_models() -> None:
     """The architectures EdgeCR itself knows; torchvision:NAME and timm:NAME work too."""
     from edgecr.models import families
@@ -44,7 +43,7 @@ def show_model(
         return
     echo(
         f"{name} at {shape[1]}x{shape[2]}: {figures.params:,} parameters, {figures.macs:,} MACs "
-        f"({figures.macs / 1e9:.4f} G), {figures.size_bytes / 2**20:.3f} MiB"
+        f"({figures.macs / 1e9:.4f} G), {figures.size_bytes / 1e6:.3f} MB"
     )
     for layer in figures.layers if layers else []:
         weights = "x".join(str(part) for part in layer.weight_shape)

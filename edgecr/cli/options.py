@@ -26,7 +26,9 @@ Settings = Annotated[
 ]
 Classes = Annotated[int, typer.Option("--classes", min=1, help="Number of classes.")]
 Size = Annotated[Optional[int], typer.Option("--size", min=1, help="Input height and width.")]  # noqa: UP045
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress bars: long steps print nothing until they end.")
+]
 
 
 def execution(threads: int, allow_code: bool, accelerator: str = "cpu", devices: int = 1) -> Execution:

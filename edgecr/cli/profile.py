@@ -109,7 +109,7 @@ def _run(
 
 
 def _show(measurement: Measurement) -> None:
-
+    """Prints the tables that have figures; a failure of the device ends the command."""
     from edgecr.errors import DeviceFailed
     from edgecr.report.latency_rows import latency_rows
     from edgecr.report.result import Result
@@ -118,7 +118,8 @@ def _show(measurement: Measurement) -> None:
 
     screen = console()
     shown = Result(measurement.device.name, "", latency=latency_rows(measurement))
-    for table in (latency_table(shown), start_table(shown)):
-        screen.print(TableView(table))
+    for table in (latency_table(shown), start_table(shown)) if measurement.launches else ():
+        if table.rows:
+            screen.print(TableView(table))
     if measurement.error:
         raise DeviceFailed(f"{measurement.device.name}: {measurement.error}")

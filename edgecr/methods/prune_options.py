@@ -132,9 +132,9 @@ class PruneOptions(Method):
     scope: Literal["layer", "global", "knapsack"] = "global"
     """Rank all channels together, take the same fraction of every layer, or weigh importance against cost."""
     sparsity: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Fraction of the removable channels that goes; those of ``keep`` do not count, neither before nor after."""
+    """Fraction of the removable channels that goes; channels that must stay are no part of the count."""
     budget: Budget | None = None
-    """What may remain; as few channels go as it takes."""
+    """What may remain, at most; of all cuts that meet it, the smallest is made."""
     schedule: Schedule = OneShot(kind="oneshot")
     """When channels go: all at once, in rounds with training between them, or while the model is trained."""
     device: str | None = None

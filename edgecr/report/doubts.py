@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from edgecr.report.evidence import place
@@ -66,5 +67,34 @@ def about_figure(row: LatencyRow, role: str, field: str) -> list[str]:
 
 
 def about_speed(row: LatencyRow) -> list[str]:
-    """What makes the median latencies of a device doubtful, or why they are missing, by role."""
-    return [*about_place(row), *(f"{role}: {text}" for role in row.arms for text in about_figure(row, role, "p50"))]
+    """What makes the median latencies of a device doubtful, or why they are missing: each in a sentence, once.
+
+    What both roles share is told of both together; the table of speeds has every word.
+    """
+    whole = about_place(row)
+    grouped: dict[str, dict[str, list[str]]] = {}
+    for role in row.arms:
+        for text in about_figure(row, role, "p50"):
+            whole.append(text)
+            claim, detail = _claim(_sentence(text))
+            grouped.setdefault(claim, {}).setdefault(detail, []).append(role)
+    told = [_sentence(text) for text in about_place(row)]
+    for claim, details in grouped.items():
+        roles = " and ".join(dict.fromkeys(role for each in details.values() for role in each))
+        found = "; ".join(filter(None, details))
+        told.append(f"{roles}: {claim}" + (f" ({found})" if found else ""))
+    if told and any(_sentence(text) != text for text in whole):
+        told[-1] += "; more below the table of speeds"
+    return told
+
+
+def _sentence(text: str) -> str:
+    """The first sentence of a doubt."""
+    first, _, more = text.partition(". ")
+    return first if more else text
+
+
+def _claim(sentence: str) -> tuple[str, str]:
+    """A sentence without the figures in brackets at its end, and those figures."""
+    found = re.fullmatch(r"(.+?) \((.+)\)", sentence)
+    return (found[1], found[2]) if found else (sentence, "")

@@ -124,6 +124,13 @@ def busy_names(facts: Facts) -> str:
     return ", ".join(found) or "no single program stood out"
 
 
+def stop_them(facts: Facts) -> str:
+    """The sentence that says what to end before measuring again."""
+    if not facts.get("busiest"):
+        return "No single program stood out."
+    return f"Stop these programs first: {busy_names(facts)}."
+
+
 def _wrong_l4t(device: Device, facts: Facts) -> str | None:
     wanted, found = device.expect.l4t, facts.get("l4t") or "nothing"
     return None if wanted is None or fnmatchcase(found, wanted) else f"L4T is {found!r}, expected {wanted!r}"
@@ -151,7 +158,7 @@ def _load(device: Device, facts: Facts) -> str | None:
         return None
     return (
         f"{device.name} is busy ({busy:.1f} of {cores} cores): absolute latencies may be "
-        f"left out, the paired ratio stays. Stop them first: {busy_names(facts)}."
+        f"left out, the paired ratio stays. {stop_them(facts)}"
     )
 
 

@@ -14,10 +14,8 @@ from edgecr.runners.device import Device
 from edgecr.yaml_text import check, parse_yaml
 
 
-def write_own_device(
-    name: str, base: Device, *, host: str | None = None, python: str | None = None, purpose: str | None = None
-) -> Path:
-    """Writes a device like another one; a name that is taken, or anything that is not valid, is refused."""
+def new_place(name: str) -> Path:
+    """The file that a new device will be; a name that is taken, or none at all, is refused."""
     if not is_name(name):
         raise not_a_name("device", name)
     path = builtin.config_folder() / "devices" / f"{name}.yaml"
@@ -25,6 +23,14 @@ def write_own_device(
         raise RequestError(f"{name!r} is the name of a shipped device. Choose another one, such as my-{name}.")
     if path.exists():
         raise RequestError(f"{path} is there already. Edit it, remove it, or choose another name.")
+    return path
+
+
+def write_own_device(
+    name: str, base: Device, *, host: str | None = None, python: str | None = None, purpose: str | None = None
+) -> Path:
+    """Writes a device like another one; a name that is taken, or anything that is not valid, is refused."""
+    path = new_place(name)
     values = base.plain() | {"name": name, "purpose": purpose or base.purpose}
     transport = dict(values["transport"])
     if python is not None and host is None and transport["kind"] == "local":

@@ -96,9 +96,9 @@ def facts(device: Device) -> Iterator[str]:
 def _refusal(device: Device) -> Iterator[str]:
     place = device.origin.file
     yield f"Device {device.name!r} is described by {one_line(str(place))}, which you have not trusted as it is now."
-    if hidden := hiding(device):
-        yield f"It hides a shipped device. {one_line(hidden)}"
-    yield "Using it"
+    if hiding(device):
+        yield "It hides the shipped device of that name."
+    yield "Using it would do this:"
     for fact in facts(device):
         yield f"  {one_line(fact)}"
     yield f"Read the file. If all of this is meant: edgecr devices trust {one_line(str(place))}"

@@ -30,7 +30,7 @@ def run(*words):
         (("suites", "show", "noise5"), "RandomFog"),
         (("models", "list"), "resnet18_cifar"),
         (("models", "show", "resnet20"), "269,722 parameters, 40,551,040 MACs"),
-        (("models", "show", "resnet18_cifar", "--set", "stem=conv-pool"), "42.662 MiB"),
+        (("models", "show", "resnet18_cifar", "--set", "stem=conv-pool"), "44.734 MB"),
         (("models", "show", "mobilenet_v1", "--set", "width=0.25"), "mobilenet_v1 at 224x224: 215,642 parameters"),
         (("models", "show", "resnet20", "--set", "width=0.5", "--layers"), "conv1"),
     ],
@@ -39,6 +39,22 @@ def test_what_is_shown(words, expected):
     done = run(*words)
     assert done.exit_code == 0
     assert expected in done.output
+
+
+@pytest.mark.parametrize("group", ["recipes", "devices", "targets", "methods", "suites", "models"])
+def test_a_group_without_a_verb_lists_what_there_is(group):
+    bare, listed = run(group), run(group, "list")
+    assert (bare.exit_code, bare.output) == (0, listed.output)
+    assert "Usage" not in bare.output
+    assert "Without a command: list." in " ".join(run(group, "--help").output.split())
+
+
+def test_a_group_with_a_verb_does_not_list_too():
+    assert "distill" not in run("methods", "show", "train").output
+
+
+def test_an_unknown_verb_is_an_error():
+    assert run("devices", "lst").exit_code == 2
 
 
 def test_json_of_a_model():

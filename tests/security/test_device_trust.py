@@ -67,7 +67,7 @@ def test_a_file_of_the_shipped_name_never_wins_in_silence(model):
     told = says("profile", model, "--device", "cpu")
     assert "LD_PRELOAD=/tmp/evil.so" in told
     assert "edgecr devices trust devices/cpu.yaml" in told
-    assert "not the shipped device of that name" in told
+    assert "It hides the shipped device of that name." in told
 
 
 def test_what_a_board_would_be_asked_is_shown():

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecr.errors import UnknownName
 from edgecr.estimate import Estimate
-from edgecr.runners.fitness import busy_names
+from edgecr.runners.fitness import stop_them
 from edgecr.runners.measure.contention import Contention
 from edgecr.runners.measure.statistics import (
     LAUNCHES,
@@ -178,12 +178,12 @@ def no_absolute(measurement: Measurement, contention: Contention) -> str:
     """Why absolute latencies are left out, and what to do about it."""
     reason = contention.reason(measurement.device.protocol) or "every launch was disturbed"
     remedy = (
-        "Measure outside of the container, or where the kernel has CONFIG_SCHEDSTATS"
+        "Measure outside of the container, or where the kernel has CONFIG_SCHEDSTATS."
         if contention.wait is None
-        else f"Stop: {busy_names(measurement.facts)}"
+        else stop_them(measurement.facts)
     )
     return (
-        f"{reason[0].upper()}{reason[1:]}. Absolute latencies are not reported; the paired ratio is. {remedy}."
+        f"{reason[0].upper()}{reason[1:]}. Absolute latencies are not reported; the paired ratio is. {remedy}"
     )
 
 
