@@ -24,7 +24,7 @@ from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for, usable_device
 from edgecr.stages import export_role, measure, robustness, set_aside
-from edgecr.step_store import Step, StepStore, accelerator
+from edgecr.step_store import Step, StepStore, accelerator, threads
 from edgecr.subject import Subject
 
 
@@ -43,7 +43,7 @@ def compress(
         if fresh:
             run.clear()
         record = question(recipe, purpose, data) | {"inputs": inputs, "code": code}
-        where = environment(execution.threads, accelerator(execution), execution.devices)
+        where = environment(threads(execution), accelerator(execution), execution.devices)
         run.begin(record, as_yaml(recipe), where)
         store = StepStore.beside(root, execution)
         work = Work(recipe, run, data, store, execution, RunMonitor(run, monitor), code, fresh)

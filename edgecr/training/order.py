@@ -28,5 +28,5 @@ def place(module: nn.Module, device: torch.device, size: tuple[int, int]) -> tor
     """Moves a module to a device; convolutions train faster with channels last, on any processor. Returns the order."""
     module.to(device=device, memory_format=USUAL)  # type: ignore[call-overload]
     order = order_for(module, size)
-    module.to(memory_format=order)  # type: ignore[call-overload]
+    module.to(memory_format=order)
     return order

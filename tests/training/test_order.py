@@ -53,7 +53,10 @@ def test_all_others_keep_channels_last():
     assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(("student", "teacher"), [(Viewed, None), (Viewed, Viewed), (Viewed, network), (network, Viewed)])
+PAIRS = [(Viewed, None), (Viewed, Viewed), (Viewed, network), (network, Viewed)]
+
+
+@pytest.mark.parametrize(("student", "teacher"), PAIRS)
 def test_such_models_are_trained_and_teach(tmp_path, student, teacher):
     torch.manual_seed(0)
     module, data = student(), dataset()
