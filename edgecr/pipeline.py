@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from edgecr.judging import judged, report
 from edgecr.methods.base import Execution, Lab, Method
 from edgecr.progress import Monitor
 from edgecr.recipe import Recipe, as_yaml
-from edgecr.recipe_inputs import code_fingerprint, input_hashes, paths_in
+from edgecr.recipe_inputs import code_hashes, input_hashes, paths_in
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for, usable_device
@@ -32,11 +33,11 @@ def compress(
     recipe: Recipe, purpose: str, root: Path, execution: Execution, monitor: Monitor, *, fresh: bool = False
 ) -> tuple[Run, Result]:
     """Runs a recipe to its end, or on from where it was stopped; returns the run and its result."""
-    monitor.say(f"Reading data: {recipe.data.name}")
     _refuse_early(recipe)
-    data = recipe.data.load(monitor)
+    code = code_hashes(recipe, execution)
     inputs = input_hashes(recipe.model, *recipe.steps)
-    code = code_fingerprint(recipe, execution)
+    monitor.say(f"Reading data: {recipe.data.name}")
+    data = recipe.data.load(monitor)
     name = f"{recipe.name}-{identity(recipe.canonical(), data.fingerprint, inputs, code)[:8]}"
     run = Run(root / name)
     with run.writing():
@@ -71,8 +72,8 @@ class Work:
     store: StepStore
     execution: Execution
     monitor: Monitor
-    code: str = ""
-    """The hash of the user's own code that builds models; empty where there is none."""
+    code: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The hashes of the files with the user's own code, by the model that it builds."""
     fresh: bool = False
     """Whether steps are done again even if the store has them."""
 
