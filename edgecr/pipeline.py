@@ -25,6 +25,7 @@ from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for, usable_device
 from edgecr.stages import export_role, measure, robustness, set_aside
+from edgecr.step_differences import nearest
 from edgecr.step_store import Step, StepStore, accelerator, threads
 from edgecr.subject import Subject
 
@@ -187,13 +188,18 @@ class Work:
     def _make(self, index: int, title: str, stored: Step) -> dict[str, Any]:
         """Does the work of a step in its folder of the store; a model that cannot be built is refused before."""
         before = self.subject(index)
-        self.monitor.say(title)
+        self.monitor.say(title + self._why_anew(stored))
         seed, bench = self.recipe.seed * 1000 + index, DeviceBench(self.monitor)
         lab = Lab(LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, bench)
         start = time.monotonic()
         self.recipe.steps[index].method.apply(before, lab).save(stored.folder / "subject")
         seconds = round(time.monotonic() - start, 1)
         return stored.finish(run=self.run.folder.name, seconds=seconds)
+
+    def _why_anew(self, stored: Step) -> str:
+        """What keeps the most similar step of the store from being taken over, if it has one."""
+        near = None if self.fresh else nearest(self.store.root, stored.inputs, stored.maker)
+        return f", made anew: {near[0]} did it with other {', '.join(near[1])}" if near else ""
 
     def _tell_other_maker(self, title: str, stage: dict[str, Any]) -> None:
         """Warns of a step that this run finished under another environment, and so would not share with others."""

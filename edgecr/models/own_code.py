@@ -23,7 +23,7 @@ Name = tuple[str, ...]
 
 
 def source_hashes(module: str, file: Path) -> dict[str, str]:
-    """The hash of each local file that a module hangs on, by its path below the folder that the module's name starts in.
+    """The hash of each local file that a module hangs on, by its path below the folder that the name starts in.
 
     ``file`` is where Python found the module.
     """
@@ -38,7 +38,8 @@ def source_hashes(module: str, file: Path) -> dict[str, str]:
             if source not in found and own in (None, part[0]):
                 found[source] = part
                 waiting += _imports(source, part)
-    return {source.relative_to(root).as_posix(): sha256(source) for source in sorted(found)} or {file.name: sha256(file)}
+    files = {source.relative_to(root).as_posix(): source for source in sorted(found)} or {file.name: file}
+    return {name: sha256(source) for name, source in files.items()}
 
 
 def _is_installed(root: Path) -> bool:

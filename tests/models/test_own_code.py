@@ -11,7 +11,7 @@ FILES = {
     "own_a.py": "from helpers import block\nimport deep.er.part as p\ndef net(num_classes):\n    import late\n",
     "helpers.py": "import further\nimport torch, os\n",
     "further.py": "import helpers\n",
-    "late.py": "from importlib import import_module\nimport_module('named')\nimport_module('.x')\nimport_module(late)\n",
+    "late.py": "from importlib import import_module as m, import_module\nimport_module('named')\nimport_module('.x')\nm(1)\n",
     "named.py": "",
     "deep/__init__.py": "",
     "deep/er/part.py": "from ...deep import beside\nfrom . import same\nfrom .given import a_function\n",
@@ -65,7 +65,9 @@ def test_a_module_of_a_package_counts_with_the_packages_above_it(folder):
     assert {"deep/__init__.py", "deep/er/__init__.py", "deep/er/unused.py", "deep/beside.py"} <= set(found)
     assert "own_a.py" not in found
     assert source_hashes("deep.er", folder / "deep/er/__init__.py").keys() == {
-        "deep/__init__.py", "deep/er/__init__.py", "deep/er/unused.py",
+        "deep/__init__.py",
+        "deep/er/__init__.py",
+        "deep/er/unused.py",
     }
 
 

@@ -89,7 +89,7 @@ def test_a_step_prunes_such_a_model_by_its_gradients(tmp_path, monkeypatch):
     assert slim.module.conv.weight.shape[0] < 6
 
 
-VIEWED = '''
+VIEWED = """
 from torch import nn
 
 class net(nn.Module):
@@ -99,4 +99,4 @@ class net(nn.Module):
     def forward(self, x):
         x = self.two(self.conv(x).relu())
         return self.head(x.view(x.shape[0], -1))
-'''
+"""
