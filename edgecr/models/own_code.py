@@ -92,6 +92,7 @@ def _from_imports(node: ast.ImportFrom, package: Name) -> Iterator[Name]:
 
 def _called_imports(node: ast.Call) -> Iterator[Name]:
     called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
-    if called in _IMPORTERS and node.args and isinstance(node.args[0], ast.Constant):
-        if isinstance(node.args[0].value, str) and not node.args[0].value.startswith("."):
-            yield tuple(node.args[0].value.split("."))
+    first = node.args[0] if node.args else None
+    name = first.value if isinstance(first, ast.Constant) else None
+    if called in _IMPORTERS and isinstance(name, str) and not name.startswith("."):
+        yield tuple(name.split("."))

@@ -11,7 +11,7 @@ FILES = {
     "own_a.py": "from helpers import block\nimport deep.er.part as p\ndef net(num_classes):\n    import late\n",
     "helpers.py": "import further\nimport torch, os\n",
     "further.py": "import helpers\n",
-    "late.py": "from importlib import import_module as m, import_module\nimport_module('named')\nimport_module('.x')\nm(1)\n",
+    "late.py": "import importlib\nimportlib.import_module('named')\n__import__('.x')\nimport_module(1)\n",
     "named.py": "",
     "deep/__init__.py": "",
     "deep/er/part.py": "from ...deep import beside\nfrom . import same\nfrom .given import a_function\n",
