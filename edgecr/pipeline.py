@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from edgecr.judging import judged, report
 from edgecr.methods.base import Execution, Lab, Method
 from edgecr.progress import Monitor
 from edgecr.recipe import Recipe, as_yaml
-from edgecr.recipe_inputs import code_fingerprint, input_hashes, paths_in
+from edgecr.recipe_inputs import code_hashes, input_hashes, paths_in
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for, usable_device
 from edgecr.stages import export_role, measure, robustness, set_aside
-from edgecr.step_store import Step, StepStore, accelerator
+from edgecr.step_differences import nearest
+from edgecr.step_store import Step, StepStore, accelerator, threads
 from edgecr.subject import Subject
 
 
@@ -32,18 +34,18 @@ def compress(
     recipe: Recipe, purpose: str, root: Path, execution: Execution, monitor: Monitor, *, fresh: bool = False
 ) -> tuple[Run, Result]:
     """Runs a recipe to its end, or on from where it was stopped; returns the run and its result."""
-    monitor.say(f"Reading data: {recipe.data.name}")
     _refuse_early(recipe)
-    data = recipe.data.load(monitor)
+    code = code_hashes(recipe, execution)
     inputs = input_hashes(recipe.model, *recipe.steps)
-    code = code_fingerprint(recipe, execution)
+    monitor.say(f"Reading data: {recipe.data.name}")
+    data = recipe.data.load(monitor)
     name = f"{recipe.name}-{identity(recipe.canonical(), data.fingerprint, inputs, code)[:8]}"
     run = Run(root / name)
     with run.writing():
         if fresh:
             run.clear()
         record = question(recipe, purpose, data) | {"inputs": inputs, "code": code}
-        where = environment(execution.threads, accelerator(execution), execution.devices)
+        where = environment(threads(execution), accelerator(execution), execution.devices)
         run.begin(record, as_yaml(recipe), where)
         store = StepStore.beside(root, execution)
         work = Work(recipe, run, data, store, execution, RunMonitor(run, monitor), code, fresh)
@@ -71,8 +73,8 @@ class Work:
     store: StepStore
     execution: Execution
     monitor: Monitor
-    code: str = ""
-    """The hash of the user's own code that builds models; empty where there is none."""
+    code: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The hashes of the files with the user's own code, by the model that it builds."""
     fresh: bool = False
     """Whether steps are done again even if the store has them."""
 
@@ -188,13 +190,18 @@ class Work:
     def _make(self, index: int, title: str, stored: Step) -> dict[str, Any]:
         """Does the work of a step in its folder of the store; a model that cannot be built is refused before."""
         before = self.subject(index)
-        self.monitor.say(title)
+        self.monitor.say(title + self._why_anew(stored))
         seed, bench = self.recipe.seed * 1000 + index, DeviceBench(self.monitor)
         lab = Lab(LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, bench)
         start = time.monotonic()
         self.recipe.steps[index].method.apply(before, lab).save(stored.folder / "subject")
         seconds = round(time.monotonic() - start, 1)
         return stored.finish(run=self.run.folder.name, seconds=seconds)
+
+    def _why_anew(self, stored: Step) -> str:
+        """What keeps the most similar step of the store from being taken over, if it has one."""
+        near = None if self.fresh else nearest(self.store.root, stored.inputs, stored.maker)
+        return f", made anew: {near[0]} did it with other {', '.join(near[1])}" if near else ""
 
     def _tell_other_maker(self, title: str, stage: dict[str, Any]) -> None:
         """Warns of a step that this run finished under another environment, and so would not share with others."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from edgecr.errors import FileProblem
 from edgecr.files import fingerprint, sha256
 from edgecr.methods.base import Execution
-from edgecr.models.external import own_source, source_of
+from edgecr.models.external import own_source, refuse_code, source_of
 from edgecr.recipe import Recipe
 
 
@@ -35,10 +35,12 @@ def paths_in(value: Any) -> Iterator[Path]:
         yield from paths_in(inner)
 
 
-def code_fingerprint(recipe: Recipe, execution: Execution) -> str:
-    """The hash of the user's own code behind the models of a recipe; empty where there is none or it may not run."""
+def code_hashes(recipe: Recipe, execution: Execution) -> dict[str, dict[str, str]]:
+    """The hashes of the files with the user's own code behind each model of a recipe; code must be allowed to run."""
     names = sorted(own_models(recipe))
-    return fingerprint([own_source(name) for name in names]) if names and execution.allow_code else ""
+    if names and not execution.allow_code:
+        refuse_code(names[0])
+    return {name: own_source(name) for name in names}
 
 
 def own_models(recipe: Recipe) -> set[str]:

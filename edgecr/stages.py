@@ -82,8 +82,8 @@ def export_role(
     key = export_key(target, data.fingerprint, subject_files)
     if run.finished(name, key):
         return Artifact.load(folder / "model.onnx")
-    monitor.say(f"Exporting the {role} for {target.name}")
     subject = _sound_subject(run, role, execution)
+    monitor.say(f"Exporting the {role} for {target.name}")
     exporter = exporters.get(target.format)()
     lineage = {"run": run.folder.name, "role": role, "steps": steps_behind(run, role)}
     artifact = exporter.export(subject, target, data, folder, lineage)

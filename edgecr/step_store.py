@@ -131,10 +131,17 @@ def maker(execution: Execution) -> dict[str, Any]:
         "source": _own_source(),
         "python": python_version(),
         "cpu": cpu_model(),
-        "threads": execution.threads,
+        "threads": threads(execution),
         "accelerator": accelerator(execution),
         "devices": execution.devices,
     }
+
+
+def threads(execution: Execution) -> int:
+    """The threads that work here, torch's own choice where nobody made one."""
+    import torch
+
+    return execution.threads or torch.get_num_threads()
 
 
 def accelerator(execution: Execution) -> str:

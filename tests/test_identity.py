@@ -66,7 +66,8 @@ def test_what_a_step_does_not_read_is_not_in_its_key(tmp_path, teacher, change):
 
 
 def test_own_code_is_in_the_key(tmp_path, teacher):
-    assert work(tmp_path, teacher, code="a").inputs(0) != work(tmp_path, teacher, code="b").inputs(0)
+    one, other = ({"net:make": {"net.py": digest}} for digest in "ab")
+    assert work(tmp_path, teacher, code=one).inputs(0) != work(tmp_path, teacher, code=other).inputs(0)
 
 
 def test_another_teacher_does_not_retrain_the_baseline(tmp_path, teacher):
@@ -112,6 +113,35 @@ def test_a_step_is_shared_and_a_fresh_run_makes_it_anew(tmp_path, teacher):
     assert done("c", fresh=True) == (first, tensors)
 
 
+def test_a_step_that_cannot_be_taken_over_says_why(tmp_path, teacher):
+    told = []
+
+    class Voice(Monitor):
+        def say(self, text):
+            told.append(text)
+
+    def said(name, *changes, threads=1, **extra):
+        each = replace(work(tmp_path, teacher, *changes), run=Run(tmp_path / name), monitor=Voice(), **extra)
+        each = replace(each, store=replace(each.store, maker=each.store.maker | {"threads": threads}))
+        each.step(0)
+        return told.pop()
+
+    def code(**files):
+        return {"net:make": {f"{name}.py": digest for name, digest in files.items()}}
+
+    plain = "Step 1 of 2: train"
+    assert said("a", code=code(net="1", part="1")) == plain
+    other = said("b", code=code(net="1", part="2", more="1"))
+    assert other == f"{plain}, made anew: a did it with other code (more.py, part.py)"
+    assert said("c", code=code(net="1", part="1"), threads=2) == f"{plain}, made anew: a did it with other threads"
+    assert said("d", "seed=1", code=code(net="1", part="1"), threads=2).endswith("with other model before it, seed")
+    assert said("e", "steps.0.train.batch=64", code=code(net="1")) == plain
+    assert said("f", "data.seed=3", code=code(net="1", part="1")) == plain
+    (next((tmp_path / ".steps").glob("*")) / "record.json").write_text("[1]")
+    assert said("g", "seed=2", code=code(net="1", part="1"), fresh=True) == plain
+    assert said("h", "seed=3", code=code(net="1", part="1")).startswith(plain)
+
+
 def test_a_run_cannot_teach_itself(tmp_path, teacher):
     each = work(tmp_path, teacher)
     method = (
@@ -128,19 +158,6 @@ def test_a_run_cannot_teach_itself(tmp_path, teacher):
     )
     with pytest.raises(RequestError, match="is the run being made"):
         each._refuse_own_run(method)
-
-
-def test_own_code_counts_with_what_lies_beside_it(tmp_path, monkeypatch):
-    from edgecr.models.external import own_source
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "my_net_a.py").write_text("from my_part_a import make\n")
-    (tmp_path / "my_part_a.py").write_text("def make(num_classes): ...\n")
-    before = own_source("my_net_a:make")
-    assert own_source("my_net_a:make") == before
-    (tmp_path / "my_part_a.py").write_text("def make(num_classes): return None\n")
-    assert own_source("my_net_a:make") != before
 
 
 @pytest.fixture

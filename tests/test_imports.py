@@ -13,7 +13,7 @@ PACKAGE = Path(edgecr.__file__).parent
 FLOORS = [
     {"cli", "reference", "__main__"},
     {"pipeline"},
-    {"stages", "judging", "tables", "bench", "run_data", "recipe_inputs", "step_store"},
+    {"stages", "judging", "tables", "bench", "run_data", "recipe_inputs", "step_store", "step_differences"},
     {"asked", "verification", "recipe", "run", "environment"},
     {"methods", "exporters", "runners", "robustness", "report"},
     {"subject"},

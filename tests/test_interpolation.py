@@ -46,6 +46,12 @@ def test_each_count_takes_the_largest_crossing_that_reaches_it():
     assert Surface(cells).at(20, np.array([50, 12])).tolist() == [1000.0, 5.0]
 
 
+def test_a_larger_crossing_serves_the_smaller_counts_even_where_others_are_beyond_it():
+    cells = {(i, o): float(i * o) for i, o in [(32, 64), (8, 64), (32, 16)]}
+    cells |= dict.fromkeys([(60, 40), (8, 40), (60, 10)], 5.0)
+    assert Surface(cells).at(20, np.array([50, 12])).tolist() == [1000.0, 5.0]
+
+
 def test_whole_groups_go_along_their_ratio():
     surface = Surface({(4, 8): 1.0, (12, 24): 3.0, (8, 8): 99.0})
     assert surface.along(2.0, np.array([4, 8, 12])).tolist() == [1.0, 2.0, 3.0]

@@ -162,12 +162,19 @@ def test_impossible_requests_are_refused_before_any_training(edgecr, mini_recipe
     assert "Step 1" not in done.stderr
 
 
-def test_a_users_own_code_runs_only_when_allowed(edgecr, mini_recipe):
-    done = edgecr(
-        "compress", mini_recipe, "--set", "model={arch: 'os:system'}", "--set", "steps=[{train: {epochs: 1}}]"
-    )
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["model={arch: 'os:system'}", "steps=[{train: {epochs: 1}}]"],
+        ["steps=[{train: {epochs: 1}}, {distill: {student: {arch: 'os:system'}}}]"],
+    ],
+)
+def test_a_users_own_code_runs_only_when_allowed(edgecr, mini_recipe, tmp_path, changes):
+    done = edgecr("compress", mini_recipe, *(word for each in changes for word in ("--set", each)))
     assert done.returncode == 2
-    assert "--allow-code" in done.stderr
+    assert "os:system is Python code of your own; pass --allow-code" in done.stderr
+    assert "Reading data" not in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_checkpoint_with_code_in_it_is_never_run(edgecr, mini_recipe, tmp_path):

@@ -63,6 +63,13 @@ def test_the_maker_is_everything_that_changes_the_bits_of_a_training():
     assert len(facts["source"]) == 64
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_that_nobody_set_are_those_that_torch_uses(monkeypatch, threads):
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert maker(Execution())["threads"] == threads
+    assert maker(Execution(threads=5))["threads"] == 5
+
+
 @pytest.mark.parametrize("damage", ["edited", "removed", "added", "record", "moved", "facts"])
 def test_a_damaged_step_is_not_taken_over(tmp_path, damage):
     step = made(tmp_path)

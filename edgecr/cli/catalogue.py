@@ -60,12 +60,15 @@ def validate_recipes(files: Annotated[list[str], typer.Argument(help="Recipe fil
     """Check recipes; lists every mistake with its line; exits 2 if there is one."""
     from edgecr.errors import EdgecrError
     from edgecr.recipe import load_recipe
+    from edgecr.recipe_inputs import own_models
 
     failed = False
     for file in files:
         try:
             recipe = load_recipe(file)
-            echo(f"{file}: good ({len(recipe.steps)} steps, {len(recipe.gates)} gates)")
+            code = ", ".join(sorted(own_models(recipe)))
+            needs = f"; --allow-code is needed to run {code}" if code else ""
+            echo(f"{file}: good ({len(recipe.steps)} steps, {len(recipe.gates)} gates){needs}")
         except EdgecrError as error:
             failed = True
             echo(f"{file}: {error}", err=True)

@@ -30,7 +30,7 @@ class Budget(Options):
     macs: Share | None = None
     """Multiply-accumulates of convolutions and linear layers for one image."""
     size: Size | Fraction | None = None
-    """Bytes of all parameters in fp32, such as ``5 MB``; a file has its description on top."""
+    """Bytes of all parameters and fixed filters in fp32, such as ``5 MB``; a file has its description on top."""
     latency: Time | Fraction | None = None
     """Latency on the device, such as ``3 ms``, by its latency table; missing entries are measured."""
 

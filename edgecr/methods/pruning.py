@@ -29,6 +29,7 @@ from edgecr.surgery.widths import MULTIPLES, Allowed, Limits, allowed_by
 from edgecr.training.checkpoint import discard
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
+from edgecr.training.order import order_for
 from edgecr.training.pruning import Moments, Removal
 from edgecr.training.sample import TrainingSample
 from edgecr.weights import hash_tensors
@@ -119,7 +120,8 @@ class Pruning:
 
     def _evidence(self, subject: Subject) -> Evidence:
         data, monitor = self.lab.data, self.lab.monitor
-        images, half = TrainingSample(data, self.lab.seed), len(data.train) // 2
+        order = order_for(subject.module, data.preprocessing.size)
+        images, half = TrainingSample(data, self.lab.seed, order), len(data.train) // 2
         return Evidence(
             subject.module, self.method.normalise, self.lab.seed, images, most=half, say=monitor.say
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from pydantic import Field, JsonValue, model_validator
 
 from edgecr.errors import RequestError, UnknownName
-from edgecr.files import fingerprint, sha256
 from edgecr.models.base import Architecture
+from edgecr.models.own_code import source_hashes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,27 +77,27 @@ def _own_model(arch: str, classes: int, options: dict[str, Any], allow_code: boo
     from edgecr.models.libraries import called
 
     if not allow_code:
-        near = UnknownName("source of models", arch.partition(":")[0], _LIBRARIES)
-        hint = f" {near}" if "Did you mean" in str(near) else ""
-        raise RequestError(f"The model {arch} is Python code of your own; pass --allow-code to run it.{hint}")
+        refuse_code(arch)
     module, _, function = arch.partition(":")
     return called(arch, _imported(module, function, arch), classes, options)
 
 
-def own_source(arch: str) -> str:
-    """The hash of the code behind a model of the user's own: its module, and what lies beside or below it.
+def refuse_code(arch: str) -> NoReturn:
+    """Raises for a model that is code, which the user did not allow to run."""
+    near = UnknownName("source of models", arch.partition(":")[0], _LIBRARIES)
+    hint = f" {near}" if "Did you mean" in str(near) else ""
+    raise RequestError(f"The model {arch} is Python code of your own; pass --allow-code to run it.{hint}")
 
-    Imports the module, so only call it where the user allowed code. Installed packages that it uses do not count.
+
+def own_source(arch: str) -> dict[str, str]:
+    """The hashes of the code behind a model of the user's own: of its module and the local ones that it imports.
+
+    Imports the module, so only call it where the user allowed code.
     """
     module, _, function = arch.partition(":")
     _imported(module, function, arch)
-    top = sys.modules[module.partition(".")[0]]
-    origin = getattr(top, "__file__", None) or getattr(sys.modules[module], "__file__", None)
-    if origin is None:
-        return arch
-    folder, whole = Path(origin).parent, hasattr(top, "__path__")
-    files = sorted(folder.rglob("*.py") if whole else folder.glob("*.py"))
-    return fingerprint([[file.relative_to(folder).as_posix(), sha256(file)] for file in files])
+    origin = getattr(sys.modules[module], "__file__", None)
+    return source_hashes(module, Path(origin)) if origin else {}
 
 
 def _imported(module: str, function: str, arch: str) -> Any:

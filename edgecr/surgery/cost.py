@@ -29,8 +29,8 @@ class Cost:
         return {name: tuple(tensor.shape) for name, tensor in [*self.module.named_parameters(), *fixed]}
 
     @cached_property
-    def _learned(self) -> npt.NDArray[np.bool_]:
-        """Which of these are parameters."""
+    def learned(self) -> npt.NDArray[np.bool_]:
+        """Which of the tensors of every figure are parameters; the others are fixed filters in buffers."""
         learned = {name for name, _ in self.module.named_parameters()}
         return np.array([name in learned for name in self._shapes], dtype=np.bool_)
 
@@ -75,7 +75,7 @@ class Cost:
 
     @cached_property
     def parameters(self) -> list[str]:
-        """The names of all parameters, in the order of every figure."""
+        """The names of all parameters and fixed filters, in the order of every figure."""
         return self._layout[0]
 
     @cached_property
@@ -114,7 +114,7 @@ class Cost:
 
     def params(self, kept: Counts) -> int:
         """Elements of all parameters."""
-        return int(self.sizes(kept)[self._learned].sum())
+        return int(self.sizes(kept)[self.learned].sum())
 
     @cached_property
     def positions(self) -> Counts:

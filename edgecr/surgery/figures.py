@@ -105,9 +105,9 @@ class Figure:
 
 
 def counted_figures(cost: Cost) -> Mapping[str, Figure]:
-    """Everything that shapes alone decide: parameters, multiply-accumulates, bytes and channels."""
+    """Everything that shapes alone decide; fixed filters are no parameters, but a file carries them like these."""
     owners, each = owners_of(cost.graph, cost.parameters), np.ones(len(cost.parameters), dtype=np.int64)
-    weights = {"params": each, "macs": cost.positions, SIZE: BYTES * each}
+    weights = {"params": cost.learned.astype(np.int64), "macs": cost.positions, SIZE: BYTES * each}
     return {name: Figure(name, ParameterParts(cost, weight), owners) for name, weight in weights.items()}
 
 

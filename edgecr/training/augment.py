@@ -49,17 +49,18 @@ def _crop(images: Tensor, reach: int, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Turns stored images into a model's input on its device, in channels-last order."""
+    """Turns stored images into a model's input on its device, in the order in memory that it works with."""
 
     preprocessing: Preprocessing
     device: torch.device
+    order: torch.memory_format = torch.channels_last
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 NHWC in, normalised float32 NCHW (channels last in memory) out."""
+        """uint8 NHWC in, normalised float32 NCHW out."""
         std = torch.tensor(self.preprocessing.std, device=self.device)
         mean = torch.tensor(self.preprocessing.mean, device=self.device)
         scaled = torch.addcmul(-mean / std, images.to(self.device), 1 / (255 * std))
-        return scaled.permute(0, 3, 1, 2)
+        return scaled.permute(0, 3, 1, 2).contiguous(memory_format=self.order)
 
     def augmented(self, images: Tensor, augmentation: Augmentation, seed: int) -> Tensor:
         """The same after a random change that depends on the seed alone."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from edgecr.data.base import ImageSet, Preprocessing
 from edgecr.data.batches import WHOLE, Share, eval_batches
 from edgecr.training.augment import Inputs
+from edgecr.training.order import order_for
 
 
 def accuracy(
@@ -26,7 +27,7 @@ def right_answers(
 ) -> Tensor:
     """How many images of a share the module names the class of, as a whole number on the module's device."""
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    inputs = Inputs(preprocessing, device)
+    inputs = Inputs(preprocessing, device, order_for(module, preprocessing.size))
     was_training = module.training
     module.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)

@@ -20,6 +20,7 @@ from edgecr.errors import WorkError
 from edgecr.surgery.running import running
 from edgecr.training.augment import Inputs
 from edgecr.training.losses import CrossEntropy, Loss
+from edgecr.training.order import order_for
 from edgecr.training.sharpness import displaced
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -180,7 +181,8 @@ class Chosen:
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
         indices = epoch_order(len(data.train), seed, 0)[:images]
         labels = torch.from_numpy(data.train.labels[indices]).to(device)
-        return cls(data.train.images(indices), labels, Inputs(data.preprocessing, device))
+        inputs = Inputs(data.preprocessing, device, order_for(module, data.preprocessing.size))
+        return cls(data.train.images(indices), labels, inputs)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for pixels, labels in zip(torch.split(self.pixels, self.batch), torch.split(self.labels, self.batch)):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgecr.training.order import STANDARD, place
 from edgecr.weights import hash_tensors
 
 
@@ -24,8 +25,8 @@ class Loss(ABC):
     def identity(self) -> dict[str, Any]:
         """What tells this loss from another one, as plain JSON values."""
 
-    def place(self, device: torch.device) -> None:
-        """Moves the loss's own state to where training runs."""
+    def place(self, device: torch.device, size: tuple[int, int]) -> None:
+        """Moves the loss's own state to where training runs on images of that height and width."""
         return
 
 
@@ -52,12 +53,13 @@ class Distillation(Loss):
         direction: Literal["forward", "reverse"] = "forward", label_smoothing: float = 0.0,
     ) -> None:
         self.teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
+        self.order = STANDARD
         self.temperature, self.alpha, self.direction = temperature, alpha, direction
         self.hard = CrossEntropy(label_smoothing)
 
-    def place(self, device: torch.device) -> None:
-        """Moves the teacher, in channels-last order like the student."""
-        self.teacher.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def place(self, device: torch.device, size: tuple[int, int]) -> None:
+        """Moves the teacher; it may need its images in another order than the student."""
+        self.order = place(self.teacher, device, size)
 
     def __call__(self, logits: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
         """The weighted sum; a term of weight zero is not computed."""
@@ -66,7 +68,7 @@ class Distillation(Loss):
             loss = loss + (1 - self.alpha) * self.hard(logits, inputs, labels)
         if self.alpha > 0:
             with torch.no_grad():
-                target = self.teacher(inputs)
+                target = self.teacher(inputs.contiguous(memory_format=self.order))
             loss = loss + self.alpha * soft_loss(logits, target, self.temperature, self.direction)
         return loss
 

@@ -20,12 +20,14 @@ class TrainingSample:
 
     data: LearningData
     seed: int
+    order: torch.memory_format = torch.channels_last
+    """The order in memory of the images."""
     batches: int = 8
     size: int = 64
 
     def __iter__(self) -> Iterator[Batch]:
         """Normalised NCHW images and labels, from as many epochs as it takes."""
-        inputs = Inputs(self.data.preprocessing, torch.device("cpu"))
+        inputs = Inputs(self.data.preprocessing, torch.device("cpu"), self.order)
         size = min(self.size, len(self.data.train))
         drawn = chain.from_iterable(train_batches(self.data.train, size, self.seed, n) for n in range(self.batches))
         for batch in islice(drawn, self.batches):

@@ -28,6 +28,7 @@ from edgecr.training.losses import Loss
 from edgecr.training.masks import Masks
 from edgecr.training.neurons import Importance, filter_norms
 from edgecr.training.options import TrainOptions
+from edgecr.training.order import place
 from edgecr.training.schedules import Steps, factor
 from edgecr.weights import hash_tensors
 
@@ -118,12 +119,12 @@ class Session:
         })
 
     def _place(self) -> None:
-        """Moves everything to the device; convolutions train faster with channels last, on any processor."""
-        device = self.fabric.device
-        self.module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """Moves everything to the device, and prepares what depends on the module's tensors."""
+        device, preprocessing = self.fabric.device, self.task.data.preprocessing
+        order = place(self.module, device, preprocessing.size)
         self.module.train()
-        self.task.loss.place(device)
-        self.inputs = Inputs(self.task.data.preprocessing, device)
+        self.task.loss.place(device, preprocessing.size)
+        self.inputs = Inputs(preprocessing, device, order)
         self.optimiser = optimisers.build(self.module, self.options)
         self.forward, wrapped = self.fabric.setup(self.module, self.optimiser)
         self.masks = Masks(self.module, self.optimiser)

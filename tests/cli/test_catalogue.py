@@ -73,6 +73,16 @@ def test_a_bad_recipe_among_good_ones_is_exit_2(tmp_path):
     assert "quickstart: good" in done.output
 
 
+def test_a_model_that_is_code_is_told_before_anything_runs(tmp_path):
+    recipe = "name: own\nmodel: {arch: 'parts.nets:make'}\ndata: {name: digits}\nsteps: [{train: {epochs: 1}}]\n"
+    (tmp_path / "own.yaml").write_text(recipe)
+    done = run("recipes", "validate", str(tmp_path / "own.yaml"), "quickstart")
+    assert done.exit_code == 0
+    own, shipped = done.output.strip().splitlines()
+    assert own.endswith("(1 steps, 0 gates); --allow-code is needed to run parts.nets:make")
+    assert "--allow-code" not in shipped
+
+
 @pytest.mark.parametrize(
     ("words", "near"),
     [

@@ -217,6 +217,7 @@ def test_a_foreign_run_runs_no_code(edgecr, foreign, device, tmp_path, words):
     if command == "export":
         assert done.returncode == 2
         assert "--allow-code" in done.stderr
+        assert "Exporting" not in done.stderr
 
 
 def test_another_target_of_the_same_name_is_not_exported_over_the_judged_one(edgecr, run, tmp_path):

@@ -1,5 +1,7 @@
 """Each stage gets the images that it may see, spread over the classes where it gets some of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,13 @@ def test_exporters_calibrate_on_training_and_prove_on_validation_images(data):
         assert set(images[..., 0].ravel()) == {marker}
         assert sorted(np.bincount(images[:, 0, 0, 1], minlength=4)) == [2, 2, 3, 3]
     assert not any(value is data.test for value in vars(view).values())
+
+
+def test_other_test_images_leave_what_is_learnt_and_proven_as_it_is(data):
+    other = replace(data, fingerprint="other test images")
+    for view in (LearningData, ProofData):
+        assert view.of(other).fingerprint == view.of(data).fingerprint == "seen"
+        assert view.of(replace(other, seen_by_steps="")).fingerprint == "other test images"
 
 
 def test_the_robustness_stage_sees_test_images_only(data):

@@ -10,10 +10,13 @@ from torch import nn
 from edgecr.latency import Calibration, Evidence
 from edgecr.models import architecture, build
 from edgecr.surgery.amounts import LATENCY
+from edgecr.surgery.counters import count
 from edgecr.surgery.latency_figure import latency_figure
 from edgecr.surgery.layers import LayerSizes, reachable
 from edgecr.surgery.plan import Planner
+from edgecr.surgery.prune import carried_out
 from tests.surgery.conftest import planner_for
+from tests.surgery.networks import Blurred
 from tests.surgery.test_latency_plan import empty_table, measure, nanoseconds
 
 SHAPE = (3, 64, 64)
@@ -117,3 +120,36 @@ def test_layers_that_plans_can_lead_to_follow_each_group_alone() -> None:
             kept[number] = width
             found.update(sizes.configurations(kept))
     assert found <= set(reachable(sizes, planner.limits, most_counts=10_000, most_cells=0))
+
+
+class FixedStem(nn.Module):
+    """A large fixed filter bank in front of a few parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bank", torch.randn(64, 3, 7, 7))
+        self.one, self.two, self.head = nn.Conv2d(64, 16, 1), nn.Conv2d(16, 24, 3), nn.Linear(24, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.conv2d(x, self.bank, stride=2, padding=3)
+        return self.head(self.two(self.one(x).relu()).relu().mean((2, 3)))
+
+
+def filters(module: nn.Module) -> int:
+    return sum(buffer.numel() for buffer in module.buffers() if buffer.dim() == 4)
+
+
+@pytest.mark.parametrize("network", [Blurred, FixedStem])
+def test_a_fixed_filter_is_no_parameter_but_takes_room_in_the_file(network: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    module, shape = network().eval(), (3, 24, 24)
+    planner = planner_for(module, shape)
+    plan = planner.by_budget("global", {"params": 0.6})
+    whole, slim = count(module, shape), carried_out(module, plan).module
+    left = count(slim, shape)
+    assert planner.amounts({"params": 0.6}) == {"params": int(0.6 * whole.params)}
+    assert left.params <= 0.6 * whole.params < whole.params
+    for kept, of, now in ((planner.cost.widths, module, whole), (plan.kept, slim, left)):
+        assert planner.figure("params", kept) == now.params
+        assert planner.figure("size", kept) == 4 * (now.params + filters(of))
+        assert planner.figure("macs", kept) == now.macs
