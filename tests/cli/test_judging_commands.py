@@ -146,7 +146,7 @@ def test_a_measurement_that_broke_off_is_recorded_and_made_again(run, device, mo
         invoke("profile", run, "--device", device, "-q")
     code, output = invoke("check", run)
     assert code == 1
-    assert "INCOMPLETE latency_p50: the measurement is partial (gone)" in output
+    assert "INCOMPLETE latency_p50: on quick, batch 1 (worst of 2): the measurement is partial (gone)" in output
     monkeypatch.undo()
     assert invoke("profile", run, "--device", device, "-q")[0] == 0
     assert invoke("check", run)[0] == 0
@@ -156,7 +156,7 @@ def test_a_run_that_an_older_version_began_says_what_to_do(run):
     values = json.loads((run / "run.json").read_text())
     del values["devices"]
     (run / "run.json").write_text(json.dumps(values))
-    with pytest.raises(Exception, match=r"edgecr compress.*again: devices"):
+    with pytest.raises(Exception, match=r"`devices` is missing.*edgecr compress.*again"):
         invoke("check", run)
 
 
