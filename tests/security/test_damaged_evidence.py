@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from edgecr.asked import answers_key
 from edgecr.cli import app
 from edgecr.errors import EdgecrError
 from edgecr.files import sha256
-from edgecr.robustness.result import read_answers, write_answers
+from edgecr.robustness.result import question_key, read_answers, write_answers
 
 OTHER = {"baseline": "candidate", "candidate": "baseline"}
 
@@ -417,6 +418,47 @@ def test_a_forged_question(run, change):
     rewrite(run / "robustness/noise5@onnx/robustness.json", change)
     vouch(run, "robustness-noise5@onnx", "robustness/noise5@onnx/robustness.json")
     assert "robustness/noise5@onnx/robustness.json" in refused(run)
+
+
+def requestion(run, **changes):
+    """The answers as if they were to another question, with every key and record made to agree."""
+    place = run / "robustness/noise5@onnx"
+    plan = json.loads((place / "robustness.json").read_text())
+    answers = {file: read_answers(file, plan["key"]) for file in place.glob("*.npz")}
+    plan |= changes
+    plan["key"] = question_key(plan)
+    (place / "robustness.json").write_text(json.dumps(plan))
+    for file, each in answers.items():
+        write_answers(file, each, plan["key"])
+    vouch(run, "robustness-noise5@onnx", *(file.relative_to(run).as_posix() for file in place.iterdir()))
+    images = json.loads((run / "run.json").read_text())["recipe"]["robustness"]["images"]
+    rewrite(run / "stages/robustness-noise5@onnx.json",
+            lambda record: record.update(key=answers_key(plan["key"], images)))
+
+
+def test_answers_under_another_seed_with_every_key_forged(run):
+    requestion(run)
+    assert said(run, "check")[0] == 0
+    place = run / "robustness/noise5@onnx/robustness.json"
+    requestion(run, seed=json.loads(place.read_text())["seed"] + 1)
+    assert "robustness/noise5@onnx/robustness.json is about another suite or seed than the recipe's" in refused(run)
+
+
+def test_answers_to_another_number_of_images_with_every_key_forged(run):
+    requestion(run)
+    place = run / "robustness/noise5@onnx/robustness.json"
+    key = answers_key(json.loads(place.read_text())["key"], 11)
+    rewrite(run / "stages/robustness-noise5@onnx.json", lambda record: record.update(key=key))
+    assert "robustness-noise5@onnx.json was made under other options than the recipe's" in refused(run)
+
+
+@pytest.mark.parametrize("name", ["../outside", "stages/../../outside", "absolute"])
+def test_a_record_vouches_only_for_files_of_its_run(run, name):
+    outside = run.parent / "outside"
+    outside.write_text("not of the run")
+    file = str(outside) if name == "absolute" else name
+    rewrite(run / "stages/candidate.json", lambda record: record["outputs"].update({file: sha256(outside)}))
+    assert f"NOT VERIFIED {file} lies outside of the run folder" in refused(run, "check")
 
 
 def test_forged_answers(run):
