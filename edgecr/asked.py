@@ -6,17 +6,18 @@ this machine, and nothing in the record allows code to run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from edgecr.data.base import Dataset
 from edgecr.data.views import ProofData
 from edgecr.errors import FileProblem
 from edgecr.exporters.base import Target
-from edgecr.files import refused_as
 from edgecr.recipe import Recipe
 from edgecr.report.gates import check_gate_name
 from edgecr.run import QUESTION, ROLES, Run, identity
@@ -54,7 +55,7 @@ class Asked:
     def of(cls, run: Run) -> Asked:
         """Reads ``run.json``; a damaged one, or one of an older version, is a FileProblem."""
         path = run.folder / "run.json"
-        with refused_as(f"{path} cannot be read by this version; run its `edgecr compress` command again"):
+        with _readable(path):
             record = RunRecord.model_validate(run.record, strict=True)
             recipe = Recipe.parse(record.recipe)
             exported = record.canonical.get("export")
@@ -84,6 +85,20 @@ class Asked:
             *(measure_stage(device.name, target) for device in self.devices),
             *(robustness_stage(suite, target) for suite in self.recipe.robustness.suites),
         ]
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Around the reading of a question: what does not fit is a FileProblem that says what to do."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = f"`{'.'.join(map(str, first['loc']))}`"
+        problem = f"{place} is missing" if first["type"] == "missing" else f"{place}: {first['msg']}"
+        raise FileProblem(
+            f"{path} is damaged, or of another version: {problem}. Run its `edgecr compress` command again."
+        ) from error
 
 
 def _but_export(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from edgecr.asked import (
@@ -28,8 +29,18 @@ from edgecr.files import read_json
 from edgecr.recipe import as_yaml
 from edgecr.report.build import accuracy_rows, build_result, export_row
 from edgecr.report.latency_rows import latency_rows
-from edgecr.report.result import MEAN, NOT_VERIFIED, AccuracyRow, ExportRow, LatencyRow, ModelRow, Result, StepRow
-from edgecr.report.step_rows import step_row
+from edgecr.report.result import (
+    CANDIDATE,
+    MEAN,
+    NOT_VERIFIED,
+    AccuracyRow,
+    ExportRow,
+    LatencyRow,
+    ModelRow,
+    Result,
+    StepRow,
+)
+from edgecr.report.step_rows import files_of, step_row, unreadable
 from edgecr.report.write import write_report
 from edgecr.robustness.examples import Example, load_examples
 from edgecr.robustness.result import RobustnessResult
@@ -39,6 +50,8 @@ from edgecr.runners.base import Measurement
 from edgecr.runners.device import Device
 from edgecr.subject_counts import COUNTS, SubjectCounts
 from edgecr.verification import Verification, record_name, verify
+
+OTHER_FILES = "was made from other model files"
 
 
 def report(run: Run) -> Result:
@@ -88,6 +101,7 @@ class _Case:
             examples=[example for name, answered in answers.items() if answered for example in self.examples(name)],
             steps=list(self.steps()),
             unverified=self.seen.problems,
+            apart=self.apart(),
             allow_partial=self.asked.recipe.measure.allow_partial,
         )
 
@@ -108,8 +122,8 @@ class _Case:
         told = artifact.sha256, artifact.size_bytes, artifact.target, _role(artifact)
         if told != (self.seen.hashes[file], path.stat().st_size, target.name, role):
             self.seen.reject(manifest, "describes another file than the one beside it")
-        subject = [self.seen.hashes.get(f"{role}/{name}", "") for name in SUBJECT_FILES]
-        if self.seen.records[stage].key != export_key(target, self.asked.proof, subject):
+        subject = self.seen.recorded(role, [f"{role}/{name}" for name in SUBJECT_FILES])
+        if subject and self.seen.records[stage].key != export_key(target, self.asked.proof, subject):
             self.seen.reject(
                 record_name(stage), f"tells of another target, other data or another {role} than this run's"
             )
@@ -150,13 +164,15 @@ class _Case:
             self.seen.reject(file, f"cannot be read: {problem}")
             return None
         hashes = self.exported()
+        if hashes is None:
+            return None
         key = measurement_key(device, self.asked.recipe.measure.batch, None, None, hashes)
         if measurement.device.plain() != device.plain():
             self.seen.reject(
                 file, f"was made on another device, or under another protocol, than the run's {device.name}"
             )
         elif any(arm.sha256 != hashes.get(arm.label) for arm in measurement.arms):
-            self.seen.reject(file, "is about other files than the exported ones")
+            self.seen.reject(file, OTHER_FILES)
         elif self.seen.records[stage].key != key:
             self.seen.reject(record_name(stage), "was made under other options than the recipe's")
         return measurement if self.seen.sound(stage) else None
@@ -175,26 +191,36 @@ class _Case:
         except FileProblem as problem:
             self.seen.reject(f"{place}/robustness.json", f"cannot be read: {problem}")
             return None
-        recipe = self.asked.recipe
-        if answered.models != self.exported():
-            self.seen.reject(f"{place}/robustness.json", "is about other files than the exported ones")
+        recipe, hashes = self.asked.recipe, self.exported()
+        if hashes is None:
+            return None
+        if answered.models != hashes:
+            self.seen.reject(f"{place}/robustness.json", OTHER_FILES)
         elif (answered.suite, answered.seed) != (suite, recipe.seed):
             self.seen.reject(f"{place}/robustness.json", "is about another suite or seed than the recipe's")
         elif self.seen.records[stage].key != answers_key(answered.key, recipe.robustness.images):
             self.seen.reject(record_name(stage), "was made under other options than the recipe's")
         return answered if self.seen.sound(stage) else None
 
-    def exported(self) -> dict[str, str]:
-        """What the exported files of the judged target hash to now, by role."""
-        place = f"export/{self.asked.judged}"
-        return {role: self.seen.hashes.get(f"{place}/{role}/model.onnx", "") for role in ROLES}
+    def exported(self) -> dict[str, str] | None:
+        """What the files of the judged target were recorded to hash to, by role; None where one was not recorded.
+
+        A file that was changed since is named as such, and not whatever was made from it before.
+        """
+        target, found = self.asked.judged, dict[str, str]()
+        for role in ROLES:
+            hashes = self.seen.recorded(export_stage(target, role), [f"export/{target}/{role}/model.onnx"])
+            if hashes is None:
+                return None
+            found[role] = hashes[0]
+        return found
 
     # Rows, each with the files that it rests on
 
     def files(self, stage: str) -> list[str]:
         """What a figure rests on that was taken from the exported files in some stage."""
         exports = [export_stage(self.asked.judged, role) for role in ROLES]
-        return self.seen.files([QUESTION, stage, *exports])
+        return self.seen.files([stage, QUESTION, *exports, *ROLES])
 
     def latency(self, device: Device, measurement: Measurement | None) -> Iterator[LatencyRow]:
         """The rows of one device; a batch size that the recipe asks for and nobody measured has one too."""
@@ -204,7 +230,7 @@ class _Case:
             yield replace(row, evidence=self.files(stage))
         for batch in self.asked.recipe.measure.batch:
             if batch not in {row.batch for row in rows}:
-                why = "not measured" if measurement else self.why(stage)
+                why = "not measured" if measurement else f"{NOT_VERIFIED}: {self.wrong(stage)}"
                 yield LatencyRow(device.name, batch, error=why, evidence=self.files(stage))
 
     def accuracy(self, suite: str, answered: RobustnessResult | None) -> list[AccuracyRow]:
@@ -226,16 +252,30 @@ class _Case:
         """What was done to the model; the figures of a step whose files were changed are left out."""
         for number, step in enumerate(self.asked.recipe.steps):
             stage, options = step_stage(number, step.name), json.dumps(step.plain()[step.name])
-            if self.seen.sound(stage):
-                record = self.seen.records[stage].model_dump(exclude_none=True)
-                yield step_row(step.name, options, self.run.step(number, step.name), record)
-            else:
-                yield StepRow(step.name, options, facts={NOT_VERIFIED: self.why(stage)})
+            row = self.step(stage, step.name, options, self.run.step(number, step.name))
+            left = [stage, QUESTION, CANDIDATE, export_stage(self.asked.judged, CANDIDATE)]
+            yield replace(row, evidence=self.seen.files(left))
 
-    def why(self, stage: str) -> str:
-        """The first thing that is wrong with a stage."""
-        wrong = next(file for file in self.seen.files([stage]) if file in self.seen.problems)
-        return f"{wrong} {self.seen.problems[wrong]}"
+    def step(self, stage: str, name: str, options: str, folder: Path) -> StepRow:
+        """One step, read only from files that its record vouches for."""
+        read, place = files_of(name, folder), folder.relative_to(self.run.folder).as_posix()
+        left = [f"subject/{file}" for file in SUBJECT_FILES]
+        self.seen.demand(stage, *(f"{place}/{file}" for file in [*read, *left]))
+        if self.seen.sound(stage):
+            for file, problem in unreadable(folder, read):
+                self.seen.reject(f"{place}/{file}", f"cannot be read: {problem}")
+        if not self.seen.sound(stage):
+            return StepRow(name, options, facts={NOT_VERIFIED: self.wrong(stage)})
+        return step_row(name, options, folder, self.seen.records[stage].model_dump(exclude_none=True))
+
+    def wrong(self, stage: str) -> str:
+        """The first file behind a stage's figures that is not what the run wrote."""
+        return next(file for file in self.files(stage) if file in self.seen.problems)
+
+    def apart(self) -> list[str]:
+        """Results under other options, and from other files: they lie beside the run's own, and nothing reads them."""
+        found = sorted((self.run.folder / "extra").glob("*/*"))
+        return [path.relative_to(self.run.folder).as_posix() for path in found]
 
     def environment(self) -> dict[str, str]:
         """Where the run was made, if its record of that is sound."""

@@ -42,6 +42,7 @@ from edgecr.robustness.result import QUESTION_FILE, RobustnessResult
 from edgecr.robustness.suites import suites
 from edgecr.run import ROLES, Run
 from edgecr.runners.base import Measurement, MeasurePlan, load_device, runner_for
+from edgecr.runners.measure.completeness import shortfall
 from edgecr.subject import Subject
 from edgecr.subject_counts import SubjectCounts
 from edgecr.surgery.counters import count
@@ -171,7 +172,7 @@ def measure(
     )
     if run.finished(place.stage, key):
         known = Measurement.load(place.path)
-        if known.error is None:
+        if not shortfall(known):
             return known
     plan = MeasurePlan.of(files.paths, batches, launches=launches, rounds=rounds)
     monitor.say(f"Measuring on {device.name}")

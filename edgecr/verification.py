@@ -8,7 +8,7 @@ measurement and a robustness record each name the hash of the file that they spe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +20,7 @@ from edgecr.run import Run
 
 REPORT = "report"
 """The stage of the written report: a cache of the verdict, and no evidence of it."""
+CHANGED = "was changed after its stage wrote it: restore the file, or run `edgecr compress` again"
 
 
 class StageRecord(BaseModel):
@@ -55,6 +56,11 @@ class Verification:
         """Whether those stages are recorded and all their files are what they wrote."""
         return not any(file in self.problems for file in self.files(stages))
 
+    def recorded(self, stage: str, files: Sequence[str]) -> list[str] | None:
+        """What a stage recorded its files to hash to; None if it does not vouch for all of them."""
+        outputs = self.records[stage].outputs if stage in self.records else {}
+        return [outputs[file] for file in files] if all(file in outputs for file in files) else None
+
     def demand(self, stage: str, *files: str) -> None:
         """Notes as a problem that a stage's record does not speak of a file which its figures are read from."""
         record = self.records.get(stage)
@@ -85,7 +91,7 @@ def verify(run: Run, expected: Iterable[str]) -> Verification:
         for file, digest in record.outputs.items():
             found = _hash(run.folder, file, problems)
             if found is not None and found != digest:
-                problems.setdefault(file, "was changed after its stage wrote it")
+                problems.setdefault(file, CHANGED)
             hashes[file] = found or ""
     return Verification(run.folder, records, problems, hashes)
 

@@ -136,6 +136,7 @@ measure: {devices: [DEVICE], batch: [1, 2]}
 robustness: {suites: [noise5], images: 12}
 gates:
   size: {ratio: 1.0}
+  budget: {ratio: 1.0}
   params: {ratio: 1.0}
   macs: {ratio: 1.0}
   clean_accuracy: {drop: 0.99}

@@ -64,15 +64,17 @@ def rounds(
     """Rounds in which every arm has its turn, in an order shuffled anew each round.
 
     Stops after ``rounds`` rounds, or earlier when ``max_s`` is used up and ``least_rounds`` are done:
-    always between rounds, so that every arm has the same number of turns.
+    always between rounds, so that every arm has the same number of turns. Tells at the end which of both it was.
     """
     order = list(range(len(calls)))
     shuffle = random.Random(plan["seed"]).shuffle
     start = clock()
     gc.collect()
     gc.disable()
+    reason = "rounds"
     for number in range(plan["rounds"]):
         if number >= plan["least_rounds"] and clock() - start > plan["max_s"] * 1e9:
+            reason = "time"
             break
         shuffle(order)
         for arm in order:
@@ -84,6 +86,7 @@ def rounds(
             times = [after - start for start, after in zip(stamps, stamps[1:])]
             emit("round", number=number, arm=arm, start_ns=stamps[0], ns=times, **moved)
     gc.enable()
+    emit("ended", reason=reason)
 
 
 def per_round(median_ns: int, round_s: float) -> int:

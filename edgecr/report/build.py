@@ -8,7 +8,7 @@ from dataclasses import replace
 from edgecr.exporters.base import Artifact
 from edgecr.report.evidence import place, ratio_of
 from edgecr.report.figures import RATIO, interval, with_unit
-from edgecr.report.gates import Gate, judge, level, verdict
+from edgecr.report.gates import Gate, judge, level, shaken, verdict
 from edgecr.report.headline import claim
 from edgecr.report.result import (
     BASELINE,
@@ -20,6 +20,7 @@ from edgecr.report.result import (
     ModelRow,
     Result,
     StepRow,
+    Verdict,
 )
 from edgecr.robustness.examples import Example
 from edgecr.robustness.result import RobustnessResult
@@ -33,26 +34,28 @@ def build_result(
     accuracy: Sequence[AccuracyRow] = (),
     steps: Sequence[StepRow] = (), examples: Sequence[Example] = (), warnings: Sequence[str] = (),
     purpose: str = "", recipe: str = "", created: str = "", environment: Mapping[str, str] | None = None,
-    unverified: Mapping[str, str] | None = None, allow_partial: bool = False,
+    unverified: Mapping[str, str] | None = None, apart: Sequence[str] = (), allow_partial: bool = False,
 ) -> Result:
     """One result, judged; whatever is left out is missing, and what is missing never passes a gate.
 
     ``accuracy`` are rows that stand before those of ``robustness``; ``unverified`` says which files of the rows'
-    evidence are not what the run wrote; ``allow_partial`` has incomplete measurements judged all the same.
+    evidence are not what the run wrote; ``apart`` lies in the folder and is not judged; ``allow_partial`` has
+    incomplete measurements judged all the same.
     """
-    wrong = dict(unverified or {})
     answers = [row for answered in robustness for row in accuracy_rows(answered, gates)]
     unjudged = Result(
         name=name, id=id, purpose=purpose, recipe=recipe, created=created,
         environment=dict(environment or {}),
-        warnings=[*changes(wrong), *slower(latency), *failures(latency), *receipt_warnings(exports), *warnings],
-        unverified=wrong,
+        unverified=dict(unverified or {}), apart=list(apart),
         models=list(models),
         accuracy=[*accuracy, *answers], latency=list(latency), exports=list(exports), steps=list(steps),
         examples=list(examples),
     )
+    told = [*slower(latency), *failures(unjudged), *receipt_warnings(exports), *warnings]
     judged = judge(gates, unjudged, allow_partial)
-    return replace(unjudged, gates=judged, verdict=verdict(judged))
+    if verdict(judged) is Verdict.SHIP and (doubt := shaken(unjudged)):
+        judged.append(doubt)
+    return replace(unjudged, warnings=told, gates=judged, verdict=verdict(judged))
 
 
 def accuracy_rows(answered: RobustnessResult, gates: Mapping[str, Gate]) -> list[AccuracyRow]:
@@ -85,11 +88,6 @@ def export_row(artifact: Artifact) -> ExportRow:
                      artifact.size_bytes, artifact.sha256, dict(artifact.parity), dict(artifact.receipt))
 
 
-def changes(unverified: Mapping[str, str]) -> list[str]:
-    """What is wrong with the evidence itself: it comes before everything that was read from the rest."""
-    return [f"Not verified: {file} {problem}" for file, problem in unverified.items()]
-
-
 def slower(latency: Iterable[LatencyRow]) -> Iterator[str]:
     """The warning that comes first: compression that costs time, or is not shown to save any."""
     for row in latency:
@@ -101,9 +99,10 @@ def slower(latency: Iterable[LatencyRow]) -> Iterator[str]:
                    f"{figure} of the baseline's median latency{doubt}.")
 
 
-def failures(latency: Iterable[LatencyRow]) -> list[str]:
-    """What went wrong on the devices, once each."""
-    found = ((row.device, f"partial: {row.partial}" if row.partial else row.error) for row in latency)
+def failures(result: Result) -> list[str]:
+    """What went wrong on the devices, once each; files that are not verified are told apart from that."""
+    rows = (row for row in result.latency if row.arms or not result.unsound(row.evidence))
+    found = ((row.device, f"partial: {row.partial}" if row.partial else row.error) for row in rows)
     return list(dict.fromkeys(f"{device}: {text}" for device, text in found if text))
 
 

@@ -52,7 +52,7 @@ def _small(number: int) -> str:
 def about_place(row: LatencyRow) -> list[str]:
     """What makes all figures of a device doubtful."""
     partial = [f"not complete: {row.partial}"] if row.partial else []
-    failed = [row.error] if row.error and row.error not in row.partial else []
+    failed = [row.error] if row.error and row.error.rstrip(".") not in row.partial else []
     return [*partial, *failed, *row.doubts]
 
 

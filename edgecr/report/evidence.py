@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from edgecr.estimate import Estimate
@@ -42,7 +42,7 @@ def evidence_for(
     else:
         found = list(_timings(quantity, limit, result, device, batch))
     whole = [each if allow_partial else _complete(each) for each in found]
-    return [_sound(_finite(each), result.unverified) for each in whole]
+    return [_sound(_finite(each), result) for each in whole]
 
 
 def _finite(evidence: Evidence) -> Evidence:
@@ -59,12 +59,28 @@ def _complete(evidence: Evidence) -> Evidence:
     return replace(evidence, estimate=None, missing=why)
 
 
-def _sound(evidence: Evidence, unverified: Mapping[str, str]) -> Evidence:
-    wrong = [file for file in evidence.files if file in unverified]
-    if not wrong:
-        return evidence
-    more = f", and {len(wrong) - 1} more of its files are not verified" if len(wrong) > 1 else ""
-    return replace(evidence, estimate=None, missing=f"{wrong[0]} {unverified[wrong[0]]}{more}")
+def _sound(evidence: Evidence, result: Result) -> Evidence:
+    wrong = unsound_words(result, evidence.files)
+    return replace(evidence, estimate=None, missing=wrong) if wrong else evidence
+
+
+NAMED = 3
+"""Files that are worth their names in one sentence."""
+
+
+def unsound_words(result: Result, *evidence: Sequence[str]) -> str:
+    """What is wrong with the first file that is not what the run wrote, and which others are not; empty for none."""
+    first, *others = result.unsound(*evidence) or [""]
+    if not first:
+        return ""
+    named, more = ", ".join(others[:NAMED]), f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    return f"{first} {result.unverified[first]}" + (f"; also not verified: {named}{more}" if others else "")
+
+
+def not_verified(result: Result, *evidence: Sequence[str]) -> str:
+    """The first of some rows' files that is not what the run wrote, where a figure would stand; empty for none."""
+    wrong = result.unsound(*evidence)
+    return f"{NOT_VERIFIED}: {wrong[0]}" if wrong else ""
 
 
 def _accuracy(quantity: Quantity, limit: str, result: Result) -> Evidence:
@@ -98,12 +114,13 @@ def _count(quantity: Quantity, limit: str, result: Result) -> Evidence:
 
 def _budgets(result: Result) -> Iterator[Evidence]:
     """What remains over what may remain, of each figure that a step was asked for; a damaged step may hide some."""
-    unknown = [(row.name, row.facts[NOT_VERIFIED]) for row in result.steps if NOT_VERIFIED in row.facts]
-    asked = [(row.name, figure, pair) for row in result.steps for figure, pair in row.budgets.items()]
-    for step, why in unknown:
-        yield Evidence(step, None, f"what {step} left cannot be told: {why}")
-    for step, figure, (allowed, reached) in asked:
-        yield Evidence(f"{figure} after {step}", counted(reached / max(1, allowed)))
+    unknown = [row for row in result.steps if NOT_VERIFIED in row.facts]
+    asked = [(row, figure, pair) for row in result.steps for figure, pair in row.budgets.items()]
+    for row in unknown:
+        why = f"what {row.name} left cannot be told: {row.facts[NOT_VERIFIED]}"
+        yield Evidence(row.name, None, why, row.evidence)
+    for row, figure, (allowed, reached) in asked:
+        yield Evidence(f"{figure} after {row.name}", counted(reached / max(1, allowed)), files=row.evidence)
     if not asked and not unknown:
         yield Evidence("", None, "no step was given a sparsity or a budget")
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from edgecr.errors import RequestError, UnknownName
 from edgecr.estimate import Estimate
 from edgecr.options import Options
-from edgecr.report.evidence import Evidence, evidence_for
+from edgecr.report.evidence import Evidence, evidence_for, unsound_words
 from edgecr.report.figures import apart, confidence_text, figure, number, with_unit
 from edgecr.report.quantities import Kind, Quantity, quantities
 from edgecr.report.result import GateResult, Result, Status, Verdict
@@ -154,7 +154,8 @@ def _text(quantity: Quantity, gate: Gate, limit: str, evidence: Evidence, places
     where += f" (worst of {places})" if places > 1 else ""
     estimate = evidence.estimate
     if estimate is None:
-        return f"{evidence.missing}{where if evidence.place not in evidence.missing else ''}"
+        told = not where or evidence.place in evidence.missing
+        return evidence.missing if told else f"{where.lstrip()}: {evidence.missing}"
     scale = quantity.scale_of(limit)
     if _status(quantity, gate, limit, evidence) is Status.FAIL:
         scale = apart(estimate.value, gate.limits[limit], scale)
@@ -205,6 +206,14 @@ def verdict(judged: Iterable[GateResult]) -> Verdict:
     if Status.FAIL in statuses:
         return Verdict.DONT_SHIP
     return Verdict.SHIP if statuses == {Status.PASS} else Verdict.INCOMPLETE
+
+
+def shaken(result: Result) -> GateResult | None:
+    """What forbids to ship although every gate holds: a judged model, or the question, is not what the run wrote."""
+    wrong = unsound_words(result, *(row.evidence for row in result.models))
+    if not wrong:
+        return None
+    return GateResult("evidence", Status.INCOMPLETE, wrong, "the judged models and the question are what the run wrote")
 
 
 def reasons(result: Result) -> list[str]:

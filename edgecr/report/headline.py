@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgecr.estimate import Estimate
 from edgecr.report.doubts import about_speed
-from edgecr.report.evidence import place, ratio_of, timing_of
+from edgecr.report.evidence import not_verified, place, ratio_of, timing_of
 from edgecr.report.figures import (
     MILLISECONDS,
     MISSING,
@@ -45,14 +45,16 @@ def key_figures(result: Result) -> list[KeyFigure]:
     found += [_speed_figure(result)]
     before, after = (getattr(result.model(role), "size_bytes", None) for role in ROLES)
     ratio = point(model_ratio(result, "size_bytes"), RATIO)
-    detail = f"{ratio} of {size(before)}" if before and after else "not exported for both roles"
+    missing = not_verified(result, *(row.evidence for row in result.models)) or "not exported for both roles"
+    detail = f"{ratio} of {size(before)}" if before and after else missing
     return [*found, KeyFigure("file size", size(after), detail)]
 
 
 def _accuracy_figure(result: Result, label: str, suite: str | None, condition: str) -> KeyFigure:
     row = result.accuracy_of(suite, condition)
     if row is None or row.candidate is None:
-        return KeyFigure(label, MISSING, "not evaluated")
+        missing = not_verified(result, row.evidence) if row else ""
+        return KeyFigure(label, MISSING, missing or "not evaluated")
     delta = f"{figure(row.delta, POINTS)} against {point(row.baseline, PERCENT)}"
     return KeyFigure(label, point(row.candidate, PERCENT), delta)
 

@@ -25,15 +25,15 @@ def comparison_markdown(results: Iterable[Result]) -> str:
 
 
 def _lines(result: Result) -> Iterator[str]:
+    yield from (f"# {escaped(result.name)}: {result.verdict.value}", "")
+    if result.purpose:
+        yield from (escaped(result.purpose), "")
     if result.unverified:
         yield f"> **{UNVERIFIED}:**\n>"
         yield from (f"> - {escaped(file)}: {escaped(problem)}" for file, problem in result.unverified.items())
         yield ""
     yield from (f"> **Warning:** {escaped(warning)}\n" for warning in result.warnings)
     yield from (f"> **Not complete:** {escaped(text)}\n" for text in incomplete(result))
-    yield from (f"# {escaped(result.name)}: {result.verdict.value}", "")
-    if result.purpose:
-        yield from (escaped(result.purpose), "")
     yield from (f"- {escaped(reason)}" for reason in reasons(result))
     yield ""
     for each in key_figures(result):

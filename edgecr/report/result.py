@@ -5,6 +5,7 @@ History of the format: 1, the first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -133,6 +134,8 @@ class StepRow:
     """Of a pruning: each group's channels before and after."""
     budgets: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Of a pruning: what may remain of each figure that was asked for, and what does."""
+    evidence: list[str] = field(default_factory=list)
+    """Files of the run that the row rests on."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,8 @@ class Result:
     exports: list[ExportRow] = field(default_factory=list)
     steps: list[StepRow] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
+    apart: list[str] = field(default_factory=list)
+    """Results in the run folder that are not judged: made under other options, or from other files."""
     schema: int = SCHEMA
 
     def model(self, role: str) -> ModelRow | None:
@@ -179,6 +184,10 @@ class Result:
         """The row of a condition; ``suite`` None takes the first suite that has it."""
         rows = (row for row in self.accuracy if row.condition == condition)
         return next((row for row in rows if suite in (None, row.suite)), None)
+
+    def unsound(self, *evidence: Sequence[str]) -> list[str]:
+        """The files among some rows' evidence that are not what the run wrote."""
+        return [file for file in dict.fromkeys(file for files in evidence for file in files) if file in self.unverified]
 
     @property
     def suites(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,29 @@ from edgecr.files import read_json
 from edgecr.report.result import StepRow
 from edgecr.surgery.plan_record import FILE, PlanRecord
 
+HISTORY = "history.json"
+
+
+def files_of(name: str, folder: Path) -> list[str]:
+    """The files of a step's folder that its row is read from; every pruning leaves a plan."""
+    return [file for file in (HISTORY, FILE) if (folder / file).exists() or (name, file) == ("prune", FILE)]
+
 
 def step_row(name: str, options: str, folder: Path, stage: dict[str, Any]) -> StepRow:
     """The row of one step; ``stage`` is its stage record."""
     facts = {"taken from": stage["borrowed_from"]} if "borrowed_from" in stage else {}
-    seconds, learned = _history(folder / "history.json")
+    seconds, learned = _history(folder / HISTORY)
     row = StepRow(name, options, seconds or stage.get("seconds"), learned | facts)
-    return _planned(row, PlanRecord.load(folder)) if (folder / FILE).is_file() else row
+    return _planned(row, PlanRecord.load(folder)) if (folder / FILE).exists() else row
+
+
+def unreadable(folder: Path, files: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Those of a step's files that are not what their names say, and why."""
+    for file in files:
+        try:
+            _history(folder / file) if file == HISTORY else PlanRecord.load(folder)
+        except FileProblem as problem:
+            yield file, str(problem)
 
 
 def _planned(row: StepRow, plan: PlanRecord) -> StepRow:
@@ -35,7 +52,7 @@ def _planned(row: StepRow, plan: PlanRecord) -> StepRow:
 
 def _history(path: Path) -> tuple[float | None, dict[str, str]]:
     """Seconds and the closing figures of a training step."""
-    if not path.is_file():
+    if not path.exists():
         return None, {}
     try:
         epochs = read_json(path)["epochs"]

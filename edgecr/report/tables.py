@@ -44,7 +44,7 @@ def tables(result: Result) -> list[Table]:
     """Every table of a report, in order; a table without rows is left out."""
     found = [gate_table(result), model_table(result), *accuracy_tables(result), latency_table(result),
              start_table(result), receipt_table(result), step_table(result),
-             plan_table([result], ("channels", "before and after"))]
+             plan_table([result], ("channels", "before and after")), apart_table(result)]
     return [table for table in found if table.rows]
 
 
@@ -201,6 +201,12 @@ def _widths(result: Result) -> dict[str, tuple[int, int]]:
         for group, (before, after) in step.widths.items():
             found[group] = (found.get(group, (before, after))[0], after)
     return found
+
+
+def apart_table(result: Result) -> Table:
+    """What else lies in the run folder, and is not judged."""
+    note = "Made under other options than the recipe's, or from other files than the exported ones."
+    return Table("Not judged", ("kept apart",), tuple((place,) for place in result.apart), note)
 
 
 def _seconds(value: float | None) -> str:

@@ -136,7 +136,7 @@ class Protocol(Options):
     throughput: Throughput | None = None
     """How to measure throughput apart from latency; not measured when left out."""
     gate_wait: Annotated[float, Field(gt=0, lt=1)] = 0.03
-    """Launches that waited for the processor for a larger share give no absolute latency, and so does throughput.
+    """Launches that waited for the processor for that share or more give no absolute latency, nor throughput.
 
     Nor do they where the kernel does not tell how long they waited, as in some containers.
     """

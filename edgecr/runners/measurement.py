@@ -76,12 +76,20 @@ class Warmth(Options):
     medians_ns: tuple[int, ...]
 
 
+class Ended(Options):
+    """The end of the rounds of a launch: all of them were done, or their time was used up."""
+
+    reason: Literal["rounds", "time"]
+
+
 class Launch(Options):
     """One fresh process in which all arms were timed, interleaved."""
 
     starts: tuple[Start, ...] = ()
     warmups: tuple[Warmth, ...] = ()
     rounds: tuple[Round, ...] = ()
+    ended: Literal["rounds", "time"] | None = None
+    """The limit at which the agent stopped, between two rounds; None if it never came to tell."""
 
 
 class Rate(Counted):

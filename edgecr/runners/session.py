@@ -12,7 +12,7 @@ from edgecr.runners import fitness
 from edgecr.runners.base import Arm, MeasurePlan, Runner
 from edgecr.runners.device import Device
 from edgecr.runners.events import Event, cleaned, read_as, unreadable
-from edgecr.runners.measurement import Alone, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from edgecr.runners.measurement import Alone, Ended, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
 from edgecr.runners.payload import Payload, payload_of
 from edgecr.runners.protocol import Connection
 
@@ -175,10 +175,12 @@ def payloads_of(plan: MeasurePlan) -> tuple[Payload, ...]:
 
 def launch_of(events: list[Event], arms: int) -> Launch:
     """The events of one process as data; read only now, because reading costs time that the rounds need."""
+    ended = [read_as(Ended, cleaned(event)).reason for event in events if event["event"] == "ended"]
     return Launch(
         starts=picked(Start, events, "arm", arms),
         warmups=picked(Warmth, events, "warm", arms),
         rounds=picked(Round, events, "round", arms),
+        ended=ended[-1] if ended else None,
     )
 
 

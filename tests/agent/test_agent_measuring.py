@@ -44,7 +44,24 @@ def rounds(measuring, clock, calls, counts, **changes):
         lambda before: {"wait_ns": 0},
         lambda event, **fields: events.append(fields),
     )
+    assert set(events.pop()) == {"reason"}
     return events
+
+
+@pytest.mark.parametrize(("changes", "reason"), [({"rounds": 3}, "rounds"), ({"max_s": 0.02}, "time")])
+@pytest.mark.parametrize("pause", [0, 5_000_000])
+def test_the_agent_tells_at_which_limit_it_stopped(measuring, changes, reason, pause) -> None:
+    """Sending an event takes time that no call accounts for."""
+    clock, events = FakeTime(), []
+
+    def emit(event, **fields) -> None:
+        clock.ns += pause
+        events.append((event, fields))
+
+    call = clock.call(3_000_000)
+    measuring.rounds([call, call], [2, 2], plan(**changes), clock, lambda: None, lambda before: {}, emit)
+    assert events[-1] == ("ended", {"reason": reason})
+    assert [event for event, _ in events].count("ended") == 1
 
 
 def test_warm_up_ends_when_two_windows_agree_with_the_one_before(measuring) -> None:

@@ -146,17 +146,51 @@ def test_a_measurement_that_broke_off_is_recorded_and_made_again(run, device, mo
         invoke("profile", run, "--device", device, "-q")
     code, output = invoke("check", run)
     assert code == 1
-    assert "INCOMPLETE latency_p50: the measurement is partial (gone)" in output
+    assert "INCOMPLETE latency_p50: on quick, batch 1 (worst of 2): the measurement is partial (gone)" in output
     monkeypatch.undo()
     assert invoke("profile", run, "--device", device, "-q")[0] == 0
     assert invoke("check", run)[0] == 0
+
+
+def test_a_partial_measurement_is_made_again(run, device):
+    place = run / "measure" / "quick@onnx.json"
+    values = json.loads(place.read_text())
+    del values["launches"][-1]
+    place.write_text(json.dumps(values))
+    record = run / "stages" / "measure-quick@onnx.json"
+    stage = json.loads(record.read_text())
+    stage["outputs"]["measure/quick@onnx.json"] = sha256(place)
+    record.write_text(json.dumps(stage))
+    assert "1 of 2 launches" in invoke("check", run)[1]
+    assert invoke("profile", run, "--device", device, "-q")[0] == 0
+    assert invoke("check", run)[0] == 0
+
+
+@pytest.mark.parametrize("options", [["--launches", 2], ["--rounds", 3]])
+def test_options_that_only_spell_out_the_protocol_are_kept_apart_too(run, device, options):
+    """They have keys of their own, so that a later call does not take one for the other."""
+    before = gated(run)
+    assert invoke("profile", run, "--device", device, "-q", *options)[0] == 0
+    assert gated(run) == before
+    assert len(list((run / "extra" / "measure").iterdir())) == 1
+
+
+def test_a_device_of_the_same_name_that_is_declared_otherwise_is_kept_apart(run, device, tmp_path):
+    other = tmp_path / "quick.yaml"
+    other.write_text(device.read_text().replace("launches: 2", "launches: 1"))
+    assert other.read_text() != device.read_text()
+    trusted(other)
+    before = gated(run)
+    assert invoke("profile", run, "--device", other, "-q")[0] == 0
+    assert gated(run) == before
+    assert len(list((run / "extra" / "measure").iterdir())) == 1
 
 
 def test_a_run_that_an_older_version_began_says_what_to_do(run):
     values = json.loads((run / "run.json").read_text())
     del values["devices"]
     (run / "run.json").write_text(json.dumps(values))
-    with pytest.raises(Exception, match=r"edgecr compress.*again: devices"):
+    with pytest.raises(Exception, match=r"`devices` is missing.*edgecr compress.*again"):
         invoke("check", run)
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from edgecr.estimate import Estimate
 from edgecr.report.compare import comparison_tables
-from edgecr.report.doubts import Marks, unmarked
+from edgecr.report.doubts import Marks, about_figure, about_place, unmarked
 from edgecr.report.gates import Gate, judge
 from edgecr.report.headline import honesty, key_figures
 from edgecr.report.html import html
@@ -183,6 +183,19 @@ def test_a_missing_figure_keeps_its_badge_beside_the_mark():
     found = result(latency=[replace(latency(), arms={"candidate": replace(timing(1.0), missing={"p99": "few"})})])
     assert re.search(r'<span class="badge open">INCOMPLETE</span> ¹', html(found))
     assert any(table.doubts == ("¹ few",) for table in tables(found))
+
+
+@pytest.mark.parametrize("field", ["p50", "p90", "p99"])
+def test_a_doubt_about_the_launches_concerns_every_percentile(field):
+    arm = replace(timing(4.0, Estimate(9.0)), doubts=["not steady"])
+    row = replace(latency(), arms={"candidate": arm})
+    assert about_figure(row, "candidate", field) == ["not steady"]
+    assert about_figure(row, "candidate", "memory") == []
+
+
+def test_an_error_is_told_once():
+    row = LatencyRow("board", 1, error="The board went away.", partial="The board went away; 1 of 3 launches")
+    assert about_place(row) == ["not complete: The board went away; 1 of 3 launches"]
 
 
 def test_a_device_that_failed_says_why_beside_its_name():

@@ -110,6 +110,8 @@ DONE = {"event": "done", "op": "bench"}
         ({"bench": [{**ROUND, "arm": 99}, DONE]}, "there is no arm 99"),
         ({"bench": [{**ROUND, "ns": []}, DONE]}, "'round' event"),
         ({"bench": [{**ROUND, "\x1b[2J": 1}, DONE]}, "'round' event"),
+        ({"bench": [ROUND, {"event": "ended", "reason": "\x1b"}, DONE]}, "'ended' event that cannot be read: reason"),
+        ({"bench": [ROUND, {"event": "ended"}, DONE]}, "'ended' event"),
         ({"bench": [ROUND, DONE], "alone": [DONE]}, "no 'arm' event came before"),
         ({"put": [{"event": "error", "message": "Only 1 MB free\x07"}]}, r"Only 1 MB free\\u0007"),
         ({"put": ["nonsense"]}, "no event"),

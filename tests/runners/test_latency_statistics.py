@@ -122,6 +122,20 @@ def test_offsets_between_launches_are_no_drift(count, noise) -> None:
     assert alarms / len(sessions) <= 0.05
 
 
+def test_drift_of_a_ramp_is_from_its_first_value_to_its_last() -> None:
+    """Relative to the median of the launch, which is 105 here."""
+    ramp = [100 + 10 * number / 29 for number in range(30)]
+    assert st.drift([ramp]) == pytest.approx(10 / 105, abs=1e-9)
+    assert st.drift([ramp, ramp[:25]]) == pytest.approx(10 / 105, abs=2e-3)
+
+
+@pytest.mark.parametrize(("turns", "told"), [(5, True), (4, False)])
+def test_slow_calls_of_five_turns_are_a_percentile(turns, told) -> None:
+    """Twenty of two thousand calls are slow: the last percent."""
+    slow = [[1.0] * (20 - 20 // turns) + [2.0] * (20 // turns) for _ in range(turns)]
+    assert (st.one_moment(99, [slow + [[1.0] * 20] * (100 - turns)]) is None) is told
+
+
 def test_drift_is_silent_on_noise_small_trends_and_short_series() -> None:
     draw = random.Random(7)
     assert not any(st.drift([[draw.gauss(100, 1) for _ in range(30)]]) for _ in range(100))

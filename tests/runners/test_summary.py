@@ -5,6 +5,8 @@ from tiny_device import quick_device
 
 from edgecr.errors import UnknownName
 from edgecr.estimate import Estimate
+from edgecr.runners.device import Protocol
+from edgecr.runners.measure.contention import Contention
 from edgecr.runners.measure.summary import compare, conclusion, summarise
 from edgecr.runners.measurement import Alone, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
 
@@ -191,6 +193,57 @@ def test_slow_calls_of_one_moment_are_no_percentile() -> None:
     assert "come from 1 of 75 turns" in slow.missing["p99_ms"]
     assert slow.p90_ms is not None
     assert fast.p99_ms is not None
+
+
+def test_times_of_coming_up_are_each_arms_own() -> None:
+    one = measurement()
+    late = start(1).model_copy(update={"load_ns": 70 * MS, "first_ns": 90 * MS})
+    launches = tuple(each.model_copy(update={"starts": (start(0), late)}) for each in one.launches)
+    slow, fast = summarise(one.model_copy(update={"launches": launches}))
+    assert (slow.load_ms.value, slow.first_ms.value, slow.load_ms.samples) == (7, 9, 3)
+    assert (fast.load_ms.value, fast.first_ms.value) == (70, 90)
+
+
+def with_round(one, place: int, **changes):
+    """The same measurement, with one round of each launch changed."""
+    def changed(launch):
+        rounds = list(launch.rounds)
+        rounds[place] = rounds[place].model_copy(update=changes)
+        return launch.model_copy(update={"rounds": tuple(rounds)})
+
+    return one.model_copy(update={"launches": tuple(map(changed, one.launches))})
+
+
+@pytest.mark.parametrize("silent", ["wait_ns", "steal", "switches"])
+def test_a_single_round_on_which_the_kernel_is_silent_leaves_no_absolute_latency(silent) -> None:
+    slow, fast = summarise(with_round(measurement(), 0, **{silent: None}))
+    assert slow.p50_ms is None
+    assert fast.p50_ms is not None
+
+
+@pytest.mark.parametrize(("counted", "shared"), [
+    ({"wait_ns": 30_000_000}, True), ({"wait_ns": 29_999_999}, False),
+    ({"steal": 3}, True), ({"steal": 2}, False), ({"switches": 200}, True), ({"switches": 199}, False),
+])
+def test_a_share_exactly_at_its_limit_closes_the_gate(counted, shared) -> None:
+    """Of one second: 3 % of waiting and of stolen time, and 200 switches."""
+    calm = {"run_ns": 10**9 - counted.get("wait_ns", 0), "wait_ns": 0, "steal": 0, "switches": 0}
+    one = Round(arm=0, number=0, start_ns=0, ns=(10**9,), **(calm | counted))
+    assert bool(Contention.during([one]).reason(Protocol())) is shared
+
+
+def test_a_round_of_no_time_has_no_ratio() -> None:
+    ratio = compare(with_round(measurement(), 0, ns=(0,) * 4), "baseline", "candidate")[0].ratio
+    assert ratio.value == pytest.approx(0.5)
+    assert ratio.samples == 27
+
+
+def test_a_stream_that_finished_no_call_has_no_throughput() -> None:
+    (one,) = alone()
+    idle = one.model_copy(update={"rates": tuple(rate.model_copy(update={"calls": 0}) for rate in one.rates)})
+    slow, _ = summarise(measurement(alone=(idle,)))
+    assert slow.throughput is None
+    assert "throughput" in slow.missing
 
 
 def test_a_failed_session_gives_its_error_as_the_reason() -> None:

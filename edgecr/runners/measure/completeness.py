@@ -22,15 +22,6 @@ def _least_turns(launch: Launch, arms: int, protocol: Protocol) -> int | None:
     """The rounds of the arm that had fewest, if they are fewer than they should be."""
     turns = [sum(one.arm == arm for one in launch.rounds) for arm in range(arms)]
     least = min(turns, default=0)
-    enough = max(turns, default=0) == least and (least >= protocol.rounds or _time_was_up(launch, least, protocol))
+    by_the_clock = launch.ended == "time" and least >= protocol.least_rounds
+    enough = max(turns, default=0) == least and (least >= protocol.rounds or by_the_clock)
     return None if enough else least
-
-
-def _time_was_up(launch: Launch, turns: int, protocol: Protocol) -> bool:
-    """Whether the agent stopped between two rounds because the protocol's time was used up."""
-    if turns < protocol.least_rounds:
-        return False
-    last = max(launch.rounds, key=lambda one: one.start_ns)
-    spent = last.start_ns + sum(last.ns) - min(one.start_ns for one in launch.rounds)
-    uncounted = 2 * max(max(one.ns, default=0) for one in launch.rounds)  # the call before the first turn, and slack
-    return spent + uncounted > protocol.max_s * 1e9
