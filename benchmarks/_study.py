@@ -19,11 +19,11 @@ import numpy as np
 from _common import arguments
 from torch import nn
 
+from edgecr.core.files import fingerprint, read_json, write_json
 from edgecr.data.base import Dataset, ImageSet
 from edgecr.data.folder import Folder
 from edgecr.data.sets import MemorySet
 from edgecr.data.splits import stratified
-from edgecr.files import fingerprint, read_json, write_json
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.robustness.evaluate import evaluate
 from edgecr.robustness.suites import suites

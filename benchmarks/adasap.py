@@ -21,16 +21,16 @@ import torch
 from _common import Goal, finish, table
 from _study import Cells, cifar10, mean_and_spread, noise5, study_arguments
 
+from edgecr.core.files import read_json, sha256
 from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
-from edgecr.files import read_json, sha256
 from edgecr.methods.base import Lab, Method, methods
 from edgecr.models import architecture
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
 from edgecr.training.checkpoint import discard
 from edgecr.training.evaluate import accuracy
-from edgecr.training.flatness import flatness
+from edgecr.training.sharpness.flatness import flatness
 
 SGD, ADASAP = "sgd", "adasap"
 ARMS = (SGD, ADASAP)

@@ -23,10 +23,10 @@ import onnx
 from _common import Goal, arguments, finish, interleaved, paired_ratio, table
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecr.runners.archive import agent_archive
+from edgecr.runners.agent.archive import agent_archive
 from edgecr.runners.base import Arm, MeasurePlan, load_device, runner_for
 from edgecr.runners.device import Protocol
-from edgecr.runners.measure.summary import summarise
+from edgecr.runners.measurement.summary import summarise
 
 WIDTHS = (64, 128, 256, 512)
 CALM = 0.03

@@ -24,19 +24,19 @@ import torchvision
 from _common import Goal, arguments, finish, table
 from torch import Tensor, nn
 
+from edgecr.core.errors import EdgecrError
+from edgecr.core.files import write_json
 from edgecr.data.base import Preprocessing
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import ProofData
-from edgecr.errors import EdgecrError
 from edgecr.exporters import Target, exporters
-from edgecr.files import write_json
 from edgecr.models import Architecture
 from edgecr.subject import Subject
+from edgecr.surgery.carry_out import Pruned, prune_channels
 from edgecr.surgery.counters import count
-from edgecr.surgery.plan import Plan, Planner
-from edgecr.surgery.prune import Pruned, prune_channels
-from edgecr.surgery.scores import Evidence, scores
-from edgecr.surgery.widths import Limits
+from edgecr.surgery.planning.plan import Plan, Planner
+from edgecr.surgery.planning.widths import Limits
+from edgecr.surgery.scoring.scores import Evidence, scores
 
 FAMILIES = {
     "convnext_": "tiny small base large",

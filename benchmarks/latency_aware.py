@@ -44,17 +44,17 @@ import torch
 from _common import Goal, finish, interleaved, paired_ratio, table, warm_seconds
 from _study import SIDE, Cells, cifar10, fewer, mean_and_spread, study_arguments
 
-from edgecr.bench import DeviceBench
+from edgecr.core.errors import BudgetError
+from edgecr.core.files import sha256
+from edgecr.core.progress import Monitor
 from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
-from edgecr.errors import BudgetError
 from edgecr.exporters import load_target
-from edgecr.exporters.onnx_write import write
-from edgecr.files import sha256
+from edgecr.exporters.onnx.write import write
+from edgecr.latency_builder.device_latencies import DeviceBench
 from edgecr.methods.base import Lab, methods
 from edgecr.models import architecture
 from edgecr.predictors.onnx_predictor import open_session
-from edgecr.progress import Monitor
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
 from edgecr.training.checkpoint import discard

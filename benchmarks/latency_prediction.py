@@ -21,20 +21,20 @@ from pathlib import Path
 import torch
 from _common import Goal, arguments, finish, table
 
-from edgecr.bench import DeviceBench
+from edgecr.core.progress import Monitor
 from edgecr.data.digits import Digits
 from edgecr.data.views import LearningData
 from edgecr.latency import fitted
+from edgecr.latency_builder.builder import Model, Prediction, TableBuilder
+from edgecr.latency_builder.device_latencies import DeviceBench
+from edgecr.latency_builder.fill import exported, slimmed
 from edgecr.methods.base import Lab
-from edgecr.methods.prune import Prune
+from edgecr.methods.prune.method import Prune
 from edgecr.models import architecture
-from edgecr.progress import Monitor
 from edgecr.runners.base import load_device
-from edgecr.runners.latency_table import Model, Prediction, TableBuilder
 from edgecr.subject import Subject
-from edgecr.surgery.plan import Scope
-from edgecr.surgery.widths import Limits
-from edgecr.tables import exported, slimmed
+from edgecr.surgery.planning.plan import Scope
+from edgecr.surgery.planning.widths import Limits
 
 FULL = {"torchvision:resnet18": 224, "torchvision:mobilenet_v2": 224, "resnet56": 32}
 QUICK = {"torchvision:resnet18": 96, "torchvision:mobilenet_v2": 96, "resnet56": 32}

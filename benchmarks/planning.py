@@ -29,16 +29,16 @@ from torch import nn
 from torch.nn import functional
 
 from edgecr.latency import Entry, LatencyTable, LayerConfig, Machine
-from edgecr.surgery.amounts import LATENCY
-from edgecr.surgery.cost import Cost
-from edgecr.surgery.graph import trace_channels
-from edgecr.surgery.latency_plan import plan_by_latency
-from edgecr.surgery.layers import LayerSizes, reachable
-from edgecr.surgery.plan import Planner
-from edgecr.surgery.removal import remove
-from edgecr.surgery.scores import Evidence, scores
-from edgecr.surgery.taylor import Products
-from edgecr.surgery.widths import Limits
+from edgecr.surgery.changes.cut import remove
+from edgecr.surgery.planning.amounts import LATENCY
+from edgecr.surgery.planning.cost import Cost
+from edgecr.surgery.planning.latency import plan_by_latency
+from edgecr.surgery.planning.layers import LayerSizes, reachable
+from edgecr.surgery.planning.plan import Planner
+from edgecr.surgery.planning.widths import Limits
+from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.scoring.taylor import Products
+from edgecr.surgery.tracing.graph import trace_channels
 
 PLANS = {
     "densenet121": ("densenet121", Limits()), "mnasnet1_0": ("mnasnet1_0", Limits()),

@@ -27,14 +27,14 @@ from torch import nn
 
 from edgecr.data.base import Preprocessing
 from edgecr.exporters import load_target
-from edgecr.exporters.onnx_write import write
+from edgecr.exporters.onnx.write import write
 from edgecr.models import architecture
 from edgecr.predictors.onnx_predictor import open_session
 from edgecr.subject import Subject
+from edgecr.surgery.carry_out import prune_channels
 from edgecr.surgery.counters import count
-from edgecr.surgery.prune import prune_channels
-from edgecr.surgery.scores import Evidence, scores
-from edgecr.surgery.widths import Limits
+from edgecr.surgery.planning.widths import Limits
+from edgecr.surgery.scoring.scores import Evidence, scores
 
 NETWORKS = ("resnet18", "mobilenet_v2", "resnet50")
 QUICK = ("resnet18", "mobilenet_v2")

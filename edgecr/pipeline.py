@@ -8,25 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecr.asked import question
-from edgecr.bench import DeviceBench
+from edgecr.core.environment import environment
+from edgecr.core.errors import RequestError
+from edgecr.core.files import read_json, sha256
+from edgecr.core.progress import Monitor
 from edgecr.data import Dataset
 from edgecr.data.views import HeldOutData, LearningData, ProofData
-from edgecr.environment import environment
-from edgecr.errors import RequestError
 from edgecr.exporters import exporters, load_target
-from edgecr.files import read_json, sha256
-from edgecr.judging import judged, report
+from edgecr.latency_builder.device_latencies import DeviceBench
 from edgecr.methods.base import Execution, Lab, Method
-from edgecr.progress import Monitor
 from edgecr.recipe import Recipe, as_yaml
-from edgecr.recipe_inputs import code_hashes, input_hashes, paths_in
+from edgecr.recipe.inputs import code_hashes, input_hashes, paths_in
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for, usable_device
-from edgecr.stages import export_role, measure, robustness, set_aside
-from edgecr.step_differences import nearest
-from edgecr.step_store import Step, StepStore, accelerator, threads
+from edgecr.stages.asked import question
+from edgecr.stages.export import export_role, measure, robustness, set_aside
+from edgecr.stages.judge import judged, report
+from edgecr.stages.step_differences import nearest
+from edgecr.stages.step_store import Step, StepStore, accelerator, threads
 from edgecr.subject import Subject
 
 

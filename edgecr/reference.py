@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from edgecr.option_text import nested, option_table
-from edgecr.options import Options
+from edgecr.core.option_text import nested, option_table
+from edgecr.core.options import Options
 
 
 def page() -> str:
@@ -51,7 +51,7 @@ def _anchor(title: str) -> str:
 
 
 def _gates() -> str:
-    from edgecr.report.gate_words import gate_words
+    from edgecr.report.gates.words import gate_words
 
     rows = [f"| `{gate.name}` | {gate.meaning} | {gate.keys} | {gate.units} |" for gate in gate_words()]
     return "\n".join(["| gate | about | keys | limits and units |", "| --- | --- | --- | --- |", *rows])
@@ -94,7 +94,7 @@ def _suites() -> Iterator[str]:
 
 
 def _declarations(kind: str) -> str:
-    from edgecr import builtin
+    from edgecr.core import builtin
     from edgecr.recipe import purpose
 
     return "\n".join(f"- `{name}`: {purpose(builtin.find(kind, name))}" for name in builtin.names(kind))

@@ -27,8 +27,8 @@ from typing import Any
 
 from typing_extensions import override
 
-from edgecr.errors import FileProblem, RunBusy
-from edgecr.files import (
+from edgecr.core.errors import FileProblem, RunBusy
+from edgecr.core.files import (
     LockHeld,
     fingerprint,
     locked,
@@ -38,8 +38,8 @@ from edgecr.files import (
     write_json,
     write_text,
 )
-from edgecr.names import inside
-from edgecr.progress import Bar, Monitor
+from edgecr.core.names import inside
+from edgecr.core.progress import Bar, Monitor
 
 ROLES = ("baseline", "candidate")
 QUESTION = "run"

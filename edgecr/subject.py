@@ -11,10 +11,10 @@ import torch
 from pydantic import BaseModel, Field
 from torch import nn
 
-from edgecr.errors import FileProblem, RequestError
-from edgecr.files import read_json, refused_as, replacing_folder, write_json
+from edgecr.core.errors import FileProblem, RequestError
+from edgecr.core.files import read_json, refused_as, replacing_folder, write_json
 from edgecr.models import Architecture, architecture, build
-from edgecr.surgery.removal import ChannelCut, replay
+from edgecr.surgery.changes.cut import ChannelCut, replay
 from edgecr.weights import load_into, read_tensors, write_tensors
 
 Side = Annotated[int, Field(ge=1, le=65536)]

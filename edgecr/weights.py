@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from edgecr.errors import FileProblem
-from edgecr.files import write_bytes
+from edgecr.core.errors import FileProblem
+from edgecr.core.files import write_bytes
 
 _SHARED = "edgecr.shared"
 _WRAPPERS = (

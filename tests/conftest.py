@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import skips
+
+from tests import skips
 
 MINI = """\
 name: mini
@@ -95,7 +96,7 @@ def edgecr(tmp_path):
 @pytest.fixture
 def mini_recipe(tmp_path):
     """A recipe that goes the whole way in well under a minute."""
-    from workplace import trusted
+    from tests.workplace import trusted
 
     device = tmp_path / "quick.yaml"
     device.write_text(QUICK_DEVICE)
@@ -148,7 +149,7 @@ gates:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory, config_folder):
     """A finished run that ships, with every kind of evidence in it; tests copy it before they damage it."""
-    from workplace import trusted
+    from tests.workplace import trusted
 
     folder = tmp_path_factory.mktemp("small")
     (folder / "quick.yaml").write_text(QUICK_DEVICE)

@@ -6,11 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from edgecr.cli import app
-from edgecr.errors import RequestError, UnknownName
-from edgecr.methods.prune_options import Budget, Exponential, Iterative
+from edgecr.core.errors import RequestError, UnknownName
+from edgecr.methods.prune.options import Budget, Exponential, Iterative
 from edgecr.reference import page
-from edgecr.report.gates import LIMITS, Gate, check_gate_name
-from edgecr.report.quantities import Kind, quantities
+from edgecr.report.gates.judge import LIMITS, Gate, check_gate_name
+from edgecr.report.gates.quantities import Kind, quantities
 from edgecr.robustness.suites import suites
 from edgecr.training.options import TrainOptions
 

@@ -13,15 +13,12 @@ PACKAGE = Path(edgecr.__file__).parent
 FLOORS = [
     {"cli", "reference", "__main__"},
     {"pipeline"},
-    {"stages", "judging", "tables", "bench", "run_data", "recipe_inputs", "step_store", "step_differences"},
-    {"asked", "verification", "recipe", "run", "environment"},
-    {"methods", "exporters", "runners", "robustness", "report"},
-    {"subject"},
-    {"training", "predictors", "models", "data", "surgery", "weights", "latency"},
-    {"yaml_text", "subject_counts"},
-    {"option_text", "options", "files", "builtin", "progress", "estimate", "registry", "seeds", "interpolation"},
-    {"names", "printable"},
-    {"errors"},
+    {"stages", "latency_builder"},
+    {"recipe"},
+    {"methods", "exporters", "robustness", "report"},
+    {"runners", "subject"},
+    {"training", "predictors", "models", "data", "surgery", "weights", "latency", "run"},
+    {"core"},
 ]
 LEVEL = {room: len(FLOORS) - number for number, floor in enumerate(FLOORS) for room in floor}
 APART = ("methods", "exporters", "runners")
@@ -63,7 +60,7 @@ def test_methods_exporters_and_runners_never_import_one_another():
 
 
 def test_the_agent_imports_nothing_of_edgecr():
-    from edgecr import builtin
+    from edgecr.core import builtin
 
     for file in sorted((builtin.folder("devices") / "agent").rglob("*.py")):
         assert "import edgecr." not in file.read_text()
@@ -98,10 +95,10 @@ def test_help_imports_nothing_heavy():
         "edgecr.models",
         "edgecr.data",
         "edgecr.exporters.base",
-        "edgecr.asked",
-        "edgecr.judging",
+        "edgecr.stages.asked",
+        "edgecr.stages.judge",
         "edgecr.runners.base",
-        "edgecr.report.gates",
+        "edgecr.report.gates.judge",
         "edgecr.robustness.suites",
     ],
 )

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from edgecr.errors import FileProblem, RunBusy
-from edgecr.progress import Monitor
+from edgecr.core.errors import FileProblem, RunBusy
+from edgecr.core.progress import Monitor
 from edgecr.run import Run, RunMonitor, identity
 
 ENVIRONMENT = {"packages": {"torch": "1"}, "cpu": "x", "threads": 2, "python": "3"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgecr.errors import FileProblem
+from edgecr.core.errors import FileProblem
 from edgecr.weights import hash_tensors, load_checkpoint, load_into, read_tensors, write_tensors
 
 

@@ -23,7 +23,7 @@ from edgecr.cli import (
 )
 from edgecr.cli.app import app
 from edgecr.cli.echo import echo
-from edgecr.errors import EdgecrError
+from edgecr.core.errors import EdgecrError
 
 __all__ = [
     "app",

@@ -21,7 +21,7 @@ NameArgument = Annotated[str, typer.Argument(help="Its name, or the path of its 
 
 
 def _list_files(kind: str) -> None:
-    from edgecr import builtin
+    from edgecr.core import builtin
     from edgecr.recipe import purpose
 
     for name in builtin.names(kind):
@@ -29,8 +29,8 @@ def _list_files(kind: str) -> None:
 
 
 def _show_file(kind: str, name: str) -> None:
-    from edgecr import builtin
-    from edgecr.yaml_text import decoded, read_bytes
+    from edgecr.core import builtin
+    from edgecr.core.yaml_text import decoded, read_bytes
 
     file = builtin.find(kind, name)
     echo(f"# {file}\n{decoded(read_bytes(file), file)}", nl=False)
@@ -58,9 +58,9 @@ def show_recipe(
 @recipes_app.command("validate")
 def validate_recipes(files: Annotated[list[str], typer.Argument(help="Recipe files or names.")]) -> None:
     """Check recipes; lists every mistake with its line; exits 2 if there is one."""
-    from edgecr.errors import EdgecrError
+    from edgecr.core.errors import EdgecrError
     from edgecr.recipe import load_recipe
-    from edgecr.recipe_inputs import own_models
+    from edgecr.recipe.inputs import own_models
 
     failed = False
     for file in files:
@@ -81,7 +81,7 @@ def recipe_schema(
     output: Annotated[str, typer.Option("--output", "-o", help="File to write; '-' prints.")] = "-",
 ) -> None:
     """The JSON schema of recipes, for editors."""
-    from edgecr.files import write_text
+    from edgecr.core.files import write_text
     from edgecr.recipe import editor_schema
 
     text = json.dumps(editor_schema(), indent=2)
@@ -115,9 +115,9 @@ def list_methods() -> None:
 @methods_app.command("show")
 def show_method(name: Annotated[str, typer.Argument(help="The method's name.")]) -> None:
     """A method's options with the keys below them, their defaults, and its presets."""
+    from edgecr.core.option_text import nested, option_lines
     from edgecr.methods import methods
     from edgecr.models.base import Architecture
-    from edgecr.option_text import nested, option_lines
 
     method = methods.get(name)
     echo(f"{name}: {_first_line(method.__doc__)}\n")

@@ -37,9 +37,9 @@ def check(
 def _judged(run: Path | None, runs: Path, junit: Path | None) -> Result:
     """The result; what is written for a build server says when there is none, so that no older file speaks for it."""
     from edgecr.cli.options import chosen_run
-    from edgecr.errors import EdgecrError
-    from edgecr.judging import judged
-    from edgecr.report.junit import write_junit, write_junit_error
+    from edgecr.core.errors import EdgecrError
+    from edgecr.report.render.junit import write_junit, write_junit_error
+    from edgecr.stages.judge import judged
 
     try:
         result = judged(chosen_run(run, runs))

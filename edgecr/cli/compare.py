@@ -19,8 +19,8 @@ def compare(
     """Print finished runs side by side: figures, verdicts, and the widths of every layer."""
 
     from edgecr.cli.options import finished_result
-    from edgecr.errors import RequestError
-    from edgecr.report.terminal import render_comparison
+    from edgecr.core.errors import RequestError
+    from edgecr.report.render.terminal import render_comparison
     from edgecr.report.write import write_comparison
     from edgecr.run import Run
 

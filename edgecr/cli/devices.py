@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @lists(devices_app)
 def list_devices() -> None:
     """The shipped devices, your own and those of the current folder, with their purposes."""
-    from edgecr import builtin
+    from edgecr.core import builtin
 
     for name in sorted({*builtin.names("devices"), *builtin.own_names("devices"), *builtin.local_names("devices")}):
         echo(f"{name:<28} {_in_a_line(name)}")
@@ -28,8 +28,8 @@ def list_devices() -> None:
 @devices_app.command("show")
 def show_device(name: NameArgument) -> None:
     """The text of a device declaration, whose it is, and whether it may be used."""
+    from edgecr.core.yaml_text import decoded, read_bytes
     from edgecr.runners.device import load_device
-    from edgecr.yaml_text import decoded, read_bytes
 
     device = load_device(name)
     file = _file(device)
@@ -42,7 +42,7 @@ def trust_device(
     revoke: Annotated[bool, typer.Option("--revoke", help="Take the permission back.")] = False,
 ) -> None:
     """Allow a device file that came with somebody's folder, as it is now; a changed one is asked for again."""
-    from edgecr.printable import one_line
+    from edgecr.core.printable import one_line
     from edgecr.runners import trust
     from edgecr.runners.device import load_device
 
@@ -75,7 +75,7 @@ def add_device(
     purpose: Annotated[Optional[str], typer.Option("--purpose", help="A line that says what it is.")] = None,  # noqa: UP045
 ) -> None:
     """Write a device of your own into your user folder, where it is trusted and found from everywhere."""
-    from edgecr import builtin
+    from edgecr.core import builtin
     from edgecr.runners.base import usable_device
     from edgecr.runners.own import new_place, write_own_device
 
@@ -87,8 +87,8 @@ def add_device(
 
 def _in_a_line(name: str) -> str:
     """The purpose of a device, and whose it is unless it is a shipped one; a file that is no device spoils no list."""
-    from edgecr.errors import EdgecrError
-    from edgecr.printable import one_line
+    from edgecr.core.errors import EdgecrError
+    from edgecr.core.printable import one_line
     from edgecr.recipe import purpose
     from edgecr.runners.device import load_device
 
@@ -103,7 +103,7 @@ def _in_a_line(name: str) -> str:
 
 
 def _file(device: Device) -> Path:
-    from edgecr.errors import FileProblem
+    from edgecr.core.errors import FileProblem
 
     if device.origin.file is None:
         raise FileProblem(f"The device {device.name!r} is not described by a file.")

@@ -18,8 +18,8 @@ from rich.progress import (
 from rich.segment import Segment
 from typing_extensions import override
 
-from edgecr.printable import printable
-from edgecr.progress import Bar, Monitor
+from edgecr.core.printable import printable
+from edgecr.core.progress import Bar, Monitor
 
 _PLAIN_EVERY_S = 15.0
 

@@ -62,7 +62,7 @@ def _tool(name: str, why: str) -> None:
 
 
 def _machine() -> None:
-    from edgecr.environment import cpu_model
+    from edgecr.core.environment import cpu_model
 
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None

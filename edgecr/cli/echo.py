@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from edgecr.printable import printable
+from edgecr.core.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

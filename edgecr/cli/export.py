@@ -27,8 +27,8 @@ def export(
     from edgecr.data.views import ProofData
     from edgecr.exporters import load_target
     from edgecr.run import ROLES
-    from edgecr.run_data import load_again
-    from edgecr.stages import export_role, refuse_namesake
+    from edgecr.stages.export import export_role, refuse_namesake
+    from edgecr.stages.reload import load_again
 
     declared = load_target(target)
     chosen = chosen_run(run, runs)

@@ -15,7 +15,7 @@ from edgecr.cli.options import AllowCode, Classes, ModelName, Settings, Size, na
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgecr.surgery.explain import Row
+    from edgecr.surgery.tracing.explain import Row
 
 Cell: TypeAlias = "str | int | tuple[str, ...]"
 _SHOWN = 3
@@ -34,7 +34,7 @@ def show_groups(
     allow_code: AllowCode = False,
 ) -> None:
     """Which channels of a model can only be removed together, which stay, and what ties or stops them."""
-    from edgecr.surgery.explain import explain
+    from edgecr.surgery.tracing.explain import explain
 
     subject = named_subject(name, options, classes, size, allow_code)
     rows, shape = explain(subject.module, subject.input_shape), subject.input_shape

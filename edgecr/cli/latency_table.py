@@ -13,9 +13,9 @@ from edgecr.cli.options import AllowCode, Classes, ModelName, Quiet, Settings, S
 
 if TYPE_CHECKING:
     from edgecr.latency import LatencyTable
+    from edgecr.latency_builder.fill import Filled
     from edgecr.runners.device import Device
     from edgecr.subject import Subject
-    from edgecr.tables import Filled
 
 table_app = typer.Typer(
     help="Measure, show and use latency tables: what each layer takes on a device.", no_args_is_help=True
@@ -55,17 +55,17 @@ def build_table(
 ) -> None:
     """Measure on the device every layer that pruning can make of a model; only what is missing is measured."""
     from edgecr.cli.display import TerminalMonitor
-    from edgecr.errors import UnknownName
+    from edgecr.core.errors import UnknownName
+    from edgecr.latency_builder.builder import TableBuilder
     from edgecr.runners.base import usable_device
-    from edgecr.runners.latency_table import TableBuilder
 
     if clock not in (None, "cpu", "wall"):
         raise UnknownName("clock", clock, ("cpu", "wall"))
     declared = usable_device(device)
     builder = TableBuilder(declared, runtime, table, clock=clock, monitor=TerminalMonitor(quiet))  # type: ignore[arg-type]
     subject = named_subject(model, settings, classes, size, allow_code)
-    from edgecr.surgery.widths import Limits
-    from edgecr.tables import fill
+    from edgecr.latency_builder.fill import fill
+    from edgecr.surgery.planning.widths import Limits
 
     with builder:
         filled = fill(
@@ -116,7 +116,7 @@ def predict(
     """The latency of a model by the table alone, without measuring."""
     found = _table(device, runtime, table)
     subject = named_subject(model, settings, classes, size, allow_code)
-    from edgecr.surgery.layers import configurations
+    from edgecr.surgery.planning.layers import configurations
 
     latency = found.network_latency(configurations(subject.module, subject.input_shape, batch), estimate=estimate)
     echo(f"{model}, batch {batch}: {latency.ms:.4g} ms ({_clock_text(found)})")
@@ -126,8 +126,8 @@ def predict(
 
 def _table(device: str, runtime: str, path: Path | None) -> LatencyTable:
     from edgecr.latency import LatencyTable
+    from edgecr.latency_builder.builder import declared_machine, default_path
     from edgecr.runners.base import usable_device
-    from edgecr.runners.latency_table import declared_machine, default_path
 
     declared = usable_device(device)
     path = path or default_path(declared, runtime)
@@ -141,7 +141,7 @@ def _label(model: str, settings: list[str] | None, subject: Subject, batch: int)
 
 
 def _report(filled: Filled, device: Device) -> None:
-    from edgecr.runners.measure.stairs import common_step
+    from edgecr.latency_builder.stairs import common_step
 
     echo(
         f"Measured {filled.measured} layers; {filled.path} holds {len(filled.table.entries)} "

@@ -53,8 +53,8 @@ def chosen_run(given: Path | None, root: Path) -> Run:
 
 def finished_result(run: Run) -> Result:
     """The result of a run, judged anew; a run that was never finished is a clear error."""
-    from edgecr.errors import FileProblem
-    from edgecr.judging import judged
+    from edgecr.core.errors import FileProblem
+    from edgecr.stages.judge import judged
 
     if not (run.folder / "report.json").is_file():
         raise FileProblem(f"{run.folder} has no report yet. Finish it with its `edgecr compress` command.")
@@ -65,9 +65,9 @@ def named_subject(
     name: str, settings: list[str] | None, classes: int, size: int | None, allow_code: bool
 ) -> Subject:
     """The model that a command line describes, for images of the size that was asked for or that its family is for."""
+    from edgecr.core.yaml_text import parse_yaml
     from edgecr.models import architecture
     from edgecr.subject import Subject
-    from edgecr.yaml_text import parse_yaml
 
     values = {"arch": name}
     for text in settings or []:

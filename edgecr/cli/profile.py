@@ -13,7 +13,7 @@ from edgecr.cli.echo import console
 from edgecr.cli.options import Quiet, Runs, Target
 
 if TYPE_CHECKING:
-    from edgecr.progress import Monitor
+    from edgecr.core.progress import Monitor
     from edgecr.runners.base import Measurement, Runner
 
 
@@ -57,7 +57,7 @@ def profile(
 
 
 def _batches(text: str) -> tuple[int, ...]:
-    from edgecr.errors import RequestError
+    from edgecr.core.errors import RequestError
 
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
@@ -74,7 +74,7 @@ def _files(
     runner: Runner,
     monitor: Monitor,
 ) -> Measurement:
-    from edgecr.errors import RequestError
+    from edgecr.core.errors import RequestError
     from edgecr.exporters.bare import artifact_of
     from edgecr.report.result import BASELINE, CANDIDATE
     from edgecr.runners.base import MeasurePlan
@@ -97,10 +97,10 @@ def _run(
     rounds: int | None,
     monitor: Monitor,
 ) -> Measurement:
-    from edgecr.asked import Asked
     from edgecr.cli.options import chosen_run
     from edgecr.exporters import load_target
-    from edgecr.stages import measure
+    from edgecr.stages.asked import Asked
+    from edgecr.stages.export import measure
 
     chosen = chosen_run(given[0] if given else None, runs)
     name = load_target(target).name if target else Asked.of(chosen).judged
@@ -110,11 +110,11 @@ def _run(
 
 def _show(measurement: Measurement) -> None:
     """Prints the tables that have figures; a failure of the device ends the command."""
-    from edgecr.errors import DeviceFailed
+    from edgecr.core.errors import DeviceFailed
     from edgecr.report.latency_rows import latency_rows
+    from edgecr.report.render.terminal import TableView
     from edgecr.report.result import Result
     from edgecr.report.tables import latency_table, start_table
-    from edgecr.report.terminal import TableView
 
     screen = console()
     shown = Result(measurement.device.name, "", latency=latency_rows(measurement))

@@ -15,7 +15,7 @@ def report(run: RunArgument = None, runs: Runs = Path("runs")) -> None:
     """Write report.json, report.md and report.html of a run again, and print them."""
     from edgecr.cli.options import chosen_run
     from edgecr.cli.show import show_result
-    from edgecr.judging import report as write
+    from edgecr.stages.judge import report as write
 
     chosen = chosen_run(run, runs)
     with chosen.writing():

@@ -29,17 +29,17 @@ def robustness(
     With another suite, target or number of images than the recipe's, the result is kept apart and not judged.
     """
 
-    from edgecr.asked import Asked
     from edgecr.cli.display import TerminalMonitor
     from edgecr.cli.options import chosen_run
     from edgecr.data.views import HeldOutData
     from edgecr.exporters import load_target
     from edgecr.report.build import accuracy_rows
+    from edgecr.report.render.terminal import TableView
     from edgecr.report.result import Result
     from edgecr.report.tables import accuracy_tables
-    from edgecr.report.terminal import TableView
-    from edgecr.run_data import load_again
-    from edgecr.stages import robustness as evaluate
+    from edgecr.stages.asked import Asked
+    from edgecr.stages.export import robustness as evaluate
+    from edgecr.stages.reload import load_again
 
     chosen = chosen_run(run, runs)
     asked = Asked.of(chosen)

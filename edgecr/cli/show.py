@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def show_result(run: Run, result: Result) -> int:
     """Prints a run's result and where its report lies; returns the exit code."""
 
-    from edgecr.report.terminal import render
+    from edgecr.report.render.terminal import render
 
     screen = console()
     screen.print(render(result))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgecr.core.options import chosen_by
 from edgecr.data import cifar as cifar  # each of these registers its sources
 from edgecr.data import digits as digits
 from edgecr.data import folder as folder
 from edgecr.data.base import Dataset, DataSource, sources
-from edgecr.options import chosen_by
 
 __all__ = ["AnySource", "DataSource", "Dataset", "sources"]
 

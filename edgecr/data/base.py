@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from edgecr.options import Options
-from edgecr.progress import Monitor
-from edgecr.registry import Registry
+from edgecr.core.options import Options
+from edgecr.core.progress import Monitor
+from edgecr.core.registry import Registry
 
 if TYPE_CHECKING:
     import torch

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgecr.core.errors import FileProblem
+from edgecr.core.progress import Monitor
 from edgecr.data.base import Dataset, DataSource, Deviations, Fraction, Means, Seed, sources
 from edgecr.data.splits import stratified
-from edgecr.errors import FileProblem
-from edgecr.progress import Monitor
 
 
 @sources.register("cifar10", "cifar100")

@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+from edgecr.core.progress import Monitor
 from edgecr.data.base import Dataset, DataSource, Deviations, Means, Seed, sources
 from edgecr.data.splits import stratified
-from edgecr.progress import Monitor
 
 _SIDE = 32
 _BRIGHTEST = 16  # the scanned 8x8 images have 17 levels

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from edgecr.core.errors import FileProblem
+from edgecr.core.progress import Monitor
 from edgecr.data.base import Augmentation, Dataset, DataSource, Fraction, Seed, sources
 from edgecr.data.splits import stratified
-from edgecr.errors import FileProblem
-from edgecr.progress import Monitor
 
 if TYPE_CHECKING:
     from edgecr.data.sets import MemorySet, StreamSet

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from edgecr.errors import FileProblem
+from edgecr.core.errors import FileProblem
 
 _LISTED = 10
 _CHUNK = 64

@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from edgecr.core.files import fingerprint
 from edgecr.data.base import ImageSet
 from edgecr.data.images import DECODING, decode_all
-from edgecr.files import fingerprint
 
 
 class MemorySet(ImageSet):

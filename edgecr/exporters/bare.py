@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgecr.errors import UnsupportedModel
+from edgecr.core.errors import UnsupportedModel
+from edgecr.core.files import sha256
 from edgecr.exporters.base import Artifact, manifest_path
-from edgecr.files import sha256
 
 
 def artifact_of(path: Path) -> Artifact:

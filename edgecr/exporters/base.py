@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from edgecr import builtin
-from edgecr.errors import FileProblem
-from edgecr.files import read_json, refused_as, sha256, write_json
-from edgecr.names import Name
-from edgecr.options import Options
-from edgecr.registry import Registry
-from edgecr.yaml_text import read_options
+from edgecr.core import builtin
+from edgecr.core.errors import FileProblem
+from edgecr.core.files import read_json, refused_as, sha256, write_json
+from edgecr.core.names import Name
+from edgecr.core.options import Options
+from edgecr.core.registry import Registry
+from edgecr.core.yaml_text import read_options
 
 if TYPE_CHECKING:
     from edgecr.data.views import ProofData

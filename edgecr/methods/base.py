@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgecr.errors import RequestError
-from edgecr.options import Options
-from edgecr.progress import Monitor
-from edgecr.registry import Registry
+from edgecr.core.errors import RequestError
+from edgecr.core.options import Options
+from edgecr.core.progress import Monitor
+from edgecr.core.registry import Registry
 
 if TYPE_CHECKING:
     from edgecr.data.views import LearningData

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from edgecr.errors import FileProblem, RequestError
+from edgecr.core.errors import FileProblem, RequestError
+from edgecr.core.options import Options
 from edgecr.methods.base import Lab, Method, methods
 from edgecr.models import AnyArchitecture, Architecture
-from edgecr.options import Options
 from edgecr.training.options import TrainOptions
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgecr.errors import RequestError, UnknownName
+from edgecr.core.errors import RequestError, UnknownName
+from edgecr.core.options import chosen_by
+from edgecr.core.yaml_text import Document, check
 from edgecr.models import cifar_resnet as cifar_resnet  # registers its families
 from edgecr.models import mobilenet as mobilenet
 from edgecr.models.base import Architecture, families
 from edgecr.models.external import External, source_of
-from edgecr.options import chosen_by
-from edgecr.yaml_text import Document, check
 
 if TYPE_CHECKING:
     from torch import nn

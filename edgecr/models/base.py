@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from edgecr.options import Options
-from edgecr.registry import Registry
+from edgecr.core.options import Options
+from edgecr.core.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from pydantic import Field, JsonValue, model_validator
 
-from edgecr.errors import RequestError, UnknownName
+from edgecr.core.errors import RequestError, UnknownName
 from edgecr.models.base import Architecture
 from edgecr.models.own_code import source_hashes
 

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from edgecr.errors import FileProblem, RequestError, UnknownName
+from edgecr.core.errors import FileProblem, RequestError, UnknownName
 
 # Auxiliary heads only help a training recipe that EdgeCR does not have, and would be exported and counted.
 _DEFAULTS = {

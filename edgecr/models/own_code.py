@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from edgecr.files import sha256
+from edgecr.core.files import sha256
 
 _SUFFIXES = (".py", *EXTENSION_SUFFIXES)
 _ALL = "*"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgecr.core.errors import FileProblem, RequestError
 from edgecr.data.base import Preprocessing
-from edgecr.errors import FileProblem, RequestError
 from edgecr.predictors.base import Predictor
 
 __all__ = ["Exported", "Predictor", "predictor_for", "preprocessing_of"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgecr.errors import RequestError
+from edgecr.core.errors import RequestError
 
 
 def check_images(images: np.ndarray, size: tuple[int, int]) -> None:

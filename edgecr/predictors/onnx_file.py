@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from edgecr.errors import FileProblem
+from edgecr.core.errors import FileProblem
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = (
 import numpy as np
 import onnxruntime
 
+from edgecr.core.errors import FileProblem, UnsupportedModel
 from edgecr.data.base import Preprocessing
-from edgecr.errors import FileProblem, UnsupportedModel
 from edgecr.predictors.base import Predictor
 from edgecr.predictors.batches import check_images, in_portions
 

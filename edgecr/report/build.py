@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from edgecr.exporters.base import Artifact
-from edgecr.report.evidence import place, ratio_of
-from edgecr.report.figures import RATIO, interval, with_unit
-from edgecr.report.gates import Gate, judge, level, shaken, verdict
+from edgecr.report.gates.evidence import place, ratio_of
+from edgecr.report.gates.judge import Gate, judge, level, shaken, verdict
 from edgecr.report.headline import claim
+from edgecr.report.numbers import RATIO, interval, with_unit
 from edgecr.report.result import (
     BASELINE,
     CANDIDATE,

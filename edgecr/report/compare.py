@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from edgecr.estimate import Estimate
+from edgecr.core.estimate import Estimate
 from edgecr.report.doubts import Marks, about_figure, about_place
-from edgecr.report.evidence import place, ratio_of, timing_of
-from edgecr.report.figures import (
+from edgecr.report.gates.evidence import place, ratio_of, timing_of
+from edgecr.report.numbers import (
     COUNT,
     MEGABYTES,
     MILLISECONDS,

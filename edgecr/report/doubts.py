@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from edgecr.report.evidence import place
+from edgecr.report.gates.evidence import place
 from edgecr.report.result import LatencyRow, Result
 
 _SMALL = "\N{SUPERSCRIPT ZERO}¹²³\N{SUPERSCRIPT FOUR}\N{SUPERSCRIPT FIVE}\N{SUPERSCRIPT SIX}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgecr.estimate import Estimate
+from edgecr.core.estimate import Estimate
 from edgecr.report.doubts import about_speed
-from edgecr.report.evidence import not_verified, place, ratio_of, timing_of
-from edgecr.report.figures import (
+from edgecr.report.gates.evidence import not_verified, place, ratio_of, timing_of
+from edgecr.report.numbers import (
     MILLISECONDS,
     MISSING,
     PERCENT,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from edgecr.estimate import Estimate
+from edgecr.core.estimate import Estimate
 from edgecr.report.result import BASELINE, CANDIDATE, LatencyRow, Timing
 from edgecr.runners.base import Measurement
-from edgecr.runners.measure.completeness import shortfall
-from edgecr.runners.measure.summary import ArmSummary, compare, summarise
+from edgecr.runners.measurement.completeness import shortfall
+from edgecr.runners.measurement.summary import ArmSummary, compare, summarise
 
 
 def latency_rows(measurement: Measurement) -> list[LatencyRow]:

@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from edgecr.errors import FileProblem
-from edgecr.estimate import Estimate
-from edgecr.files import read_json, refused_as, write_json
+from edgecr.core.errors import FileProblem
+from edgecr.core.estimate import Estimate
+from edgecr.core.files import read_json, refused_as, write_json
 from edgecr.robustness.examples import Example
 
 SCHEMA = 1

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgecr.errors import FileProblem
-from edgecr.files import read_json
+from edgecr.core.errors import FileProblem
+from edgecr.core.files import read_json
 from edgecr.report.result import StepRow
-from edgecr.surgery.plan_record import FILE, PlanRecord
+from edgecr.surgery.planning.record import FILE, PlanRecord
 
 HISTORY = "history.json"
 

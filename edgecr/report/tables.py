@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecr.report.doubts import Marks, about_figure, about_place
-from edgecr.report.evidence import place, ratio_of, timing_of
-from edgecr.report.figures import (
+from edgecr.report.gates.evidence import place, ratio_of, timing_of
+from edgecr.report.headline import ROLES, claim, model_ratio
+from edgecr.report.numbers import (
     DIFFERENCE,
     MEGABYTES,
     MILLISECONDS,
@@ -25,7 +26,6 @@ from edgecr.report.figures import (
     size,
     with_unit,
 )
-from edgecr.report.headline import ROLES, claim, model_ratio
 from edgecr.report.result import MEAN, ExportRow, LatencyRow, Result
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgecr.errors import RequestError
-from edgecr.files import write_text
-from edgecr.report.html import comparison_html, html
-from edgecr.report.markdown import comparison_markdown, markdown
+from edgecr.core.errors import RequestError
+from edgecr.core.files import write_text
+from edgecr.report.render.html import comparison_html, html
+from edgecr.report.render.markdown import comparison_markdown, markdown
 from edgecr.report.result import Result
 
 COMPARISONS = {".html": comparison_html, ".md": comparison_markdown}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecr.errors import RequestError
+from edgecr.core.errors import RequestError
 from edgecr.robustness.suites import Corruption
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before the import, which would ask the network otherwise

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from edgecr.core.errors import FileProblem, WorkError
+from edgecr.core.files import write_json
+from edgecr.core.progress import Monitor
 from edgecr.data.base import ImageSet
-from edgecr.errors import FileProblem, WorkError
-from edgecr.files import write_json
 from edgecr.predictors.base import Predictor
-from edgecr.progress import Monitor
 from edgecr.robustness.corruptions import corrupt, library_versions
 from edgecr.robustness.result import QUESTION_FILE, Answers, RobustnessResult, question_key, read_answers, write_answers
 from edgecr.robustness.suites import CLEAN, Suite

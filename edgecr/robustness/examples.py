@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from edgecr.files import read_json, refused_as, write_json
+from edgecr.core.files import read_json, refused_as, write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from edgecr.errors import FileProblem
-from edgecr.estimate import Estimate
-from edgecr.files import fingerprint, opened, read_json, replacing
-from edgecr.names import inside
+from edgecr.core.errors import FileProblem
+from edgecr.core.estimate import Estimate
+from edgecr.core.files import fingerprint, opened, read_json, replacing
+from edgecr.core.names import inside
 from edgecr.robustness.statistics import mean_difference, mean_share, paired_difference, wilson
 from edgecr.robustness.suites import CLEAN
 

@@ -16,7 +16,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from edgecr.estimate import Estimate
+from edgecr.core.estimate import Estimate
 
 RESAMPLES = 2000
 RARE = 3

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgecr.registry import Registry
+from edgecr.core.registry import Registry
 
 CLEAN = "clean"
 """The condition that every suite is compared with: the images as they are."""

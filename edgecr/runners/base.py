@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecr.errors import FileProblem, RequestError
-from edgecr.progress import Monitor
-from edgecr.registry import Registry
+from edgecr.core.errors import FileProblem, RequestError
+from edgecr.core.progress import Monitor
+from edgecr.core.registry import Registry
 from edgecr.runners.device import Device, Protocol, load_device
-from edgecr.runners.measurement import Measurement
+from edgecr.runners.measurement.record import Measurement
 from edgecr.runners.trust import require_trust, usable_device
 
 __all__ = [

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PrivateAttr
 from typing_extensions import Self
 
-from edgecr import builtin
-from edgecr.errors import NotConfigured
-from edgecr.names import Name
-from edgecr.options import Options
+from edgecr.core import builtin
+from edgecr.core.errors import NotConfigured
+from edgecr.core.names import Name
+from edgecr.core.options import Options
+from edgecr.core.yaml_text import check, decoded, parse_yaml, read_bytes
 from edgecr.runners.ssh_options import check_ssh_options
-from edgecr.yaml_text import check, decoded, parse_yaml, read_bytes
 
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Value = Annotated[str, Field(pattern=r"^[^\x00]*$")]

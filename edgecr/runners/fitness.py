@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict
 
-from edgecr.errors import DeviceFailed
-from edgecr.options import Options
+from edgecr.core.errors import DeviceFailed
+from edgecr.core.options import Options
+from edgecr.runners.agent.events import cleaned, read_as
 from edgecr.runners.device import Device
-from edgecr.runners.events import cleaned, read_as
 from edgecr.runners.trust import hiding
 
 if TYPE_CHECKING:
-    from edgecr.runners.protocol import Connection
+    from edgecr.runners.agent.protocol import Connection
 
 Facts = Mapping[str, Any]
 

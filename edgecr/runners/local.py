@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from edgecr.runners.archive import BOOT
+from edgecr.runners.agent.archive import BOOT
+from edgecr.runners.agent.protocol import Connection
+from edgecr.runners.agent.session import AgentRunner
 from edgecr.runners.base import runners
-from edgecr.runners.protocol import Connection
-from edgecr.runners.session import AgentRunner
 
 HELLO_S = 60.0
 

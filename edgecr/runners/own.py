@@ -6,12 +6,12 @@ from pathlib import Path
 
 import yaml
 
-from edgecr import builtin
-from edgecr.errors import RequestError
-from edgecr.files import write_text
-from edgecr.names import is_name, not_a_name
+from edgecr.core import builtin
+from edgecr.core.errors import RequestError
+from edgecr.core.files import write_text
+from edgecr.core.names import is_name, not_a_name
+from edgecr.core.yaml_text import check, parse_yaml
 from edgecr.runners.device import Device
-from edgecr.yaml_text import check, parse_yaml
 
 
 def new_place(name: str) -> Path:

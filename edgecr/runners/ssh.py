@@ -6,12 +6,12 @@ import os
 import re
 import shlex
 
-from edgecr.errors import NotConfigured
-from edgecr.runners.archive import BOOT
+from edgecr.core.errors import NotConfigured
+from edgecr.runners.agent.archive import BOOT
+from edgecr.runners.agent.protocol import Connection, Ending, plainly
+from edgecr.runners.agent.session import AgentRunner
 from edgecr.runners.base import runners
 from edgecr.runners.device import Device, SshTransport
-from edgecr.runners.protocol import Connection, Ending, plainly
-from edgecr.runners.session import AgentRunner
 
 HELLO_S = 60.0
 _OPTIONS = (

@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgecr import builtin
-from edgecr.errors import FileProblem, NotTrusted
-from edgecr.files import fingerprint, read_json, storage_errors
-from edgecr.printable import one_line
+from edgecr.core import builtin
+from edgecr.core.errors import FileProblem, NotTrusted
+from edgecr.core.files import fingerprint, read_json, storage_errors
+from edgecr.core.printable import one_line
+from edgecr.core.yaml_text import read_bytes
 from edgecr.runners.device import Device, Origin, SshTransport, load_device
 from edgecr.runners.ssh_options import commands_in, settings_files
-from edgecr.yaml_text import read_bytes
 
 SCHEMA = 1
 

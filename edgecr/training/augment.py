@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgecr.core.registry import Registry
 from edgecr.data.base import Preprocessing
-from edgecr.registry import Registry
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 

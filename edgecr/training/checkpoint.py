@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from edgecr.errors import FileProblem
-from edgecr.files import fingerprint, read_json, replacing_folder, sha256, write_json
-from edgecr.progress import Monitor
+from edgecr.core.errors import FileProblem
+from edgecr.core.files import fingerprint, read_json, replacing_folder, sha256, write_json
+from edgecr.core.progress import Monitor
 from edgecr.weights import read_tensors, write_tensors
 
 _GENERATIONS = ("checkpoint-a", "checkpoint-b")

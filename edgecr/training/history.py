@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecr.files import write_json
+from edgecr.core.files import write_json
 
 
 @dataclass

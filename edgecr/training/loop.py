@@ -18,17 +18,17 @@ from lightning_fabric import Fabric
 from torch import distributed, nn
 from torch.multiprocessing.spawn import ProcessException
 
+from edgecr.core.errors import RequestError, WorkError
+from edgecr.core.progress import Monitor
 from edgecr.data.views import LearningData
-from edgecr.errors import RequestError, WorkError
-from edgecr.progress import Monitor
 from edgecr.training.checkpoint import Checkpoints
 from edgecr.training.history import History
 from edgecr.training.losses import Loss
-from edgecr.training.neurons import Importance, filter_norms
 from edgecr.training.observers import Observer, Progress, Saving, Validation
 from edgecr.training.options import TrainOptions
 from edgecr.training.precision import resolve
 from edgecr.training.session import Session, Task
+from edgecr.training.sharpness.neurons import Importance, filter_norms
 
 # Fabric announces its number format on stderr; the history records it.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 
-from edgecr.progress import Bar, Monitor
+from edgecr.core.progress import Bar, Monitor
 from edgecr.training.checkpoint import Checkpoints
 from edgecr.training.evaluate import right_answers
 from edgecr.training.session import Session

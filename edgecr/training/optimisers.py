@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from edgecr.surgery.removal import ChannelCut, without
+from edgecr.surgery.changes.cut import ChannelCut, without
 from edgecr.training.masks import Masks
 from edgecr.training.options import TrainOptions
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from edgecr.options import Options
-from edgecr.training.sharpness_options import AnySharpness
+from edgecr.core.options import Options
+from edgecr.training.sharpness.options import AnySharpness
 
 Positive = Annotated[float, Field(gt=0)]
 

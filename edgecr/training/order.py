@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgecr.errors import UnsupportedModel
-from edgecr.surgery.running import answers, in_evaluation, with_auxiliaries
+from edgecr.core.errors import UnsupportedModel
+from edgecr.surgery.tracing.running import answers, in_evaluation, with_auxiliaries
 
 USUAL, STANDARD = torch.channels_last, torch.contiguous_format
 

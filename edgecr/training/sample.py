@@ -10,7 +10,7 @@ import torch
 
 from edgecr.data.batches import train_batches
 from edgecr.data.views import LearningData
-from edgecr.surgery.taylor import Batch
+from edgecr.surgery.scoring.taylor import Batch
 from edgecr.training.augment import Inputs
 
 

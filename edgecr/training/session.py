@@ -14,22 +14,23 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, distributed, nn
 
+from edgecr.core.errors import RequestError, TrainingDiverged
+from edgecr.core.files import fingerprint
+from edgecr.core.seeds import derive_seed
 from edgecr.data.batches import Share, train_batches
 from edgecr.data.views import LearningData
-from edgecr.errors import RequestError, TrainingDiverged
-from edgecr.files import fingerprint
-from edgecr.seeds import derive_seed
-from edgecr.surgery.removal import ChannelCut, remove, replay
-from edgecr.training import optimisers, sharpness
+from edgecr.surgery.changes.cut import ChannelCut, remove, replay
+from edgecr.training import optimisers
 from edgecr.training.augment import Inputs, augmentations
 from edgecr.training.checkpoint import Checkpoint
 from edgecr.training.history import Epoch, History
 from edgecr.training.losses import Loss
 from edgecr.training.masks import Masks
-from edgecr.training.neurons import Importance, filter_norms
 from edgecr.training.options import TrainOptions
 from edgecr.training.order import place
 from edgecr.training.schedules import Steps, factor
+from edgecr.training.sharpness import ascent as sharpness
+from edgecr.training.sharpness.neurons import Importance, filter_norms
 from edgecr.weights import hash_tensors
 
 _KEYS = set(TrainOptions.model_fields) - {"checkpoint_s"}

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from edgecr.runners.archive import agent_archive
+from edgecr.runners.agent.archive import agent_archive
 
 
 @pytest.fixture(scope="session")

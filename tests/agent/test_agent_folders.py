@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgecr.runners.archive import BOOT, agent_archive
-from edgecr.runners.protocol import Connection
+from edgecr.runners.agent.archive import BOOT, agent_archive
+from edgecr.runners.agent.protocol import Connection
 
 
 def connect(folder: Path) -> Connection:

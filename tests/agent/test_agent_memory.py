@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecr.runners.archive import agent_archive
+from edgecr.runners.agent.archive import agent_archive
 
 MB = 10**6
 

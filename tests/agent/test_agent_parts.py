@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecr import builtin
-from edgecr.runners.archive import BOOT, agent_archive
+from edgecr.core import builtin
+from edgecr.runners.agent.archive import BOOT, agent_archive
 
 SOURCES = sorted((builtin.folder("devices") / "agent").glob("*.py"))
 MODULES = [path.stem for path in SOURCES if not path.stem.startswith("__")]

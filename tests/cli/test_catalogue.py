@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgecr.cli import app
-from edgecr.errors import EdgecrError
+from edgecr.core.errors import EdgecrError
 
 
 def run(*words):

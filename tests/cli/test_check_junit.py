@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from edgecr.cli import app
-from edgecr.errors import EdgecrError, FileProblem
-from edgecr.report.junit import write_junit
+from edgecr.core.errors import EdgecrError, FileProblem
+from edgecr.report.render.junit import write_junit
 from edgecr.report.result import GateResult, Result, Status, Verdict
 
 GATES = [

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from edgecr import builtin
 from edgecr.cli import app
-from edgecr.errors import DeviceFailed, NotTrusted, RequestError, UnknownName
+from edgecr.core import builtin
+from edgecr.core.errors import DeviceFailed, NotTrusted, RequestError, UnknownName
 from edgecr.runners import trust
 from edgecr.runners.device import load_device
 from edgecr.runners.own import write_own_device
@@ -158,7 +158,7 @@ def test_a_board_that_does_not_answer_prints_no_empty_tables(edgecr, small_run, 
 def test_a_failed_device_of_a_run_tells_its_reason_once(small_run, folder, monkeypatch):
     import shutil
 
-    from edgecr.runners.session import AgentRunner
+    from edgecr.runners.agent.session import AgentRunner
 
     run = shutil.copytree(small_run, folder / "run")
     device = load_device(str(small_run.parent.parent / "quick.yaml"))

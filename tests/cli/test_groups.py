@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgecr.cli import app
-from edgecr.errors import RequestError
+from edgecr.core.errors import RequestError
 
 
 def run(*words):

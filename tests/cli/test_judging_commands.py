@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
-from workplace import trusted
 
 from edgecr.cli import app
-from edgecr.files import sha256
+from edgecr.core.files import sha256
+from tests.workplace import trusted
 
 
 def invoke(*words):
@@ -137,7 +137,7 @@ def test_robustness_under_the_recipes_own_options_mends_its_answers(run):
 
 
 def test_a_measurement_that_broke_off_is_recorded_and_made_again(run, device, monkeypatch):
-    from edgecr.runners.session import AgentRunner
+    from edgecr.runners.agent.session import AgentRunner
 
     measure = AgentRunner.measure
     monkeypatch.setattr(AgentRunner, "measure", lambda *words: measure(*words).model_copy(update={"error": "gone"}))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgecr.errors import RecipeError
+from edgecr.core.errors import RecipeError
 from edgecr.recipe import load_recipe
 
 

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from edgecr.core.errors import FileProblem
 from edgecr.data import sources
-from edgecr.errors import FileProblem
 
 
 def tree(root, counts, shape=(8, 8)):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgecr.core.errors import FileProblem
 from edgecr.data.images import decode, decode_all
-from edgecr.errors import FileProblem
 
 SIZE = (4, 6)
 LEVELS = np.array([0, 257, 32768, 65535], dtype=np.uint16)

@@ -6,11 +6,11 @@ import pytest
 from pydantic import ValidationError
 from torchvision import datasets
 
+from edgecr.core.errors import FileProblem
+from edgecr.core.options import Options
+from edgecr.core.progress import Monitor
 from edgecr.data import AnySource, sources
 from edgecr.data.splits import stratified
-from edgecr.errors import FileProblem
-from edgecr.options import Options
-from edgecr.progress import Monitor
 
 
 class Holder(Options):

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from tiny_subjects import Promise, ThreeLayers, export, subject_of
 
 from edgecr.exporters import Artifact
+from tests.exporters.tiny_subjects import Promise, ThreeLayers, export, subject_of
 
 
 @pytest.fixture(scope="session")

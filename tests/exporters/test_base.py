@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from edgecr.errors import FileProblem, RecipeError, UnsupportedModel
+from edgecr.core.errors import FileProblem, RecipeError, UnsupportedModel
 from edgecr.exporters import Artifact, load_target, manifest_path
 from edgecr.exporters.bare import artifact_of
 

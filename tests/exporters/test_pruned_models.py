@@ -12,10 +12,10 @@ from edgecr.data.views import ProofData
 from edgecr.exporters import Target, exporters
 from edgecr.models import architecture
 from edgecr.subject import Subject
+from edgecr.surgery.carry_out import prune_channels
 from edgecr.surgery.counters import count
-from edgecr.surgery.prune import prune_channels
-from edgecr.surgery.scores import Evidence, scores
-from edgecr.surgery.widths import Limits
+from edgecr.surgery.planning.widths import Limits
+from edgecr.surgery.scoring.scores import Evidence, scores
 
 SIDE = 64
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_subjects import LABELS, proof, randomised, target
-from tiny_subjects import subject_of as tiny_subject
 from torch import nn
 
-from edgecr.errors import ExportRefused
+from edgecr.core.errors import ExportRefused
 from edgecr.exporters import exporters
 from edgecr.models import architecture
 from edgecr.subject import Subject
+from edgecr.surgery.changes.cut import mask, remove
 from edgecr.surgery.counters import count
-from edgecr.surgery.graph import trace_channels
-from edgecr.surgery.plan import Plan
-from edgecr.surgery.removal import mask, remove
+from edgecr.surgery.planning.plan import Plan
+from edgecr.surgery.tracing.graph import trace_channels
+from tests.exporters.tiny_subjects import LABELS, proof, randomised, target
+from tests.exporters.tiny_subjects import subject_of as tiny_subject
 
 SIZE = 32
 

@@ -3,14 +3,14 @@ import copy
 import pytest
 import torch
 from pydantic import ValidationError
-from workplace import lab, subject
 
-from edgecr.errors import FileProblem, RequestError
+from edgecr.core.errors import FileProblem, RequestError
 from edgecr.methods.base import methods
 from edgecr.methods.distill import Distill
 from edgecr.methods.train import Train
 from edgecr.subject import Subject
 from edgecr.weights import write_tensors
+from tests.workplace import lab, subject
 
 KEYS = {"epochs": 1, "batch": 32, "precision": "fp32"}
 RECIPE = {"model": {"arch": "resnet20", "width": 0.25, "weights": "model.pt"}}

@@ -1,8 +1,7 @@
-from workplace import lab, subject
-
 from edgecr.methods.base import methods
 from edgecr.methods.finetune import FineTune
 from edgecr.methods.train import Train
+from tests.workplace import lab, subject
 
 
 def test_it_is_shorter_and_gentler_than_training_until_told_otherwise():

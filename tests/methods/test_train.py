@@ -1,9 +1,9 @@
 import torch
-from workplace import dataset, lab, subject
 
 from edgecr.methods.base import methods
 from edgecr.methods.train import Train
 from edgecr.subject import Subject
+from tests.workplace import dataset, lab, subject
 
 KEYS = {"epochs": 2, "batch": 32, "precision": "fp32"}
 

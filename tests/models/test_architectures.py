@@ -5,10 +5,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from edgecr.errors import FileProblem, RecipeError, RequestError, UnknownName
+from edgecr.core.errors import FileProblem, RecipeError, RequestError, UnknownName
+from edgecr.core.options import Options
 from edgecr.models import AnyArchitecture, architecture, build, families
 from edgecr.models.cifar_resnet_module import PadShortcut
-from edgecr.options import Options
 
 
 class Holder(Options):

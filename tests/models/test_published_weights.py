@@ -4,14 +4,14 @@ import pytest
 import torch
 import torchvision
 from torchvision.models import WeightsEnum
-from workplace import lab, subject
 
-from edgecr.errors import FileProblem, RecipeError, RequestError
+from edgecr.core.errors import FileProblem, RecipeError, RequestError
+from edgecr.core.yaml_text import parse_yaml
 from edgecr.methods.distill import Distill
 from edgecr.models import architecture, build
 from edgecr.recipe import checked
 from edgecr.subject import Subject
-from edgecr.yaml_text import parse_yaml
+from tests.workplace import lab, subject
 
 CLASSES = 1000
 

@@ -9,8 +9,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from edgecr.core.errors import FileProblem, RequestError, UnsupportedModel
 from edgecr.data.base import Preprocessing
-from edgecr.errors import FileProblem, RequestError, UnsupportedModel
 from edgecr.predictors import predictor_for
 from edgecr.predictors.onnx_file import describe_onnx, read_onnx
 from edgecr.predictors.onnx_predictor import OnnxPredictor

@@ -2,12 +2,12 @@ import base64
 
 import numpy as np
 import pytest
-from miniatures import answered, latency, models
 
 from edgecr.report.build import build_result
-from edgecr.report.gates import Gate
+from edgecr.report.gates.judge import Gate
 from edgecr.report.result import ExportRow, LatencyRow, StepRow
 from edgecr.robustness.examples import Answer, Example, png_text
+from tests.report.miniatures import answered, latency, models
 
 
 @pytest.fixture

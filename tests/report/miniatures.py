@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edgecr.estimate import Estimate
+from edgecr.core.estimate import Estimate
 from edgecr.report.build import build_result
 from edgecr.report.result import LatencyRow, ModelRow, Timing
 from edgecr.robustness.result import Answers, RobustnessResult

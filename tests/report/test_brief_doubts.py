@@ -1,12 +1,11 @@
 """The doubts on top of a report: each once, in a sentence; every word stands below the table."""
 
-from miniatures import result
-from test_doubts import measured
-
 from edgecr.report.headline import key_figures
 from edgecr.report.latency_rows import latency_rows
 from edgecr.report.tables import latency_table
 from edgecr.runners.fitness import stop_them
+from tests.report.miniatures import result
+from tests.report.test_doubts import measured
 
 BUSY = "board is busy (3.5 of 4 cores): absolute latencies may be left out. Stop these programs first: x (pid 77)."
 

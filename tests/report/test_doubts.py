@@ -4,22 +4,22 @@ import re
 from dataclasses import replace
 
 import pytest
-from miniatures import answered, latency, result, timing
 from rich.console import Console
 
-from edgecr.estimate import Estimate
+from edgecr.core.estimate import Estimate
 from edgecr.report.compare import comparison_tables
 from edgecr.report.doubts import Marks, about_figure, about_place, unmarked
-from edgecr.report.gates import Gate, judge
+from edgecr.report.gates.judge import Gate, judge
 from edgecr.report.headline import honesty, key_figures
-from edgecr.report.html import html
 from edgecr.report.latency_rows import latency_rows
-from edgecr.report.markdown import markdown
+from edgecr.report.render.html import html
+from edgecr.report.render.markdown import markdown
+from edgecr.report.render.terminal import render
 from edgecr.report.result import LatencyRow, ModelRow, Result
 from edgecr.report.tables import latency_table, tables
-from edgecr.report.terminal import render
 from edgecr.runners.device import Device
-from edgecr.runners.measurement import Alone, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from edgecr.runners.measurement.record import Alone, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from tests.report.miniatures import answered, latency, result, timing
 
 MS = 1_000_000
 

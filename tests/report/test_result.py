@@ -2,12 +2,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from miniatures import answered, latency, result
 
-from edgecr.errors import FileProblem
-from edgecr.estimate import Estimate
+from edgecr.core.errors import FileProblem
+from edgecr.core.estimate import Estimate
 from edgecr.report.build import export_row
 from edgecr.report.result import Result, Verdict
+from tests.report.miniatures import answered, latency, result
 
 
 def test_json_round_trip(full, tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgecr.errors import RequestError, UnknownName
+from edgecr.core.errors import RequestError, UnknownName
 from edgecr.robustness.corruptions import corrupt, image_seed
 from edgecr.robustness.suites import CLEAN, FOG, GAUSS, ISO, PIXEL_DROPOUT, RGB_SHIFT, Corruption, suites
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from edgecr.core.errors import FileProblem, WorkError
+from edgecr.core.progress import Monitor
 from edgecr.data.base import ImageSet
-from edgecr.errors import FileProblem, WorkError
 from edgecr.predictors.base import Predictor
-from edgecr.progress import Monitor
 from edgecr.robustness.evaluate import evaluate
 from edgecr.robustness.examples import load_examples, pick_examples, save_examples
 from edgecr.robustness.result import NO_ANSWER, Answers, RobustnessResult

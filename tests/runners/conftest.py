@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_device import quick_device, write_onnx
 
 from edgecr.runners.base import Device
+from tests.runners.tiny_device import quick_device, write_onnx
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgecr.runners.protocol import Connection
+from edgecr.runners.agent.protocol import Connection
 
 HELLO = {"event": "hello", "protocol": 2, "pid": 1, "work": "/w", "python": "3.8.0"}
 FACTS = {

@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_agent import fake
-from tiny_device import write_onnx
 
-from edgecr.errors import DeviceFailed
-from edgecr.runners import protocol
-from edgecr.runners.archive import BOOT, agent_archive
-from edgecr.runners.protocol import Connection
+from edgecr.core.errors import DeviceFailed
+from edgecr.runners.agent import protocol
+from edgecr.runners.agent.archive import BOOT, agent_archive
+from edgecr.runners.agent.protocol import Connection
+from tests.runners.fake_agent import fake
+from tests.runners.tiny_device import write_onnx
 
 
 def connect(**changes) -> Connection:

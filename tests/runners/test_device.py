@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_device import quick_device
-from workplace import trusted
 
-from edgecr.errors import DeviceFailed, FileProblem, NotConfigured, RecipeError, RequestError, UnknownName
+from edgecr.core.errors import DeviceFailed, FileProblem, NotConfigured, RecipeError, RequestError, UnknownName
 from edgecr.runners import fitness
+from edgecr.runners.agent.protocol import ping_interval
 from edgecr.runners.base import Arm, MeasurePlan, load_device, runner_for
 from edgecr.runners.device import PING_S, Protocol
 from edgecr.runners.local import LocalRunner
-from edgecr.runners.protocol import ping_interval
 from edgecr.runners.ssh import SshRunner
+from tests.runners.tiny_device import quick_device
+from tests.workplace import trusted
 
 
 def write(folder: Path, text: str) -> str:
@@ -111,7 +111,7 @@ def test_every_label_with_every_batch() -> None:
 def test_declarations_import_nothing_heavy() -> None:
     heavy = "{'torch', 'onnx', 'onnxruntime', 'openvino', 'sklearn', 'scipy'}"
     code = (
-        f"import edgecr.runners.base, edgecr.runners.measure.summary, sys; print({heavy} & set(sys.modules))"
+        f"import edgecr.runners.base, edgecr.runners.measurement.summary, sys; print({heavy} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 

@@ -8,17 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_device import quick_device, write_onnx
 
-from edgecr.errors import DeviceFailed
-from edgecr.progress import Bar, Monitor
-from edgecr.runners import protocol
-from edgecr.runners.archive import BOOT, agent_archive
+from edgecr.core.errors import DeviceFailed
+from edgecr.core.progress import Bar, Monitor
+from edgecr.runners.agent import protocol
+from edgecr.runners.agent.archive import BOOT, agent_archive
+from edgecr.runners.agent.protocol import Connection
+from edgecr.runners.agent.session import AgentRunner
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
-from edgecr.runners.measure.summary import compare, summarise
-from edgecr.runners.measurement import Measurement
-from edgecr.runners.protocol import Connection
-from edgecr.runners.session import AgentRunner
+from edgecr.runners.measurement.record import Measurement
+from edgecr.runners.measurement.summary import compare, summarise
+from tests.runners.tiny_device import quick_device, write_onnx
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +175,8 @@ def test_a_polite_end_removes_the_work_folder() -> None:
 
 CLIENT = """
 import sys, time
-from edgecr.runners.archive import BOOT
-from edgecr.runners.protocol import Connection
+from edgecr.runners.agent.archive import BOOT
+from edgecr.runners.agent.protocol import Connection
 agent = Connection([sys.executable, "-u", "-c", BOOT], env={}, lease_s=30, hello_s=30)
 agent._write(b'{"op": "tool", "argv": ["tegrastats"]}\\n')
 print(agent.hello["work"], agent._next(20)["text"], flush=True)

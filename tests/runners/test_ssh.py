@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_device import quick_device
 
-from edgecr.errors import DeviceFailed
+from edgecr.core.errors import DeviceFailed
+from edgecr.runners.agent.protocol import Ending
 from edgecr.runners.base import MeasurePlan, runner_for
-from edgecr.runners.protocol import Ending
 from edgecr.runners.ssh import SshRunner
+from tests.runners.tiny_device import quick_device
 
 SSHD = "/usr/sbin/sshd"
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgecr.asked import answers_key
 from edgecr.cli import app
-from edgecr.errors import EdgecrError
-from edgecr.files import sha256
+from edgecr.core.errors import EdgecrError
+from edgecr.core.files import sha256
 from edgecr.robustness.result import question_key, read_answers, write_answers
+from edgecr.stages.asked import answers_key
 
 OTHER = {"baseline": "candidate", "candidate": "baseline"}
 

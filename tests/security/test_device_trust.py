@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from edgecr import builtin
-from edgecr.bench import DeviceBench
 from edgecr.cli import app
-from edgecr.errors import FileProblem, NotTrusted, RecipeError, RequestError
+from edgecr.core import builtin
+from edgecr.core.errors import FileProblem, NotTrusted, RecipeError, RequestError
+from edgecr.core.progress import Monitor
+from edgecr.latency_builder.builder import TableBuilder
+from edgecr.latency_builder.device_latencies import DeviceBench
 from edgecr.pipeline import _refuse_early
-from edgecr.progress import Monitor
 from edgecr.recipe import load_recipe
 from edgecr.runners import fitness, trust
 from edgecr.runners.base import runner_for, usable_device
 from edgecr.runners.device import Device, load_device
-from edgecr.runners.latency_table import TableBuilder
 from edgecr.runners.local import LocalRunner
 
 LOCAL = "purpose: p\nkind: cpu\ntransport: {kind: local, env: {LD_PRELOAD: /tmp/evil.so}}\n"

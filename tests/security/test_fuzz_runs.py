@@ -16,8 +16,8 @@ import typer
 from typer.testing import CliRunner
 
 from edgecr.cli import app
-from edgecr.errors import EdgecrError
-from edgecr.files import sha256
+from edgecr.core.errors import EdgecrError
+from edgecr.core.files import sha256
 from edgecr.run import ROLES
 from edgecr.subject import Subject
 

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from edgecr.errors import EdgecrError, RequestError
+from edgecr.core.errors import EdgecrError, RequestError
+from edgecr.core.files import read_json
+from edgecr.core.yaml_text import DEEPEST, MOST_BYTES, MOST_VALUES, parse_yaml, read_yaml
 from edgecr.exporters.base import load_target
-from edgecr.files import read_json
 from edgecr.recipe import load_recipe, purpose
 from edgecr.runners.device import load_device
-from edgecr.yaml_text import DEEPEST, MOST_BYTES, MOST_VALUES, parse_yaml, read_yaml
 
 ALIASES = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
 GOOD = "name: r\nmodel: {arch: resnet20}\ndata: {name: digits}\nsteps: [{train: {epochs: 2}}]\n"
@@ -69,7 +69,7 @@ def test_no_hostile_file_takes_a_second_of_processor_time_or_much_memory(tmp_pat
         (tmp_path / f"{number}.yaml").write_text(text)
     code = (
         "import resource, sys, pathlib\n"
-        "from edgecr.errors import EdgecrError\nfrom edgecr.recipe import load_recipe\nload_recipe('quickstart')\n"
+        "from edgecr.core.errors import EdgecrError\nfrom edgecr.recipe import load_recipe\nload_recipe('quickstart')\n"
         "used = lambda: sum(resource.getrusage(resource.RUSAGE_SELF)[:2])\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))\n"
         "for file in sorted(pathlib.Path(sys.argv[1]).glob('*.yaml')):\n"

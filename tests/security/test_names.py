@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from edgecr import builtin
-from edgecr.errors import EdgecrError, FileProblem, RecipeError, RequestError
+from edgecr.core import builtin
+from edgecr.core.errors import EdgecrError, FileProblem, RecipeError, RequestError
+from edgecr.core.names import LONGEST, PATTERN, inside, is_name
 from edgecr.exporters.base import Target, load_target
-from edgecr.names import LONGEST, PATTERN, inside, is_name
 from edgecr.recipe import Recipe, load_recipe
 from edgecr.robustness.result import RobustnessResult, question_key
 from edgecr.robustness.suites import suites

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from edgecr.surgery.after import after
-from edgecr.surgery.cost import Cost
+from edgecr.surgery.changes.cut import ChannelCut, mask, remove, replay, verify
 from edgecr.surgery.counters import count
-from edgecr.surgery.graph import ChannelGraph, trace_channels
-from edgecr.surgery.plan import Planner
-from edgecr.surgery.removal import ChannelCut, mask, remove, replay, verify
-from edgecr.surgery.scores import Evidence, scores
-from edgecr.surgery.widths import Limits
+from edgecr.surgery.planning.cost import Cost
+from edgecr.surgery.planning.plan import Planner
+from edgecr.surgery.planning.widths import Limits
+from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.tracing.after import after
+from edgecr.surgery.tracing.graph import ChannelGraph, trace_channels
 
 Shape = tuple[int, int, int]
 

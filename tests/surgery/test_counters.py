@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgecr.errors import UnsupportedModel
+from edgecr.core.errors import UnsupportedModel
 from edgecr.models import architecture, build
 from edgecr.surgery.counters import count
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from edgecr.progress import Monitor
+from edgecr.core.progress import Monitor
 from edgecr.training.checkpoint import Checkpoint, Checkpoints
 
 

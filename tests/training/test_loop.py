@@ -5,15 +5,15 @@ import signal
 import pytest
 import torch
 from torch import nn
-from workplace import dataset, lab, network, options, train_once
 
-from edgecr.errors import RequestError, TrainingDiverged, WorkError
+from edgecr.core.errors import RequestError, TrainingDiverged, WorkError
+from edgecr.core.progress import Bar, Monitor
 from edgecr.methods.base import Execution
-from edgecr.progress import Bar, Monitor
 from edgecr.training.evaluate import accuracy
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
 from edgecr.training.observers import Observer
+from tests.workplace import dataset, lab, network, options, train_once
 
 
 def test_it_learns_and_says_so(tmp_path):

@@ -1,13 +1,13 @@
 import pytest
 import torch
 from torch import nn
-from workplace import lab, network, options
 
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
 from edgecr.training.masks import Masks
 from edgecr.training.observers import Observer
 from edgecr.training.optimisers import Descent
+from tests.workplace import lab, network, options
 
 
 def half(weight):

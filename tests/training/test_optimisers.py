@@ -1,9 +1,9 @@
 import pytest
 import torch
 from torch import nn
-from workplace import options
 
 from edgecr.training.optimisers import Descent, build
+from tests.workplace import options
 
 
 def module():

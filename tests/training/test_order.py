@@ -3,15 +3,15 @@
 import pytest
 import torch
 from torch import nn
-from workplace import dataset, lab, network, options
 
 from edgecr.subject import Subject
 from edgecr.training.evaluate import accuracy
-from edgecr.training.flatness import flatness
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy, Distillation
 from edgecr.training.order import order_for, place
 from edgecr.training.sample import TrainingSample
+from edgecr.training.sharpness.flatness import flatness
+from tests.workplace import dataset, lab, network, options
 
 
 class Viewed(nn.Module):
@@ -67,7 +67,7 @@ def test_such_models_are_trained_and_teach(tmp_path, student, teacher):
 
 
 def test_such_models_are_looked_at(tmp_path):
-    from edgecr.surgery.scores import Evidence
+    from edgecr.surgery.scoring.scores import Evidence
 
     torch.manual_seed(0)
     module, work = Viewed().eval(), lab(tmp_path)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from workplace import Memory, dataset, lab, options
 
 from edgecr.data.batches import Share, eval_batches, train_batches
 from edgecr.data.views import LearningData
@@ -12,6 +11,7 @@ from edgecr.methods.base import Execution
 from edgecr.training.evaluate import accuracy, right_answers
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
+from tests.workplace import Memory, dataset, lab, options
 
 
 class Watched(Memory):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from workplace import train_once
 
 from edgecr.weights import read_tensors
+from tests.workplace import train_once
 
 TESTS = Path(__file__).resolve().parent.parent
 KEYS = {"epochs": 4, "checkpoint_s": 0.02, "keep": "best", "nesterov": True}

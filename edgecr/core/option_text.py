@@ -1,0 +1,126 @@
+"""Options in words: what every key of a YAML means, for the terminal and for the reference page."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from edgecr.core.options import Options
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Keys below a key: its path, such as ``schedule.retrain``, and the options that may stand there."""
+
+    path: str
+    options: type[Options]
+
+    @property
+    def title(self) -> str:
+        """The path, and the key that chooses these options among others where there is one."""
+        return ", ".join([self.path, *_choices(self.options)])
+
+
+def _choices(kind: type[Options]) -> Iterator[str]:
+    """The required keys of a group that can have one value only."""
+    for name, field in kind.model_fields.items():
+        values = typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
+        if field.is_required() and len(values) == 1:
+            yield f"{name}: {values[0]}"
+
+
+def nested(kind: type[Options], apart: tuple[type[Options], ...] = ()) -> list[Nested]:
+    """All groups of keys below those of a kind, depth first, each once; ``apart`` are described elsewhere."""
+    return list(dict.fromkeys(_below(kind, "", apart)))
+
+
+def _below(kind: type[Options], prefix: str, apart: tuple[type[Options], ...]) -> Iterator[Nested]:
+    for name, field in kind.model_fields.items():
+        for group, many in _groups(field.annotation):
+            if not issubclass(group, apart):
+                path = f"{prefix}{name}" + (" (each)" if many else "")
+                yield Nested(path, group)
+                yield from _below(group, f"{prefix}{name}.", apart)
+
+
+def _groups(annotation: Any, many: bool = False) -> Iterator[tuple[type[Options], bool]]:
+    """The groups of keys that a type allows, and whether there are many of each."""
+    if isinstance(annotation, type) and issubclass(annotation, Options):
+        yield annotation, many
+    origin = typing.get_origin(annotation)
+    if origin is not typing.Literal:
+        for part in typing.get_args(annotation)[: 1 if origin is typing.Annotated else None]:
+            yield from _groups(part, many or origin in (tuple, dict))
+
+
+def option_lines(kind: type[Options]) -> list[str]:
+    """One line for each option: its name, type, default and meaning."""
+    return [
+        f"  {name:<16} {type_text(field.annotation):<34} {default_text(field):<12} {_meaning(field)}".rstrip()
+        for name, field in kind.model_fields.items()
+    ]
+
+
+def option_table(kind: type[Options]) -> str:
+    """The same as a Markdown table."""
+    rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for name, field in kind.model_fields.items():
+        meaning = _meaning(field).replace("|", "\\|")
+        kind_text = type_text(field.annotation).replace("|", "\\|")
+        rows.append(f"| `{name}` | {kind_text} | {default_text(field)} | {meaning} |")
+    return "\n".join(rows)
+
+
+def _meaning(field: Any) -> str:
+    return (field.description or "").replace("\n", " ").replace("``", "`")
+
+
+def type_text(annotation: Any) -> str:
+    """A type as a reader of YAML would name it."""
+    names = {
+        int: "whole number",
+        float: "number",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+        dict: "mapping",
+    }
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in names:
+        return names[annotation]
+    if origin is typing.Annotated:
+        return type_text(arguments[0])
+    if origin is typing.Literal:
+        return ", ".join(str(value) for value in arguments)
+    if origin is tuple:
+        return "list of " + type_text(arguments[0])
+    if origin is dict or (origin is not None and origin.__name__ == "Mapping"):
+        return "mapping"
+    if origin is not None and arguments:
+        return " or ".join(dict.fromkeys(type_text(each) for each in arguments if _is_told(each)))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping"
+    return "path" if getattr(annotation, "__name__", "") == "Path" else str(getattr(annotation, "__name__", annotation))
+
+
+def _is_told(annotation: Any) -> bool:
+    """False for the alternative that only refuses what fits no other one."""
+    return annotation is not Any and typing.get_args(annotation)[:1] != (Any,)
+
+
+def default_text(field: Any) -> str:
+    """A default as it would be written, or 'required'."""
+    if field.default is PydanticUndefined:
+        return "required"
+    if isinstance(field.default, BaseModel):
+        return str(field.default.model_dump(mode="json", exclude_defaults=True) or "{}")
+    if isinstance(field.default, tuple):
+        return "[" + ", ".join(str(value) for value in field.default) + "]"
+    if field.default is None or isinstance(field.default, bool):
+        return {None: "null", True: "true", False: "false"}[field.default]
+    return str(field.default)

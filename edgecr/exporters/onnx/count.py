@@ -1,0 +1,204 @@
+"""Counting any ONNX file: the layers that hold weights, their parameters and their multiply-accumulates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import numpy_helper, shape_inference
+
+from edgecr.core.errors import UnsupportedModel
+from edgecr.predictors.onnx_file import read_onnx
+from edgecr.surgery.counters import Count, LayerCount
+
+_KINDS = {"Conv": "conv", "ConvTranspose": "conv_transpose", "Gemm": "linear", "MatMul": "linear"}
+_PASS_ON = {"Identity", "Cast", "DequantizeLinear", "Transpose"}
+_FLOATS = {
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.BFLOAT16,
+}
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A stored tensor as a node sees it: the tensor and the order of its axes."""
+
+    tensor: onnx.TensorProto
+    axes: Shape
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self.tensor.dims[axis] for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One counted node and the weight it reads; ``turned`` when its axes are (in, out)."""
+
+    count: LayerCount
+    weight: _Constant
+    turned: bool = False
+
+
+def count_onnx(path: Path) -> Count:
+    """What an ONNX file costs for one image; ``size_bytes`` is the file itself."""
+    model = read_onnx(path)
+    layers = tuple(layer.count for layer in _layers(model))
+    floats = [tensor for tensor in model.graph.initializer if tensor.data_type in _FLOATS]
+    return Count(
+        params=sum(math.prod(tensor.dims) for tensor in floats),
+        macs=sum(layer.macs for layer in layers),
+        size_bytes=path.stat().st_size,
+        layers=layers,
+    )
+
+
+def zero_channels(path: Path) -> dict[str, int]:
+    """How many output channels of each layer hold only zero weights: masked, but still in the file."""
+    stored = [layer for layer in _layers(read_onnx(path)) if not _is_elsewhere(layer.weight.tensor)]
+    found = {layer.count.name: _zero_rows(layer) for layer in stored}
+    return {name: zeros for name, zeros in found.items() if zeros}
+
+
+def _layers(model: onnx.ModelProto) -> Iterator[_Layer]:
+    """The nodes that multiply activations by stored weights, in the order in which they run."""
+    shapes = _shapes_for_one_image(model)
+    constants = {
+        tensor.name: _Constant(tensor, tuple(range(len(tensor.dims)))) for tensor in model.graph.initializer
+    }
+    for node in model.graph.node:
+        _refuse_hidden_layers(node)
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = node.attribute[0].t
+            constants[node.output[0]] = _Constant(
+                _named(tensor, node.output[0]), tuple(range(len(tensor.dims)))
+            )
+        elif node.op_type in _PASS_ON and node.input[0] in constants:
+            constants[node.output[0]] = _passed_on(node, constants[node.input[0]])
+        elif node.op_type in _KINDS:
+            yield from _layer(node, constants, shapes)
+
+
+def _layer(
+    node: onnx.NodeProto, constants: dict[str, _Constant], shapes: dict[str, Shape]
+) -> Iterator[_Layer]:
+    left, right = constants.get(node.input[0]), constants.get(node.input[1])
+    if node.op_type in ("Conv", "ConvTranspose") and right is not None:
+        yield _convolution(node, right, shapes)
+    elif left is None and right is not None:
+        turned = node.op_type == "MatMul" or not _attribute(node, "transB", 0)
+        yield _linear(node, right, turned, shapes)
+    elif left is not None and right is None:
+        yield _linear(node, left, bool(_attribute(node, "transA", 0)), shapes)
+
+
+def _convolution(node: onnx.NodeProto, weight: _Constant, shapes: dict[str, Shape]) -> _Layer:
+    places = (
+        node.output[0] if node.op_type == "Conv" else node.input[0]
+    )  # a transposed one works on its input
+    positions = math.prod(_shape(node, places, shapes)[2:])
+    return _Layer(_counted(node, weight.shape, positions, weight, _attribute(node, "group", 1)), weight)
+
+
+def _linear(node: onnx.NodeProto, weight: _Constant, turned: bool, shapes: dict[str, Shape]) -> _Layer:
+    *batch, rows, columns = weight.shape
+    outputs, inputs = (columns, rows) if turned else (rows, columns)
+    produced = math.prod(_shape(node, node.output[0], shapes))
+    positions = produced // (outputs * math.prod(batch))
+    return _Layer(_counted(node, (*batch, outputs, inputs), positions, weight), weight, turned)
+
+
+def _counted(
+    node: onnx.NodeProto, shape: Shape, positions: int, weight: _Constant, groups: int = 1
+) -> LayerCount:
+    name = str(weight.tensor.name).removesuffix(".weight")
+    return LayerCount(name, _KINDS[node.op_type], shape, groups, positions, math.prod(shape) * positions)
+
+
+def _shapes_for_one_image(model: onnx.ModelProto) -> dict[str, Shape]:
+    """The shapes of all values at batch 1, as far as they can be inferred."""
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    graph = single.graph
+    stored = {tensor.name for tensor in graph.initializer}
+    firsts = [
+        _dimensions(value)[0] for value in graph.input if value.name not in stored and _dimensions(value)
+    ]
+    symbols = {first.dim_param for first in firsts if first.dim_param}
+    for first in firsts:
+        first.dim_value = 1
+    for dimension in (dim for value in (*graph.value_info, *graph.output) for dim in _dimensions(value)):
+        if dimension.dim_param in symbols:
+            dimension.dim_value = 1
+    inferred = shape_inference.infer_shapes(single, data_prop=True).graph
+    return {
+        value.name: tuple(dim.dim_value for dim in _dimensions(value))
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+    }
+
+
+def _dimensions(value: onnx.ValueInfoProto) -> Sequence[Any]:
+    dimensions: Sequence[Any] = value.type.tensor_type.shape.dim
+    return dimensions
+
+
+def _shape(node: onnx.NodeProto, value: str, shapes: dict[str, Shape]) -> Shape:
+    shape = shapes.get(value, ())
+    if not shape or 0 in shape:
+        raise UnsupportedModel(
+            f"The shape of {value!r} at {node.op_type} {node.name!r} cannot be inferred, so its "
+            "work cannot be counted; export the model with a fixed image size."
+        )
+    return shape
+
+
+def _passed_on(node: onnx.NodeProto, constant: _Constant) -> _Constant:
+    if node.op_type != "Transpose":
+        return constant
+    order = next(
+        (item.ints for item in node.attribute if item.name == "perm"), reversed(range(len(constant.axes)))
+    )
+    return _Constant(constant.tensor, tuple(constant.axes[axis] for axis in order))
+
+
+def _refuse_hidden_layers(node: onnx.NodeProto) -> None:
+    for attribute in node.attribute:
+        if any(inner.op_type in _KINDS for inner in attribute.g.node):
+            raise UnsupportedModel(
+                f"{node.op_type} {node.name!r} hides layers in a branch or loop; their work "
+                "depends on the input and cannot be counted."
+            )
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    return next((int(item.i) for item in node.attribute if item.name == name), default)
+
+
+def _named(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    named = onnx.TensorProto()
+    named.CopyFrom(tensor)
+    named.name = name
+    return named
+
+
+def _is_elsewhere(tensor: onnx.TensorProto) -> bool:
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def _zero_rows(layer: _Layer) -> int:
+    """The output channels of a layer whose weights are all zero."""
+    values = numpy_helper.to_array(layer.weight.tensor).transpose(layer.weight.axes)
+    if layer.count.kind == "conv_transpose":  # (in, out / groups, …), the inputs in one block for each group
+        blocks = values.reshape(layer.count.groups, -1, values.shape[1], math.prod(values.shape[2:]))
+        return int((~blocks.any(axis=(1, 3))).sum())
+    if layer.count.kind == "linear":
+        return int((~values.any(axis=-2 if layer.turned else -1)).sum())
+    return int((~values.any(axis=tuple(range(1, values.ndim)))).sum())

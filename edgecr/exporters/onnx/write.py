@@ -1,0 +1,180 @@
+"""Writing a subject as one clean ONNX file, without a word on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from edgecr.core.errors import ExportRefused, UnsupportedModel
+from edgecr.data.base import Preprocessing
+from edgecr.exporters.base import Target
+from edgecr.predictors.onnx_file import describe_onnx, opset_of
+from edgecr.subject import Subject
+
+_LARGEST = 2_000_000_000
+"""Bytes of weights in one file: protobuf ends at 2 GiB."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the manifest says of the file's ends and its makers."""
+
+    input: dict[str, Any]
+    output: dict[str, Any]
+    made_with: dict[str, Any]
+
+
+class _WithPreprocessing(nn.Module):
+    """uint8 NHWC images in: scaling and normalisation stand before the model."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, module: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("mean", torch.tensor(preprocessing.mean))
+        self.register_buffer("std", torch.tensor(preprocessing.std))
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """The same arithmetic in the same order as ``Preprocessing.apply``."""
+        return self.module(((images.to(torch.float32) / 255 - self.mean) / self.std).permute(0, 3, 1, 2))
+
+
+def write(subject: Subject, target: Target, preprocessing: Preprocessing, file: Path) -> Written:
+    """Writes and checks the file; the caller proves its numbers."""
+    module = copy.deepcopy(subject.module).eval().cpu().float()
+    _refuse_too_large(module)
+    channels, height, width = subject.input_shape
+    if target.embed_preprocessing:
+        module = _WithPreprocessing(module, preprocessing).eval()
+        example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
+    else:
+        example = torch.zeros(2, channels, height, width)
+    model = _cleaned(_traced(module, example if target.dynamic_batch else example[:1], target))
+    _check(model, target)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    described = describe_onnx(file)
+    layout = {"layout": "NHWC" if target.embed_preprocessing else "NCHW"}
+    made_with = {
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "opset": described.opset,
+        "ir_version": described.ir_version,
+    }
+    return Written(described.inputs[0] | layout, described.outputs[0], made_with)
+
+
+def _traced(module: nn.Module, example: torch.Tensor, target: Target) -> onnx.ModelProto:
+    batch = {0: torch.export.Dim("batch", min=1, max=4096)} if target.dynamic_batch else None
+    try:
+        with _silence():
+            program = torch.onnx.export(
+                module,
+                (example.contiguous(),),
+                input_names=["input"],
+                output_names=["logits"],
+                opset_version=target.opset,
+                dynamic_shapes=(batch,),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        raise UnsupportedModel(f"torch cannot export this model to ONNX: {_root(error)}") from error
+    if program is None:
+        raise UnsupportedModel("torch gave no ONNX program for this model.")
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Takes out all notes: they hold source paths and stack traces of this machine, and weight up to 6 %."""
+    graphs = [model.graph]
+    for holder in [model, *model.functions]:
+        _strip(holder)
+    for function in model.functions:
+        _strip_all(function.node, graphs)
+    while graphs:
+        graph = graphs.pop()
+        _strip(graph)
+        _strip_all([*graph.input, *graph.output, *graph.value_info, *graph.initializer], graphs)
+        _strip_all(graph.node, graphs)
+    return model
+
+
+def _strip_all(items: Any, graphs: list[onnx.GraphProto]) -> None:
+    for item in items:
+        _strip(item)
+        for attribute in getattr(item, "attribute", ()):
+            attribute.doc_string = ""
+            graphs.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+
+
+def _strip(item: Any) -> None:
+    item.ClearField("doc_string")
+    item.ClearField("metadata_props")
+
+
+def _check(model: onnx.ModelProto, target: Target) -> None:
+    given = opset_of(model)
+    if given != target.opset:
+        raise ExportRefused(
+            f"Opset {target.opset} was asked for, torch {torch.__version__} wrote opset {given}."
+        )
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportRefused(f"The exported graph is not valid ONNX: {_first_line(error)}") from error
+    if target.dynamic_batch and model.graph.input[0].type.tensor_type.shape.dim[0].dim_value:
+        raise ExportRefused(
+            "The model fixes its own batch size, so it cannot be exported with a dynamic batch; "
+            "set `dynamic_batch: false` in the export target."
+        )
+
+
+def _refuse_too_large(module: nn.Module) -> None:
+    size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    if size > _LARGEST:
+        raise UnsupportedModel(
+            f"The model holds {size / 1e9:.1f} GB of weights; one ONNX file holds at most 2 GB."
+        )
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Swallows what torch and its libraries print, warn and log; their errors still come through."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _root(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

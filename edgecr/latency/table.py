@@ -1,0 +1,465 @@
+"""The latency table as data: what each layer takes on one device. Runners write it, methods read it.
+
+A table belongs to one machine, runtime, version and thread count, and says so. A figure that nobody measured
+is an error, or is asked for as an estimate and marked as one; it is never quietly made up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import Field
+
+from edgecr.core.errors import FileProblem, RequestError
+from edgecr.core.files import fingerprint, read_json, refused_as, write_json
+from edgecr.core.options import Options
+from edgecr.latency.interpolation import Counts, Pair, Surface, Values
+
+SCHEMA = 2
+DOUBT = 0.02
+"""Relative error of one measured model, for the calibration."""
+PLAUSIBLE = (0.5, 0.5, 0.25, 0.5)
+"""How much of the latency of a usual model the factor, layers, weights and activations may add or take."""
+DISTURBED, ENOUGH = 1.08, 2
+"""How much slower than usual the gauge is in a round that does not count, and how many rounds have to count."""
+Clock = Literal["cpu", "wall"]
+"""Processor time of a call (right for one thread, hardly disturbed by other programs), or elapsed time."""
+Dimension = Literal["cin", "cout"]
+Term = TypeVar("Term", float, Values)
+
+_KEY = re.compile(
+    r"(conv|linear) b(\d+) (\d+)x(\d+)x(\d+)>(\d+) k(\d+)x(\d+) s(\d+)x(\d+) p(\d+)x(\d+) d(\d+)x(\d+) g(\d+)"
+)
+
+
+class MissingEntry(RequestError):
+    """A layer that the latency table does not hold."""
+
+    def __init__(self, key: str, device: str) -> None:
+        self.key = key
+        super().__init__(
+            f"The latency table of {device!r} has no entry for '{key}'. Measure it with "
+            "`edgecr latency-table build`, or ask for an estimate."
+        )
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """All that a layer's latency depends on; two layers with the same key take the same time."""
+
+    kind: Literal["conv", "linear"]
+    cin: int
+    cout: int
+    batch: int = 1
+    height: int = 1
+    """Height of the input."""
+    width: int = 1
+    """Width of the input."""
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @cached_property
+    def key(self) -> str:
+        """The canonical text, for example ``conv b1 64x56x56>128 k3x3 s2x2 p1x1 d1x1 g1``."""
+        pairs = {"k": self.kernel, "s": self.stride, "p": self.padding, "d": self.dilation}
+        form = " ".join(f"{letter}{one}x{other}" for letter, (one, other) in pairs.items())
+        size = f"{self.cin}x{self.height}x{self.width}>{self.cout}"
+        return f"{self.kind} b{self.batch} {size} {form} g{self.groups}"
+
+    @classmethod
+    def of(cls, key: str) -> LayerConfig:
+        """The configuration that a key describes."""
+        found = _KEY.fullmatch(key)
+        if found is None:
+            raise RequestError(f"{key!r} is not the key of a layer, such as {cls('conv', 64, 64).key!r}.")
+        kind, *texts = found.groups()
+        batch, cin, height, width, cout, *pairs, groups = map(int, texts)
+        kernel, stride, padding, dilation = (tuple(pairs[at : at + 2]) for at in (0, 2, 4, 6))
+        return cls(kind, cin, cout, batch, height, width, kernel, stride, padding, dilation, groups)  # type: ignore[arg-type]
+
+    @property
+    def tied(self) -> bool:
+        """Whether groups are so narrow (one channel in depthwise layers) that only whole groups can go."""
+        return self.groups > 1 and self.groups >= self.cin // self.groups
+
+    @property
+    def weights(self) -> int:
+        """Elements of the weight."""
+        return self.cout * (self.cin // self.groups) * self.kernel[0] * self.kernel[1]
+
+    @property
+    def values(self) -> int:
+        """Elements of the images that one call of a convolution reads and writes; 0 for a linear layer."""
+        if self.kind == "linear":  # its rows are never brought into another form
+            return 0
+        inside, outside = self.height * self.width, self.out_size[0] * self.out_size[1]
+        return self.batch * (self.cin * inside + self.cout * outside)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one call."""
+        return self.batch * self.out_size[0] * self.out_size[1] * self.weights
+
+    @property
+    def out_size(self) -> Pair:
+        """Height and width of the output."""
+        height, width = (
+            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+            for size, pad, dilation, kernel, stride in zip(
+                (self.height, self.width), self.padding, self.dilation, self.kernel, self.stride
+            )
+        )
+        return height, width
+
+    def resized(self, dimension: Dimension, count: int) -> LayerConfig:
+        """The same layer with another number of channels; in a tied layer inputs, outputs and groups change."""
+        if not self.tied:
+            return replace(self, cin=count) if dimension == "cin" else replace(self, cout=count)
+        before = self.cin if dimension == "cin" else self.cout
+        cin, cout, groups = (old * count // before for old in (self.cin, self.cout, self.groups))
+        return replace(self, cin=cin, cout=cout, groups=groups)
+
+
+GAUGE = LayerConfig("conv", 16, 16, 1, 32, 32, (3, 3), padding=(1, 1))
+"""A small layer that is measured beside everything else: where it is slow, something else slows the device down."""
+
+
+def usual(gauge_ns: Iterable[int]) -> float:
+    """What the gauge takes on an undisturbed device: a tenth of its rounds are faster. 0 without any."""
+    known = sorted(gauge_ns)
+    return float(known[len(known) // 10]) if known else 0.0
+
+
+class Machine(Options):
+    """What a table is true for; a device that differs in any of it needs a table of its own."""
+
+    device: str
+    """Name of the device declaration."""
+    processor: str
+    runtime: str
+    version: str
+    """Version of the runtime."""
+    threads: int
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """All settings of the runtime."""
+
+    def differences(self, other: Machine) -> list[str]:
+        """What differs, in words."""
+        mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
+        return [f"{name} is {mine[name]!r} there, {others[name]!r} here"
+                for name in mine if mine[name] != others[name]]
+
+
+class Entry(Options):
+    """Raw samples of one layer: one figure a round, in nanoseconds of one call."""
+
+    wall_ns: tuple[int, ...] = Field(min_length=1)
+    """Median of the calls of each round."""
+    cpu_ns: tuple[int | None, ...] = Field(min_length=1)
+    """Processor time of all threads in each round, by call; None where the kernel does not tell."""
+    gauge_ns: tuple[int, ...] = ()
+    """One call of the gauge in each round, by the table's clock; empty in tables from before there was one."""
+
+    def joined(self, more: Entry) -> Entry:
+        """The rounds of both."""
+        return Entry(wall_ns=self.wall_ns + more.wall_ns, cpu_ns=self.cpu_ns + more.cpu_ns,
+                     gauge_ns=self.gauge_ns + more.gauge_ns)
+
+    @property
+    def _calmest_ns(self) -> int:
+        """What the gauge took at most in the rounds that count in any case."""
+        return sorted(self.gauge_ns)[:ENOUGH][-1] if self.gauge_ns else 0
+
+    def disturbed(self, usual_ns: float) -> bool:
+        """Whether too few rounds count, because something slowed the device down."""
+        return self._calmest_ns > DISTURBED * usual_ns
+
+    def milliseconds(self, clock: Clock, usual_ns: float = 0.0) -> float:
+        """The lower quartile of the rounds in which the gauge was as fast as usual, or of the calmest.
+
+        Other programs only ever add time, and often to several rounds.
+        """
+        most = max(DISTURBED * usual_ns, self._calmest_ns)
+        samples = self.cpu_ns if clock == "cpu" else self.wall_ns
+        beside = zip_longest(samples, self.gauge_ns, fillvalue=0)
+        known = sorted(ns for ns, gauge in beside if ns is not None and (gauge or 0) <= most)
+        if not known:
+            raise RequestError("This entry has no processor times; build a table by elapsed time (--clock wall).")
+        return known[(len(known) - 1) // 4] / 1e6
+
+
+class Staircase(Options):
+    """How latency follows one channel count of one layer, and the multiple at which it steps."""
+
+    layer: str
+    """Key of the layer with all its channels."""
+    dimension: Dimension
+    counts: tuple[int, ...]
+    milliseconds: tuple[float, ...]
+    step: int
+    """1 where latency follows the count without steps."""
+    unexplained: float
+    """What steps of that size leave unexplained: root mean square, relative to the mean."""
+
+
+class Sums(Options):
+    """What the layers of a model add up to."""
+
+    ms: float
+    """Their times in the table."""
+    layers: int
+    mega_weights: float
+    """Their weights, in millions."""
+    mega_values: float
+    """The elements of the images that they read and write, in millions."""
+
+    @classmethod
+    def of(cls, ms: float, configs: Sequence[LayerConfig]) -> Sums:
+        """Everything but the times follows from the layers."""
+        weights, values = sum(one.weights for one in configs), sum(one.values for one in configs)
+        return cls(ms=ms, layers=len(configs), mega_weights=weights / 1e6, mega_values=values / 1e6)
+
+    def terms(self) -> tuple[float, float, float, float]:
+        """What a calibration gives a weight each."""
+        return (self.ms, float(self.layers), self.mega_weights, self.mega_values)
+
+
+class Evidence(Options):
+    """One whole model that the calibration was fitted to."""
+
+    model: str
+    sums: Sums
+    measured_ms: float = Field(gt=0)
+    """The whole model on the device, by the table's clock."""
+
+
+class Calibration(Options):
+    """From the sum of the layers to the whole model.
+
+    A layer measured alone pays for a call of its own and for bringing its images into the runtime's blocked form and
+    back; inside a network it pays for additions and pooling instead, and its weights come from memory, not a cache.
+    """
+
+    factor: float = 1.0
+    per_layer_ms: float = 0.0
+    per_mega_weight_ms: float = 0.0
+    per_mega_value_ms: float = 0.0
+    evidence: tuple[Evidence, ...] = ()
+
+    def apply(self, sums: Sums) -> float:
+        """The latency of a whole model."""
+        return float(self.weigh(*sums.terms()))
+
+    def weigh(self, ms: Term, layers: Term, mega_weights: Term, mega_values: Term) -> Term:
+        """The same from the four terms, of one model or of many at once."""
+        return (self.factor * ms + self.per_layer_ms * layers + self.per_mega_weight_ms * mega_weights
+                + self.per_mega_value_ms * mega_values)
+
+    def errors(self) -> dict[str, float]:
+        """How far the fit is from each model it rests on, as a fraction of what was measured."""
+        return {one.model: self.apply(one.sums) / one.measured_ms - 1 for one in self.evidence}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A time in milliseconds; ``estimated`` lists the layers that were not measured but interpolated."""
+
+    ms: float
+    estimated: tuple[str, ...] = ()
+
+
+class LatencyTable(Options):
+    """What each layer takes on one machine, with the raw samples it follows from."""
+
+    schema_version: Literal[2] = 2
+    machine: Machine
+    clock: Clock
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """The state of the machine when the table was begun."""
+    protocol: dict[str, Any] = Field(default_factory=dict)
+    """How much was measured for each entry."""
+    entries: dict[str, Entry] = Field(default_factory=dict)
+    staircases: tuple[Staircase, ...] = ()
+    calibration: Calibration = Calibration()
+
+    # The file.
+
+    def save(self, path: Path) -> None:
+        """Writes the table with the hash of its content, atomically."""
+        content = self.model_dump(mode="json")
+        write_json(path, content | {"content_sha256": fingerprint(content)})
+
+    @classmethod
+    def load(cls, path: Path, machine: Machine | None = None) -> LatencyTable:
+        """Reads a table; one that was edited, or belongs to another machine, is refused."""
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA:
+            raise FileProblem(f"{path} is not a latency table of this version of EdgeCR (schema {SCHEMA}).")
+        if content.pop("content_sha256", None) != fingerprint(content):
+            raise FileProblem(f"{path} was changed after it was measured: its hash does not fit its content. "
+                              "Restore it, or build the table again.")
+        with refused_as(f"{path} is not a latency table"):
+            table = cls.parse(content)
+        if machine is not None:
+            table.require(machine, str(path))
+        return table
+
+    def require(self, machine: Machine, name: str = "the latency table") -> None:
+        """Refuses the table when it was measured on another machine than this."""
+        wrong = self.machine.differences(machine)
+        if wrong:
+            raise RequestError(f"{name} was measured under other conditions: {'; '.join(wrong)}. Build a table "
+                               "for this device, or name another file with --table.")
+
+    # Reading it.
+
+    def __contains__(self, config: LayerConfig) -> bool:
+        return config.key in self.entries
+
+    def missing(self, configs: Iterable[LayerConfig]) -> list[LayerConfig]:
+        """The layers that are not in the table, each once."""
+        return [config for config in dict.fromkeys(configs) if config not in self]
+
+    def disturbed(self, configs: Iterable[LayerConfig]) -> list[LayerConfig]:
+        """The layers that were measured while the device was slower than usual."""
+        return [config for config in configs if self.entries[config.key].disturbed(self._usual_ns)]
+
+    @property
+    def gauge_ns(self) -> list[int]:
+        """The gauge in all rounds of all layers."""
+        return [ns for entry in self.entries.values() for ns in entry.gauge_ns]
+
+    @cached_property
+    def _usual_ns(self) -> float:
+        return usual(self.gauge_ns)
+
+    @cached_property
+    def _known(self) -> dict[str, float]:
+        return {key: entry.milliseconds(self.clock, self._usual_ns) for key, entry in self.entries.items()}
+
+    def latency(self, config: LayerConfig, *, estimate: bool = False) -> Latency:
+        """The time of one layer; one that was not measured raises MissingEntry, or is estimated on demand."""
+        if min(config.cin, config.cout) < 1:
+            return Latency(0.0)
+        known = self._known.get(config.key)
+        if known is not None:
+            return Latency(known)
+        guess = self._interpolated(config) if estimate else None
+        if guess is None:
+            raise MissingEntry(config.key, self.machine.device)
+        return Latency(guess, (config.key,))
+
+    def curve(self, config: LayerConfig, dimension: Dimension, counts: Sequence[int], *,
+              estimate: bool = False) -> list[float]:
+        """Milliseconds of a layer for several numbers of inputs or outputs."""
+        return [self.latency(config.resized(dimension, count), estimate=estimate).ms for count in counts]
+
+    def network_latency(self, configs: Iterable[LayerConfig], *, estimate: bool = False) -> Latency:
+        """The time of a whole model: the sum of its layers, calibrated."""
+        layers = tuple(configs)
+        sums = self.sums(layers, estimate=estimate)
+        guessed = self.missing(config for config in layers if min(config.cin, config.cout) > 0)
+        return Latency(self.calibration.apply(sums), tuple(config.key for config in guessed))
+
+    def sums(self, configs: Sequence[LayerConfig], *, estimate: bool = False) -> Sums:
+        """What the layers of a model add up to, before calibration."""
+        return Sums.of(sum(self.latency(config, estimate=estimate).ms for config in configs), configs)
+
+    # Between measured counts.
+
+    @cached_property
+    def _surfaces(self) -> dict[LayerConfig, Surface]:
+        """Measured times by (cin, cout), for layers that differ in nothing else.
+
+        Whether a layer loses whole groups or channels of each group was decided when it was whole, and its counts do
+        not tell any more: so each layer stands among those with as many groups, and among those with as wide ones.
+        """
+        families: dict[LayerConfig, dict[Pair, float]] = {}
+        for key, ms in self._known.items():
+            config = LayerConfig.of(key)
+            for family in (_as_many(config), _as_wide(config)):
+                families.setdefault(family, {})[config.cin, config.cout] = ms
+        return {family: Surface(cells) for family, cells in families.items()}
+
+    def over_outputs(self, config: LayerConfig, couts: Counts) -> Values:
+        """Milliseconds of a layer with other numbers of outputs; not a number where too little was measured.
+
+        Of tied layers whole groups go, so inputs go with outputs; others keep their inputs.
+        """
+        if config.tied:
+            return self._surface(_as_wide(config)).along(config.cout / config.cin, couts * config.cin // config.cout)
+        return self._surface(_as_many(config)).at(config.cin, couts)
+
+    def _surface(self, family: LayerConfig) -> Surface:
+        return self._surfaces.get(family, _UNKNOWN)
+
+    def _interpolated(self, config: LayerConfig) -> float | None:
+        """From measured layers with as many groups or as wide ones, those first that lose channels as it does now."""
+        many = self._surface(_as_many(config)).at(config.cin, np.array([config.cout]))
+        wide = self._surface(_as_wide(config)).along(config.cout / config.cin, np.array([config.cin]))
+        first, second = (wide, many) if config.tied else (many, wide)
+        found = float(second[0] if np.isnan(first[0]) else first[0])
+        return None if np.isnan(found) else found
+
+    # Growing it.
+
+    def extended(self, entries: Mapping[str, Entry]) -> LatencyTable:
+        """The table with more entries; nothing that it holds is lost."""
+        return self._with(entries={**self.entries, **entries})
+
+    def with_staircases(self, found: Iterable[Staircase]) -> LatencyTable:
+        """The table with more staircases; a newer one of the same layer wins."""
+        both = {(one.layer, one.dimension): one for one in (*self.staircases, *found)}
+        return self._with(staircases=tuple(both.values()))
+
+    def calibrated(self, evidence: Iterable[Evidence]) -> LatencyTable:
+        """The table with its calibration fitted to more models; a newer measurement of a model wins."""
+        both = {one.model: one for one in (*self.calibration.evidence, *evidence)}
+        return self._with(calibration=fitted(tuple(both.values())))
+
+    def _with(self, **changes: Any) -> LatencyTable:
+        """A copy without what was derived from the old values."""
+        values = {name: getattr(self, name) for name in LatencyTable.model_fields}
+        return LatencyTable.model_construct(**(values | changes))
+
+
+def _as_many(config: LayerConfig) -> LayerConfig:
+    """What layers share that differ in their channel counts only."""
+    return replace(config, cin=0, cout=0)
+
+
+def _as_wide(config: LayerConfig) -> LayerConfig:
+    """What layers share that differ in the number of their groups only; one group alone is the narrowest of them."""
+    return replace(config, cin=0, cout=0, groups=-config.cin // config.groups)
+
+
+_UNKNOWN = Surface({})
+
+
+def fitted(evidence: tuple[Evidence, ...]) -> Calibration:
+    """The most likely calibration: near to the measured models, and no further from the bare sum than they ask for.
+
+    A least-squares fit of relative errors, held by what is plausible, so that few or similar models do no harm.
+    """
+    if not evidence:
+        return Calibration()
+    rows = np.array([one.sums.terms() for one in evidence])
+    rows /= np.array([[one.measured_ms] for one in evidence])
+    scale = rows.mean(0)
+    held = np.diag(DOUBT / np.array(PLAUSIBLE))
+    matrix = np.concatenate([rows / scale, held])
+    wanted = np.concatenate([1 - rows[:, 0], np.zeros(len(held))])
+    change = np.linalg.lstsq(matrix, wanted, rcond=None)[0] / scale
+    factor, per_layer, per_weight, per_value = (np.array([1.0, 0.0, 0.0, 0.0]) + change).tolist()
+    return Calibration(factor=factor, per_layer_ms=per_layer, per_mega_weight_ms=per_weight,
+                       per_mega_value_ms=per_value, evidence=evidence)

@@ -1,0 +1,1 @@
+"""Has a device measure what a latency table holds."""

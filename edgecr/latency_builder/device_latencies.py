@@ -1,0 +1,61 @@
+"""Devices as methods may ask about them: the widths that they prefer, and latencies, measured on demand."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from typing_extensions import override
+
+from edgecr.core.progress import Monitor
+from edgecr.latency import LatencyTable, LayerConfig
+from edgecr.latency_builder.builder import TableBuilder, default_path
+from edgecr.latency_builder.fill import exported, fill
+from edgecr.methods.base import Bench
+from edgecr.runners.base import usable_device
+from edgecr.subject import Subject
+
+
+class DeviceBench(Bench):
+    """Asks device declarations, and the devices themselves.
+
+    Tables lie in a folder; without one, where ``edgecr latency-table`` keeps them.
+    """
+
+    def __init__(self, monitor: Monitor, tables: Path | None = None) -> None:
+        self.monitor, self.tables = monitor, tables
+        self._opened: set[str] = set()
+
+    def _builder(self, device: str) -> TableBuilder:
+        """A session with a device; only the first one tells what is wrong with it."""
+        first, declared, runtime = device not in self._opened, usable_device(device), "ort"
+        self._opened.add(device)
+        path = self.tables / default_path(declared, runtime).name if self.tables else None
+        return TableBuilder(declared, runtime, path, monitor=self.monitor, warn=first)
+
+    @override
+    def align(self, device: str) -> int:
+        return usable_device(device).align
+
+    @override
+    def table(self, device: str, subject: Subject, batch: int) -> LatencyTable:
+        self.monitor.say(f"Latency table of {device}: measuring what it lacks for this model")
+        with self._builder(device) as builder:
+            name = f"{subject.architecture.arch}, batch {batch}"
+            return fill(builder, subject, name, batch=batch).table
+
+    @override
+    def measured(self, device: str, layers: Sequence[LayerConfig]) -> LatencyTable:
+        with self._builder(device) as builder:
+            builder.measure(layers)
+            return builder.table
+
+    @override
+    def whole(self, device: str, subjects: Sequence[Subject], batch: int) -> list[float]:
+        with (
+            tempfile.TemporaryDirectory(prefix="edgecr-models-") as folder,
+            self._builder(device) as builder,
+        ):
+            models = [exported(one, str(number), batch, Path(folder)) for number, one in enumerate(subjects)]
+            return [one.evidence.measured_ms for one in builder.weigh(models)]

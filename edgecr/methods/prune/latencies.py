@@ -1,0 +1,119 @@
+"""What a pruning step knows of the time on its device: of layers by its own table, of whole models by measuring.
+
+Everything that was measured lies in the step's folder: a resumed step plans with the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+from torch import nn
+
+from edgecr.core.files import fingerprint, read_json, write_json
+from edgecr.latency import Evidence, LatencyTable, LayerConfig
+from edgecr.methods.base import Lab
+from edgecr.subject import Subject
+from edgecr.surgery.planning.latency import plan_by_latency
+from edgecr.surgery.planning.latency_figure import NANOSECONDS
+from edgecr.surgery.planning.layers import configurations
+from edgecr.surgery.planning.plan import Plan, Planner
+
+Lessons = tuple[Evidence, ...]
+SESSIONS, CALM = 3, 1.03
+"""In how many sessions whole models are measured at most, and how much slower than ever the subject may be in one."""
+
+
+class Latencies:
+    """The latencies of one subject and of what pruning makes of it, on one device."""
+
+    def __init__(self, lab: Lab, subject: Subject, device: str, batch: int) -> None:
+        self.lab, self.subject, self.device, self.batch = lab, subject, device, batch
+        self._table_file, self._whole_file = lab.folder / "latency.json", lab.folder / "whole-models.json"
+        self.lessons: Lessons = ()
+        """What whole models taught of the difference between a sum of layers and a model; not in the stored table."""
+        self.estimated: tuple[str, ...] = ()
+        """The layers of the last plan whose times were interpolated when it was chosen."""
+
+    @cached_property
+    def _table(self) -> LatencyTable:
+        """The table that this step plans by; its own copy, so that a resumed step plans alike."""
+        if self._table_file.is_file():
+            return LatencyTable.load(self._table_file)
+        table = self.lab.bench.table(self.device, self.subject, self.batch)
+        table.save(self._table_file)
+        return table
+
+    @property
+    def _taught(self) -> LatencyTable:
+        """The table with a calibration that knows the plans that were measured, too."""
+        return self._table.calibrated(self.lessons) if self.lessons else self._table
+
+    def plan(self, planner: Planner, choose: Callable[[Planner], Plan]) -> Plan:
+        """A plan for which what the table lacks was measured; one that rests on estimates nevertheless is told."""
+        found = plan_by_latency(planner, self.batch, self._taught, self._measure, choose)
+        self.estimated = found.estimated
+        if found.estimated:
+            self.lab.monitor.warn(
+                f"This plan rests on estimates: the latency on {self.device} of {len(found.estimated)} of its layers "
+                f"was interpolated when it was chosen ({found.estimated[0]}). Fill the table with `edgecr "
+                "latency-table build`, and plan again."
+            )
+        return found.plan
+
+    def _measure(self, table: LatencyTable, layers: Sequence[LayerConfig]) -> LatencyTable:
+        measured = self.lab.bench.measured(self.device, layers)
+        found = {config.key: measured.entries[config.key] for config in layers}
+        self._table = self._table.extended(found)
+        self._table.save(self._table_file)
+        return table.extended(found)
+
+    def predicted(self, module: nn.Module) -> int:
+        """The latency of a module by the table, in nanoseconds."""
+        reached = self._taught.network_latency(self._layers(module), estimate=True)
+        if reached.estimated:
+            self.lab.monitor.warn(f"The latency rests on {len(reached.estimated)} layers that were not measured.")
+        return round(reached.ms * NANOSECONDS)
+
+    def _layers(self, module: nn.Module) -> list[LayerConfig]:
+        return configurations(module, self.subject.input_shape, self.batch)
+
+    def whole(self, module: nn.Module) -> tuple[int, int]:
+        """The latencies of the subject and of a slimmed module as whole models, measured beside each other, in ns."""
+        found: dict[str, list[int]] = read_json(self._whole_file) if self._whole_file.is_file() else {}
+        key = fingerprint([config.key for config in self._layers(module)])
+        if key not in found:
+            best = [best for _, _, best in found.values()]
+            dense, slim = self._calm_pair(module, best)
+            found[key] = [dense, slim, min([dense, *best])]
+            write_json(self._whole_file, found)
+        dense, slim, best_dense = found[key]
+        if dense <= CALM * best_dense:
+            self._learn(key, module, slim / dense)
+        return dense, slim
+
+    def _learn(self, key: str, module: nn.Module, ratio: float) -> None:
+        """Notes what part of the subject's latency a module really takes, for the plans that follow."""
+        own, slim = (self._table.sums(self._layers(one), estimate=True) for one in (self.subject.module, module))
+        usual = self._table.calibration.apply(own)
+        both = {"unpruned": (own, usual), key: (slim, usual * ratio)}
+        known = {lesson.model for lesson in self.lessons}
+        self.lessons += tuple(
+            Evidence(model=name, sums=sums, measured_ms=ms) for name, (sums, ms) in both.items() if name not in known
+        )
+
+    def _calm_pair(self, module: nn.Module, known: Sequence[int]) -> list[int]:
+        """Both latencies from the session in which the subject was fastest.
+
+        What else runs on a machine slows small and large models differently, so even a ratio is wrong then. The
+        subject shows it: a session counts once the subject is nearly as fast as in the best of the others.
+        """
+        pair, best = (self.subject, self.subject.with_module(module)), min(known, default=None)
+        sessions: list[list[int]] = []
+        while len(sessions) < SESSIONS:
+            session = [round(ms * NANOSECONDS) for ms in self.lab.bench.whole(self.device, pair, self.batch)]
+            sessions.append(session)
+            if best is not None and session[0] <= CALM * best:
+                break
+            best = min(session[0], best or session[0])
+        return min(sessions)

@@ -1,0 +1,354 @@
+"""How pruning goes about its work: at once, in rounds, or while the model is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+from edgecr.core.errors import BudgetError
+from edgecr.core.files import fingerprint, read_json, write_json
+from edgecr.core.seeds import derive_seed
+from edgecr.methods.base import Lab
+from edgecr.methods.prune.latencies import Latencies, Lessons
+from edgecr.methods.prune.options import Exponential, Iterative, PruneOptions
+from edgecr.methods.prune.while_training import Moments, Removal
+from edgecr.subject import Subject
+from edgecr.surgery.carry_out import Choice, Pruned, carried_out, prune_channels
+from edgecr.surgery.changes.cut import ChannelCut
+from edgecr.surgery.counters import count
+from edgecr.surgery.planning.amounts import CHANNELS, LATENCY, SIZE, WHOLE_LATENCY, in_words
+from edgecr.surgery.planning.figures import BYTES
+from edgecr.surgery.planning.latency import amounts_after
+from edgecr.surgery.planning.plan import Plan, Planner
+from edgecr.surgery.planning.record import SHORT, Amount, PlanRecord, Width
+from edgecr.surgery.planning.widths import MULTIPLES, Allowed, Limits, allowed_by
+from edgecr.surgery.scoring.scores import Evidence, allocators, scores
+from edgecr.surgery.tracing.after import after
+from edgecr.surgery.tracing.graph import ChannelGraph
+from edgecr.training.checkpoint import discard
+from edgecr.training.loop import fit
+from edgecr.training.losses import CrossEntropy
+from edgecr.training.order import order_for
+from edgecr.training.sample import TrainingSample
+from edgecr.weights import hash_tensors
+
+CHECKS = 5
+"""Plans that are tried for a latency; each one is measured as a whole model."""
+NEAR, MOST, AIM = 0.95, 0.99, 0.975
+"""Of the asked latency: a whole model between the first two is good (measurements differ by a hundredth), and the next
+plan aims between them."""
+
+LOOSER = 1.1
+"""How much more a plan may take by the table, if the table knows none that is as fast as asked for."""
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A plan for a latency that was measured, and what it was made with."""
+
+    plan: Pruned
+    part: float
+    """Of the asked latency."""
+    strictness: float
+    lessons: Lessons
+    stricter: float
+    """The strictness for the next plan, with what this one taught."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the whole model stays within the asked latency."""
+        return self.part <= MOST
+
+
+class Pruning:
+    """One pruning step of a recipe on one subject."""
+
+    def __init__(self, method: PruneOptions, subject: Subject, lab: Lab) -> None:
+        self.method, self.subject, self.lab = method, subject, lab
+        self.device = method.device or "cpu"
+        self.latencies = Latencies(lab, subject, self.device, method.batch or 1)
+        self.score = scores.get(method.score)
+        self.allocator = allocators.get(method.score) if method.scope == "layer" else None
+        self.why = f"{method.score}, {method.scope}"
+        self.before = count(subject.module, subject.input_shape)
+        self.dense: dict[str, int] = {}
+        self.left: dict[str, int] = {}
+        self.asked: dict[str, int] = {}
+        self.strictness = 1.0
+        """How much less than asked the latency table must promise, for the whole model to take what was asked."""
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What every plan respects; automatic alignment follows the device."""
+        method, most = self.method, self.lab.bench.align(self.device)
+        multiples = tuple(dict.fromkeys([most, *(m for m in MULTIPLES if m < most)]))
+        return Limits(
+            method.align, method.min_channels, method.min_fraction, method.keep, method.max_fraction,
+            tuple(m for m in multiples if m > 1),
+        )
+
+    @property
+    def by_latency(self) -> bool:
+        """Whether a budget of latency was given."""
+        return self.method.budget is not None and self.method.budget.latency is not None
+
+    def done(self) -> Subject:
+        """The pruned subject; its plan is told, logged and stored."""
+        if self.by_latency:
+            first = self._checked(self._first_for_latency())
+        else:
+            first = self._pruned(self.subject, self._choose_all)
+        schedule = self.method.schedule
+        if isinstance(schedule, Iterative):
+            result = self._in_rounds(first, schedule)
+        elif isinstance(schedule, Exponential):
+            result = self._while_training(first, schedule)
+        else:
+            result = self.subject.cut(first.cut).with_module(first.module)
+        self._tell(first, result)
+        return result
+
+    def _pruned(
+        self, subject: Subject, choose: Choice, allowed: Allowed | None = None, known: ChannelGraph | None = None
+    ) -> Pruned:
+        return prune_channels(
+            subject.input_shape, self.score, self._evidence(subject), self.limits, choose, self.why, allowed, known,
+            allocator=self.allocator,
+        )
+
+    def _evidence(self, subject: Subject) -> Evidence:
+        data, monitor = self.lab.data, self.lab.monitor
+        order = order_for(subject.module, data.preprocessing.size)
+        images, half = TrainingSample(data, self.lab.seed, order), len(data.train) // 2
+        return Evidence(
+            subject.module, self.method.normalise, self.lab.seed, images, most=half, say=monitor.say
+        )
+
+    # Budgets.
+
+    def _choose_all(self, planner: Planner) -> Plan:
+        """The whole pruning at once: the result, or the proof that several steps can get there."""
+        method = self.method
+        shares = method.budget.shares() if method.budget else planner.share_left(method.sparsity or 0.0)
+        plan = self._plan(planner, self._stricter(shares))
+        self.dense = {name: planner.figure(name, planner.cost.widths) for name in shares}
+        self.asked, self.left = (
+            {name: min(amount, self.dense[name]) for name, amount in planner.amounts(some).items()}
+            for some in (shares, self._stricter(shares))
+        )
+        return plan
+
+    def _stricter(self, shares: Mapping[str, int | float]) -> dict[str, int | float]:
+        """The budgets with the latency that the table must promise, so that the whole model keeps what was asked."""
+        found = dict(shares)
+        if LATENCY in found:
+            share = found[LATENCY] * self.strictness
+            found[LATENCY] = round(share) if isinstance(shares[LATENCY], int) else min(share, 1.0)
+        return found
+
+    def _plan(self, planner: Planner, shares: Mapping[str, int | float]) -> Plan:
+        choose = partial(Planner.by_budget, scope=self.method.scope, shares=shares)
+        return self.latencies.plan(planner, choose) if LATENCY in shares else choose(planner)
+
+    def _first_for_latency(self) -> Pruned:
+        """The plan by the table; where it knows none that is fast enough, a looser one: whole models judge."""
+        refusals: list[BudgetError] = []
+        for _ in range(CHECKS):
+            try:
+                return self._pruned(self.subject, self._choose_all)
+            except BudgetError as error:
+                refusals.append(error)
+                self.strictness *= LOOSER
+        raise refusals[0]
+
+    def _checked(self, first: Pruned) -> Pruned:
+        """The plan whose whole model comes nearest to the asked latency on the device without exceeding it.
+
+        What follows plans with the strictness and the lessons that this plan was made with, not with later ones.
+        """
+        tried = [self._tried(first)]
+        while len(tried) < CHECKS and not NEAR <= tried[-1].part <= MOST:
+            self.strictness = tried[-1].stricter
+            try:
+                tried.append(self._tried(self._pruned(self.subject, self._choose_all)))
+            except BudgetError as error:
+                if not any(one.keeps for one in tried):
+                    raise self._refusal(tried[-1].plan) from error
+                break
+        kept = [one for one in tried if one.keeps]
+        chosen = max(kept, key=lambda one: one.part) if kept else tried[-1]
+        self.strictness, self.latencies.lessons = chosen.strictness, chosen.lessons
+        return chosen.plan if chosen is tried[-1] else self._pruned(self.subject, self._choose_all)
+
+    def _tried(self, plan: Pruned) -> _Tried:
+        """Measures a plan's whole model, and what the next plan should aim for."""
+        lessons, promised = self.latencies.lessons, self._promised(plan)
+        part = self._part(plan)
+        stricter = self.strictness * AIM / part * self._promised(plan) / promised
+        return _Tried(plan, part, self.strictness, lessons, stricter)
+
+    def _promised(self, plan: Pruned) -> float:
+        """What the plan takes of the asked latency by the table, with what whole models have taught until now."""
+        dense, slim = (self.latencies.predicted(one) for one in (self.subject.module, plan.module))
+        return slim / self._allowed(dense)
+
+    def _part(self, plan: Pruned) -> float:
+        """What the plan's whole model takes of the asked latency, measured beside the unpruned model."""
+        dense, slim = self.latencies.whole(plan.module)
+        allowed = self._allowed(dense)
+        taken, wanted = in_words(LATENCY, slim), in_words(LATENCY, allowed)
+        self.lab.monitor.say(f"A plan's whole model takes {taken} on {self.device}; {wanted} may remain")
+        return slim / allowed
+
+    def _refusal(self, last: Pruned) -> BudgetError:
+        """No plan is strict enough: says what is the least in milliseconds of the whole model."""
+        dense, slim = self.latencies.whole(last.module)
+        wanted, taken = in_words(LATENCY, self._allowed(dense)), in_words(LATENCY, slim)
+        return BudgetError(
+            f"latency: {wanted} may remain, but on {self.device} the whole model still takes {taken} with the "
+            "last plan, and no stricter one is possible. Ask for less removal, or loosen `keep`, `min_channels`, "
+            "`min_fraction` or `align`."
+        )
+
+    def _allowed(self, dense: int) -> int:
+        """What the whole model may take, in nanoseconds, when the unpruned one takes this."""
+        budget = self.method.budget
+        share = budget.shares()[LATENCY] if budget is not None else 1.0
+        return share if isinstance(share, int) else round(share * dense)
+
+    def _step(self, planner: Planner, number: int, steps: int) -> Plan:
+        """The plan of one of several steps; its real figures are logged."""
+        amounts = amounts_after(number, steps, self.dense, self.left)
+        plan = self._plan(planner, amounts)
+        reached = {name: planner.figure(name, plan.kept) for name in amounts}
+        self.lab.monitor.event("pruning step", step=number, steps=steps, budget=amounts, reached=reached)
+        return plan
+
+    # Schedules.
+
+    def _in_rounds(self, first: Pruned, schedule: Iterative) -> Subject:
+        """Prunes a bit and trains, several times; each finished round stays where a killed run finds it."""
+        subject, allowed = self.subject, allowed_by(first.graph, self.limits)
+        for number in range(1, schedule.steps + 1):
+            folder = self.lab.folder / f"round-{number:02d}"
+            key = fingerprint([self.method.plain(), self.lab.seed, hash_tensors(subject.module.state_dict())])
+            choose = partial(self._step, number=number, steps=schedule.steps)
+            left = allowed.after(self._cuts(subject))
+            start = self._kept(folder / "pruned", key, partial(self._slimmed, subject, choose, left, first.graph))
+            lab = replace(self.lab, folder=folder, seed=derive_seed(self.lab.seed, number))
+            subject = self._kept(folder / "subject", key, partial(self._trained, start, schedule, lab))
+            discard(folder)
+        write_json(self.lab.folder / "history.json", read_json(folder / "history.json"))
+        return subject
+
+    def _kept(self, folder: Path, key: str, make: Callable[[], Subject]) -> Subject:
+        """What an earlier attempt made of the same, or what is made now."""
+        record = folder.with_suffix(".json")
+        if not (record.is_file() and read_json(record) == {"key": key}):
+            make().save(folder)
+            write_json(record, {"key": key})
+        return Subject.load(folder, allow_code=self.lab.execution.allow_code)
+
+    def _cuts(self, subject: Subject) -> tuple[ChannelCut, ...]:
+        """What this step has removed."""
+        return subject.surgery[len(self.subject.surgery) :]
+
+    def _slimmed(self, subject: Subject, choose: Choice, allowed: Allowed, first: ChannelGraph) -> Subject:
+        """One round's pruning of the groups that the first plan was made for, whatever is left of them."""
+        known = after(first, self._cuts(subject), subject.module)
+        found = self._pruned(subject, choose, allowed, known)
+        return subject.cut(found.cut).with_module(found.module)
+
+    def _trained(self, subject: Subject, schedule: Iterative, lab: Lab) -> Subject:
+        """Trains one round, which the lab gives a seed of its own: the others' order would teach the same again."""
+        options = schedule.retrain
+        fit(subject.module, options, CrossEntropy(options.label_smoothing), lab)
+        return subject
+
+    def _while_training(self, first: Pruned, schedule: Exponential) -> Subject:
+        """Trains once from beginning to end; channels are masked on the way."""
+        subject, options = self.subject, schedule.retrain
+        removal = Removal(
+            first.graph, Moments(schedule.start, schedule.every, schedule.steps), self.score,
+            self._evidence(subject), self.limits, allowed_by(first.graph, self.limits),
+            lambda planner, number: self._step(planner, number, schedule.steps),
+            by_gradients=self.method.score.startswith("taylor"), slim=schedule.slim == "each", why=self.why,
+            soft=schedule.masks == "soft", allocator=self.allocator,
+        )
+        fit(subject.module, options, CrossEntropy(options.label_smoothing), self.lab, [removal])
+        subject = subject.cut(*removal.cuts)
+        if schedule.slim == "each":
+            return subject
+        rest = carried_out(subject.module, removal.plan(), self.why)
+        return subject.cut(rest.cut).with_module(rest.module)
+
+    # What is told.
+
+    def _tell(self, first: Pruned, result: Subject) -> None:
+        """Says what was reached, under the same counter as the request."""
+        allowed = allowed_by(first.graph, self.limits).after(self._cuts(result))
+        widths = tuple(
+            Width(group=name, before=width, after=allowed.left[name]) for name, width in allowed.widths.items()
+        )
+        amounts = self._amounts(allowed, result)
+        record = PlanRecord(
+            device=self.device if self.by_latency else "", widths=widths, amounts=tuple(amounts),
+            estimated=self.latencies.estimated,
+        )
+        record.save(self.lab.folder)
+        channels, told = amounts[0], ", ".join(map(str, amounts))
+        gone = 1 - channels.after / channels.before if channels.before else 0.0
+        groups = f"{len(allowed.removable)} groups"
+        self.lab.monitor.say(f"Removed {gone:.1%} of the channels of {groups} that may lose some: {told}.")
+        for layer in first.graph.withheld:
+            self.lab.monitor.warn(f"The channels of {layer.layer} stay: {layer.reason}")
+        for operator, layers in first.graph.stopped_by().items():
+            where = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
+            self.lab.monitor.warn(f"Channels that meet operator {operator} in {where} stay: it is not known.")
+        self.lab.monitor.event(
+            "pruned",
+            sparsity=gone,
+            **{one.figure: [one.before, one.after] for one in amounts},
+            difference=first.difference,
+            stays={frozen.layer: frozen.reason for frozen in first.graph.frozen},
+        )
+        self._judge(record)
+
+    def _judge(self, record: PlanRecord) -> None:
+        """Warns where clearly more remains than was asked for; a strict step fails."""
+        short = [str(one) for one in record.asked if one.short]
+        if short:
+            message = f"More than {SHORT:.0%} short of what was asked for: {'; '.join(short)}."
+            if self.method.strict:
+                raise BudgetError(
+                    f"{message} Ask for less removal, loosen `keep`, `min_channels`, `min_fraction` or `align`, or "
+                    "leave `strict` out to go on with a warning."
+                )
+            self.lab.monitor.warn(message)
+
+    def _amounts(self, allowed: Allowed, result: Subject) -> list[Amount]:
+        """All figures that a budget may limit, before and after."""
+        shape = self.subject.input_shape
+        before, after, asked = self.before, count(result.module, shape), self.asked
+        channels, left = (sum(own[name] for name in allowed.removable) for own in (allowed.widths, allowed.left))
+        found = [
+            Amount(figure=CHANNELS, before=channels, after=left, budget=asked.get(CHANNELS)),
+            Amount(figure="params", before=before.params, after=after.params, budget=asked.get("params")),
+            Amount(figure="macs", before=before.macs, after=after.macs, budget=asked.get("macs")),
+            Amount(figure=SIZE, before=BYTES * before.params, after=BYTES * after.params, budget=asked.get(SIZE)),
+        ]
+        if self.by_latency:
+            ns = self.latencies.predicted(result.module)
+            found.append(Amount(figure=LATENCY, before=self.dense[LATENCY], after=ns, budget=self.left[LATENCY]))
+            found.append(self._whole(result))
+        return found
+
+    def _whole(self, result: Subject) -> Amount:
+        """What the whole model takes, measured beside the unpruned one."""
+        dense, slim = self.latencies.whole(result.module)
+        found = Amount(figure=WHOLE_LATENCY, before=dense, after=slim, budget=self._allowed(dense))
+        if slim > self._allowed(dense):
+            self.lab.monitor.warn(f"The pruned model takes longer on {self.device} than was asked for: {found}.")
+        return found

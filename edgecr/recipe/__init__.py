@@ -1,0 +1,37 @@
+"""The recipe: its schema, how it is read and how it is checked. No torch is imported here."""
+
+from edgecr.recipe.schema import (
+    DEEPEST_EXTENDS,
+    LONGEST,
+    Measure,
+    Positive,
+    Recipe,
+    Robustness,
+    StepBase,
+    as_yaml,
+    checked,
+    complete,
+    editor_schema,
+    gather,
+    load_recipe,
+    purpose,
+    source_purpose,
+)
+
+__all__ = [
+    "DEEPEST_EXTENDS",
+    "LONGEST",
+    "Measure",
+    "Positive",
+    "Recipe",
+    "Robustness",
+    "StepBase",
+    "as_yaml",
+    "checked",
+    "complete",
+    "editor_schema",
+    "gather",
+    "load_recipe",
+    "purpose",
+    "source_purpose",
+]

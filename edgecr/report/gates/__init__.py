@@ -1,0 +1,1 @@
+"""Gates: quantities, evidence and judgement."""

@@ -1,0 +1,177 @@
+"""Finds in a result the figures that a gate is about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from edgecr.core.estimate import Estimate
+from edgecr.report.gates.quantities import Kind, Quantity
+from edgecr.report.numbers import counted
+from edgecr.report.result import BASELINE, CANDIDATE, NOT_VERIFIED, LatencyRow, Result
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One figure to compare with a limit, where it was taken, and why it is missing if it is."""
+
+    place: str
+    estimate: Estimate | None
+    missing: str = ""
+    files: Sequence[str] = ()
+    """Files of the run that the figure rests on."""
+    partial: str = ""
+    """Reason why the measurement behind the figure is not complete."""
+
+
+def evidence_for(
+    quantity: Quantity, limit: str, result: Result, device: str | None = None, batch: int | None = None, *,
+    allow_partial: bool = False,
+) -> list[Evidence]:
+    """All figures that a limit is about; at least one, be it a missing one.
+
+    A figure that rests on a changed file, or on a measurement that is not complete, is a missing one.
+    """
+    if quantity.kind is Kind.ACCURACY:
+        found = [_accuracy(quantity, limit, result)]
+    elif quantity.kind is Kind.COUNT:
+        found = [_count(quantity, limit, result)]
+    elif quantity.kind is Kind.BUDGET:
+        found = list(_budgets(result))
+    else:
+        found = list(_timings(quantity, limit, result, device, batch))
+    whole = [each if allow_partial else _complete(each) for each in found]
+    return [_sound(_finite(each), result) for each in whole]
+
+
+def _finite(evidence: Evidence) -> Evidence:
+    estimate = evidence.estimate
+    if estimate is None or math.isfinite(estimate.value):
+        return evidence
+    return replace(evidence, estimate=None, missing="the figure is not a finite number")
+
+
+def _complete(evidence: Evidence) -> Evidence:
+    if not evidence.partial:
+        return evidence
+    why = f"the measurement is partial ({evidence.partial}): measure again, or set measure.allow_partial"
+    return replace(evidence, estimate=None, missing=why)
+
+
+def _sound(evidence: Evidence, result: Result) -> Evidence:
+    wrong = unsound_words(result, evidence.files)
+    return replace(evidence, estimate=None, missing=wrong) if wrong else evidence
+
+
+NAMED = 3
+"""Files that are worth their names in one sentence."""
+
+
+def unsound_words(result: Result, *evidence: Sequence[str]) -> str:
+    """What is wrong with the first file that is not what the run wrote, and which others are not; empty for none."""
+    first, *others = result.unsound(*evidence) or [""]
+    if not first:
+        return ""
+    named, more = ", ".join(others[:NAMED]), f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    return f"{first} {result.unverified[first]}" + (f"; also not verified: {named}{more}" if others else "")
+
+
+def not_verified(result: Result, *evidence: Sequence[str]) -> str:
+    """The first of some rows' files that is not what the run wrote, where a figure would stand; empty for none."""
+    wrong = result.unsound(*evidence)
+    return f"{NOT_VERIFIED}: {wrong[0]}" if wrong else ""
+
+
+def _accuracy(quantity: Quantity, limit: str, result: Result) -> Evidence:
+    row = result.accuracy_of(quantity.suite, quantity.condition)
+    if row is None:
+        asked = quantity.suite or quantity.condition
+        return Evidence("", None, f"the accuracy ({asked}) was not evaluated")
+    estimate = row.candidate if limit == "min" else _loss(row.delta)
+    who = "the candidate was not" if limit == "min" else "baseline and candidate were not both"
+    return Evidence("", estimate, f"{who} evaluated", row.evidence)
+
+
+def _loss(delta: Estimate | None) -> Estimate | None:
+    if delta is None:
+        return None
+    low = None if delta.high is None else -delta.high
+    high = None if delta.low is None else -delta.low
+    return Estimate(-delta.value, low, high, delta.confidence, delta.unit, delta.samples, delta.note)
+
+
+def _count(quantity: Quantity, limit: str, result: Result) -> Evidence:
+    roles = (CANDIDATE,) if limit == "max" else (CANDIDATE, BASELINE)
+    figures = {role: _counted(quantity, result, role) for role in roles}
+    files = [file for role in roles if (row := result.model(role)) for file in row.evidence]
+    for role, value in figures.items():
+        if value is None or (role == BASELINE and not value):
+            return Evidence("", None, f"the {role}'s figure is missing", files)
+    candidate, *baseline = (value for value in figures.values() if value is not None)
+    return Evidence("", counted(candidate / baseline[0] if baseline else candidate), files=files)
+
+
+def _budgets(result: Result) -> Iterator[Evidence]:
+    """What remains over what may remain, of each figure that a step was asked for; a damaged step may hide some."""
+    unknown = [row for row in result.steps if NOT_VERIFIED in row.facts]
+    asked = [(row, figure, pair) for row in result.steps for figure, pair in row.budgets.items()]
+    for row in unknown:
+        why = f"what {row.name} left cannot be told: {row.facts[NOT_VERIFIED]}"
+        yield Evidence(row.name, None, why, row.evidence)
+    for row, figure, (allowed, reached) in asked:
+        yield Evidence(f"{figure} after {row.name}", counted(reached / max(1, allowed)), files=row.evidence)
+    if not asked and not unknown:
+        yield Evidence("", None, "no step was given a sparsity or a budget")
+
+
+def _counted(quantity: Quantity, result: Result, role: str) -> float | None:
+    model = result.model(role)
+    if model is None:
+        return None
+    size = None if model.size_bytes is None else model.size_bytes / 1e6
+    return {"size": size, "params": model.parameters, "macs": model.macs}[quantity.field]
+
+
+def _timings(
+    quantity: Quantity, limit: str, result: Result, device: str | None, batch: int | None
+) -> Iterator[Evidence]:
+    rows = [row for row in result.latency
+            if device in (None, row.device) and (batch is None or row.batch in (None, batch))]
+    if not rows:
+        asked = place(device or "any device", batch)
+        yield Evidence(asked, None, f"nothing was measured on {asked}")
+    for row in rows:
+        ratio = limit == "ratio"
+        estimate = ratio_of(row, quantity.field) if ratio else timing_of(row, CANDIDATE, quantity.field)
+        missing = row.error or _absent(row, quantity.field, ratio)
+        yield Evidence(place(row.device, row.batch), estimate, missing, row.evidence, row.partial)
+
+
+def _absent(row: LatencyRow, field: str, ratio: bool) -> str:
+    """Why a figure is missing, in the measurer's words."""
+    roles = (BASELINE, CANDIDATE) if ratio else (CANDIDATE,)
+    reasons = (row.arms[role].missing.get(field) for role in roles if role in row.arms)
+    return next((reason for reason in reasons if reason), "it was not measured")
+
+
+def place(device: str, batch: int | None) -> str:
+    """Where something was measured, in words."""
+    return device if batch is None else f"{device}, batch {batch}"
+
+
+def timing_of(row: LatencyRow, role: str, field: str) -> Estimate | None:
+    """A role's figure on a device, if it has one."""
+    arm = row.arms.get(role)
+    found: Estimate | None = getattr(arm, field) if arm else None
+    return found
+
+
+def ratio_of(row: LatencyRow, field: str) -> Estimate | None:
+    """Candidate over baseline: the paired ratio, else the bare quotient of both figures."""
+    if field in row.ratios:
+        return row.ratios[field]
+    before, after = timing_of(row, BASELINE, field), timing_of(row, CANDIDATE, field)
+    if before is None or after is None or not before.value:
+        return None
+    return Estimate(after.value / before.value, samples=after.samples, note="quotient, not paired")

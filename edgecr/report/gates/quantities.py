@@ -1,0 +1,78 @@
+"""What a gate can be about, by the gate's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from edgecr.report.numbers import COUNT, LOSS, MEGABYTES, MILLISECONDS, PERCENT, RATE, RATIO, Scale
+from edgecr.report.result import MEAN
+from edgecr.robustness.suites import CLEAN, suites
+
+
+class Kind(Enum):
+    """Where a quantity's figures stand in a result."""
+
+    ACCURACY = "accuracy"
+    TIMING = "timing"
+    COUNT = "count"
+    BUDGET = "budget"
+
+
+LIMITS_OF = {
+    Kind.ACCURACY: ("drop", "min"),
+    Kind.TIMING: ("ratio", "max"),
+    Kind.COUNT: ("ratio", "max"),
+    Kind.BUDGET: ("ratio",),
+}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One judgeable quantity: its kind, the limits that make sense, how it is written."""
+
+    kind: Kind
+    field: str
+    """The name of the figure within its row."""
+    scale: Scale
+    limits: tuple[str, ...]
+    suite: str | None = None
+    condition: str = ""
+    more_is_better: bool = False
+
+    def at_least(self, limit: str) -> bool:
+        """Whether that limit is a lower one."""
+        return limit == "min" or (limit == "ratio" and self.more_is_better)
+
+    def scale_of(self, limit: str) -> Scale:
+        """How values compared with that limit are written."""
+        return {"drop": LOSS, "ratio": RATIO}.get(limit, self.scale)
+
+
+def _accuracy(suite: str | None, condition: str) -> Quantity:
+    limits = LIMITS_OF[Kind.ACCURACY]
+    return Quantity(Kind.ACCURACY, "accuracy", PERCENT, limits, suite, condition, more_is_better=True)
+
+
+def _plain() -> dict[str, Quantity]:
+    found = {f"latency_{name}": Quantity(Kind.TIMING, name, MILLISECONDS, LIMITS_OF[Kind.TIMING])
+             for name in ("p50", "p90", "p99")}
+    found["memory"] = Quantity(Kind.TIMING, "memory", MEGABYTES, LIMITS_OF[Kind.TIMING])
+    found["throughput"] = Quantity(Kind.TIMING, "throughput", RATE, ("ratio", "min"), more_is_better=True)
+    for name, scale in (("size", MEGABYTES), ("params", COUNT), ("macs", COUNT)):
+        found[name] = Quantity(Kind.COUNT, name, scale, LIMITS_OF[Kind.COUNT])
+    found["budget"] = Quantity(Kind.BUDGET, "budget", RATIO, LIMITS_OF[Kind.BUDGET])
+    return found
+
+
+def quantities(names: Iterable[str] | None = None) -> dict[str, Quantity]:
+    """Every gate name and what it is about, for the named suites (all known ones when left out)."""
+    found = {"clean_accuracy": _accuracy(None, CLEAN)} | _plain()
+    for name in suites.names() if names is None else names:
+        suite = suites.get(name)
+        if suite.corruptions:
+            found[f"{name}_accuracy"] = _accuracy(name, MEAN)
+        for corruption in suite.corruptions:
+            found[f"{name}_{corruption.name}_accuracy"] = _accuracy(name, corruption.name)
+    return found

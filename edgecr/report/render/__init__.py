@@ -1,0 +1,1 @@
+"""Every form of a report: terminal, Markdown, HTML and its plots."""

@@ -1,0 +1,182 @@
+"""The result as one HTML file that needs nothing else: no network and no scripts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from edgecr.report.compare import comparison_tables
+from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
+from edgecr.report.gates.judge import reasons
+from edgecr.report.headline import ROLES, honesty, key_figures
+from edgecr.report.render.markup import Markup, joined, tag, void
+from edgecr.report.render.plots import accuracy_bars, difference_plot, trade_off
+from edgecr.report.render.style import STYLE
+from edgecr.report.render.trade_off import common_condition, latency_spots, size_spots
+from edgecr.report.result import Result, Status, Verdict
+from edgecr.report.tables import Table, condition_name, provenance, tables
+from edgecr.robustness.examples import Answer, Example
+
+_TONE = {
+    Verdict.SHIP.value: "pass", Verdict.DONT_SHIP.value: "fail", Status.PASS.value: "pass",
+    Status.FAIL.value: "fail", Status.INCOMPLETE.value: "open",
+}
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""Whatever a text smuggles in, the browser loads and runs nothing."""
+
+
+def html(result: Result) -> str:
+    """The whole report as one page."""
+    by_title = {table.title: table for table in tables(result)}
+    sections = [_unverified(result), _warnings(result), _header(result), _key_figures(result)]
+    sections += [_table_section(by_title.pop("Gates"))] if "Gates" in by_title else []
+    sections += [_robustness(result, suite, by_title) for suite in result.suites]
+    sections += [_trade_offs([result]), _examples(result.examples)]
+    sections += [_table_section(table) for table in by_title.values()]
+    return _page(f"{result.name}: {result.verdict.value}", [*sections, *_sources(result)])
+
+
+def comparison_html(results: Sequence[Result]) -> str:
+    """Several results side by side as one page."""
+    names = ", ".join(result.name for result in results)
+    head = tag("header", tag("p", "EdgeCR comparison", class_="kicker"), tag("h1", names))
+    return _page("Comparison", [head, _trade_offs(results),
+                                *(_table_section(table) for table in comparison_tables(results))])
+
+
+def _page(title: str, sections: Sequence[Markup]) -> str:
+    head = tag(
+        "head", void("meta", charset="utf-8"), tag("title", f"{title} · EdgeCR"),
+        void("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        void("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        void("meta", name="color-scheme", content="light dark"), tag("style", Markup(STYLE)),
+    )
+    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', tag('main', *sections)), lang='en')}\n"
+
+
+def _header(result: Result) -> Markup:
+    tone = _TONE[result.verdict.value]
+    why = tag("ul", *(tag("li", _unbroken(reason)) for reason in reasons(result)))
+    return tag(
+        "header", tag("p", "EdgeCR report", class_="kicker"), tag("h1", result.name),
+        tag("p", result.purpose, class_="purpose") if result.purpose else "",
+        tag("div", tag("strong", result.verdict.value), why, class_=f"verdict {tone}"),
+    )
+
+
+def _warnings(result: Result) -> Markup:
+    lines = [tag("p", tag("b", "Warning "), warning) for warning in result.warnings]
+    lines += [tag("p", tag("b", "Not complete "), text) for text in incomplete(result)]
+    return tag("section", *lines, class_="warnings") if lines else Markup("")
+
+
+def _unverified(result: Result) -> Markup:
+    """The files that the report cannot rest on."""
+    if not result.unverified:
+        return Markup("")
+    files = (tag("li", tag("code", file), f": {problem}") for file, problem in result.unverified.items())
+    return tag("section", tag("p", tag("b", UNVERIFIED)), tag("ul", *files), class_="warnings unverified")
+
+
+def _key_figures(result: Result) -> Markup:
+    tiles = [tag("div", tag("span", each.label), tag("b", each.value), tag("small", _unbroken(each.detail)),
+                 *(tag("small", f"Doubt: {doubt}", class_="doubt") for doubt in each.doubts), class_="tile")
+             for each in key_figures(result)]
+    grid = tag("div", *tiles, class_="tiles")
+    remark = honesty(result)
+    return tag("section", grid, tag("p", remark, class_="note") if remark else "")
+
+
+def _robustness(result: Result, suite: str, by_title: dict[str, Table]) -> Markup:
+    """A suite's plots, and below them their figures as a table."""
+    table = by_title.pop(f"Accuracy, suite {suite}")
+    rows = [row for row in result.accuracy if row.suite == suite]
+    plots = [_figure("Accuracy, %", accuracy_bars(rows), legend=True)]
+    if any(row.delta for row in rows):
+        plots.append(_figure("Candidate minus baseline, points", difference_plot(rows)))
+    title = tag("h2", f"Accuracy under {suite}")
+    return tag("section", title, tag("div", *plots, class_="plots"), *_table(table))
+
+
+def _figure(caption: str, plot: Markup, *, legend: bool = False) -> Markup:
+    keys = [tag("span", role, class_=f"key {role}") for role in ROLES] if legend else []
+    return tag("figure", tag("figcaption", caption, *keys), plot)
+
+
+def _trade_offs(results: Sequence[Result]) -> Markup:
+    """Accuracy against what it costs: size, and latency on the first device."""
+    plots = []
+    if sizes := size_spots(results):
+        plots.append(_figure("Accuracy and file size", trade_off("file size, MB", sizes), legend=True))
+    where, latencies = latency_spots(results)
+    if latencies:
+        title = f"median latency, ms ({where})"
+        plots.append(_figure("Accuracy and latency", trade_off(title, latencies), legend=not sizes))
+    if not plots:
+        return Markup("")
+    suite, _ = common_condition(results)
+    judged = f"Accuracy is the mean over {suite}." if suite else "Accuracy on clean images."
+    note = tag("p", f"{judged} Up and to the left is better.", class_="note")
+    return tag("section", tag("h2", "Trade-off"), tag("div", *plots, class_="plots"), note)
+
+
+def _examples(examples: Sequence[Example]) -> Markup:
+    if not examples:
+        return Markup("")
+    note = ("Images whose answer compression changed come first. "
+            "Left the image as it was taken, right as the models saw it.")
+    cards = tag("div", *map(_card, examples), class_="cards")
+    return tag("section", tag("h2", "How it looks"), tag("p", note, class_="note"), cards)
+
+
+def _card(example: Example) -> Markup:
+    pictures = [void("img", src=f"data:image/png;base64,{data}", alt=f"{example.label}, {words}")
+                for data, words in ((example.clean_png, "clean"), (example.png, example.condition)) if data]
+    answers = [_answer(role, answer) for role, answer in example.answers.items()]
+    head = tag("p", tag("b", condition_name(example.condition)), f" · {example.label}, image {example.index}")
+    return tag("article", tag("div", *pictures, class_="pictures"), head, *answers)
+
+
+def _answer(role: str, answer: Answer) -> Markup:
+    tone, word, mark = ("pass", "right", "✓") if answer.right else ("fail", "wrong", "✗")
+    sign = tag("span", mark, class_=f"mark {tone}", role="img", aria_label=word)
+    sure = tag("small", f" {answer.probability:.0%}")
+    return tag("p", tag("span", role, class_="role"), tag("span", sign, answer.label, sure), class_="answer")
+
+
+def _table_section(table: Table) -> Markup:
+    return tag("section", tag("h2", table.title), *_table(table))
+
+
+def _table(table: Table) -> Iterator[Markup]:
+    head = tag("thead", tag("tr", *(tag("th", title, scope="col") for title in table.head)))
+    rows = (tag("tr", *(_cell(title, cell) for title, cell in zip(table.head, row))) for row in table.rows)
+    yield tag("table", head, tag("tbody", *rows))
+    if table.note:
+        yield tag("p", table.note, class_="note")
+    if table.doubts:
+        yield tag("ul", *(tag("li", doubt) for doubt in table.doubts), class_="doubts")
+
+
+def _cell(title: str, cell: str) -> Markup:
+    bare, numbers = unmarked(cell)
+    tone = _TONE.get(bare)
+    inner = joined([tag("span", bare, class_=f"badge {tone}") if tone else _unbroken(bare), numbers])
+    return tag("td", inner, data_label=title, **({} if cell else {"class_": "empty"}))
+
+
+def _unbroken(cell: str) -> Markup:
+    """The cell with its intervals and units kept in one piece."""
+    glued = re.sub(r"(\d) (%|ms|MB|img/s|points|s|min)(?!\w)", "\\1\N{NO-BREAK SPACE}\\2", cell)
+    glued = glued.replace("≈ ", "≈\N{NO-BREAK SPACE}")
+    pieces = re.split(r"(\[[^\[\]]{1,40}\])", glued)
+    parts = (tag("span", piece, class_="interval") if number % 2 else piece
+             for number, piece in enumerate(pieces))
+    return tag("span", *parts)
+
+
+def _sources(result: Result) -> Iterator[Markup]:
+    if result.recipe:
+        yield tag("section", tag("h2", "Recipe"), tag("pre", tag("code", result.recipe)))
+    facts = (joined([tag("dt", name), tag("dd", value)]) for name, value in provenance(result).items())
+    yield tag("section", tag("h2", "Where it was made"), tag("dl", *facts))

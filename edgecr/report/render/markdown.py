@@ -1,0 +1,73 @@
+"""The result as Markdown, for pull requests and wikis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from edgecr.report.compare import comparison_tables
+from edgecr.report.doubts import UNVERIFIED, incomplete
+from edgecr.report.gates.judge import reasons
+from edgecr.report.headline import honesty, key_figures
+from edgecr.report.result import Result
+from edgecr.report.tables import Table, provenance, tables
+
+
+def markdown(result: Result) -> str:
+    """The whole report as one text."""
+    return "\n".join(_lines(result)).rstrip() + "\n"
+
+
+def comparison_markdown(results: Iterable[Result]) -> str:
+    """Several results side by side."""
+    parts = [line for table in comparison_tables(list(results)) for line in _table(table)]
+    return "\n".join(["# Comparison", "", *parts]).rstrip() + "\n"
+
+
+def _lines(result: Result) -> Iterator[str]:
+    yield from (f"# {escaped(result.name)}: {result.verdict.value}", "")
+    if result.purpose:
+        yield from (escaped(result.purpose), "")
+    if result.unverified:
+        yield f"> **{UNVERIFIED}:**\n>"
+        yield from (f"> - {escaped(file)}: {escaped(problem)}" for file, problem in result.unverified.items())
+        yield ""
+    yield from (f"> **Warning:** {escaped(warning)}\n" for warning in result.warnings)
+    yield from (f"> **Not complete:** {escaped(text)}\n" for text in incomplete(result))
+    yield from (f"- {escaped(reason)}" for reason in reasons(result))
+    yield ""
+    for each in key_figures(result):
+        yield f"- {escaped(each.label)}: **{escaped(each.value)}** ({escaped(each.detail)})"
+        yield from (f"  - doubt: {escaped(doubt)}" for doubt in each.doubts)
+    if remark := honesty(result):
+        yield f"- {remark}"
+    yield ""
+    for table in tables(result):
+        yield from _table(table)
+    yield from _sources(result)
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield from (f"## {escaped(table.title)}", "")
+    yield _row(table.head)
+    yield _row("---" for _ in table.head)
+    yield from (_row(map(escaped, row)) for row in table.rows)
+    yield from ("", f"{escaped(table.note)}\n" if table.note else "")
+    yield from (f"{escaped(doubt)}\n" for doubt in table.doubts)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _sources(result: Result) -> Iterator[str]:
+    if result.recipe:
+        fence = "`" * (1 + max([2, *(len(run) for run in re.findall("`+", result.recipe))]))
+        yield from ("## Recipe", "", f"{fence}yaml", result.recipe.rstrip(), fence, "")
+    yield from ("## Where it was made", "")
+    yield from (f"- {escaped(name)}: {escaped(value)}" for name, value in provenance(result).items())
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, also inside a table."""
+    return re.sub(r"([\\`*_|\[\]<>#])", r"\\\1", text).replace("\n", " ")

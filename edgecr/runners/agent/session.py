@@ -1,0 +1,193 @@
+"""One measuring session with the agent, over whatever connects to it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+from edgecr.core.errors import DeviceFailed
+from edgecr.core.progress import Bar, Monitor
+from edgecr.runners import fitness
+from edgecr.runners.agent.events import Event, cleaned, read_as, unreadable
+from edgecr.runners.agent.payload import Payload, payload_of
+from edgecr.runners.agent.protocol import Connection
+from edgecr.runners.base import Arm, MeasurePlan, Runner
+from edgecr.runners.device import Device
+from edgecr.runners.measurement.record import Alone, Ended, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+
+
+class AgentRunner(Runner):
+    """Measures through the agent; what differs between runners is only how it is reached."""
+
+    @abstractmethod
+    def connect(self) -> Connection:
+        """Starts the agent."""
+
+    def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
+        """Carries out the plan; a board's failure is ``error`` in the result, beside what it had sent."""
+        plan.check(self.device)
+        session = Session(self.device, plan, monitor or Monitor())
+        try:
+            with self.connect() as agent:
+                session.run(agent)
+        except DeviceFailed as error:
+            session.error = str(error)
+        return session.result()
+
+
+class Session:
+    """Sends the requests of a plan and keeps whatever comes back."""
+
+    def __init__(self, device: Device, plan: MeasurePlan, monitor: Monitor) -> None:
+        self.device, self.plan, self.monitor = device, plan, monitor
+        self.protocol = plan.protocol(device)
+        self.payloads = payloads_of(plan)
+        self.arms = tuple(measured(arm, payload) for arm, payload in zip(plan.arms, self.payloads))
+        self.facts: dict[str, Any] = {}
+        self.facts_after: dict[str, Any] = {}
+        self.launches: list[Launch] = []
+        self.alone: list[Alone] = []
+        self.warnings: list[str] = []
+        self.error: str | None = None
+
+    def run(self, agent: Connection) -> None:
+        """Probe, send the files, launches, each arm alone, probe again."""
+        self.facts = fitness.ask(agent)
+        fitness.refuse_unexpected(self.device, self.facts)
+        self.warn(fitness.before(self.device, self.facts))
+        self.send_files(agent)
+        total = self.protocol.launches * self.protocol.rounds * len(self.arms)
+        with self.monitor.bar(f"measuring on {self.device.name}", total) as bar:
+            for number in range(self.protocol.launches):
+                self.launch(agent, number, bar)
+        for number in range(len(self.arms)):
+            self.measure_alone(agent, number)
+        self.facts_after = fitness.ask(agent)
+        self.warn(fitness.after(self.facts, self.facts_after))
+
+    def warn(self, texts: list[str]) -> None:
+        """Tells and keeps warnings."""
+        for text in texts:
+            self.monitor.warn(text)
+        self.warnings.extend(texts)
+
+    def send_files(self, agent: Connection) -> None:
+        """Sends every file once, under a name that its content gives."""
+        names = {name: path for payload in self.payloads for name, path in payload.files().items()}
+        for name, path in names.items():
+            agent.put(path, name)
+
+    def arm_request(self, number: int) -> dict[str, Any]:
+        """One arm as the agent wants it."""
+        arm = self.plan.arms[number]
+        return {
+            "label": arm.label,
+            "model": self.payloads[number].name,
+            "runtime": arm.runtime,
+            "batch": arm.batch,
+            "config": self.device.runtime_options(arm.runtime),
+            "memory": self.payloads[number].needs[arm.batch].plain(),
+        }
+
+    def launch(self, agent: Connection, number: int, bar: Bar) -> None:
+        """One fresh process with all arms, interleaved; a broken launch is kept as far as it went."""
+        protocol, events = self.protocol, list[Event]()
+        request = agent.request(
+            "bench",
+            arms=[self.arm_request(arm) for arm in range(len(self.arms))],
+            seed=self.plan.seed + number,
+            rounds=protocol.rounds,
+            round_s=protocol.round_s,
+            least_rounds=protocol.least_rounds,
+            max_s=protocol.max_s,
+            warmup=protocol.warmup.model_dump(mode="json"),
+        )
+        try:
+            for event in request:
+                events.append(event)
+                if event["event"] == "round":
+                    bar.advance(1, launch=f"{number + 1}/{protocol.launches}")
+        except DeviceFailed as error:
+            rounds = self.keep(events)
+            place = (
+                f"in launch {number + 1} of {protocol.launches}, after {rounds} of {protocol.rounds} rounds"
+            )
+            kept = f" ({place}; what was measured until then is kept)" if rounds else ""
+            raise DeviceFailed(f"{error}{kept}") from error
+        self.keep(events)
+
+    def keep(self, events: list[Event]) -> int:
+        """Adds what one process sent to the result; returns how many rounds that were."""
+        launch = launch_of(events, len(self.arms))
+        if launch.rounds:
+            self.launches.append(launch)
+        return len({one.number for one in launch.rounds})
+
+    def measure_alone(self, agent: Connection, number: int) -> None:
+        """One arm with a process to itself."""
+        asked = self.protocol.throughput
+        streams, seconds = (asked.streams, asked.seconds) if asked else ((), 0.0)
+        events = list(
+            agent.request("alone", arm=number, streams=streams, seconds=seconds, **self.arm_request(number))
+        )
+        count = len(self.arms)
+        starts, rates = picked(Start, events, "arm", count), picked(Rate, events, "throughput", count)
+        if not starts:
+            raise unreadable("done", "no 'arm' event came before it")
+        self.alone.append(Alone(start=starts[0], rates=rates))
+
+    def result(self) -> Measurement:
+        """Everything that came back so far."""
+        return Measurement(
+            device=self.device.model_copy(update={"protocol": self.protocol}),
+            seed=self.plan.seed,
+            arms=self.arms,
+            facts=self.facts,
+            facts_after=self.facts_after,
+            launches=tuple(self.launches),
+            alone=tuple(self.alone),
+            warnings=tuple(self.warnings),
+            error=self.error,
+        )
+
+
+def measured(arm: Arm, payload: Payload) -> MeasuredArm:
+    """What the result says about an arm's files."""
+    return MeasuredArm(
+        label=arm.label,
+        file=arm.path.name,
+        sha256=payload.sha256,
+        batch=arm.batch,
+        size_bytes=payload.size_bytes,
+        runtime=arm.runtime,
+    )
+
+
+def payloads_of(plan: MeasurePlan) -> tuple[Payload, ...]:
+    """What is sent for each arm; arms of one file share it."""
+    batches: dict[Path, set[int]] = {}
+    for arm in plan.arms:
+        batches.setdefault(arm.path, set()).add(arm.batch)
+    found = {path: payload_of(path, sizes) for path, sizes in batches.items()}
+    return tuple(found[arm.path] for arm in plan.arms)
+
+
+def launch_of(events: list[Event], arms: int) -> Launch:
+    """The events of one process as data; read only now, because reading costs time that the rounds need."""
+    ended = [read_as(Ended, cleaned(event)).reason for event in events if event["event"] == "ended"]
+    return Launch(
+        starts=picked(Start, events, "arm", arms),
+        warmups=picked(Warmth, events, "warm", arms),
+        rounds=picked(Round, events, "round", arms),
+        ended=ended[-1] if ended else None,
+    )
+
+
+def picked(kind: Any, events: list[Event], name: str, arms: int) -> Any:
+    """The events of one name, checked; their texts may be shown."""
+    found = tuple(read_as(kind, cleaned(event)) for event in events if event["event"] == name)
+    for one in found:
+        if not 0 <= one.arm < arms:
+            raise unreadable(name, f"there is no arm {one.arm}")
+    return found

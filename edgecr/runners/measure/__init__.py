@@ -1,1 +1,0 @@
-"""Statistics of time: pure functions over raw samples."""

@@ -1,0 +1,1 @@
+"""A measurement: its raw record, and the statistics derived from it."""

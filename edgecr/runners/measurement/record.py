@@ -1,0 +1,135 @@
+"""What a board answered: raw samples, units and machine facts as versioned JSON; statistics are derived."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from typing_extensions import Self
+
+from edgecr.core.files import read_json, refused_as, write_json
+from edgecr.core.options import Options
+from edgecr.runners.device import Device
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Nanoseconds = Count
+
+
+class MeasuredArm(Options):
+    """What was measured: one file in one runtime with one batch size."""
+
+    label: str
+    file: str
+    sha256: str
+    size_bytes: int
+    runtime: str
+    batch: int
+
+
+class Counted(Options):
+    """What the kernel counted during a span of time; None where it does not tell."""
+
+    run_ns: Nanoseconds | None = None
+    """Time that all threads of the process spent on a processor."""
+    wait_ns: Nanoseconds | None = None
+    """Time that they waited for one."""
+    switches: Count | None = None
+    """Involuntary context switches."""
+    steal: Count | None = None
+    """Clock ticks that the hypervisor gave to others, all cores together."""
+
+
+class Round(Counted):
+    """One turn of one arm: raw times of back-to-back calls, and who else wanted the processor."""
+
+    arm: int
+    number: int
+    start_ns: int
+    ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)]
+
+    @property
+    def elapsed_ns(self) -> int:
+        """How long the turn took."""
+        return sum(self.ns)
+
+
+class Start(Options):
+    """How one arm came up in a fresh process."""
+
+    arm: int
+    import_ns: int
+    load_ns: int
+    first_ns: int
+    memory_kb: dict[str, int | None]
+    """Peak memory of the process: empty, imported, loaded, inferred."""
+    info: dict[str, Any]
+    """What the runtime says of itself: version, providers, settings."""
+
+
+class Warmth(Options):
+    """How the warm-up of one arm went."""
+
+    arm: int
+    steady: bool
+    calls: int
+    medians_ns: tuple[int, ...]
+
+
+class Ended(Options):
+    """The end of the rounds of a launch: all of them were done, or their time was used up."""
+
+    reason: Literal["rounds", "time"]
+
+
+class Launch(Options):
+    """One fresh process in which all arms were timed, interleaved."""
+
+    starts: tuple[Start, ...] = ()
+    warmups: tuple[Warmth, ...] = ()
+    rounds: tuple[Round, ...] = ()
+    ended: Literal["rounds", "time"] | None = None
+    """The limit at which the agent stopped, between two rounds; None if it never came to tell."""
+
+
+class Rate(Counted):
+    """How many calls ran in that time with that many streams."""
+
+    arm: int
+    streams: int
+    calls: Count
+    elapsed_ns: Annotated[int, Field(gt=0, lt=2**63)]
+
+
+class Alone(Options):
+    """One arm that had a process to itself: its memory and its throughput."""
+
+    start: Start
+    rates: tuple[Rate, ...] = ()
+
+
+class Measurement(Options):
+    """Everything one measurement brought home; ``error`` says why it is not complete."""
+
+    schema_version: Literal[1] = 1
+    device: Device
+    seed: int
+    arms: tuple[MeasuredArm, ...]
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """The board before measuring."""
+    facts_after: dict[str, Any] = Field(default_factory=dict)
+    """The board after measuring."""
+    launches: tuple[Launch, ...] = ()
+    alone: tuple[Alone, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+    def save(self, path: Path) -> None:
+        """Writes the measurement, atomically."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads a saved measurement."""
+        with refused_as(f"{path} is not a measurement that this version can read"):
+            return cls.parse(read_json(path))

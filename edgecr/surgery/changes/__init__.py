@@ -1,0 +1,1 @@
+"""The changes that a surgery consists of, one file each."""

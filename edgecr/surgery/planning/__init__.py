@@ -1,0 +1,1 @@
+"""Budgets, figures and the search for the widths that meet them."""

@@ -1,0 +1,57 @@
+"""What scores may look at: the weights, and training images if there are any; never test images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgecr.core.errors import RequestError
+from edgecr.surgery.scoring.pfp import Reader, read_sensitivities
+from edgecr.surgery.scoring.taylor import Batch, Loss, Products, products
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What scores may look at, and how to compare and draw."""
+
+    module: nn.Module
+    normalise: bool = False
+    """Divide by what the number of inputs of a filter adds to its norm."""
+    seed: int = 0
+    batches: Iterable[Batch] = ()
+    """Images for the scores that need some; they are only fetched when one does."""
+    loss: Loss = functional.cross_entropy
+    most: int | None = None
+    """Images that a score which chooses its own sample may take at most."""
+    say: Callable[[str], None] | None = None
+    """Who is told what a long look at the images costs, before it begins."""
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name."""
+        return dict([*self.module.named_parameters(), *self.module.named_buffers()])
+
+    @cached_property
+    def products(self) -> list[Products]:
+        """Weight times gradient of each mini-batch."""
+        return self._some(list(products(self.module, self.batches, self.loss)))
+
+    @cached_property
+    def sensitivities(self) -> dict[str, Reader]:
+        """PFP's sensitivities of each weight."""
+        found = read_sensitivities(self.module, (images for images, _ in self.batches), self.most, self.say)
+        return dict(self._some(list(found.items())))
+
+    @staticmethod
+    def _some(found: list[T]) -> list[T]:
+        """A score that needs images is not computed without any."""
+        if not found:
+            raise RequestError("This score needs training or calibration images, and there are none.")
+        return found

@@ -1,0 +1,34 @@
+"""Who is tied to whom and why: the table behind a question about a model's groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from edgecr.surgery.tracing.graph import explained
+from edgecr.surgery.tracing.proof import proven_channels
+
+
+@dataclass(frozen=True)
+class Row:
+    """One group of channels that go together, or one layer whose channels stay."""
+
+    name: str
+    channels: int
+    """Channels that can go one by one; of a layer that stays, its channels."""
+    removable: bool
+    layers: tuple[str, ...]
+    """The layers that make these channels."""
+    readers: tuple[str, ...]
+    """The layers that read them."""
+    why: tuple[str, ...]
+    """What ties the channels together, or what keeps them."""
+
+
+def explain(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Row, ...]:
+    """The groups of a model and the layers that stay whole, each with its reasons."""
+    graph = proven_channels(module, input_shape)
+    groups = (Row(g.name, g.width, True, g.layers, g.readers, g.reasons) for g in explained(graph))
+    stays = (Row(f.layer, f.channels, False, (f.layer,), (), (f.reason,)) for f in graph.frozen)
+    return (*groups, *stays)

@@ -1,0 +1,1 @@
+"""Sharpness-aware training, and how flat a minimum is."""

@@ -1,0 +1,139 @@
+"""Whatever a board sends, the host ends with one clear error that may be printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgecr.core.errors import DeviceFailed
+from edgecr.runners import fitness
+from edgecr.runners.agent.events import UNREADABLE, cleaned, parse_line, shown
+from edgecr.runners.agent.session import AgentRunner
+from edgecr.runners.base import MeasurePlan
+from tests.runners.fake_agent import FACTS, HELLO, fake
+from tests.runners.tiny_device import quick_device, write_onnx
+
+DEEP = '{"event": ' + "[" * 100_000 + "]" * 100_000 + "}"
+
+
+@pytest.mark.parametrize(
+    ("line", "noise", "event"),
+    [
+        (b'\x1e{"event": "x"}\n', "", {"event": "x"}),
+        (b'hm\x1e{"event": "x"}\n', "hm", {"event": "x"}),
+        (b"plain\n", "plain", None),
+        (b"\x1enot json\n", "", {"event": UNREADABLE, "text": "not json\n"}),
+        (b"\x1e[1]\n", "", {"event": UNREADABLE, "text": "[1]\n"}),
+        (b'\x1e{"event": 3}\n', "", {"event": UNREADABLE, "text": '{"event": 3}\n'}),
+        (b'\x1e{"event": "x", "ns": NaN}\n', "", {"event": UNREADABLE, "text": '{"event": "x", "ns": NaN}\n'}),
+        (b"\xff\xfe\n", "\ufffd\ufffd", None),
+        (b"\x1b[2Jhello\x07\n", "\\u001b[2Jhello\\u0007", None),
+    ],
+)
+def test_lines(line: bytes, noise: str, event) -> None:
+    assert parse_line(line) == (noise, event)
+
+
+def test_text_of_a_board_is_cut_and_escaped() -> None:
+    assert shown("a\x1b[31m\u202eb\ud800\nc") == "a\\u001b[31m\\u202eb\\ud800\nc"
+    assert len(shown("x" * 10**6)) < 3000
+    assert cleaned({"a\x07": ["\x1b", 1, None, {"b": "\x9b"}]}) == {"a\\u0007": ["\\u001b", 1, None, {"b": "\\u009b"}]}
+
+
+def printable(error: BaseException) -> bool:
+    return all(one.isprintable() or one == "\n" for one in str(error))
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        {"event": "hello"},
+        {**HELLO, "protocol": 1},
+        {**HELLO, "pid": "\x1b[2J"},
+        {"event": "\x1b]0;title\x07"},
+        "nonsense \x1b[2J",
+        DEEP,
+        {"event": "error", "message": "x"},
+    ],
+)
+def test_a_greeting_that_is_none_is_refused(tmp_path: Path, hello) -> None:
+    with pytest.raises(DeviceFailed) as told:
+        fake(tmp_path / "log", {"hello": [hello]})
+    assert printable(told.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"event": "error"}, "did not say why"),
+        ({"event": "error", "message": {"a": 1}}, "did not say why"),
+        ({"event": "error", "message": "\x1b[2Jno \x07coffee"}, r"\\u001b\[2Jno \\u0007coffee"),
+        ({"event": "done"}, "'done' event that cannot be read: facts"),
+        ({"event": "done", "facts": None}, "facts"),
+        ({"event": "done", "facts": {**FACTS, "usable_cores": "many"}}, "facts.usable_cores"),
+        ({"event": "done", "facts": {**FACTS, "temperatures": [1]}}, "facts.temperatures"),
+        ({"event": "done", "facts": {**FACTS, "busiest": [{"pid": 1}]}}, "facts.busiest.0"),
+        ('{"event": "done", "facts": NaN}', "no event"),
+        ('{"event": "done", "facts": {\x1b[2J', r"no event: .*\\u001b"),
+        (DEEP, "no event"),
+        (HELLO, "'hello' event that cannot be read"),
+    ],
+)
+def test_malformed_answers_are_failures_of_the_device(tmp_path: Path, answer, expected: str) -> None:
+    with fake(tmp_path / "log", {"probe": [answer]}) as agent, pytest.raises(DeviceFailed, match=expected) as told:
+        fitness.ask(agent)
+    assert printable(told.value)
+
+
+def test_facts_may_be_shown(tmp_path: Path) -> None:
+    busy = {"pid": 7, "name": "evil\x1b[2J", "share": 1.0}
+    answer = {"event": "done", "facts": {**FACTS, "busiest": [busy], "busy": 64.0, "model": "\x1b]0;x\x07"}}
+    with fake(tmp_path / "log", {"probe": [answer]}) as agent:
+        facts = fitness.ask(agent)
+    assert facts["model"] == "\\u001b]0;x\\u0007"
+    assert "evil\\u001b[2J (pid 7" in fitness.before(quick_device(), facts)[0]
+
+
+ROUND = {
+    "event": "round", "arm": 0, "number": 0, "start_ns": 1, "ns": [5], "run_ns": 5, "wait_ns": 0, "switches": 0,
+    "steal": 0,
+}  # fmt: skip
+DONE = {"event": "done", "op": "bench"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ({"bench": [{"event": "round"}, DONE]}, "'round' event that cannot be read: arm: Field required"),
+        ({"bench": [{**ROUND, "ns": ["\x1b"]}, DONE]}, "'round' event"),
+        ({"bench": [{**ROUND, "arm": 99}, DONE]}, "there is no arm 99"),
+        ({"bench": [{**ROUND, "ns": []}, DONE]}, "'round' event"),
+        ({"bench": [{**ROUND, "\x1b[2J": 1}, DONE]}, "'round' event"),
+        ({"bench": [ROUND, {"event": "ended", "reason": "\x1b"}, DONE]}, "'ended' event that cannot be read: reason"),
+        ({"bench": [ROUND, {"event": "ended"}, DONE]}, "'ended' event"),
+        ({"bench": [ROUND, DONE], "alone": [DONE]}, "no 'arm' event came before"),
+        ({"put": [{"event": "error", "message": "Only 1 MB free\x07"}]}, r"Only 1 MB free\\u0007"),
+        ({"put": ["nonsense"]}, "no event"),
+    ],
+)
+def test_malformed_results_are_an_error_value(tmp_path: Path, answers, expected: str) -> None:
+    class Lying(AgentRunner):
+        def connect(self):
+            return fake(tmp_path / "log", {"probe": [{"event": "done", "facts": FACTS}], **answers})
+
+    plan = MeasurePlan.of({"a": write_onnx(tmp_path / "a.onnx")}, [1], launches=1, rounds=1)
+    result = Lying(quick_device()).measure(plan)
+    assert expected.replace("\\\\", "\\") in (result.error or "")
+    result.save(tmp_path / "m.json")
+
+
+def test_a_fault_that_the_agent_told_is_not_called_unexpected(tmp_path: Path) -> None:
+    fault = {"event": "fault", "message": "its disk is gone\x07."}
+    with (
+        fake(tmp_path / "log", {"probe": [fault], "bye": []}) as agent,
+        pytest.raises(DeviceFailed) as told,
+    ):
+        agent._write(b'{"op": "probe"}\n{"op": "bye"}\n')
+        agent._next(20)
+    assert str(told.value) == "The agent ended: its disk is gone\\u0007."
