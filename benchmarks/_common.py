@@ -38,9 +38,7 @@ class Goal:
 
 def arguments(purpose: str | None, *, data: bool = False) -> argparse.ArgumentParser:
     """The options every benchmark has; a benchmark may add its own before parsing."""
-    parser = argparse.ArgumentParser(
-        description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller models: minutes")
     parser.add_argument("--data", type=Path, metavar="DIR", required=data, help="folder of images to work on")
     return parser

@@ -74,8 +74,14 @@ QUICK = replace(FULL, seeds=(0,), train=3000, epochs=12, every=5, noise_images=1
 
 def training(s: Settings, epochs: int) -> dict[str, Any]:
     """What all trainings have in common."""
-    return {"epochs": epochs, "batch": s.batch, "lr": s.lr, "weight_decay": s.weight_decay, "warmup": 1,
-            "validate_every": epochs}
+    return {
+        "epochs": epochs,
+        "batch": s.batch,
+        "lr": s.lr,
+        "weight_decay": s.weight_decay,
+        "warmup": 1,
+        "validate_every": epochs,
+    }
 
 
 def pruning(s: Settings, arm: str) -> Method:
@@ -85,7 +91,12 @@ def pruning(s: Settings, arm: str) -> Method:
         adaptive = {"epochs": s.pruning, "rho_min": s.rho_min, "rho_max": s.rho_max}
         retrain["sharpness"] = {"kind": "adasap", "rho_min": s.rho, "rho_max": s.rho, "phases": [adaptive]}
     schedule = {
-        "kind": "exponential", "start": s.start, "steps": s.steps, "every": s.every, "slim": "each", "retrain": retrain
+        "kind": "exponential",
+        "start": s.start,
+        "steps": s.steps,
+        "every": s.every,
+        "slim": "each",
+        "retrain": retrain,
     }
     return methods.get("prune").parse(
         {"score": "l2", "scope": "global", "budget": {"params": s.params}, "align": "off", "schedule": schedule}
@@ -116,8 +127,12 @@ def arm(s: Settings, data: Dataset, name: str, seed: int, start: Path, folder: P
     return {
         "clean": accuracy(subject.module, data.test, data.preprocessing),
         "noise5": noise5(subject.module, data, s.noise_images),
-        "rise": flat.rise, "eigenvalue": flat.eigenvalue, "loss": flat.loss,
-        "params": size.params, "macs": size.macs, "seconds": trained_for(folder),
+        "rise": flat.rise,
+        "eigenvalue": flat.eigenvalue,
+        "loss": flat.loss,
+        "params": size.params,
+        "macs": size.macs,
+        "seconds": trained_for(folder),
     }
 
 

@@ -65,14 +65,10 @@ class Writer:
         """A convolution with random weights; returns the name of its output."""
         name = f"t{len(self.nodes)}"
         scale = (2 / (fan_in * kernel**2)) ** 0.5
-        values = self.random.standard_normal((out, fan_in, kernel, kernel)).astype(np.float32) * np.float32(
-            scale
-        )
+        values = self.random.standard_normal((out, fan_in, kernel, kernel)).astype(np.float32) * np.float32(scale)
         self.weights.append(numpy_helper.from_array(values, f"w_{name}"))
         self.nodes.append(
-            helper.make_node(
-                "Conv", [source, f"w_{name}"], [name], strides=[stride] * 2, pads=[kernel // 2] * 4
-            )
+            helper.make_node("Conv", [source, f"w_{name}"], [name], strides=[stride] * 2, pads=[kernel // 2] * 4)
         )
         return name
 
@@ -190,9 +186,7 @@ def main() -> int:
         path = Path(folder) / "resnet18.onnx"
         write_model(path, size)
         agent, bare = same_session(path, rounds)
-        pairs = [
-            (whole_agent(path, seconds), bare_process(path, seconds * 4 / 3, size)) for _ in range(repeats)
-        ]
+        pairs = [(whole_agent(path, seconds), bare_process(path, seconds * 4 / 3, size)) for _ in range(repeats)]
     calm = [(a, b) for (a, a_wait), (b, b_wait) in pairs if max(a_wait, b_wait) < CALM]
     rows = [
         [
@@ -211,13 +205,9 @@ def main() -> int:
         rows.append(["two processes", len(calm), statistics.median(whole), statistics.median(alone), ratio])
         figures["whole_agent"] = abs(ratio - 1)
         goals.append(Goal("whole_agent", at_most=0.03))
-    print(
-        table(["compared on", "pairs", "agent p50 ms", "bare loop p50 ms", "ratio (median of pairs)"], rows)
-    )
+    print(table(["compared on", "pairs", "agent p50 ms", "bare loop p50 ms", "ratio (median of pairs)"], rows))
     if len(calm) < LEAST_PAIRS:
-        print(
-            f"The whole agent is not judged: the machine was busy ({len(calm)} of {repeats} pairs were calm)."
-        )
+        print(f"The whole agent is not judged: the machine was busy ({len(calm)} of {repeats} pairs were calm).")
     return finish("agent_overhead", figures, goals)
 
 

@@ -57,8 +57,16 @@ CLASSIFIERS += [family + member for family, members in FAMILIES.items() for memb
 SEGMENTERS = [f"{head}_{body}" for head in ("fcn", "deeplabv3") for body in ("resnet50", "resnet101")]
 SEGMENTERS += ["deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"]
 TRANSFORMERS = ["vit_b_32", "swin_t"]
-QUICK = ["squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5", "mobilenet_v3_small", "mobilenet_v2", "regnet_y_400mf",
-         "densenet121", "resnet18"]
+QUICK = [
+    "squeezenet1_1",
+    "shufflenet_v2_x0_5",
+    "mnasnet0_5",
+    "mobilenet_v3_small",
+    "mobilenet_v2",
+    "regnet_y_400mf",
+    "densenet121",
+    "resnet18",
+]
 SIZES = {"inception_v3": 299, "vit_b_32": 224}
 CLASSES = dict.fromkeys(SEGMENTERS, 21)
 TOLERANCE = 1e-5
@@ -91,8 +99,18 @@ class Outcome:
 
     def row(self) -> list[object]:
         """The cells of the table."""
-        cells = [self.name, self.seconds, self.groups, self.params, self.macs, self.difference,
-                 self.export_seconds, self.receipt, self.runtime, self.result]
+        cells = [
+            self.name,
+            self.seconds,
+            self.groups,
+            self.params,
+            self.macs,
+            self.difference,
+            self.export_seconds,
+            self.receipt,
+            self.runtime,
+            self.result,
+        ]
         if self.good and self.name in TRANSFORMERS:
             cells[-1] = f"{self.result}; inner widths of the MLPs only"
         return ["-" if cell is None else cell for cell in cells]
@@ -165,8 +183,15 @@ def examined(name: str) -> Outcome:
     seconds = time.perf_counter() - begin
     before, after = (count(module, subject.input_shape) for module in (subject.module, pruned.module))
     slim = subject.cut(pruned.cut).with_module(pruned.module)
-    outcome = Outcome(name, "pruned", seconds, len(pruned.graph.groups), after.params / before.params,
-                      after.macs / before.macs, pruned.difference)
+    outcome = Outcome(
+        name,
+        "pruned",
+        seconds,
+        len(pruned.graph.groups),
+        after.params / before.params,
+        after.macs / before.macs,
+        pruned.difference,
+    )
     fault = fault_of(slim, pruned, nothing_went=after.params >= before.params or after.macs >= before.macs)
     if fault:
         return replace(outcome, result=fault)
@@ -199,8 +224,7 @@ def exported(slim: Subject, outcome: Outcome) -> Outcome:
         seconds = time.perf_counter() - begin
     macs = artifact.receipt["file"]["macs"]
     receipt = f"equal, {macs / 1e6:,.0f} M MACs"
-    return replace(outcome, result="equal", export_seconds=seconds, receipt=receipt,
-                   runtime=artifact.parity["max_rel"])
+    return replace(outcome, result="equal", export_seconds=seconds, receipt=receipt, runtime=artifact.parity["max_rel"])
 
 
 def remembered(cache: Path | None) -> dict[str, Outcome]:
@@ -232,8 +256,18 @@ def main() -> int:
     torch.set_num_threads(1)  # many threads on a shared machine wait for each other
     names = options.only or (QUICK if options.quick else CLASSIFIERS + SEGMENTERS + TRANSFORMERS)
     outcomes = examine_all(names, options.cache)
-    header = ["network", "s", "groups", "params kept", "MACs kept", "difference",
-              "export s", "receipt", "ORT difference", "result"]
+    header = [
+        "network",
+        "s",
+        "groups",
+        "params kept",
+        "MACs kept",
+        "difference",
+        "export s",
+        "receipt",
+        "ORT difference",
+        "result",
+    ]
     print(table(header, [outcome.row() for outcome in outcomes]))
     counted = [outcome for outcome in outcomes if outcome.name not in TRANSFORMERS]
     figures = {"networks": len(counted), "equal": sum(outcome.good for outcome in counted)}

@@ -281,9 +281,7 @@ class Study:
         subject = self._trained(self._planned(arm, target), self.data, s.epochs, s.lr, seed, folder)
         return {"accuracy": self._accuracy(subject)}
 
-    def _trained(
-        self, subject: Subject, data: Dataset, epochs: int, lr: float, seed: int, folder: Path
-    ) -> Subject:
+    def _trained(self, subject: Subject, data: Dataset, epochs: int, lr: float, seed: int, folder: Path) -> Subject:
         s = self.settings
         step = methods.get("train").parse(
             {"epochs": epochs, "lr": lr, "batch": s.batch, "weight_decay": s.weight_decay, "precision": "bf16",

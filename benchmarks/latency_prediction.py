@@ -107,9 +107,11 @@ def main() -> int:
     rows = [[name, asked, taken, f"{taken / asked:.1%}"] for name, (taken, asked) in hits.items()]
     print(table(["pruned for a latency", "requested part", "measured part", "of the request"], rows))
     figures["most_of_request"] = max(taken / asked for taken, asked in hits.values())
-    return finish("latency_prediction", figures,
-                  [Goal("median_error", at_most=0.05), Goal("worst_error", at_most=0.10),
-                   Goal("most_of_request", at_most=1.0)])
+    return finish(
+        "latency_prediction",
+        figures,
+        [Goal("median_error", at_most=0.05), Goal("worst_error", at_most=0.10), Goal("most_of_request", at_most=1.0)],
+    )
 
 
 def predictions(sizes: Mapping[str, int], device: str, folder: Path) -> dict[str, float]:
@@ -125,12 +127,16 @@ def predictions(sizes: Mapping[str, int], device: str, folder: Path) -> dict[str
     calibration = fitted(tuple(one.evidence for one in weighed[: len(known)]))
     found = [Prediction.by(calibration, one) for one in weighed[len(known) :]]
     raw = [one.evidence.sums.ms / one.evidence.measured_ms - 1 for one in weighed[len(known) :]]
-    rows = [[one.model, one.predicted_ms, one.measured_ms, one.wall_ms, f"{one.error:+.1%}", f"{sum_error:+.1%}"]
-            for one, sum_error in zip(found, raw)]
-    print(f"{entries} layers; clock: {clock}; whole = {calibration.factor:.3f} x sum "
-          f"{calibration.per_layer_ms:+.4f} ms a layer {calibration.per_mega_weight_ms:+.4f} ms a million weights "
-          f"{calibration.per_mega_value_ms:+.4f} ms a million activations, "
-          f"fitted to {len(known)} other networks")
+    rows = [
+        [one.model, one.predicted_ms, one.measured_ms, one.wall_ms, f"{one.error:+.1%}", f"{sum_error:+.1%}"]
+        for one, sum_error in zip(found, raw)
+    ]
+    print(
+        f"{entries} layers; clock: {clock}; whole = {calibration.factor:.3f} x sum "
+        f"{calibration.per_layer_ms:+.4f} ms a layer {calibration.per_mega_weight_ms:+.4f} ms a million weights "
+        f"{calibration.per_mega_value_ms:+.4f} ms a million activations, "
+        f"fitted to {len(known)} other networks"
+    )
     print(table(["network", "predicted ms", "measured ms", "elapsed ms", "error", "error of the bare sum"], rows))
     errors = [abs(one.error) for one in found]
     return {

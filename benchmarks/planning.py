@@ -41,9 +41,12 @@ from edgecr.surgery.scoring.taylor import Products
 from edgecr.surgery.tracing.graph import trace_channels
 
 PLANS = {
-    "densenet121": ("densenet121", Limits()), "mnasnet1_0": ("mnasnet1_0", Limits()),
-    "mnasnet1_0, unaligned": ("mnasnet1_0", Limits(align="off")), "resnet50": ("resnet50", Limits()),
-    "efficientnet_b0": ("efficientnet_b0", Limits()), "regnet_y_8gf": ("regnet_y_8gf", Limits()),
+    "densenet121": ("densenet121", Limits()),
+    "mnasnet1_0": ("mnasnet1_0", Limits()),
+    "mnasnet1_0, unaligned": ("mnasnet1_0", Limits(align="off")),
+    "resnet50": ("resnet50", Limits()),
+    "efficientnet_b0": ("efficientnet_b0", Limits()),
+    "regnet_y_8gf": ("regnet_y_8gf", Limits()),
 }
 SCORES = ("taylor", "taylor_bn", "taylor_gate", "taylor_joint", "taylor_in")
 NETWORKS = ("densenet121", "resnet50")
@@ -75,9 +78,7 @@ def plan_seconds(name: str, limits: Limits, rounds: int) -> tuple[float, float, 
 
     def planned(known: LatencyTable) -> tuple[float, LatencyTable, int]:
         begin = time.thread_time()
-        found = plan_by_latency(
-            planner, 1, known, made_up, lambda one: one.by_budget("knapsack", {LATENCY: 0.5})
-        )
+        found = plan_by_latency(planner, 1, known, made_up, lambda one: one.by_budget("knapsack", {LATENCY: 0.5}))
         return time.thread_time() - begin, found.table, len(found.estimated)
 
     first, full, estimated = planned(filled)

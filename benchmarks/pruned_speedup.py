@@ -50,8 +50,13 @@ Prune = Callable[[nn.Module, float], nn.Module]
 
 def by_edgecr(module: nn.Module, ratio: float) -> nn.Module:
     """The same fraction of every group, with automatic alignment."""
-    pruned = prune_channels((3, SIDE, SIDE), scores.get("l2"), Evidence(module), Limits(),
-                            lambda planner: planner.by_sparsity("layer", ratio))
+    pruned = prune_channels(
+        (3, SIDE, SIDE),
+        scores.get("l2"),
+        Evidence(module),
+        Limits(),
+        lambda planner: planner.by_sparsity("layer", ratio),
+    )
     return pruned.module
 
 
@@ -108,8 +113,15 @@ class Speed:
 
     def row(self, network: str) -> list[object]:
         """The cells of the table."""
-        return [network, f"{self.file.ratio:.0%}", self.file.side, 1 / self.ideal, self.ideal,
-                self.speedup, self.efficiency]
+        return [
+            network,
+            f"{self.file.ratio:.0%}",
+            self.file.side,
+            1 / self.ideal,
+            self.ideal,
+            self.speedup,
+            self.efficiency,
+        ]
 
 
 def files(network: str, ratios: tuple[float, ...], folder: Path) -> Iterator[File]:
@@ -145,8 +157,10 @@ def speeds(network: str, ratios: tuple[float, ...], rounds: int) -> list[Speed]:
 def best_peers(found: list[Speed]) -> list[Speed]:
     """Without the slower ``round_to`` of each ratio."""
     rounded = [one for one in found if one.file.side not in (OURS, PEER)]
-    best = {max((one for one in rounded if one.file.ratio == ratio), key=lambda one: one.speedup).file.label
-            for ratio in {one.file.ratio for one in rounded}}
+    best = {
+        max((one for one in rounded if one.file.ratio == ratio), key=lambda one: one.speedup).file.label
+        for ratio in {one.file.ratio for one in rounded}
+    }
     return [one for one in found if one not in rounded or one.file.label in best]
 
 

@@ -111,7 +111,8 @@ def compare(name: str, updates: int, rounds: int) -> dict[str, float]:
     """Both paces and their ratio."""
     data = dataset(updates)
     jobs: dict[str, Callable[[], float]] = {
-        "loop": lambda: loop_pace(name, data), "bare": lambda: bare_pace(name, data),
+        "loop": lambda: loop_pace(name, data),
+        "bare": lambda: bare_pace(name, data),
     }
     interleaved(jobs, 1)  # warm-up: the first round compiles kernels
     samples = interleaved(jobs, rounds)

@@ -101,7 +101,7 @@ class Work:
         """Writes the report, unless it already tells of exactly these stages."""
         key = identity(
             self.store.maker["source"],
-            *(sha256(file) for file in sorted(self.run.folder.glob("stages/*.json")) if file.stem != "report")
+            *(sha256(file) for file in sorted(self.run.folder.glob("stages/*.json")) if file.stem != "report"),
         )
         if self.run.finished("report", key):
             self.monitor.say("This run was finished before; nothing had to be done. --fresh starts it anew.")

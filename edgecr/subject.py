@@ -41,7 +41,13 @@ class Subject:
 
     @classmethod
     def create(
-        cls, declared: Architecture, classes: int, size: tuple[int, int], seed: int, *, allow_code: bool = False,
+        cls,
+        declared: Architecture,
+        classes: int,
+        size: tuple[int, int],
+        seed: int,
+        *,
+        allow_code: bool = False,
         trained: bool = False,
     ) -> Subject:
         """A freshly initialised subject; loads the declared weights when there are any.
@@ -114,6 +120,3 @@ class Subject:
         except RuntimeError as error:  # torch has no other class for what does not fit
             raise FileProblem(f"{tensors} does not fit the model that {file.name} describes: {error}") from error
         return subject.with_module(module.eval())
-
-
-

@@ -22,10 +22,7 @@ def test_tensors_survive_a_file(tmp_path):
     }
     write_tensors(tmp_path / "t.safetensors", state)
     again = read_tensors(tmp_path / "t.safetensors")
-    assert all(
-        torch.equal(again[name], tensor) and again[name].dtype == tensor.dtype
-        for name, tensor in state.items()
-    )
+    assert all(torch.equal(again[name], tensor) and again[name].dtype == tensor.dtype for name, tensor in state.items())
     assert hash_tensors(again) == hash_tensors(state)
 
 
@@ -67,9 +64,7 @@ def test_the_hash_sees_names_types_shapes_and_values_but_no_order():
         lambda state: {"model": {"state_dict": state}, "optimizer": {"lr": 0.1}},
         lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
         lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
-        lambda state: (
-            {"n_averaged": torch.tensor(3)} | {f"module.{key}": value for key, value in state.items()}
-        ),
+        lambda state: {"n_averaged": torch.tensor(3)} | {f"module.{key}": value for key, value in state.items()},
         lambda state: {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")},
     ],
 )

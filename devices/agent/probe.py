@@ -111,8 +111,7 @@ def temperatures() -> Dict[str, float]:
 def throttled() -> Dict[str, Optional[int]]:
     """Throttling counters (x86) and flags (Raspberry Pi)."""
     counts = [
-        number(path)
-        for path in glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")
+        number(path) for path in glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")
     ]
     known = [count for count in counts if count is not None]
     text = read("/sys/devices/platform/soc/soc:firmware/get_throttled")

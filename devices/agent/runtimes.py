@@ -137,15 +137,11 @@ class OpenVino(Runtime):
         core = openvino.Core()
         try:
             model = core.read_model(path)
-            shapes = {
-                one: batched(one.any_name, open_shape(one.partial_shape), batch) for one in model.inputs
-            }
+            shapes = {one: batched(one.any_name, open_shape(one.partial_shape), batch) for one in model.inputs}
             model.reshape(shapes)
             self.compiled = core.compile_model(model, config["device"], settings)
         except RuntimeError as error:
-            raise RuntimeProblem(
-                "openvino %s cannot load the model: %s" % (openvino.__version__, str(error)[-500:])
-            )
+            raise RuntimeProblem("openvino %s cannot load the model: %s" % (openvino.__version__, str(error)[-500:]))
         self.openvino = openvino
         self.info = {
             "runtime": "openvino",
@@ -154,8 +150,7 @@ class OpenVino(Runtime):
             "settings": settings,
         }
         self.inputs = [
-            (one.any_name, list(one.shape), DTYPES[one.element_type.get_type_name()])
-            for one in self.compiled.inputs
+            (one.any_name, list(one.shape), DTYPES[one.element_type.get_type_name()]) for one in self.compiled.inputs
         ]
 
     def new_call(self) -> Callable[[], Any]:
@@ -195,8 +190,7 @@ def explain_load(text: str, version: str) -> str:
     if file_format:
         return (
             "The model file has IR version %s; this board's onnxruntime %s reads up to %s. "
-            "Export again for a target with a lower opset."
-            % (file_format.group(1), version, file_format.group(2))
+            "Export again for a target with a lower opset." % (file_format.group(1), version, file_format.group(2))
         )
     return "onnxruntime %s cannot load the model: %s" % (version, text[:500].strip())
 

@@ -50,9 +50,7 @@ class Supervisor(object):
             signal.signal(number, self.signalled)
         signal.alarm(0)  # it guarded the start
         folders.sweep(os.path.dirname(self.work))
-        self.emit(
-            "hello", protocol=PROTOCOL, pid=os.getpid(), work=self.work, python=platform.python_version()
-        )
+        self.emit("hello", protocol=PROTOCOL, pid=os.getpid(), work=self.work, python=platform.python_version())
         for target in (self.read, self.watch):
             threading.Thread(target=target, daemon=True).start()
         while True:

@@ -39,14 +39,10 @@ def checked(argv: Sequence[str], work: str) -> List[str]:
     """The real command line: the tool's path, and ``@name`` as a file of the work folder."""
     name, rest = argv[0], list(argv[1:])
     if name not in ALLOWED:
-        raise NotAllowed(
-            "%r is not a tool that the agent runs. Known: %s." % (name, ", ".join(sorted(ALLOWED)))
-        )
+        raise NotAllowed("%r is not a tool that the agent runs. Known: %s." % (name, ", ".join(sorted(ALLOWED))))
     needed = ALLOWED[name]
     if needed is not None and rest != needed:
-        raise NotAllowed(
-            "%s is only run with %r: anything else could change the board." % (name, " ".join(needed))
-        )
+        raise NotAllowed("%s is only run with %r: anything else could change the board." % (name, " ".join(needed)))
     return [find(name)] + [expand(argument, work) for argument in rest]
 
 

@@ -99,9 +99,7 @@ def reason(error: Exception) -> str:
 def start(arm: Dict[str, Any]) -> Tuple[Runtime, Dict[str, Any]]:
     """The loaded runtime; times of import, load and first call; and peak memory before and after each."""
     if arm["runtime"] not in RUNTIMES:
-        raise ValueError(
-            "the agent has no runtime %r, only %s" % (arm["runtime"], ", ".join(sorted(RUNTIMES)))
-        )
+        raise ValueError("the agent has no runtime %r, only %s" % (arm["runtime"], ", ".join(sorted(RUNTIMES))))
     kind = RUNTIMES[arm["runtime"]]
     stamps, peaks = [clock.now()], [peak_memory_kb()]
 

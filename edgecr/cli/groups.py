@@ -45,8 +45,10 @@ def show_groups(
     going, staying = [row for row in rows if row.removable], [row for row in rows if not row.removable]
     channels = sum(row.channels for row in going)
     echo(f"{name} at {shape[1]}x{shape[2]}: {channels:,} channels in {len(going)} groups can be removed.")
-    _print(("group", "channels", "made by", "read by", "tied by"),
-           [(row.name, row.channels, row.layers, row.readers, row.why) for row in going])
+    _print(
+        ("group", "channels", "made by", "read by", "tied by"),
+        [(row.name, row.channels, row.layers, row.readers, row.why) for row in going],
+    )
     if staying:
         echo("These channels stay:")
         _print(("stopped by", "channels", "made by"), _by_reason(staying))

@@ -61,9 +61,7 @@ def finished_result(run: Run) -> Result:
     return judged(run)
 
 
-def named_subject(
-    name: str, settings: list[str] | None, classes: int, size: int | None, allow_code: bool
-) -> Subject:
+def named_subject(name: str, settings: list[str] | None, classes: int, size: int | None, allow_code: bool) -> Subject:
     """The model that a command line describes, for images of the size that was asked for or that its family is for."""
     from edgecr.core.yaml_text import parse_yaml
     from edgecr.models import architecture

@@ -38,8 +38,7 @@ class Cifar(DataSource):
         learning, testing = (self._read(train, monitor or Monitor()) for train in (True, False))
         labels = np.array(learning.targets)
         train, validation = (
-            MemorySet(learning.data[part], labels[part])
-            for part in stratified(labels, (self.validation,), self.seed)
+            MemorySet(learning.data[part], labels[part]) for part in stratified(labels, (self.validation,), self.seed)
         )
         test = MemorySet(testing.data, np.array(testing.targets))
         return Dataset(

@@ -39,9 +39,7 @@ def compare(reference: Predictor, candidate: Predictor, images: np.ndarray, allo
     results = []
     for size in batches:
         count = len(images) if size == len(images) else min(len(images), _AT_MOST)
-        parts = [
-            candidate.predict(images[start : min(start + size, count)]) for start in range(0, count, size)
-        ]
+        parts = [candidate.predict(images[start : min(start + size, count)]) for start in range(0, count, size)]
         results.append(differences(expected[:count], np.concatenate(parts), allowed))
     return ParityResult(
         len(images),
@@ -71,13 +69,10 @@ def failures(result: ParityResult, allowed: Parity) -> list[str]:
         figures = f"{result.max_abs:.3g} (allowed {allowed.max_abs:.3g})"
         found.append(f"logits differ by up to {figures}{_hint(result, allowed)}")
     if result.max_rel > allowed.max_rel:
-        found.append(
-            f"logits differ by up to {result.max_rel:.3g} of the largest (allowed {allowed.max_rel:.3g})"
-        )
+        found.append(f"logits differ by up to {result.max_rel:.3g} of the largest (allowed {allowed.max_rel:.3g})")
     if result.agreement < allowed.agreement:
         found.append(
-            f"the same class on {result.agreement:.2%} of {result.images} images "
-            f"(needed {allowed.agreement:.2%})"
+            f"the same class on {result.agreement:.2%} of {result.images} images (needed {allowed.agreement:.2%})"
         )
     return found
 
@@ -86,9 +81,7 @@ def _hint(result: ParityResult, allowed: Parity) -> str:
     """What to do when only the absolute limit is too tight: the model's outputs are large numbers."""
     if result.max_rel > allowed.max_rel:
         return ""
-    return (
-        f", only {result.max_rel:.1g} of the largest; for such outputs widen `parity: max_abs` in the target"
-    )
+    return f", only {result.max_rel:.1g} of the largest; for such outputs widen `parity: max_abs` in the target"
 
 
 def _agrees(expected: np.ndarray, given: np.ndarray, tie: float) -> np.ndarray:

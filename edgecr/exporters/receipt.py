@@ -25,9 +25,7 @@ class Receipt:
         found = self._differences()
         masked = sum(self._masked_in_cut_layers().values())
         if masked and not found:
-            found.append(
-                f"{masked} channels of cut layers are still in the file as zeros: masked, not removed"
-            )
+            found.append(f"{masked} channels of cut layers are still in the file as zeros: masked, not removed")
         return found
 
     def warnings(self) -> list[str]:
@@ -35,9 +33,7 @@ class Receipt:
         zeros = sum(self.zero_channels.values())
         if not zeros:
             return []
-        return [
-            f"{zeros} channels hold only zeros but are still computed; pruning channels would remove them"
-        ]
+        return [f"{zeros} channels hold only zeros but are still computed; pruning channels would remove them"]
 
     def plain(self) -> dict[str, Any]:
         """The receipt as plain JSON values."""
@@ -48,8 +44,7 @@ class Receipt:
         return figures | {
             "merged_weights": self.merged_weights,
             "removed": {
-                key: 1 - after[key] / before[key] if before[key] else 0.0
-                for key in ("channels", "weights", "macs")
+                key: 1 - after[key] / before[key] if before[key] else 0.0 for key in ("channels", "weights", "macs")
             },
             "layers": self._by_layer(),
             "zero_channels": sum(self.zero_channels.values()),

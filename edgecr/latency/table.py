@@ -156,8 +156,7 @@ class Machine(Options):
     def differences(self, other: Machine) -> list[str]:
         """What differs, in words."""
         mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
-        return [f"{name} is {mine[name]!r} there, {others[name]!r} here"
-                for name in mine if mine[name] != others[name]]
+        return [f"{name} is {mine[name]!r} there, {others[name]!r} here" for name in mine if mine[name] != others[name]]
 
 
 class Entry(Options):
@@ -172,8 +171,11 @@ class Entry(Options):
 
     def joined(self, more: Entry) -> Entry:
         """The rounds of both."""
-        return Entry(wall_ns=self.wall_ns + more.wall_ns, cpu_ns=self.cpu_ns + more.cpu_ns,
-                     gauge_ns=self.gauge_ns + more.gauge_ns)
+        return Entry(
+            wall_ns=self.wall_ns + more.wall_ns,
+            cpu_ns=self.cpu_ns + more.cpu_ns,
+            gauge_ns=self.gauge_ns + more.gauge_ns,
+        )
 
     @property
     def _calmest_ns(self) -> int:
@@ -262,8 +264,12 @@ class Calibration(Options):
 
     def weigh(self, ms: Term, layers: Term, mega_weights: Term, mega_values: Term) -> Term:
         """The same from the four terms, of one model or of many at once."""
-        return (self.factor * ms + self.per_layer_ms * layers + self.per_mega_weight_ms * mega_weights
-                + self.per_mega_value_ms * mega_values)
+        return (
+            self.factor * ms
+            + self.per_layer_ms * layers
+            + self.per_mega_weight_ms * mega_weights
+            + self.per_mega_value_ms * mega_values
+        )
 
     def errors(self) -> dict[str, float]:
         """How far the fit is from each model it rests on, as a fraction of what was measured."""
@@ -306,8 +312,10 @@ class LatencyTable(Options):
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA:
             raise FileProblem(f"{path} is not a latency table of this version of EdgeCR (schema {SCHEMA}).")
         if content.pop("content_sha256", None) != fingerprint(content):
-            raise FileProblem(f"{path} was changed after it was measured: its hash does not fit its content. "
-                              "Restore it, or build the table again.")
+            raise FileProblem(
+                f"{path} was changed after it was measured: its hash does not fit its content. "
+                "Restore it, or build the table again."
+            )
         with refused_as(f"{path} is not a latency table"):
             table = cls.parse(content)
         if machine is not None:
@@ -318,8 +326,10 @@ class LatencyTable(Options):
         """Refuses the table when it was measured on another machine than this."""
         wrong = self.machine.differences(machine)
         if wrong:
-            raise RequestError(f"{name} was measured under other conditions: {'; '.join(wrong)}. Build a table "
-                               "for this device, or name another file with --table.")
+            raise RequestError(
+                f"{name} was measured under other conditions: {'; '.join(wrong)}. Build a table "
+                "for this device, or name another file with --table."
+            )
 
     # Reading it.
 
@@ -359,8 +369,9 @@ class LatencyTable(Options):
             raise MissingEntry(config.key, self.machine.device)
         return Latency(guess, (config.key,))
 
-    def curve(self, config: LayerConfig, dimension: Dimension, counts: Sequence[int], *,
-              estimate: bool = False) -> list[float]:
+    def curve(
+        self, config: LayerConfig, dimension: Dimension, counts: Sequence[int], *, estimate: bool = False
+    ) -> list[float]:
         """Milliseconds of a layer for several numbers of inputs or outputs."""
         return [self.latency(config.resized(dimension, count), estimate=estimate).ms for count in counts]
 
@@ -461,5 +472,10 @@ def fitted(evidence: tuple[Evidence, ...]) -> Calibration:
     wanted = np.concatenate([1 - rows[:, 0], np.zeros(len(held))])
     change = np.linalg.lstsq(matrix, wanted, rcond=None)[0] / scale
     factor, per_layer, per_weight, per_value = (np.array([1.0, 0.0, 0.0, 0.0]) + change).tolist()
-    return Calibration(factor=factor, per_layer_ms=per_layer, per_mega_weight_ms=per_weight,
-                       per_mega_value_ms=per_value, evidence=evidence)
+    return Calibration(
+        factor=factor,
+        per_layer_ms=per_layer,
+        per_mega_weight_ms=per_weight,
+        per_mega_value_ms=per_value,
+        evidence=evidence,
+    )

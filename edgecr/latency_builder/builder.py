@@ -41,12 +41,18 @@ WEIGHTS_AT_ONCE = 64_000_000
 """Weights that share a process."""
 SAVE_EVERY_S = 5.0
 LAYER_PROTOCOL: Mapping[str, Any] = {
-    "launches": 1, "rounds": 5, "round_s": 0.015, "least_rounds": 5,
+    "launches": 1,
+    "rounds": 5,
+    "round_s": 0.015,
+    "least_rounds": 5,
     "warmup": {"tolerance": 0.1, "window_s": 0.01, "max_s": 0.08},
 }
 """A seventh of a second for a layer."""
 MODEL_PROTOCOL: Mapping[str, Any] = {
-    "launches": 1, "rounds": 9, "round_s": 0.15, "least_rounds": 9,
+    "launches": 1,
+    "rounds": 9,
+    "round_s": 0.15,
+    "least_rounds": 9,
     "warmup": {"tolerance": 0.05, "window_s": 0.1, "max_s": 1.0},
 }
 """About two seconds for a whole model."""
@@ -115,8 +121,10 @@ def machine_of(device: Device, runtime: str, facts: Mapping[str, Any]) -> Machin
     libraries = facts.get("libraries", {})
     versions = [libraries[name] for name in PACKAGES[runtime] if name in libraries]
     if not versions:
-        raise DeviceFailed(f"{device.name} has no {' or '.join(PACKAGES[runtime])} that its agent can find. "
-                           "Install it there with the Python that the device file names.")
+        raise DeviceFailed(
+            f"{device.name} has no {' or '.join(PACKAGES[runtime])} that its agent can find. "
+            "Install it there with the Python that the device file names."
+        )
     return Machine(
         device=device.name,
         processor=facts.get("model") or facts.get("cpu") or facts.get("machine") or "unknown",
@@ -141,8 +149,16 @@ class TableBuilder:
     Without ``warn`` it does not say that the device is busy, for callers that have heard so.
     """
 
-    def __init__(self, device: Device, runtime: str = "ort", path: Path | None = None, *,
-                 clock: Clock | None = None, monitor: Monitor | None = None, warn: bool = True) -> None:
+    def __init__(
+        self,
+        device: Device,
+        runtime: str = "ort",
+        path: Path | None = None,
+        *,
+        clock: Clock | None = None,
+        monitor: Monitor | None = None,
+        warn: bool = True,
+    ) -> None:
         runner = runner_for(device)
         if not isinstance(runner, AgentRunner):
             raise NotConfigured(f"Device {device.name!r} is not reached through the agent; it has no latency table.")
@@ -207,8 +223,10 @@ class TableBuilder:
                     entries = self._entries(device, batch)
                 except DeviceFailed as error:
                     done = len(every) - len(self.table.missing(every))
-                    raise DeviceFailed(f"{error} {done} of {len(every)} layers were measured and are kept in "
-                                       f"{self.path}; the same command goes on from there.") from error
+                    raise DeviceFailed(
+                        f"{error} {done} of {len(every)} layers were measured and are kept in "
+                        f"{self.path}; the same command goes on from there."
+                    ) from error
                 self._add(batch, entries)
                 bar.advance(len(batch))
 
@@ -223,8 +241,10 @@ class TableBuilder:
             self._save()
 
     def _tell_disturbed(self, what: str) -> None:
-        self.monitor.warn(f"{self.device.name}: {what} could only be measured while the device was slower than usual. "
-                          "Other programs, other guests of its host or heat slow it down; trust those times less.")
+        self.monitor.warn(
+            f"{self.device.name}: {what} could only be measured while the device was slower than usual. "
+            "Other programs, other guests of its host or heat slow it down; trust those times less."
+        )
 
     def _entries(self, device: Device, batch: Sequence[LayerConfig]) -> list[Entry]:
         """Some layers, measured interleaved in one process."""

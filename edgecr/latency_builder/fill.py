@@ -46,8 +46,9 @@ def pruning_grid(subject: Subject, batch: int, limits: Limits) -> list[LayerConf
     return [*own, *reachable(LayerSizes(subject.module, graph, batch), limits)]
 
 
-def fill(builder: TableBuilder, subject: Subject, name: str, *, batch: int = 1, limits: Limits = _USUAL,
-         check: bool = True) -> Filled:
+def fill(
+    builder: TableBuilder, subject: Subject, name: str, *, batch: int = 1, limits: Limits = _USUAL, check: bool = True
+) -> Filled:
     """Measures what the table lacks for pruning this model; then checks it against whole models."""
     grid = pruning_grid(subject, batch, limits)
     measured = builder.measure(grid)
@@ -59,19 +60,27 @@ def fill(builder: TableBuilder, subject: Subject, name: str, *, batch: int = 1, 
 def _checked(builder: TableBuilder, subject: Subject, name: str, batch: int, limits: Limits) -> list[Prediction]:
     """Exports the model and slimmed versions of it, and has them measured beside each other."""
     with tempfile.TemporaryDirectory(prefix="edgecr-models-") as folder:
-        models = [exported(one, label, batch, Path(folder))
-                  for label, one in {name: subject, **slimmed(subject, name, limits, SLIMMED)}.items()]
+        models = [
+            exported(one, label, batch, Path(folder))
+            for label, one in {name: subject, **slimmed(subject, name, limits, SLIMMED)}.items()
+        ]
         return builder.check(models)
 
 
-def slimmed(subject: Subject, name: str, limits: Limits, fractions: Sequence[float],
-            scope: Scope = "layer") -> dict[str, Subject]:
+def slimmed(
+    subject: Subject, name: str, limits: Limits, fractions: Sequence[float], scope: Scope = "layer"
+) -> dict[str, Subject]:
     """The model without these fractions of its channels, chosen by chance; empty if none can go."""
     found = {}
     for fraction in fractions:
         try:
-            pruned = prune_channels(subject.input_shape, scores.get("random"), Evidence(subject.module), limits,
-                                    partial(_without, scope=scope, fraction=fraction))
+            pruned = prune_channels(
+                subject.input_shape,
+                scores.get("random"),
+                Evidence(subject.module),
+                limits,
+                partial(_without, scope=scope, fraction=fraction),
+            )
         except UnsupportedModel:
             return {}
         found[f"{name} -{fraction:.0%}"] = subject.cut(pruned.cut).with_module(pruned.module)

@@ -58,6 +58,12 @@ def _node(config: LayerConfig) -> Any:
     if config.kind == "linear":
         return helper.make_node("Gemm", ["x", "w", "b"], ["t"], transB=1)
     return helper.make_node(
-        "Conv", ["x", "w", "b"], ["t"], kernel_shape=config.kernel, strides=config.stride,
-        pads=[*config.padding, *config.padding], dilations=config.dilation, group=config.groups,
+        "Conv",
+        ["x", "w", "b"],
+        ["t"],
+        kernel_shape=config.kernel,
+        strides=config.stride,
+        pads=[*config.padding, *config.padding],
+        dilations=config.dilation,
+        group=config.groups,
     )

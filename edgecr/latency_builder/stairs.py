@@ -21,8 +21,11 @@ WINDOW, STRIDE = 72, 3
 
 def costly(configs: Iterable[LayerConfig]) -> list[LayerConfig]:
     """The layers in which one output channel costs most, so that steps stand out from noise."""
-    wide = [config for config in dict.fromkeys(configs)
-            if config.groups == 1 and config.cin >= LEAST_INPUTS and config.cout >= LEAST_OUTPUTS]
+    wide = [
+        config
+        for config in dict.fromkeys(configs)
+        if config.groups == 1 and config.cin >= LEAST_INPUTS and config.cout >= LEAST_OUTPUTS
+    ]
     return sorted(wide, key=lambda config: -config.macs / config.cout)[:LAYERS]
 
 
@@ -31,16 +34,23 @@ def stair_counts(config: LayerConfig) -> list[int]:
     return list(range(config.cout, max(0, config.cout - WINDOW - 1), -STRIDE))[::-1]
 
 
-def staircase(layer: LayerConfig, dimension: Dimension, counts: Sequence[int],
-              milliseconds: Sequence[float]) -> Staircase:
+def staircase(
+    layer: LayerConfig, dimension: Dimension, counts: Sequence[int], milliseconds: Sequence[float]
+) -> Staircase:
     """Finds the multiple at which latency steps: the one whose rounded-up counts explain the times best."""
     places, times = np.array(counts, dtype=np.float64), np.array(milliseconds, dtype=np.float64)
     left = {step: _unexplained(np.ceil(places / step) * step, times) for step in STEPS}
     best = min(left, key=lambda step: left[step])
     if left[1] < FLAT_ENOUGH * left[best]:
         best = 1
-    return Staircase(layer=layer.key, dimension=dimension, counts=tuple(counts),
-                     milliseconds=tuple(milliseconds), step=best, unexplained=left[best])
+    return Staircase(
+        layer=layer.key,
+        dimension=dimension,
+        counts=tuple(counts),
+        milliseconds=tuple(milliseconds),
+        step=best,
+        unexplained=left[best],
+    )
 
 
 def _unexplained(rounded: NDArray[np.float64], times: NDArray[np.float64]) -> float:

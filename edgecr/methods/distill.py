@@ -43,8 +43,14 @@ class Distill(TrainOptions, Method):
     compresses: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "hinton": {
-            "temperature": 4.0, "alpha": 0.9, "epochs": 240, "batch": 64, "lr": 0.05,
-            "weight_decay": 5e-4, "schedule": "multistep", "milestones": [150, 180, 210],
+            "temperature": 4.0,
+            "alpha": 0.9,
+            "epochs": 240,
+            "batch": 64,
+            "lr": 0.05,
+            "weight_decay": 5e-4,
+            "schedule": "multistep",
+            "milestones": [150, 180, 210],
         },
         "ncsu2023": {"epochs": 75, "direction": "forward"},
     }
@@ -86,9 +92,7 @@ class Distill(TrainOptions, Method):
 
         teacher = self._teacher(subject, lab)
         student = self._student(subject, lab)
-        loss = Distillation(
-            teacher.module, self.temperature, self.alpha, self.direction, self.label_smoothing
-        )
+        loss = Distillation(teacher.module, self.temperature, self.alpha, self.direction, self.label_smoothing)
         fit(student.module, self, loss, lab)
         return student
 

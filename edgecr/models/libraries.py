@@ -20,9 +20,7 @@ _DEFAULTS = {
 _WITH_PUBLISHED = {"googlenet": {"transform_input": True}, "inception_v3": {"transform_input": True}}
 
 
-def torchvision_model(
-    name: str, classes: int, options: Mapping[str, Any], *, published: bool = False
-) -> nn.Module:
+def torchvision_model(name: str, classes: int, options: Mapping[str, Any], *, published: bool = False) -> nn.Module:
     """A freshly initialised classification model of torchvision, as its published weights need it if they follow."""
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:

@@ -41,9 +41,7 @@ def predictor_for(artifact: Exported, threads: int = 0) -> Predictor:
             bool(artifact.preprocessing["embedded"]),
             threads=threads,
         )
-    raise RequestError(
-        f"{artifact.path.name}: files in the format {artifact.format!r} cannot be run on this machine."
-    )
+    raise RequestError(f"{artifact.path.name}: files in the format {artifact.format!r} cannot be run on this machine.")
 
 
 def preprocessing_of(artifact: Exported) -> Preprocessing:

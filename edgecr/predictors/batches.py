@@ -13,8 +13,7 @@ def check_images(images: np.ndarray, size: tuple[int, int]) -> None:
     """Refuses anything but uint8 NHWC RGB images of the model's size."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise RequestError(
-            f"Images must be uint8 in the layout NHWC with 3 channels, not {images.dtype} of shape "
-            f"{images.shape}."
+            f"Images must be uint8 in the layout NHWC with 3 channels, not {images.dtype} of shape {images.shape}."
         )
     if images.shape[1:3] != tuple(size):
         raise RequestError(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-os.environ["ORT_DISABLE_TELEMETRY"] = (
-    "1"  # must stand before the import: onnxruntime phones home from there on
-)
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # must stand before the import: onnxruntime phones home from there on
 
 import numpy as np
 import onnxruntime

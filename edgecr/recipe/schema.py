@@ -33,9 +33,7 @@ Positive = Annotated[int, Field(ge=1)]
 LONGEST = 100
 """Entries of each list of a recipe, and of ``set``; looking every one of them up takes time."""
 DEEPEST_EXTENDS = 16
-_LISTS: tuple[KeyPath, ...] = (
-    ("steps",), ("export",), ("measure", "devices"), ("robustness", "suites"), ("gates",)
-)
+_LISTS: tuple[KeyPath, ...] = (("steps",), ("export",), ("measure", "devices"), ("robustness", "suites"), ("gates",))
 
 
 class StepBase(Options):

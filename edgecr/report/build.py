@@ -28,13 +28,25 @@ from edgecr.robustness.suites import CLEAN
 
 
 def build_result(
-    *, name: str, id: str, gates: Mapping[str, Gate],
-    models: Sequence[ModelRow] = (), exports: Sequence[ExportRow] = (),
-    latency: Sequence[LatencyRow] = (), robustness: Sequence[RobustnessResult] = (),
+    *,
+    name: str,
+    id: str,
+    gates: Mapping[str, Gate],
+    models: Sequence[ModelRow] = (),
+    exports: Sequence[ExportRow] = (),
+    latency: Sequence[LatencyRow] = (),
+    robustness: Sequence[RobustnessResult] = (),
     accuracy: Sequence[AccuracyRow] = (),
-    steps: Sequence[StepRow] = (), examples: Sequence[Example] = (), warnings: Sequence[str] = (),
-    purpose: str = "", recipe: str = "", created: str = "", environment: Mapping[str, str] | None = None,
-    unverified: Mapping[str, str] | None = None, apart: Sequence[str] = (), allow_partial: bool = False,
+    steps: Sequence[StepRow] = (),
+    examples: Sequence[Example] = (),
+    warnings: Sequence[str] = (),
+    purpose: str = "",
+    recipe: str = "",
+    created: str = "",
+    environment: Mapping[str, str] | None = None,
+    unverified: Mapping[str, str] | None = None,
+    apart: Sequence[str] = (),
+    allow_partial: bool = False,
 ) -> Result:
     """One result, judged; whatever is left out is missing, and what is missing never passes a gate.
 
@@ -44,11 +56,19 @@ def build_result(
     """
     answers = [row for answered in robustness for row in accuracy_rows(answered, gates)]
     unjudged = Result(
-        name=name, id=id, purpose=purpose, recipe=recipe, created=created,
+        name=name,
+        id=id,
+        purpose=purpose,
+        recipe=recipe,
+        created=created,
         environment=dict(environment or {}),
-        unverified=dict(unverified or {}), apart=list(apart),
+        unverified=dict(unverified or {}),
+        apart=list(apart),
         models=list(models),
-        accuracy=[*accuracy, *answers], latency=list(latency), exports=list(exports), steps=list(steps),
+        accuracy=[*accuracy, *answers],
+        latency=list(latency),
+        exports=list(exports),
+        steps=list(steps),
         examples=list(examples),
     )
     told = [*slower(latency), *failures(unjudged), *receipt_warnings(exports), *warnings]
@@ -84,8 +104,17 @@ def _mean_row(answered: RobustnessResult, confidence: float) -> AccuracyRow:
 def export_row(artifact: Artifact) -> ExportRow:
     """What the report says of an artifact; its lineage knows the role."""
     role = str(artifact.lineage.get("role", CANDIDATE))
-    return ExportRow(role, artifact.target, artifact.path.name, artifact.format, artifact.precision,
-                     artifact.size_bytes, artifact.sha256, dict(artifact.parity), dict(artifact.receipt))
+    return ExportRow(
+        role,
+        artifact.target,
+        artifact.path.name,
+        artifact.format,
+        artifact.precision,
+        artifact.size_bytes,
+        artifact.sha256,
+        dict(artifact.parity),
+        dict(artifact.receipt),
+    )
 
 
 def slower(latency: Iterable[LatencyRow]) -> Iterator[str]:
@@ -95,8 +124,10 @@ def slower(latency: Iterable[LatencyRow]) -> Iterator[str]:
         if ratio is not None and ratio.value > 1:
             said, doubt = ("is slower", "") if ratio.differs else ("is not shown to be faster", f"; {claim(ratio)}")
             figure = f"{with_unit(ratio.value, RATIO)} {interval(ratio, RATIO)}".rstrip()
-            yield (f"The exported candidate {said} than its baseline on {place(row.device, row.batch)}: "
-                   f"{figure} of the baseline's median latency{doubt}.")
+            yield (
+                f"The exported candidate {said} than its baseline on {place(row.device, row.batch)}: "
+                f"{figure} of the baseline's median latency{doubt}."
+            )
 
 
 def failures(result: Result) -> list[str]:

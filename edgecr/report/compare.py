@@ -35,8 +35,14 @@ def comparison_tables(results: Sequence[Result]) -> list[Table]:
     marks = Marks()
     values = tuple(_row(results, *entry) for entry in _values(results)) + _timed(results, marks)
     own = tuple(_own(results, *entry) for entry in _against_baseline(results))
-    note = "" if len(results) < 2 else ("In parentheses the difference to the first run, or the ratio to it. Latencies "
-                                        "of different runs were not measured in turns: no difference is claimed.")
+    note = (
+        ""
+        if len(results) < 2
+        else (
+            "In parentheses the difference to the first run, or the ratio to it. Latencies "
+            "of different runs were not measured in turns: no difference is claimed."
+        )
+    )
     candidates = Table("Candidates", head, (verdicts, *values), note, marks.notes)
     plans = plan_table(results, head)
     against = Table("Against their own baseline", head, own, CLAIMS if _places(results) else "")
@@ -58,8 +64,12 @@ def _timed(results: Sequence[Result], marks: Marks) -> tuple[tuple[str, ...], ..
     """The median latencies, a row for each device and batch, with their doubts."""
     found = []
     for device, batch in _places(results):
-        title, *cells = _row(results, f"median latency, {place(device, batch)}", MILLISECONDS,
-                             partial(_latency, device=device, batch=batch))
+        title, *cells = _row(
+            results,
+            f"median latency, {place(device, batch)}",
+            MILLISECONDS,
+            partial(_latency, device=device, batch=batch),
+        )
         rows = (_measured(result, device, batch) for result in results)
         doubts = ([*about_place(row), *about_figure(row, CANDIDATE, "p50")] if row else [] for row in rows)
         found.append((title, *map(marks.beside, cells, doubts)))
@@ -80,8 +90,11 @@ def _own(results: Sequence[Result], title: str, scale: Scale, pick: Pick) -> tup
 
 
 def _values(results: Sequence[Result]) -> Iterator[tuple[str, Scale, Pick]]:
-    for field, title, scale in (("parameters", "parameters", COUNT), ("macs", "MACs", COUNT),
-                                ("size_bytes", "file", MEGABYTES)):
+    for field, title, scale in (
+        ("parameters", "parameters", COUNT),
+        ("macs", "MACs", COUNT),
+        ("size_bytes", "file", MEGABYTES),
+    ):
         yield title, scale, partial(_counted, field=field)
     for suite, condition in _conditions(results):
         title = f"accuracy, {suite}: {condition_name(condition)}"

@@ -28,8 +28,14 @@ def latency_rows(measurement: Measurement) -> list[LatencyRow]:
 
 
 FIELDS = {
-    "p50_ms": "p50", "p90_ms": "p90", "p99_ms": "p99", "throughput": "throughput",
-    "peak_memory_mb": "memory", "load_ms": "load", "first_ms": "first", "cpu_ms": "cpu",
+    "p50_ms": "p50",
+    "p90_ms": "p90",
+    "p99_ms": "p99",
+    "throughput": "throughput",
+    "peak_memory_mb": "memory",
+    "load_ms": "load",
+    "first_ms": "first",
+    "cpu_ms": "cpu",
 }
 """Names of the measurer's figures, and of the same ones in the report."""
 

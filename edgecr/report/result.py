@@ -209,8 +209,7 @@ class Result:
         """Reads plain JSON values; another version or a damaged one is a FileProblem."""
         found = values.get("schema") if isinstance(values, dict) else None
         if found != SCHEMA:
-            raise FileProblem(f"{where} was written by another version of EdgeCR "
-                              f"(schema {found}, here {SCHEMA}).")
+            raise FileProblem(f"{where} was written by another version of EdgeCR (schema {found}, here {SCHEMA}).")
         with refused_as(f"{where} is not a result of EdgeCR"):
             return _adapter().validate_python(values)
 

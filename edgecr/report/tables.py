@@ -42,9 +42,17 @@ class Table:
 
 def tables(result: Result) -> list[Table]:
     """Every table of a report, in order; a table without rows is left out."""
-    found = [gate_table(result), model_table(result), *accuracy_tables(result), latency_table(result),
-             start_table(result), receipt_table(result), step_table(result),
-             plan_table([result], ("channels", "before and after")), apart_table(result)]
+    found = [
+        gate_table(result),
+        model_table(result),
+        *accuracy_tables(result),
+        latency_table(result),
+        start_table(result),
+        receipt_table(result),
+        step_table(result),
+        plan_table([result], ("channels", "before and after")),
+        apart_table(result),
+    ]
     return [table for table in found if table.rows]
 
 
@@ -73,10 +81,19 @@ def accuracy_tables(result: Result) -> Iterator[Table]:
         rows = [row for row in result.accuracy if row.suite == suite]
         answered = [each for row in rows for each in (row.baseline, row.candidate) if each]
         images = max((each.samples for each in answered), default=0)
-        cells = tuple((condition_name(row.condition), figure(row.baseline, PERCENT),
-                       figure(row.candidate, PERCENT), figure(row.delta, DIFFERENCE)) for row in rows)
-        note = (f"Estimates from {images:,} test images; {interval_note(row.delta for row in rows)} "
-                "Differences are paired: both models saw the same pixels.")
+        cells = tuple(
+            (
+                condition_name(row.condition),
+                figure(row.baseline, PERCENT),
+                figure(row.candidate, PERCENT),
+                figure(row.delta, DIFFERENCE),
+            )
+            for row in rows
+        )
+        note = (
+            f"Estimates from {images:,} test images; {interval_note(row.delta for row in rows)} "
+            "Differences are paired: both models saw the same pixels."
+        )
         yield Table(f"Accuracy, suite {suite}", ("condition", *ROLES, "difference in points"), cells, note)
 
 
@@ -93,8 +110,12 @@ def interval_note(estimates: Any) -> str:
 
 UNBOUNDED = "The sign ≈ marks an estimate without an interval."
 TIMINGS: tuple[tuple[str, str, Scale], ...] = (
-    ("p50", "p50", MILLISECONDS), ("p90", "p90", MILLISECONDS), ("p99", "p99", MILLISECONDS),
-    ("cpu", "CPU time", MILLISECONDS), ("throughput", "throughput", RATE), ("memory", "peak memory", MEGABYTES),
+    ("p50", "p50", MILLISECONDS),
+    ("p90", "p90", MILLISECONDS),
+    ("p99", "p99", MILLISECONDS),
+    ("cpu", "CPU time", MILLISECONDS),
+    ("throughput", "throughput", RATE),
+    ("memory", "peak memory", MEGABYTES),
 )
 
 
@@ -107,12 +128,19 @@ def latency_table(result: Result) -> Table:
             rows.append((where, "no figures", *[MISSING] * len(TIMINGS)))
             continue
         for role in row.arms:
-            cells = (marks.beside(figure(timing_of(row, role, name), scale), about_figure(row, role, name))
-                     for name, _, scale in TIMINGS)
+            cells = (
+                marks.beside(figure(timing_of(row, role, name), scale), about_figure(row, role, name))
+                for name, _, scale in TIMINGS
+            )
             rows.append((where, role, *cells))
         if len(row.arms) > 1:
-            rows.append((where, f"ratio: {claim(ratio_of(row, 'p50'))}",
-                         *(_ratio_cell(row, name, marks) for name, _, _ in TIMINGS)))
+            rows.append(
+                (
+                    where,
+                    f"ratio: {claim(ratio_of(row, 'p50'))}",
+                    *(_ratio_cell(row, name, marks) for name, _, _ in TIMINGS),
+                )
+            )
     note = interval_note(ratio_of(row, "p50") for row in result.latency)
     head = ("where", "role", *(title for _, title, _ in TIMINGS))
     note = f"Estimates; {note}" if note else "Estimates."
@@ -133,30 +161,45 @@ def start_table(result: Result) -> Table:
     """How long loading and the first call take."""
     marks = Marks()
     rows = tuple(
-        (place(row.device, row.batch), role,
-         *(marks.beside(figure(estimate, MILLISECONDS), about_figure(row, role, name))
-           for name, estimate in (("load", arm.load), ("first", arm.first))))
-        for row in result.latency for role, arm in row.arms.items() if arm.load or arm.first
+        (
+            place(row.device, row.batch),
+            role,
+            *(
+                marks.beside(figure(estimate, MILLISECONDS), about_figure(row, role, name))
+                for name, estimate in (("load", arm.load), ("first", arm.first))
+            ),
+        )
+        for row in result.latency
+        for role, arm in row.arms.items()
+        if arm.load or arm.first
     )
     return Table("Start", ("where", "role", "load", "first inference"), rows, doubts=marks.notes)
 
 
 def receipt_table(result: Result) -> Table:
     """Each exported file with its proofs."""
-    rows = tuple((row.role, row.target, f"{row.file} ({row.sha256[:12]})", size(row.size_bytes),
-                  _receipt(row), _parity(row)) for row in result.exports)
+    rows = tuple(
+        (row.role, row.target, f"{row.file} ({row.sha256[:12]})", size(row.size_bytes), _receipt(row), _parity(row))
+        for row in result.exports
+    )
     head = ("role", "target", "file (SHA-256)", "size", "removal receipt", "parity")
-    return Table("Exported files", head, rows,
-                 "The receipt recounts the file itself; parity compares it with PyTorch on real images.")
+    return Table(
+        "Exported files",
+        head,
+        rows,
+        "The receipt recounts the file itself; parity compares it with PyTorch on real images.",
+    )
 
 
 def _receipt(row: ExportRow) -> str:
     before, file = row.receipt.get("baseline"), row.receipt.get("file")
     if not isinstance(before, dict) or not isinstance(file, dict):
         return MISSING
-    parts = [_change(name, before[key], file[key])
-             for key, name in (("channels", "channels"), ("weights", "weights"), ("macs", "MACs"))
-             if key in before and key in file]
+    parts = [
+        _change(name, before[key], file[key])
+        for key, name in (("channels", "channels"), ("weights", "weights"), ("macs", "MACs"))
+        if key in before and key in file
+    ]
     promised = row.receipt.get("promised", file)
     kept = all(promised.get(key) == file.get(key) for key in ("channels", "weights", "macs"))
     return ", ".join(parts) + (", as promised" if kept else ", NOT as promised")
@@ -171,17 +214,26 @@ def _parity(row: ExportRow) -> str:
     if not found:
         return MISSING
     agreement = found.get("agreement")
-    parts = [f"{found['images']} images" if "images" in found else "",
-             f"largest difference {found['max_abs']:.1e}" if isinstance(found.get("max_abs"), float) else "",
-             f"same class {with_unit(agreement, PERCENT)}" if isinstance(agreement, int | float) else ""]
+    parts = [
+        f"{found['images']} images" if "images" in found else "",
+        f"largest difference {found['max_abs']:.1e}" if isinstance(found.get("max_abs"), float) else "",
+        f"same class {with_unit(agreement, PERCENT)}" if isinstance(agreement, int | float) else "",
+    ]
     return ", ".join(part for part in parts if part)
 
 
 def step_table(result: Result) -> Table:
     """What was done to the model."""
-    rows = tuple((str(number), row.name, row.options, _seconds(row.seconds),
-                  ", ".join(f"{name} {value}" for name, value in row.facts.items()))
-                 for number, row in enumerate(result.steps, start=1))
+    rows = tuple(
+        (
+            str(number),
+            row.name,
+            row.options,
+            _seconds(row.seconds),
+            ", ".join(f"{name} {value}" for name, value in row.facts.items()),
+        )
+        for number, row in enumerate(result.steps, start=1)
+    )
     return Table("Steps", ("", "step", "options", "time", "outcome"), rows)
 
 
@@ -189,8 +241,10 @@ def plan_table(results: Sequence[Result], head: tuple[str, ...]) -> Table:
     """The channels of each pruned group, a column for each result; ``head`` names the columns."""
     plans = [_widths(result) for result in results]
     groups = dict.fromkeys(group for plan in plans for group in plan)
-    rows = tuple((group, *(_change("", *plan[group]).strip() if group in plan else MISSING for plan in plans))
-                 for group in groups)
+    rows = tuple(
+        (group, *(_change("", *plan[group]).strip() if group in plan else MISSING for plan in plans))
+        for group in groups
+    )
     return Table("Pruning plan", head, rows, "A group is named after the first layer that makes its channels.")
 
 

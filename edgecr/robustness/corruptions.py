@@ -17,9 +17,7 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before the import, which would a
 import albumentations
 
 
-def corrupt(
-    images: np.ndarray, indices: Sequence[int] | np.ndarray, corruption: Corruption, seed: int
-) -> np.ndarray:
+def corrupt(images: np.ndarray, indices: Sequence[int] | np.ndarray, corruption: Corruption, seed: int) -> np.ndarray:
     """uint8 NHWC RGB in and out; ``indices`` name the images, so that order and batch do not matter."""
     transform = transform_of(corruption)
     spoiled = np.empty_like(images)
@@ -39,8 +37,9 @@ def transform_of(corruption: Corruption) -> Any:
         try:
             return maker(**corruption.arguments, p=1.0)
         except (UserWarning, TypeError, ValueError) as error:
-            raise RequestError(f"Corruption {corruption.name!r}: {corruption.transform} refuses its "
-                               f"arguments: {error}") from error
+            raise RequestError(
+                f"Corruption {corruption.name!r}: {corruption.transform} refuses its arguments: {error}"
+            ) from error
 
 
 def image_seed(seed: int, index: int, name: str) -> int:

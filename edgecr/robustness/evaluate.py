@@ -21,9 +21,15 @@ BATCH = 256
 
 
 def evaluate(
-    predictors: Mapping[str, Predictor], suite: Suite, image_set: ImageSet, folder: Path, *,
-    indices: Sequence[int] | np.ndarray | None = None, seed: int = 0,
-    identities: Mapping[str, str] | None = None, monitor: Monitor | None = None,
+    predictors: Mapping[str, Predictor],
+    suite: Suite,
+    image_set: ImageSet,
+    folder: Path,
+    *,
+    indices: Sequence[int] | np.ndarray | None = None,
+    seed: int = 0,
+    identities: Mapping[str, str] | None = None,
+    monitor: Monitor | None = None,
 ) -> RobustnessResult:
     """Asks every role about every image of a suite; conditions that ``folder`` holds are not repeated.
 
@@ -48,12 +54,16 @@ def evaluate(
     return RobustnessResult(suite.name, seed, chosen, labels, answers, plan["roles"], key)
 
 
-def _plan(
-    suite: Suite, chosen: np.ndarray, labels: np.ndarray, seed: int, roles: dict[str, str]
-) -> dict[str, Any]:
+def _plan(suite: Suite, chosen: np.ndarray, labels: np.ndarray, seed: int, roles: dict[str, str]) -> dict[str, Any]:
     return {
-        "suite": suite.name, "conditions": list(suite.conditions), "corruptions": suite.lines(), "seed": seed,
-        "indices": chosen.tolist(), "labels": labels.tolist(), "roles": roles, "versions": library_versions(),
+        "suite": suite.name,
+        "conditions": list(suite.conditions),
+        "corruptions": suite.lines(),
+        "seed": seed,
+        "indices": chosen.tolist(),
+        "labels": labels.tolist(),
+        "roles": roles,
+        "versions": library_versions(),
     }
 
 
@@ -69,13 +79,18 @@ def _kept(file: Path, key: str, monitor: Monitor) -> dict[str, Answers] | None:
 
 
 def _answers(
-    predictors: Mapping[str, Predictor], suite: Suite, condition: str, image_set: ImageSet,
-    chosen: np.ndarray, seed: int, monitor: Monitor,
+    predictors: Mapping[str, Predictor],
+    suite: Suite,
+    condition: str,
+    image_set: ImageSet,
+    chosen: np.ndarray,
+    seed: int,
+    monitor: Monitor,
 ) -> dict[str, Answers]:
     parts: dict[str, list[Answers]] = {role: [] for role in predictors}
     with monitor.bar(f"{suite.name}: {condition}", total=len(chosen)) as bar:
         for start in range(0, len(chosen), BATCH):
-            batch = chosen[start:start + BATCH]
+            batch = chosen[start : start + BATCH]
             images = condition_images(suite, condition, image_set, batch, seed)
             for role, predictor in predictors.items():
                 parts[role].append(Answers.of(predictor.predict(images)))

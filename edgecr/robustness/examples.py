@@ -62,11 +62,17 @@ def pick_examples(
             seen.add(place)
             index = [int(result.indices[place])]
             spoiled = condition_images(suite, condition, image_set, index, result.seed)[0]
-            chosen.append(Example(
-                result.suite, condition, index[0], _name(classes, int(result.labels[place])),
-                _answers(result, condition, place, classes),
-                png_text(image_set.numpy(index)[0]), png_text(spoiled),
-            ))
+            chosen.append(
+                Example(
+                    result.suite,
+                    condition,
+                    index[0],
+                    _name(classes, int(result.labels[place])),
+                    _answers(result, condition, place, classes),
+                    png_text(image_set.numpy(index)[0]),
+                    png_text(spoiled),
+                )
+            )
     return chosen
 
 
@@ -83,14 +89,13 @@ def _ranking(result: RobustnessResult, condition: str) -> list[int]:
     return ranking
 
 
-def _answers(
-    result: RobustnessResult, condition: str, place: int, classes: Sequence[str]
-) -> dict[str, Answer]:
+def _answers(result: RobustnessResult, condition: str, place: int, classes: Sequence[str]) -> dict[str, Answer]:
     found = {}
     for role, answers in result.answers[condition].items():
         choice = int(answers.choices[place])
-        found[role] = Answer(_name(classes, choice), round(float(answers.probabilities[place]), 4),
-                             choice == int(result.labels[place]))
+        found[role] = Answer(
+            _name(classes, choice), round(float(answers.probabilities[place]), 4), choice == int(result.labels[place])
+        )
     return found
 
 

@@ -49,8 +49,9 @@ class Answers:
     @classmethod
     def joined(cls, parts: Sequence[Answers]) -> Answers:
         """Consecutive batches as one."""
-        return cls(np.concatenate([part.choices for part in parts]),
-                   np.concatenate([part.probabilities for part in parts]))
+        return cls(
+            np.concatenate([part.choices for part in parts]), np.concatenate([part.probabilities for part in parts])
+        )
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,11 @@ class RobustnessResult:
         return mean_share(self._mean_right(role), confidence, self.seed)
 
     def delta(
-        self, condition: str, confidence: float = 0.95,
-        baseline: str = "baseline", candidate: str = "candidate",
+        self,
+        condition: str,
+        confidence: float = 0.95,
+        baseline: str = "baseline",
+        candidate: str = "candidate",
     ) -> Estimate:
         """Candidate's accuracy minus the baseline's, with Tango's interval from the paired answers."""
         before, after = self.right(baseline, condition), self.right(candidate, condition)
@@ -154,8 +158,20 @@ def write_answers(file: Path, answers: Mapping[str, Answers], key: str) -> None:
 
 
 _NO_ANSWERS = (
-    ValueError, KeyError, AttributeError, TypeError, EOFError, SyntaxError, MemoryError, OverflowError,
-    NotImplementedError, RuntimeError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error,
+    ValueError,
+    KeyError,
+    AttributeError,
+    TypeError,
+    EOFError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    tokenize.TokenError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 """How numpy, zipfile and zlib say that an archive is damaged: each part of the format has its own way."""
 

@@ -67,5 +67,9 @@ _suite("clean", "No corruption: only the accuracy on the images as they are.")
 _suite(
     "noise5",
     "Five mild disturbances of a camera: sensor noise, ISO noise, colour shift, dead pixels and fog.",
-    GAUSS, ISO, RGB_SHIFT, PIXEL_DROPOUT, FOG,
+    GAUSS,
+    ISO,
+    RGB_SHIFT,
+    PIXEL_DROPOUT,
+    FOG,
 )

@@ -84,9 +84,7 @@ def ask(agent: Connection) -> dict[str, Any]:
 def refuse_unexpected(device: Device, facts: Facts) -> None:
     """Raises when the board is not in the state that its declaration asks for."""
     wrong = [
-        text
-        for text in (_wrong_l4t(device, facts), _wrong_governor(device, facts), _too_hot(device, facts))
-        if text
+        text for text in (_wrong_l4t(device, facts), _wrong_governor(device, facts), _too_hot(device, facts)) if text
     ]
     if wrong:
         raise DeviceFailed(
@@ -117,10 +115,7 @@ def after(start: Facts, end: Facts) -> list[str]:
 
 def busy_names(facts: Facts) -> str:
     """The programs that used the processor most, as text."""
-    found = [
-        f"{one['name']} (pid {one['pid']}, {one['share']:.0%} of a core)"
-        for one in facts.get("busiest") or ()
-    ]
+    found = [f"{one['name']} (pid {one['pid']}, {one['share']:.0%} of a core)" for one in facts.get("busiest") or ()]
     return ", ".join(found) or "no single program stood out"
 
 
@@ -138,11 +133,7 @@ def _wrong_l4t(device: Device, facts: Facts) -> str | None:
 
 def _wrong_governor(device: Device, facts: Facts) -> str | None:
     wanted, found = device.expect.governor, facts["cpufreq"]["governors"]
-    return (
-        None
-        if wanted is None or found == [wanted]
-        else f"governor is {found or 'unknown'}, expected {wanted!r}"
-    )
+    return None if wanted is None or found == [wanted] else f"governor is {found or 'unknown'}, expected {wanted!r}"
 
 
 def _too_hot(device: Device, facts: Facts) -> str | None:
@@ -207,9 +198,7 @@ def _memory(facts: Facts) -> str | None:
 def _pi(facts: Facts) -> str | None:
     flags = facts["throttled"]["flags"] or 0
     now = [text for bit, text in PI_FLAGS.items() if flags >> bit & 1]
-    return (
-        f"The board reports {', '.join(now)}: use a stronger power supply or better cooling." if now else None
-    )
+    return f"The board reports {', '.join(now)}: use a stronger power supply or better cooling." if now else None
 
 
 def _swapped(start: Facts, end: Facts) -> str | None:

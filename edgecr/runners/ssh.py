@@ -34,8 +34,7 @@ _NOT_CONNECTED = (
     ),
     (
         r"host key is known|Host key verification failed",
-        "Board '{host}' is not in your known_hosts. Connect once with \"ssh {host}\" "
-        "and check the fingerprint.",
+        "Board '{host}' is not in your known_hosts. Connect once with \"ssh {host}\" and check the fingerprint.",
     ),
     (
         r"Permission denied \(|Too many authentication failures|No supported authentication methods",
@@ -48,9 +47,7 @@ _NOT_CONNECTED = (
         "and ~/.ssh/config.",
     ),
 )
-_NO_REACH = (
-    "Board '{host}' cannot be reached: {words}. Check that it is on, and HostName and Port in ~/.ssh/config."
-)
+_NO_REACH = "Board '{host}' cannot be reached: {words}. Check that it is on, and HostName and Port in ~/.ssh/config."
 _LOST = "The connection to '{host}' was lost ({words}). The board stops by itself within {lease:g} s."
 _CUT = (
     "The agent on '{host}' ended without a word: it was killed there, most likely because memory ran out, "
@@ -65,9 +62,7 @@ class SshRunner(AgentRunner):
     def __init__(self, device: Device) -> None:
         super().__init__(device)
         if not isinstance(device.transport, SshTransport):
-            raise NotConfigured(
-                f"Device {device.name!r} is not declared with 'transport: {{kind: ssh, ...}}'."
-            )
+            raise NotConfigured(f"Device {device.name!r} is not declared with 'transport: {{kind: ssh, ...}}'.")
         if device.transport.host is None:
             raise NotConfigured(how_to_configure(device.name))
         self.transport = device.transport
@@ -101,9 +96,7 @@ class SshRunner(AgentRunner):
         if ending.code in (NOT_RUNNABLE, NOT_FOUND):
             return self._no_python(ending)
         if ending.noise:
-            return (
-                f'The board\'s login scripts print text or wait for input: "{" | ".join(ending.noise[:3])}".'
-            )
+            return f'The board\'s login scripts print text or wait for input: "{" | ".join(ending.noise[:3])}".'
         return plainly(ending)
 
     def _not_connected(self, ending: Ending) -> str:

@@ -91,4 +91,3 @@ def nothing_to_prune(graph: ChannelGraph) -> str:
     reasons = [*(f"{one.layer}: {one.reason}" for one in graph.withheld), *graph.trace.stops]
     more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     return f"No channel of this model can be removed ({'; '.join(reasons[:3])}{more})."
-

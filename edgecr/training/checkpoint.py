@@ -48,8 +48,11 @@ class Checkpoints:
         with replacing_folder(self.folder / _GENERATIONS[self.serial % 2]) as temporary:
             write_tensors(temporary / "tensors.safetensors", state.tensors)
             record = {
-                "schema": 1, "identity": self.identity, "serial": self.serial,
-                "sha256": sha256(temporary / "tensors.safetensors"), "facts": state.facts,
+                "schema": 1,
+                "identity": self.identity,
+                "serial": self.serial,
+                "sha256": sha256(temporary / "tensors.safetensors"),
+                "facts": state.facts,
                 "facts_sha256": fingerprint(state.facts),
             }
             write_json(temporary / "state.json", record)

@@ -14,7 +14,10 @@ from edgecr.training.order import order_for
 
 
 def accuracy(
-    module: nn.Module, images: ImageSet, preprocessing: Preprocessing, batch: int = 256,
+    module: nn.Module,
+    images: ImageSet,
+    preprocessing: Preprocessing,
+    batch: int = 256,
     autocast: AbstractContextManager[object] | None = None,
 ) -> float:
     """The fraction of images whose class the module names, in evaluation mode and without gradients."""
@@ -22,8 +25,12 @@ def accuracy(
 
 
 def right_answers(
-    module: nn.Module, images: ImageSet, preprocessing: Preprocessing, batch: int = 256,
-    autocast: AbstractContextManager[object] | None = None, share: Share = WHOLE,
+    module: nn.Module,
+    images: ImageSet,
+    preprocessing: Preprocessing,
+    batch: int = 256,
+    autocast: AbstractContextManager[object] | None = None,
+    share: Share = WHOLE,
 ) -> Tensor:
     """How many images of a share the module names the class of, as a whole number on the module's device."""
     device = next((p.device for p in module.parameters()), torch.device("cpu"))

@@ -71,8 +71,14 @@ class Workplace(Protocol):
 
 
 def fit(
-    module: nn.Module, options: TrainOptions, loss: Loss, lab: Workplace, observers: Sequence[Observer] = (),
-    *, masks: Mapping[str, torch.Tensor] | None = None, importance: Importance = filter_norms,
+    module: nn.Module,
+    options: TrainOptions,
+    loss: Loss,
+    lab: Workplace,
+    observers: Sequence[Observer] = (),
+    *,
+    masks: Mapping[str, torch.Tensor] | None = None,
+    importance: Importance = filter_norms,
 ) -> History:
     """Trains a module in place, on from where an earlier attempt in the folder stopped; ends in eval mode.
 
@@ -107,18 +113,12 @@ def _fabric(processors: Processors, precision: str) -> Fabric:
     strategy = "auto" if processors.devices == 1 else "ddp_spawn"
     mode: Any = "bf16-mixed" if precision == "bf16" else "32-true"
     try:
-        return Fabric(
-            accelerator=processors.accelerator, devices=processors.devices, strategy=strategy, precision=mode
-        )
+        return Fabric(accelerator=processors.accelerator, devices=processors.devices, strategy=strategy, precision=mode)
     except (ImportError, RuntimeError, ValueError) as error:
-        raise RequestError(
-            f"Cannot train on {processors.devices} x {processors.accelerator}: {error}"
-        ) from error
+        raise RequestError(f"Cannot train on {processors.devices} x {processors.accelerator}: {error}") from error
 
 
-def _train(
-    fabric: Fabric, module: nn.Module, task: Task, monitor: Monitor, observers: Sequence[Observer]
-) -> Session:
+def _train(fabric: Fabric, module: nn.Module, task: Task, monitor: Monitor, observers: Sequence[Observer]) -> Session:
     """The training of one process; the first one alone speaks and writes."""
     with _reproducible(fabric):
         session = Session(fabric, module, task)

@@ -49,8 +49,12 @@ class Distillation(Loss):
     """Hinton's loss, ``(1 - alpha) * cross-entropy + alpha * T^2 * KL``, with a frozen teacher."""
 
     def __init__(
-        self, teacher: nn.Module, temperature: float, alpha: float,
-        direction: Literal["forward", "reverse"] = "forward", label_smoothing: float = 0.0,
+        self,
+        teacher: nn.Module,
+        temperature: float,
+        alpha: float,
+        direction: Literal["forward", "reverse"] = "forward",
+        label_smoothing: float = 0.0,
     ) -> None:
         self.teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
         self.order = STANDARD
@@ -75,8 +79,11 @@ class Distillation(Loss):
     def identity(self) -> dict[str, Any]:
         """Its weights and its teacher."""
         return {
-            "loss": "distillation", "temperature": self.temperature, "alpha": self.alpha,
-            "direction": self.direction, "label_smoothing": self.hard.label_smoothing,
+            "loss": "distillation",
+            "temperature": self.temperature,
+            "alpha": self.alpha,
+            "direction": self.direction,
+            "label_smoothing": self.hard.label_smoothing,
             "teacher": hash_tensors(self.teacher.state_dict()),
         }
 

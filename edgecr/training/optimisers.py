@@ -50,8 +50,12 @@ class Descent:
     """One plain update; a sharpness-aware one calls ``gradients`` a second time at a displaced point."""
 
     def __init__(
-        self, parameters: Iterable[Tensor], optimiser: Optimizer, clip_norm: float | None,
-        masks: Masks | None = None, looks: Iterable[Callable[[], None]] = (),
+        self,
+        parameters: Iterable[Tensor],
+        optimiser: Optimizer,
+        clip_norm: float | None,
+        masks: Masks | None = None,
+        looks: Iterable[Callable[[], None]] = (),
     ) -> None:
         self.parameters, self.optimiser, self.clip_norm = list(parameters), optimiser, clip_norm
         self.masks = masks or Masks(nn.Module(), optimiser)
@@ -91,9 +95,7 @@ def restore_state(module: nn.Module, optimiser: Optimizer, tensors: dict[str, Te
         optimiser.state[parameter][key] = torch.empty_like(like, dtype=value.dtype).copy_(value)
 
 
-def slimmed_state(
-    state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], cut: ChannelCut
-) -> dict[str, Tensor]:
+def slimmed_state(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], cut: ChannelCut) -> dict[str, Tensor]:
     """The state after channels went: what was shaped like its parameter loses the same positions."""
     result = dict(state)
     for one in cut.tensors:

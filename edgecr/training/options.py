@@ -85,7 +85,8 @@ class TrainOptions(Options):
         return [
             f"{key} belongs to {axis}: {owner}, but {axis} is {getattr(self, axis)}"
             for key, (axis, owner) in _OWNED.items()
-            if key in self.model_fields_set and getattr(self, key) != type(self).model_fields[key].default
+            if key in self.model_fields_set
+            and getattr(self, key) != type(self).model_fields[key].default
             and getattr(self, axis) != owner
         ]
 

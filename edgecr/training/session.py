@@ -111,13 +111,21 @@ class Session:
     def _identity(self) -> str:
         """Tells this training from any other one; how often it saves its state does not matter."""
         data = self.task.data
-        return fingerprint({
-            "options": self.options.model_dump(mode="json", include=_KEYS), "rate": self.options.rate,
-            "loss": self.task.loss.identity(), "data": data.fingerprint, "augmentation": data.augmentation,
-            "preprocessing": asdict(data.preprocessing), "seed": self.task.seed,
-            "precision": self.task.precision, "devices": self.fabric.world_size,
-            "weights": hash_tensors(self.module.state_dict()), "masks": hash_tensors(dict(self.task.masks)),
-        })
+        return fingerprint(
+            {
+                "options": self.options.model_dump(mode="json", include=_KEYS),
+                "rate": self.options.rate,
+                "loss": self.task.loss.identity(),
+                "data": data.fingerprint,
+                "augmentation": data.augmentation,
+                "preprocessing": asdict(data.preprocessing),
+                "seed": self.task.seed,
+                "precision": self.task.precision,
+                "devices": self.fabric.world_size,
+                "weights": hash_tensors(self.module.state_dict()),
+                "masks": hash_tensors(dict(self.task.masks)),
+            }
+        )
 
     def _place(self) -> None:
         """Moves everything to the device, and prepares what depends on the module's tensors."""
@@ -134,14 +142,16 @@ class Session:
 
     def _descent(self, optimiser: Any) -> optimisers.Descent | sharpness.SharpDescent:
         """How an update is made of gradients: plainly, or with those of the worst point nearby."""
-        plain = optimisers.Descent(
-            self.module.parameters(), optimiser, self.options.clip_norm, self.masks, self.looks
-        )
+        plain = optimisers.Descent(self.module.parameters(), optimiser, self.options.clip_norm, self.masks, self.looks)
         if self.options.sharpness is None:
             return plain
         ascent = sharpness.ascent(
-            self.options.sharpness, self.module, epoch=lambda: self.epoch, masks=self.masks,
-            importance=self.task.importance, input_shape=(3, *self.task.data.preprocessing.size),
+            self.options.sharpness,
+            self.module,
+            epoch=lambda: self.epoch,
+            masks=self.masks,
+            importance=self.task.importance,
+            input_shape=(3, *self.task.data.preprocessing.size),
         )
         alone = partial(self.fabric.no_backward_sync, self.forward)
         return sharpness.SharpDescent(plain, ascent, self.module, alone)

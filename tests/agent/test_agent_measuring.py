@@ -82,9 +82,7 @@ def test_a_window_has_at_least_three_calls(measuring) -> None:
     assert measuring.window(clock.call(10**9), clock, 1.0) == [10**9] * 3
 
 
-@pytest.mark.parametrize(
-    ("median_ns", "round_s", "expected"), [(10**6, 0.1, 100), (10**9, 0.1, 1), (0, 1e-6, 1000)]
-)
+@pytest.mark.parametrize(("median_ns", "round_s", "expected"), [(10**6, 0.1, 100), (10**9, 0.1, 1), (0, 1e-6, 1000)])
 def test_calls_that_fill_a_round(measuring, median_ns, round_s, expected) -> None:
     assert measuring.per_round(median_ns, round_s) == expected
 
@@ -114,9 +112,7 @@ def test_the_order_follows_the_seed(measuring) -> None:
 
 def test_the_max_stops_between_rounds_but_not_before_the_least(measuring) -> None:
     clock = FakeTime()
-    events = rounds(
-        measuring, clock, [clock.call(2 * 10**9), clock.call(10**9)], [1, 1], least_rounds=3, rounds=9
-    )
+    events = rounds(measuring, clock, [clock.call(2 * 10**9), clock.call(10**9)], [1, 1], least_rounds=3, rounds=9)
     assert [sum(event["arm"] == arm for event in events) for arm in (0, 1)] == [3, 3]
 
 
@@ -176,8 +172,15 @@ def test_cpu_time_of_a_round_excludes_the_counters(measuring, costly) -> None:
         cost.ns += 7
 
     events = []
-    measuring.rounds([call], [10], plan(rounds=1), lambda: cost.ns, clock.counters, clock.since,
-                     lambda event, **fields: events.append(fields))
+    measuring.rounds(
+        [call],
+        [10],
+        plan(rounds=1),
+        lambda: cost.ns,
+        clock.counters,
+        clock.since,
+        lambda event, **fields: events.append(fields),
+    )
     assert events[0]["run_ns"] == 70
     assert events[0]["ns"] == [7] * 10
 

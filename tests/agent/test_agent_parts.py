@@ -33,17 +33,13 @@ def test_it_imports_nothing_of_edgecr_and_no_runtime_at_the_top(source: Path) ->
     tree = ast.parse(source.read_text())
     names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level}
-    assert not {
-        name for name in names if name.split(".")[0] in {"edgecr", "numpy", "onnxruntime", "openvino"}
-    }
+    assert not {name for name in names if name.split(".")[0] in {"edgecr", "numpy", "onnxruntime", "openvino"}}
 
 
 def python(version: str) -> str | None:
     """An interpreter of that version on this machine, found the way users install them."""
     for path in [Path.home() / ".pyenv" / "versions", Path("/usr/bin"), Path("/opt")]:
-        for found in sorted(path.glob(f"{version}.*/bin/python{version}")) or sorted(
-            path.glob(f"python{version}")
-        ):
+        for found in sorted(path.glob(f"{version}.*/bin/python{version}")) or sorted(path.glob(f"python{version}")):
             return str(found)
     return shutil.which(f"python{version}")
 
@@ -132,9 +128,7 @@ def test_a_disk_that_fills_while_writing(agent, tmp_path: Path) -> None:
     assert "No space left" in receive(agent, tmp_path, b"abc")
 
 
-@pytest.mark.parametrize(
-    "argv", [["sh", "-c", "true"], ["nvpmodel", "-m", "0"], ["jetson_clocks"], ["/bin/trtexec"]]
-)
+@pytest.mark.parametrize("argv", [["sh", "-c", "true"], ["nvpmodel", "-m", "0"], ["jetson_clocks"], ["/bin/trtexec"]])
 def test_only_listed_tools_with_harmless_arguments_run(agent, tmp_path: Path, argv: list[str]) -> None:
     tools = agent("tools")
     with pytest.raises(tools.NotAllowed):

@@ -141,8 +141,12 @@ def test_a_refusal_says_once_what_it_hides_and_what_it_would_do():
 @pytest.fixture
 def unreachable(folder):
     """A board of the user's own whose ssh cannot log in anywhere."""
-    put("gone", "purpose: gone\nkind: jetson\ntransport: {kind: ssh, host: 127.0.0.1, ssh_options: [-p, '1'], "
-        "connect_timeout_s: 1}\n", place=builtin.config_folder() / "devices")
+    put(
+        "gone",
+        "purpose: gone\nkind: jetson\ntransport: {kind: ssh, host: 127.0.0.1, ssh_options: [-p, '1'], "
+        "connect_timeout_s: 1}\n",
+        place=builtin.config_folder() / "devices",
+    )
     return "gone"
 
 
@@ -165,8 +169,10 @@ def test_a_failed_device_of_a_run_tells_its_reason_once(small_run, folder, monke
     trust.trust(device)
     measure = AgentRunner.measure
     monkeypatch.setattr(
-        AgentRunner, "measure", lambda *words: measure(*words).model_copy(update={"error": "the board is gone",
-                                                                                  "launches": ()}))
+        AgentRunner,
+        "measure",
+        lambda *words: measure(*words).model_copy(update={"error": "the board is gone", "launches": ()}),
+    )
     done = CliRunner().invoke(app, ["profile", str(run), "--device", str(device.origin.file), "--rounds", "1", "-q"])
     assert isinstance(done.exception, DeviceFailed)
     assert "the board is gone" in str(done.exception)

@@ -40,13 +40,23 @@ def device(small_run):
 def gated(run):
     """Everything that gates read."""
     apart = ("extra", "events.jsonl", "report.", ".lock")
-    return {path: content for path, content in contents(run).items() if not str(path).startswith(apart)
-            and not str(path).startswith("stages/extra")}
+    return {
+        path: content
+        for path, content in contents(run).items()
+        if not str(path).startswith(apart) and not str(path).startswith("stages/extra")
+    }
 
 
-@pytest.mark.parametrize("options", [
-    ["--launches", 1], ["--rounds", 1], ["--batch", 1], ["--batch", "1,2,3"], ["--batch", 1, "--launches", 1],
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--launches", 1],
+        ["--rounds", 1],
+        ["--batch", 1],
+        ["--batch", "1,2,3"],
+        ["--batch", 1, "--launches", 1],
+    ],
+)
 def test_profile_under_other_options_never_overwrites_what_gates_read(run, device, options):
     before = gated(run)
     code, output = invoke("profile", run, "--device", device, "-q", *options)
@@ -64,8 +74,10 @@ def test_profile_under_other_options_never_overwrites_what_gates_read(run, devic
 
 def test_profile_on_another_device_joins_no_target(run, tmp_path):
     other = tmp_path / "quick-onnx.yaml"
-    other.write_text("name: quick-fast\npurpose: test\nkind: cpu\ntransport: {kind: local}\n"
-                     "protocol: {launches: 1, rounds: 1, round_s: 0.01, warmup: {window_s: 0.01, max_s: 0.02}}\n")
+    other.write_text(
+        "name: quick-fast\npurpose: test\nkind: cpu\ntransport: {kind: local}\n"
+        "protocol: {launches: 1, rounds: 1, round_s: 0.01, warmup: {window_s: 0.01, max_s: 0.02}}\n"
+    )
     trusted(other)
     before = gated(run)
     assert invoke("profile", run, "--device", other, "-q")[0] == 0
@@ -211,11 +223,14 @@ HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "albumentations"
 
 @pytest.mark.parametrize("command", ["check", "report"])
 def test_judging_imports_nothing_heavy(run, command):
-    script = (f"import sys\nfrom edgecr.cli import app\nfrom typer.testing import CliRunner\n"
-              f"assert CliRunner().invoke(app, [{command!r}, {str(run)!r}]).exit_code == 0\n"
-              f"print([m for m in {HEAVY!r} if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                          cwd=Path(__file__).parents[2])
+    script = (
+        f"import sys\nfrom edgecr.cli import app\nfrom typer.testing import CliRunner\n"
+        f"assert CliRunner().invoke(app, [{command!r}, {str(run)!r}]).exit_code == 0\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
     assert ast.literal_eval(done.stdout.strip().splitlines()[-1]) == []
 
 
@@ -239,8 +254,9 @@ def foreign(run, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("words", [["report"], ["check"], ["compare"], ["profile"], ["robustness"], ["export"]],
-                         ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "words", [["report"], ["check"], ["compare"], ["profile"], ["robustness"], ["export"]], ids=lambda words: words[0]
+)
 def test_a_foreign_run_runs_no_code(edgecr, foreign, device, tmp_path, words):
     (command,) = words
     extra = {"profile": ["--device", device, "--launches", 1], "compare": [foreign]}.get(command, [])
@@ -279,16 +295,25 @@ def test_permission_to_run_code_is_for_the_models_of_the_recipe(edgecr, run, tmp
     assert not marker.exists()
 
 
-OWN = "import torch\nfrom torch import nn\n\n\ndef net(num_classes):\n" \
-      "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), " \
-      "nn.Linear(8, num_classes))\n"
+OWN = (
+    "import torch\nfrom torch import nn\n\n\ndef net(num_classes):\n"
+    "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), "
+    "nn.Linear(8, num_classes))\n"
+)
 
 
 @pytest.mark.slow
 def test_a_run_of_own_code_reports_after_it_was_refused(edgecr, mini_recipe, tmp_path):
     (tmp_path / "own.py").write_text(OWN)
-    changes = ["--set", "model={arch: 'own:net'}", "--set", "steps=[{prune: {sparsity: 0.25, align: off}}]",
-               "--set", "robustness.suites=[clean]", "-q"]
+    changes = [
+        "--set",
+        "model={arch: 'own:net'}",
+        "--set",
+        "steps=[{prune: {sparsity: 0.25, align: off}}]",
+        "--set",
+        "robustness.suites=[clean]",
+        "-q",
+    ]
     refused = edgecr("compress", mini_recipe, *changes)
     assert refused.returncode == 2
     assert "--allow-code" in refused.stderr

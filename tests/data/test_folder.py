@@ -43,11 +43,7 @@ def test_a_flat_tree_is_divided_by_the_seed(tmp_path):
 def test_split_folders_are_kept(tmp_path):
     tree(
         tmp_path,
-        {
-            f"{split}/{name}": count
-            for split, count in (("train", 4), ("val", 3), ("test", 2))
-            for name in "ab"
-        },
+        {f"{split}/{name}": count for split, count in (("train", 4), ("val", 3), ("test", 2)) for name in "ab"},
     )
     data = declared(tmp_path).load()
     assert [len(part) for part in (data.train, data.validation, data.test)] == [8, 6, 4]
@@ -105,9 +101,7 @@ def test_images_are_resized_by_the_short_side_and_cut_in_the_middle(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a" / "00.png")
     Image.fromarray(pixels[..., 0]).save(tmp_path / "a" / "01.png")
     data = declared(tmp_path, size=[10, 10], test=0.25, validation=0.25).load()
-    images = np.concatenate(
-        [part.numpy(range(len(part))) for part in (data.train, data.validation, data.test)]
-    )
+    images = np.concatenate([part.numpy(range(len(part))) for part in (data.train, data.validation, data.test)])
     assert images.shape == (8, 10, 10, 3)
     assert images.dtype == np.uint8
     cut = [image for image in images if image.max() == 200]
@@ -132,9 +126,7 @@ def test_the_fingerprint_sees_images_names_and_labels(tmp_path, limit):
 
     tree(tmp_path, {"a": 6, "b": 6})
     seen = [now()]
-    Image.fromarray(np.random.RandomState(0).randint(0, 255, (8, 8, 3), dtype=np.uint8)).save(
-        tmp_path / "a/00.png"
-    )
+    Image.fromarray(np.random.RandomState(0).randint(0, 255, (8, 8, 3), dtype=np.uint8)).save(tmp_path / "a/00.png")
     seen.append(now())
     (tmp_path / "a/05.png").rename(tmp_path / "b/06.png")
     seen.append(now())

@@ -35,9 +35,7 @@ def test_a_manifest_without_its_file_is_explained(copied):
         artifact_of(copied.path)
 
 
-@pytest.mark.parametrize(
-    "content", ["{", "[]", "{}", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "colour": 1}']
-)
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "colour": 1}'])
 def test_a_damaged_manifest_is_a_file_problem(copied, content):
     manifest_path(copied.path).write_text(content)
     with pytest.raises(FileProblem, match="manifest"):

@@ -33,8 +33,13 @@ def disturbed(module: torch.nn.Module) -> torch.nn.Module:
 @pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "mobilenet_v3_small", "regnet_y_400mf"])
 def test_networks_of_torchvision_lose_a_third_and_stay_the_same_in_the_file(name, tmp_path):
     subject = Subject.create(architecture({"arch": f"torchvision:{name}"}), 10, (SIDE, SIDE), seed=0)
-    pruned = prune_channels(subject.input_shape, scores.get("l2"), Evidence(disturbed(subject.module)), Limits(),
-                            lambda planner: planner.by_sparsity("layer", 0.3))
+    pruned = prune_channels(
+        subject.input_shape,
+        scores.get("l2"),
+        Evidence(disturbed(subject.module)),
+        Limits(),
+        lambda planner: planner.by_sparsity("layer", 0.3),
+    )
     assert pruned.difference < 1e-5
     slim = subject.cut(pruned.cut).with_module(pruned.module)
     images = MemorySet(np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8), np.arange(3))

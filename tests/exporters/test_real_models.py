@@ -81,9 +81,7 @@ class EveryLayer(nn.Module):
 
 
 def test_every_kind_of_layer_is_read_back_from_the_file(tmp_path):
-    artifact = export(
-        tiny_subject(EveryLayer(), size=8, untouched=EveryLayer, promised=EveryLayer), tmp_path, 8
-    )
+    artifact = export(tiny_subject(EveryLayer(), size=8, untouched=EveryLayer, promised=EveryLayer), tmp_path, 8)
     layers = artifact.receipt["layers"]
     assert [layer["file"] for layer in layers] == [
         [6, 1, 3, 3], [8, 3, 3, 3], [8, 8, 1, 1], [8, 8, 1, 1], [8, 3, 2, 2], [4, 6], [5, 4]]  # fmt: skip

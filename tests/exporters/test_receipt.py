@@ -41,9 +41,7 @@ def test_an_uncut_file_fails_with_all_figures():
 def test_equal_totals_with_other_layers_fail():
     one, other = layer("a", 6, 2, 1, 1), layer("a", 4, 3, 1, 1)
     assert Receipt(WHOLE, counted(one), counted(other)).failures()
-    assert Receipt(
-        WHOLE, counted(layer("a", 4, 4, 1, 1)), counted(layer("a", 4, 4, 1, 1, groups=2))
-    ).failures()
+    assert Receipt(WHOLE, counted(layer("a", 4, 4, 1, 1)), counted(layer("a", 4, 4, 1, 1, groups=2))).failures()
 
 
 def test_another_order_fails_and_is_called_so():

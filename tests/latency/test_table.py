@@ -237,8 +237,17 @@ def test_a_well_hashed_table_with_nonsense_is_refused(tmp_path):
         LatencyTable.load(tmp_path / "t.json")
 
 
-@pytest.mark.parametrize(("field", "value"), [("device", "jetson"), ("processor", "Chip 2"), ("runtime", "openvino"),
-                                              ("version", "1.21"), ("threads", 2), ("settings", {"spin": True})])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("device", "jetson"),
+        ("processor", "Chip 2"),
+        ("runtime", "openvino"),
+        ("version", "1.21"),
+        ("threads", 2),
+        ("settings", {"spin": True}),
+    ],
+)
 def test_another_machines_table_is_refused_by_what_differs(tmp_path, field, value):
     table([CONV], affine).save(tmp_path / "t.json")
     with pytest.raises(RequestError, match=field) as caught:
@@ -248,12 +257,21 @@ def test_another_machines_table_is_refused_by_what_differs(tmp_path, field, valu
 
 def measured(factor, per_layer, per_weight, per_value, noise=0.0):
     draw = random.Random(0)
-    sizes = [(30.0, 20, 11.0, 4.7), (12.0, 20, 4.0, 3.1), (9.0, 50, 3.0, 13.0), (3.0, 55, 0.5, 1.0),
-             (5.0, 20, 5.0, 7.0), (8.0, 30, 8.0, 2.0), (4.0, 40, 2.0, 9.0)]
-    real = Calibration(factor=factor, per_layer_ms=per_layer, per_mega_weight_ms=per_weight,
-                       per_mega_value_ms=per_value)
-    models = [Sums(ms=ms, layers=layers, mega_weights=weights, mega_values=values)
-              for ms, layers, weights, values in sizes]
+    sizes = [
+        (30.0, 20, 11.0, 4.7),
+        (12.0, 20, 4.0, 3.1),
+        (9.0, 50, 3.0, 13.0),
+        (3.0, 55, 0.5, 1.0),
+        (5.0, 20, 5.0, 7.0),
+        (8.0, 30, 8.0, 2.0),
+        (4.0, 40, 2.0, 9.0),
+    ]
+    real = Calibration(
+        factor=factor, per_layer_ms=per_layer, per_mega_weight_ms=per_weight, per_mega_value_ms=per_value
+    )
+    models = [
+        Sums(ms=ms, layers=layers, mega_weights=weights, mega_values=values) for ms, layers, weights, values in sizes
+    ]
     return tuple(
         Evidence(model=f"m{n}", sums=sums, measured_ms=draw.uniform(1 - noise, 1 + noise) * real.apply(sums))
         for n, sums in enumerate(models)

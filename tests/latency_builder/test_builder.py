@@ -38,8 +38,13 @@ KINDS = [
 @pytest.fixture
 def quick(monkeypatch):
     """A layer takes milliseconds."""
-    short = {"launches": 1, "rounds": 2, "round_s": 0.001, "least_rounds": 2,
-             "warmup": {"window_s": 0.001, "max_s": 0.005}}
+    short = {
+        "launches": 1,
+        "rounds": 2,
+        "round_s": 0.001,
+        "least_rounds": 2,
+        "warmup": {"window_s": 0.001, "max_s": 0.005},
+    }
     monkeypatch.setattr(latency_table, "LAYER_PROTOCOL", short)
     monkeypatch.setattr(latency_table, "MODEL_PROTOCOL", short)
     return quick_device()
@@ -117,8 +122,9 @@ def sessions(monkeypatch):
         def __call__(self, builder, device, arms):
             factor = self.factors[min(self.held, len(self.factors) - 1)]
             self.held += 1
-            return [[turn(round(1000 * (number + 1) * factor), number=n) for n in range(4)]
-                    for number in range(len(arms))]
+            return [
+                [turn(round(1000 * (number + 1) * factor), number=n) for n in range(4)] for number in range(len(arms))
+            ]
 
     found = Sessions()
     monkeypatch.setattr(TableBuilder, "_session", lambda self, *rest: found(self, *rest))
@@ -172,8 +178,10 @@ def test_a_table_without_a_gauge_counts_all_its_rounds():
 
 
 def test_whole_models_calibrate_the_sum(quick, tmp_path):
-    models = [Model(f"m{n}", write_onnx(tmp_path / f"{n}.onnx", n), [LayerConfig("conv", 3, n, 1, 8, 8, (3, 3))])
-              for n in (4, 16, 64)]
+    models = [
+        Model(f"m{n}", write_onnx(tmp_path / f"{n}.onnx", n), [LayerConfig("conv", 3, n, 1, 8, 8, (3, 3))])
+        for n in (4, 16, 64)
+    ]
     with TableBuilder(quick, path=tmp_path / "t.json") as builder:
         found = builder.check(models)
     assert [one.model for one in found] == ["m4", "m16", "m64"]
@@ -184,9 +192,10 @@ def test_whole_models_calibrate_the_sum(quick, tmp_path):
 def test_a_device_that_disappears_keeps_what_was_measured(quick, tmp_path, measured_layers):
     path = tmp_path / "t.json"
     measured_layers.broken = {TINY[2]}
-    with pytest.raises(DeviceFailed, match=r"2 of 3 layers were measured and are kept in .*same command"), TableBuilder(
-        quick, path=path
-    ) as builder:
+    with (
+        pytest.raises(DeviceFailed, match=r"2 of 3 layers were measured and are kept in .*same command"),
+        TableBuilder(quick, path=path) as builder,
+    ):
         builder.measure(TINY)
     assert len(LatencyTable.load(path).entries) == 2
     measured_layers.broken, measured_layers.asked = None, []

@@ -32,8 +32,13 @@ TINY = ("resnet20", "--set", "width=0.25", "--size", "16")
 
 @pytest.fixture
 def device(tmp_path, monkeypatch):
-    short = {"launches": 1, "rounds": 1, "round_s": 0.0005, "least_rounds": 1,
-             "warmup": {"window_s": 0.0005, "max_s": 0.001}}
+    short = {
+        "launches": 1,
+        "rounds": 1,
+        "round_s": 0.0005,
+        "least_rounds": 1,
+        "warmup": {"window_s": 0.0005, "max_s": 0.001},
+    }
     monkeypatch.setattr(latency_table, "LAYER_PROTOCOL", short)
     monkeypatch.setattr(latency_table, "MODEL_PROTOCOL", short)
     monkeypatch.setattr(tables, "SLIMMED", (0.5,))
@@ -55,8 +60,10 @@ def build(device, *more):
 
 def test_slimmed_models_are_smaller_by_the_fractions():
     subject = Subject.create(architecture({"arch": "resnet20"}), 10, (16, 16), seed=0)
-    sizes = [sum(p.numel() for p in one.module.parameters())
-             for one in slimmed(subject, "r", Limits("off"), (0.25, 0.5)).values()]
+    sizes = [
+        sum(p.numel() for p in one.module.parameters())
+        for one in slimmed(subject, "r", Limits("off"), (0.25, 0.5)).values()
+    ]
     whole = sum(p.numel() for p in subject.module.parameters())
     assert whole > sizes[0] > sizes[1]
     assert abs(sizes[1] / whole - 0.25) < 0.02
@@ -105,4 +112,3 @@ def test_a_table_that_is_wrong_or_not_enough_is_refused(device):
     write_json(path, content)
     refused(call("predict", *TINY, "--device", device), "hash")
     refused(build(device), "hash")
-

@@ -25,12 +25,15 @@ def same(first, second):
     return all(torch.equal(tensor, second[name]) for name, tensor in first.state_dict().items())
 
 
-@pytest.mark.parametrize(("given", "completed"), [
-    ({"width": 0.5}, {"arch": "resnet20", "width": 0.5}),
-    ({}, {"arch": "resnet20", "width": 0.25}),
-    ({"arch": "resnet20", "blocks": [1, 1, 1]}, {"arch": "resnet20", "width": 0.25, "blocks": [1, 1, 1]}),
-    ({"arch": "resnet32"}, {"arch": "resnet32"}),
-])
+@pytest.mark.parametrize(
+    ("given", "completed"),
+    [
+        ({"width": 0.5}, {"arch": "resnet20", "width": 0.5}),
+        ({}, {"arch": "resnet20", "width": 0.25}),
+        ({"arch": "resnet20", "blocks": [1, 1, 1]}, {"arch": "resnet20", "width": 0.25, "blocks": [1, 1, 1]}),
+        ({"arch": "resnet32"}, {"arch": "resnet32"}),
+    ],
+)
 def test_a_partial_student_is_completed_from_the_model(given, completed):
     assert Distill.resolve({"student": given}, RECIPE) == {"student": completed}
 
@@ -77,9 +80,7 @@ def test_a_saved_run_or_a_checkpoint_teaches(tmp_path):
     teacher.save(tmp_path / "run" / "baseline")
     write_tensors(tmp_path / "teacher.safetensors", teacher.module.state_dict())
     by_run = distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), lab(tmp_path / "a"))
-    by_file = distill(teacher={"weights": str(tmp_path / "teacher.safetensors")}).apply(
-        subject(), lab(tmp_path / "b")
-    )
+    by_file = distill(teacher={"weights": str(tmp_path / "teacher.safetensors")}).apply(subject(), lab(tmp_path / "b"))
     by_itself = distill().apply(subject(), lab(tmp_path / "c"))
     assert same(by_run.module, by_file.module)
     assert not same(by_run.module, by_itself.module)
@@ -99,16 +100,19 @@ def test_other_classes_are_refused(tmp_path):
         distill(student={"classes": 7}).apply(subject(), lab(tmp_path / "b"))
 
 
-@pytest.mark.parametrize(("keys", "words"), [
-    ({"alpha": 1.5}, "less than or equal to 1"),
-    ({"temperature": 0}, "greater than 0"),
-    ({"direction": "sideways"}, "'forward'"),
-    ({"teacher": {}}, "the teacher has no weights"),
-    ({"teacher": {"run": "r", "weights": "w"}}, "not permitted"),
-    ({"teacher": 5}, "arch"),
-    ({"student": {"arch": "resnet21"}}, "resnet20"),
-    ({"student": {"depth": 3}}, "not permitted"),
-])
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"alpha": 1.5}, "less than or equal to 1"),
+        ({"temperature": 0}, "greater than 0"),
+        ({"direction": "sideways"}, "'forward'"),
+        ({"teacher": {}}, "the teacher has no weights"),
+        ({"teacher": {"run": "r", "weights": "w"}}, "not permitted"),
+        ({"teacher": 5}, "arch"),
+        ({"student": {"arch": "resnet21"}}, "resnet20"),
+        ({"student": {"depth": 3}}, "not permitted"),
+    ],
+)
 def test_nonsense_is_refused(keys, words):
     with pytest.raises(ValidationError, match=words):
         distill(**keys)

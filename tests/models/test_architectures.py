@@ -29,12 +29,8 @@ def test_importing_the_declarations_imports_no_torch():
 
 
 def test_the_field_type_chooses_the_family():
-    held = Holder.parse(
-        {"model": {"arch": "resnet20", "width": 0.5, "blocks": [1, 2, 3], "weights": "a.pth"}}
-    )
-    assert held.plain() == {
-        "model": {"arch": "resnet20", "width": 0.5, "blocks": [1, 2, 3], "weights": "a.pth"}
-    }
+    held = Holder.parse({"model": {"arch": "resnet20", "width": 0.5, "blocks": [1, 2, 3], "weights": "a.pth"}})
+    assert held.plain() == {"model": {"arch": "resnet20", "width": 0.5, "blocks": [1, 2, 3], "weights": "a.pth"}}
     assert Holder.parse({"model": {"arch": "timm:x"}}).model.plain() == {"arch": "timm:x"}
 
 
@@ -129,9 +125,7 @@ def test_torchvision_and_timm_models_by_name():
 
 def test_auxiliary_heads_are_off():
     with torch.device("meta"):
-        module = build(
-            architecture({"arch": "torchvision:inception_v3", "options": {"init_weights": False}}), 5
-        )
+        module = build(architecture({"arch": "torchvision:inception_v3", "options": {"init_weights": False}}), 5)
     assert module.AuxLogits is None
 
 

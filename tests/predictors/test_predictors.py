@@ -31,9 +31,7 @@ def pooled(path, batch="n", opset=20, ir_version=9):
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, 4, 4])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 3])],
     )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version), path
-    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version), path)
     return path
 
 
@@ -160,9 +158,7 @@ def test_a_model_that_fails_while_running_is_explained(tmp_path):
 
 def test_description_of_a_users_file(tmp_path):
     described = describe_onnx(pooled(tmp_path / "m.onnx"))
-    assert described.inputs == [
-        {"name": "input", "dtype": "float32", "layout": "NCHW", "shape": [None, 3, 4, 4]}
-    ]
+    assert described.inputs == [{"name": "input", "dtype": "float32", "layout": "NCHW", "shape": [None, 3, 4, 4]}]
     assert described.outputs == [{"name": "logits", "dtype": "float32", "shape": [None, 3]}]
     assert (described.opset, described.ir_version) == (20, 9)
 
@@ -170,9 +166,7 @@ def test_description_of_a_users_file(tmp_path):
 def test_predictor_for_reads_the_manifest(tmp_path):
     recorded = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "size": [4, 4], "embedded": False}
     artifact = SimpleNamespace(path=pooled(tmp_path / "m.onnx"), format="onnx", preprocessing=recorded)
-    np.testing.assert_allclose(
-        predictor_for(artifact, threads=1).predict(images(2)), means(images(2)), atol=1e-5
-    )
+    np.testing.assert_allclose(predictor_for(artifact, threads=1).predict(images(2)), means(images(2)), atol=1e-5)
     artifact.preprocessing = {}
     with pytest.raises(RequestError, match="no recorded preprocessing"):
         predictor_for(artifact)

@@ -24,8 +24,13 @@ def test_a_preset_gives_way_key_by_key():
 
 @pytest.mark.slow
 def test_one_family_goes_the_whole_way(edgecr, mini_recipe, tmp_path):
-    changes = ["steps.0.train.epochs=2", "steps.1.prune.schedule.retrain.epochs=1", "robustness.images=40",
-               f"measure.devices=[{tmp_path / 'quick.yaml'}]", "gates={}"]
+    changes = [
+        "steps.0.train.epochs=2",
+        "steps.1.prune.schedule.retrain.epochs=1",
+        "robustness.images=40",
+        f"measure.devices=[{tmp_path / 'quick.yaml'}]",
+        "gates={}",
+    ]
     done = edgecr("compress", "taylor_digits", *(part for change in changes for part in ("--set", change)))
     assert done.returncode in (0, 1), done.stderr
     (run,) = (path for path in (tmp_path / "runs").iterdir() if path.name != ".steps")

@@ -34,8 +34,10 @@ def latency(ratio=0.5, device="cpu", batch=1):
 
 
 def models(size=400_000):
-    return [ModelRow("baseline", "resnet20", 272_474, 40_813_184, 1_000_000, "onnx"),
-            ModelRow("candidate", "resnet20, cut <1>", 100_000, 20_000_000, size, "onnx")]
+    return [
+        ModelRow("baseline", "resnet20", 272_474, 40_813_184, 1_000_000, "onnx"),
+        ModelRow("candidate", "resnet20, cut <1>", 100_000, 20_000_000, size, "onnx"),
+    ]
 
 
 def result(**parts):

@@ -25,27 +25,58 @@ MS = 1_000_000
 
 
 def device():
-    return Device.parse({"name": "board", "purpose": "tests", "kind": "cpu", "transport": {"kind": "local"},
-                         "protocol": {"launches": 3, "throughput": {"seconds": 1.0}}})
+    return Device.parse(
+        {
+            "name": "board",
+            "purpose": "tests",
+            "kind": "cpu",
+            "transport": {"kind": "local"},
+            "protocol": {"launches": 3, "throughput": {"seconds": 1.0}},
+        }
+    )
 
 
 def measured(*, wait=0.0, slope=0.0, steady=True, warnings=(), launches=3):
     """Both roles timed in turns; the candidate takes half of the baseline's time."""
+
     def turn(arm, number):
         ns = int((10, 5)[arm] * MS * (1 + slope * number / 30))
-        return Round(arm=arm, number=number, start_ns=0, ns=(ns,) * 4, run_ns=4 * ns,
-                     wait_ns=int(4 * ns * wait / (1 - wait)), switches=0, steal=0)
+        return Round(
+            arm=arm,
+            number=number,
+            start_ns=0,
+            ns=(ns,) * 4,
+            run_ns=4 * ns,
+            wait_ns=int(4 * ns * wait / (1 - wait)),
+            switches=0,
+            steal=0,
+        )
 
     kilobytes = {"empty": 0, "imported": 50_000, "loaded": 60_000, "inferred": 102_400}
     starts = [Start(arm=arm, import_ns=1, load_ns=7, first_ns=9, memory_kb=kilobytes, info={}) for arm in (0, 1)]
-    launch = Launch(starts=tuple(starts), rounds=tuple(turn(arm, number) for number in range(30) for arm in (0, 1)),
-                    warmups=tuple(Warmth(arm=arm, steady=steady, calls=9, medians_ns=(1,)) for arm in (0, 1)))
-    rates = [Rate(arm=arm, streams=1, calls=100, elapsed_ns=10**9, run_ns=10**9, wait_ns=int(wait * 1e9),
-                  switches=0, steal=0) for arm in (0, 1)]
-    arms = [MeasuredArm(label=label, file="m.onnx", sha256="0", size_bytes=1, runtime="ort", batch=1)
-            for label in ("baseline", "candidate")]
-    return Measurement(device=device(), seed=0, arms=tuple(arms), launches=(launch,) * launches, warnings=warnings,
-                       alone=tuple(Alone(start=one, rates=(rate,)) for one, rate in zip(starts, rates)))
+    launch = Launch(
+        starts=tuple(starts),
+        rounds=tuple(turn(arm, number) for number in range(30) for arm in (0, 1)),
+        warmups=tuple(Warmth(arm=arm, steady=steady, calls=9, medians_ns=(1,)) for arm in (0, 1)),
+    )
+    rates = [
+        Rate(
+            arm=arm, streams=1, calls=100, elapsed_ns=10**9, run_ns=10**9, wait_ns=int(wait * 1e9), switches=0, steal=0
+        )
+        for arm in (0, 1)
+    ]
+    arms = [
+        MeasuredArm(label=label, file="m.onnx", sha256="0", size_bytes=1, runtime="ort", batch=1)
+        for label in ("baseline", "candidate")
+    ]
+    return Measurement(
+        device=device(),
+        seed=0,
+        arms=tuple(arms),
+        launches=(launch,) * launches,
+        warnings=warnings,
+        alone=tuple(Alone(start=one, rates=(rate,)) for one, rate in zip(starts, rates)),
+    )
 
 
 def shown(one):
@@ -66,13 +97,16 @@ def flat(text):
     return re.sub(r"\s+", " ", text)
 
 
-@pytest.mark.parametrize(("extra", "doubt"), [
-    ({"slope": 0.3}, "drifted by"),
-    ({"steady": False}, "not steady after warm-up in 3 of 3 launches"),
-    ({"wait": 0.5}, "run-queue wait 50 %"),
-    ({"warnings": ("Clocks are capped at 1.0 GHz.",)}, "Clocks are capped at 1.0 GHz."),
-    ({"launches": 1}, "p99 needs at least 1000 samples, there are 120"),
-])
+@pytest.mark.parametrize(
+    ("extra", "doubt"),
+    [
+        ({"slope": 0.3}, "drifted by"),
+        ({"steady": False}, "not steady after warm-up in 3 of 3 launches"),
+        ({"wait": 0.5}, "run-queue wait 50 %"),
+        ({"warnings": ("Clocks are capped at 1.0 GHz.",)}, "Clocks are capped at 1.0 GHz."),
+        ({"launches": 1}, "p99 needs at least 1000 samples, there are 120"),
+    ],
+)
 def test_every_doubt_reaches_every_form_of_the_report(extra, doubt):
     clean, doubted = (shown(result(latency=latency_rows(measured(**more)))) for more in ({}, extra))
     for form, text in doubted.items():
@@ -118,14 +152,17 @@ def test_a_gate_of_100_mb_does_not_let_100_mebibytes_pass():
     assert judged.status.value == "FAIL"
 
 
-@pytest.mark.parametrize(("ratio", "said"), [
-    (Estimate(0.5, 0.45, 0.55, 0.95), "faster"),
-    (Estimate(1.2, 1.1, 1.3, 0.95), "slower"),
-    (Estimate(0.98, 0.95, 1.01, 0.95), "no difference is claimed"),
-    (Estimate(0.995, 0.994, 0.996, 0.95), "no difference is claimed"),
-    (Estimate(1.009, 1.008, 1.0095, 0.95), "no difference is claimed"),
-    (Estimate(0.5), "nothing is claimed without an interval"),
-])
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        (Estimate(0.5, 0.45, 0.55, 0.95), "faster"),
+        (Estimate(1.2, 1.1, 1.3, 0.95), "slower"),
+        (Estimate(0.98, 0.95, 1.01, 0.95), "no difference is claimed"),
+        (Estimate(0.995, 0.994, 0.996, 0.95), "no difference is claimed"),
+        (Estimate(1.009, 1.008, 1.0095, 0.95), "no difference is claimed"),
+        (Estimate(0.5), "nothing is claimed without an interval"),
+    ],
+)
 def test_one_rule_decides_what_is_claimed(ratio, said):
     models = [ModelRow("baseline", "net", 10, 100), ModelRow("candidate", "net", 5, 50)]
     found = result(latency=[replace(latency(), ratios={"p50": ratio})], models=models)

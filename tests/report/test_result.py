@@ -36,9 +36,13 @@ def test_slower_comes_first(full):
     assert not result(latency=[latency(0.9)]).warnings
 
 
-@pytest.mark.parametrize("ratio", [
-    Estimate(1.02, 0.97, 1.07, 0.95), Estimate(1.005, 1.004, 1.006, 0.95),
-])
+@pytest.mark.parametrize(
+    "ratio",
+    [
+        Estimate(1.02, 0.97, 1.07, 0.95),
+        Estimate(1.005, 1.004, 1.006, 0.95),
+    ],
+)
 def test_what_is_not_surely_slower_by_a_percent_is_not_called_slower(ratio):
     warning = result(latency=[replace(latency(), ratios={"p50": ratio})]).warnings[0]
     assert "is not shown to be faster than its baseline" in warning
@@ -48,8 +52,7 @@ def test_what_is_not_surely_slower_by_a_percent_is_not_called_slower(ratio):
 
 def test_rows_of_a_suite():
     rows = result(robustness=[answered({"fog": 20})]).accuracy
-    assert [row.condition for row in rows] == [
-        "clean", "gauss", "iso", "rgb_shift", "pixel_dropout", "fog", "mean"]
+    assert [row.condition for row in rows] == ["clean", "gauss", "iso", "rgb_shift", "pixel_dropout", "fog", "mean"]
     assert rows[5].delta.value == pytest.approx(-0.1)
     assert rows[6].delta.value == pytest.approx(-0.02)
     assert rows[6].delta.low < -0.02 < rows[6].delta.high
@@ -62,7 +65,20 @@ def test_nothing_at_all_is_incomplete():
 def test_export_row_of_an_artifact(tmp_path):
     from edgecr.exporters.base import Artifact
 
-    artifact = Artifact(tmp_path / "model.onnx", "onnx", "onnx", "fp32", "ab", 12, {}, {}, {}, [],
-                        {"images": 1}, {}, {"role": "baseline"})
+    artifact = Artifact(
+        tmp_path / "model.onnx",
+        "onnx",
+        "onnx",
+        "fp32",
+        "ab",
+        12,
+        {},
+        {},
+        {},
+        [],
+        {"images": 1},
+        {},
+        {"role": "baseline"},
+    )
     row = export_row(artifact)
     assert (row.role, row.file, row.size_bytes, row.parity) == ("baseline", "model.onnx", 12, {"images": 1})

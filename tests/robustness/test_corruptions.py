@@ -58,12 +58,16 @@ def test_fog_brightens_strongly(images):
     assert (corrupt(dark, range(24), FOG, 0).astype(int) - dark).mean() > 5
 
 
-@pytest.mark.parametrize("bad", [
-    Corruption("old_name", "GaussNoise", {"var_limit": (0, 2)}),
-    Corruption("old_fog", "RandomFog", {"fog_coef_lower": 0.3}),
-    Corruption("wild", "PixelDropout", {"dropout_prob": 7}),
-    Corruption("nothing", "NoSuchTransform"),
-], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Corruption("old_name", "GaussNoise", {"var_limit": (0, 2)}),
+        Corruption("old_fog", "RandomFog", {"fog_coef_lower": 0.3}),
+        Corruption("wild", "PixelDropout", {"dropout_prob": 7}),
+        Corruption("nothing", "NoSuchTransform"),
+    ],
+    ids=lambda each: each.name,
+)
 def test_a_wrong_argument_is_an_error(bad, images):
     with pytest.raises(RequestError, match=bad.name):
         corrupt(images[:1], [0], bad, 0)

@@ -69,9 +69,15 @@ def test_a_kill_continues_and_a_reload_agrees(tmp_path, roles):
         assert result.mean_delta() == first.mean_delta()
 
 
-@pytest.mark.parametrize("change", [
-    {"seed": 1}, {"indices": [0, 1, 2]}, {"identities": {"candidate": "another file"}},
-], ids=["seed", "indices", "file"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"indices": [0, 1, 2]},
+        {"identities": {"candidate": "another file"}},
+    ],
+    ids=["seed", "indices", "file"],
+)
 def test_stale_answers_are_not_taken_over(tmp_path, roles, change):
     evaluate(roles, SUITE, Squares(), tmp_path)
     before = roles["candidate"].asked
@@ -115,8 +121,10 @@ def test_edited_answers_are_refused_and_never_taken_over(tmp_path, roles, change
         RobustnessResult.load(tmp_path)
     again = evaluate(roles, SUITE, Squares(), tmp_path)
     assert (again.answers["fog"]["candidate"].choices == first.answers["fog"]["candidate"].choices).all()
-    assert again.answers["fog"]["baseline"].probabilities.tobytes() == \
-        first.answers["fog"]["baseline"].probabilities.tobytes()
+    assert (
+        again.answers["fog"]["baseline"].probabilities.tobytes()
+        == first.answers["fog"]["baseline"].probabilities.tobytes()
+    )
 
 
 def test_a_result_says_which_files_answered(tmp_path, roles):
@@ -126,8 +134,9 @@ def test_a_result_says_which_files_answered(tmp_path, roles):
     assert made.key == RobustnessResult.load(tmp_path).key
 
 
-@pytest.mark.parametrize("change", [{"labels": [0] * 20}, {"labels": [0]}, {"indices": None}, {"roles": 3},
-                                    {"conditions": 7}])
+@pytest.mark.parametrize(
+    "change", [{"labels": [0] * 20}, {"labels": [0]}, {"indices": None}, {"roles": 3}, {"conditions": 7}]
+)
 def test_an_edited_question_is_refused(tmp_path, roles, change):
     evaluate(roles, SUITE, Squares(), tmp_path)
     plan = json.loads((tmp_path / "robustness.json").read_text())

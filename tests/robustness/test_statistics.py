@@ -47,8 +47,11 @@ def test_the_interval_of_a_suite_mean_covers_the_truth_when_few_images_are_lost(
 def restricted_lost_share(gained, lost, images, difference):
     """The lost share of greatest likelihood under a supposed difference, by brute force."""
     share = np.linspace(max(0, -difference) + 1e-9, (1 - difference) / 2 - 1e-9, 2_000_001)
-    likelihood = (gained * np.log(share + difference) + lost * np.log(share)
-                  + (images - gained - lost) * np.log1p(-2 * share - difference))
+    likelihood = (
+        gained * np.log(share + difference)
+        + lost * np.log(share)
+        + (images - gained - lost) * np.log1p(-2 * share - difference)
+    )
     return share[likelihood.argmax()]
 
 
@@ -68,9 +71,16 @@ def test_no_disagreement_still_leaves_doubt():
     assert estimate.high == pytest.approx(0.037, abs=1e-3)
 
 
-@pytest.mark.parametrize(("gained", "lost", "images"), [
-    (0, 0, 1), (1, 0, 1), (0, 5, 5), (3, 9, 40), (100, 300, 9000),
-])
+@pytest.mark.parametrize(
+    ("gained", "lost", "images"),
+    [
+        (0, 0, 1),
+        (1, 0, 1),
+        (0, 5, 5),
+        (3, 9, 40),
+        (100, 300, 9000),
+    ],
+)
 def test_the_interval_holds_the_point_and_mirrors(gained, lost, images):
     here, there = paired_difference(gained, lost, images), paired_difference(lost, gained, images)
     assert -1 <= here.low <= here.value <= here.high <= 1
@@ -81,8 +91,10 @@ def test_the_interval_holds_the_point_and_mirrors(gained, lost, images):
 def test_paired_interval_covers_the_truth(gain, loss, images):
     generator = np.random.default_rng(1)
     draws = generator.multinomial(images, [gain, loss, 1 - gain - loss], 600)
-    covered = [e.low - 1e-12 <= gain - loss <= e.high + 1e-12
-               for e in (paired_difference(int(g), int(x), images) for g, x, _ in draws)]
+    covered = [
+        e.low - 1e-12 <= gain - loss <= e.high + 1e-12
+        for e in (paired_difference(int(g), int(x), images) for g, x, _ in draws)
+    ]
     assert np.mean(covered) >= 0.93
 
 

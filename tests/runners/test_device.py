@@ -110,9 +110,7 @@ def test_every_label_with_every_batch() -> None:
 
 def test_declarations_import_nothing_heavy() -> None:
     heavy = "{'torch', 'onnx', 'onnxruntime', 'openvino', 'sklearn', 'scipy'}"
-    code = (
-        f"import edgecr.runners.base, edgecr.runners.measurement.summary, sys; print({heavy} & set(sys.modules))"
-    )
+    code = f"import edgecr.runners.base, edgecr.runners.measurement.summary, sys; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 

@@ -42,9 +42,7 @@ def test_nothing_failed(session: Measurement) -> None:
 def test_every_launch_has_every_arm_in_every_round_interleaved(session: Measurement) -> None:
     assert len(session.launches) == 2
     orders = [
-        [one.arm for one in launch.rounds if one.number == number]
-        for launch in session.launches
-        for number in range(3)
+        [one.arm for one in launch.rounds if one.number == number] for launch in session.launches for number in range(3)
     ]
     assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
     assert len({tuple(order) for order in orders}) > 1

@@ -51,9 +51,7 @@ class Board:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nStrictModes no\nUsePAM no\n"
             f"PidFile {folder}/pid\nAuthorizedKeysFile {folder}/authorized\nPermitRootLogin yes\n"
         )
-        self.process = subprocess.Popen(
-            [SSHD, "-D", "-f", str(folder / "sshd.conf"), "-E", str(folder / "log")]
-        )
+        self.process = subprocess.Popen([SSHD, "-D", "-f", str(folder / "sshd.conf"), "-E", str(folder / "log")])
 
     def wait(self) -> bool:
         for _ in range(100):

@@ -154,15 +154,19 @@ def test_one_number_edited(small_run, tmp_path):
             shutil.rmtree(run)
 
 
-@pytest.mark.parametrize("change", [
-    lambda record: record["outputs"].clear(),
-    lambda record: record["outputs"].popitem(),
-    lambda record: record["outputs"].update(dict.fromkeys(record["outputs"], "0" * 64)),
-    lambda record: record["outputs"].update({"../outside": "0" * 64}),
-    lambda record: record.pop("outputs"),
-    lambda record: record.update(outputs=3),
-    lambda record: record.pop("key"),
-], ids=["no outputs", "one output less", "other hashes", "an escape", "no list", "a wrong list", "no key"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["outputs"].clear(),
+        lambda record: record["outputs"].popitem(),
+        lambda record: record["outputs"].update(dict.fromkeys(record["outputs"], "0" * 64)),
+        lambda record: record["outputs"].update({"../outside": "0" * 64}),
+        lambda record: record.pop("outputs"),
+        lambda record: record.update(outputs=3),
+        lambda record: record.pop("key"),
+    ],
+    ids=["no outputs", "one output less", "other hashes", "an escape", "no list", "a wrong list", "no key"],
+)
 def test_an_edited_record(small_run, tmp_path, change):
     for path in sorted((small_run / "stages").glob("*.json")):
         if path.stem == "report":
@@ -173,8 +177,9 @@ def test_an_edited_record(small_run, tmp_path, change):
         shutil.rmtree(run)
 
 
-@pytest.mark.parametrize("name", ["export-onnx-baseline", "export-onnx-candidate", "measure-quick@onnx",
-                                  "robustness-noise5@onnx"])
+@pytest.mark.parametrize(
+    "name", ["export-onnx-baseline", "export-onnx-candidate", "measure-quick@onnx", "robustness-noise5@onnx"]
+)
 def test_a_record_of_other_inputs(run, name):
     rewrite(run / "stages" / f"{name}.json", lambda record: record.update(key="0" * 64))
     assert f"stages/{name}.json" in refused(run)
@@ -231,8 +236,10 @@ def rewrite(path, change):
 
 def vouch(run, stage, *files):
     """Makes a stage's record agree with what its files are now."""
-    rewrite(run / "stages" / f"{stage}.json",
-            lambda record: record["outputs"].update({file: sha256(run / file) for file in files}))
+    rewrite(
+        run / "stages" / f"{stage}.json",
+        lambda record: record["outputs"].update({file: sha256(run / file) for file in files}),
+    )
 
 
 def regate(run, **gates):
@@ -257,11 +264,20 @@ def test_no_gate_holds_on_a_changed_record_of_the_question(run, gates):
 
 
 @pytest.mark.parametrize("gates", ANY_GATE, ids=str)
-@pytest.mark.parametrize("file", [
-    "environment.json", "baseline/tensors.safetensors", "candidate/counts.json", "candidate/subject.json",
-    "export/onnx/baseline/model.onnx", "export/onnx/candidate/model.onnx",
-    "export/onnx/baseline/model.manifest.json", "stages/baseline.json", "stages/export-onnx-baseline.json",
-])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "environment.json",
+        "baseline/tensors.safetensors",
+        "candidate/counts.json",
+        "candidate/subject.json",
+        "export/onnx/baseline/model.onnx",
+        "export/onnx/candidate/model.onnx",
+        "export/onnx/baseline/model.manifest.json",
+        "stages/baseline.json",
+        "stages/export-onnx-baseline.json",
+    ],
+)
 def test_nothing_ships_while_a_judged_model_is_not_what_was_made(run, gates, file):
     regate(run, **gates)
     assert said(run, "check")[0] == 0
@@ -276,9 +292,11 @@ def test_nothing_ships_while_a_judged_model_is_not_what_was_made(run, gates, fil
     assert not any("hold" in line for line in (run / "report.md").read_text().splitlines() if line.startswith("- all"))
 
 
-@pytest.mark.parametrize("file", [f"{role}/{name}" for role in OTHER for name in ("tensors.safetensors",
-                                                                                    "subject.json")]
-                         + [f"export/onnx/{role}/model.onnx" for role in OTHER])
+@pytest.mark.parametrize(
+    "file",
+    [f"{role}/{name}" for role in OTHER for name in ("tensors.safetensors", "subject.json")]
+    + [f"export/onnx/{role}/model.onnx" for role in OTHER],
+)
 def test_only_the_damaged_file_is_accused(run, file):
     truncated(run / file)
     refused(run)
@@ -305,16 +323,21 @@ def test_a_forged_plan_that_cannot_be_read_is_named(run, change):
 
 
 def test_every_fact_about_damaged_evidence_stands_once(run):
-    for file in ("export/onnx/baseline/model.onnx", "measure/quick@onnx.json",
-                 "robustness/noise5@onnx/robustness.json"):
+    for file in (
+        "export/onnx/baseline/model.onnx",
+        "measure/quick@onnx.json",
+        "robustness/noise5@onnx/robustness.json",
+    ):
         folder(run / file)
     refused(run)
     result = json.loads((run / "report.json").read_text())
     assert result["warnings"] == []
     words = (run / "report.md").read_text().replace("\\", "")
-    for tile in ("MB** (not verified: export/onnx/baseline/model.onnx)",
-                 "clean accuracy: **INCOMPLETE** (not verified: robustness/noise5@onnx/robustness.json)",
-                 "median latency: **INCOMPLETE** (not verified: measure/quick@onnx.json)"):
+    for tile in (
+        "MB** (not verified: export/onnx/baseline/model.onnx)",
+        "clean accuracy: **INCOMPLETE** (not verified: robustness/noise5@onnx/robustness.json)",
+        "median latency: **INCOMPLETE** (not verified: measure/quick@onnx.json)",
+    ):
         assert tile in words
     assert words.count("measure/quick@onnx.json: is not a file") == 1
     table = words.partition("## Speed on the device")[2].partition("##")[0]
@@ -331,9 +354,13 @@ def test_a_gate_names_where_and_every_file(run):
     assert "was changed after its stage wrote it: restore the file, or run `edgecr compress` again" in output
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    ("{}", "`purpose` is missing"), ('{"purpose": 3}', "`purpose`: Input should be a valid string"),
-])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{}", "`purpose` is missing"),
+        ('{"purpose": 3}', "`purpose`: Input should be a valid string"),
+    ],
+)
 def test_a_damaged_question_says_what_is_missing_and_what_to_do(run, content, words):
     (run / "run.json").write_text(content)
     code, output = said(run, "check")
@@ -365,8 +392,10 @@ def test_a_swapped_file_with_a_forged_record(run):
 def test_a_swapped_file_with_a_forged_manifest_too(run):
     shutil.copy(run / "export/onnx/baseline/model.onnx", run / EXPORT / "model.onnx")
     model = run / EXPORT / "model.onnx"
-    rewrite(run / EXPORT / "model.manifest.json",
-            lambda manifest: manifest.update(sha256=sha256(model), size_bytes=model.stat().st_size))
+    rewrite(
+        run / EXPORT / "model.manifest.json",
+        lambda manifest: manifest.update(sha256=sha256(model), size_bytes=model.stat().st_size),
+    )
     vouch(run, "export-onnx-candidate", f"{EXPORT}/model.onnx", f"{EXPORT}/model.manifest.json")
     output = refused(run)
     assert "was made from other model files" in output
@@ -390,32 +419,38 @@ def test_fewer_macs_than_the_file_has(run):
     assert "counts other work than the exported file has" in refused(run)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda one: one["launches"].pop(), "1 of 2 launches"),
-    (lambda one: one["launches"].clear(), "0 of 2 launches"),
-    (lambda one: [launch.update(rounds=launch["rounds"][:4]) for launch in one["launches"]], "1 of 3 rounds"),
-    (lambda one: one.update(error="the board went away."), "the board went away"),
-    (lambda one: one["device"]["protocol"].update(launches=1), "another device, or under another protocol"),
-    (lambda one: one["device"].update(name="elsewhere"), "another device"),
-    (lambda one: one["arms"][0].update(sha256="0" * 64), "was made from other model files"),
-    (lambda one: one["arms"][2].update(label="baseline"), "was made from other model files"),
-    (lambda one: one.update(arms=one["arms"][:1]), "measure"),
-    (lambda one: one.update(schema_version=7), "cannot be read"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda one: one["launches"].pop(), "1 of 2 launches"),
+        (lambda one: one["launches"].clear(), "0 of 2 launches"),
+        (lambda one: [launch.update(rounds=launch["rounds"][:4]) for launch in one["launches"]], "1 of 3 rounds"),
+        (lambda one: one.update(error="the board went away."), "the board went away"),
+        (lambda one: one["device"]["protocol"].update(launches=1), "another device, or under another protocol"),
+        (lambda one: one["device"].update(name="elsewhere"), "another device"),
+        (lambda one: one["arms"][0].update(sha256="0" * 64), "was made from other model files"),
+        (lambda one: one["arms"][2].update(label="baseline"), "was made from other model files"),
+        (lambda one: one.update(arms=one["arms"][:1]), "measure"),
+        (lambda one: one.update(schema_version=7), "cannot be read"),
+    ],
+)
 def test_a_forged_measurement(run, change, words):
     rewrite(run / "measure/quick@onnx.json", change)
     vouch(run, "measure-quick@onnx", "measure/quick@onnx.json")
     assert words in refused(run)
 
 
-@pytest.mark.parametrize("change", [
-    lambda plan: plan.update(labels=[0] * len(plan["labels"])),
-    lambda plan: plan.update(indices=plan["indices"][:3]),
-    lambda plan: plan["roles"].update(candidate="0" * 64),
-    lambda plan: plan.update(seed=plan["seed"] + 1),
-    lambda plan: plan.update(conditions=["clean"]),
-    lambda plan: plan.pop("roles"),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plan: plan.update(labels=[0] * len(plan["labels"])),
+        lambda plan: plan.update(indices=plan["indices"][:3]),
+        lambda plan: plan["roles"].update(candidate="0" * 64),
+        lambda plan: plan.update(seed=plan["seed"] + 1),
+        lambda plan: plan.update(conditions=["clean"]),
+        lambda plan: plan.pop("roles"),
+    ],
+)
 def test_a_forged_question(run, change):
     rewrite(run / "robustness/noise5@onnx/robustness.json", change)
     vouch(run, "robustness-noise5@onnx", "robustness/noise5@onnx/robustness.json")
@@ -434,8 +469,9 @@ def requestion(run, **changes):
         write_answers(file, each, plan["key"])
     vouch(run, "robustness-noise5@onnx", *(file.relative_to(run).as_posix() for file in place.iterdir()))
     images = json.loads((run / "run.json").read_text())["recipe"]["robustness"]["images"]
-    rewrite(run / "stages/robustness-noise5@onnx.json",
-            lambda record: record.update(key=answers_key(plan["key"], images)))
+    rewrite(
+        run / "stages/robustness-noise5@onnx.json", lambda record: record.update(key=answers_key(plan["key"], images))
+    )
 
 
 def test_answers_under_another_seed_with_every_key_forged(run):

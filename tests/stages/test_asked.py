@@ -13,11 +13,20 @@ MEASURED = {"device": DEVICE, "batches": (1, 2), "launches": None, "rounds": Non
 EXPORTED = {"target": TARGET, "proof": "p", "subject": ("s", "t")}
 
 
-@pytest.mark.parametrize("change", [
-    {"device": DEVICE.model_copy(update={"align": 4})}, {"batches": (1,)}, {"batches": (2, 1)}, {"launches": 3},
-    {"rounds": 3}, {"files": FILES | {"baseline": "2"}}, {"files": FILES | {"candidate": "1"}},
-    {"files": {"baseline": "2", "candidate": "1"}},
-], ids=lambda change: next(iter(change)))
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"device": DEVICE.model_copy(update={"align": 4})},
+        {"batches": (1,)},
+        {"batches": (2, 1)},
+        {"launches": 3},
+        {"rounds": 3},
+        {"files": FILES | {"baseline": "2"}},
+        {"files": FILES | {"candidate": "1"}},
+        {"files": {"baseline": "2", "candidate": "1"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
 def test_a_measurement_depends_on(change):
     assert measurement_key(**MEASURED) == measurement_key(**MEASURED | {"files": dict(FILES)})
     assert measurement_key(**MEASURED | change) != measurement_key(**MEASURED)
@@ -27,10 +36,15 @@ def test_launches_and_rounds_are_told_apart():
     assert measurement_key(**MEASURED | {"launches": 3}) != measurement_key(**MEASURED | {"rounds": 3})
 
 
-@pytest.mark.parametrize("change", [
-    {"target": Target.parse(TARGET.plain() | {"name": "b"})}, {"proof": "q"}, {"subject": ("s", "u")},
-    {"subject": ("u", "t")},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": Target.parse(TARGET.plain() | {"name": "b"})},
+        {"proof": "q"},
+        {"subject": ("s", "u")},
+        {"subject": ("u", "t")},
+    ],
+)
 def test_an_export_depends_on(change):
     assert export_key(**EXPORTED | change) != export_key(**EXPORTED)
 

@@ -51,9 +51,7 @@ def test_gradient_at_high_temperature_matches_centred_logits():
 def test_divergence_is_torchs(direction):
     student, teacher = answers(0, 1)
     first, second = (teacher, student) if direction == "forward" else (student, teacher)
-    expected = functional.kl_div(
-        torch.log_softmax(second / 4, 1), torch.softmax(first / 4, 1), reduction="batchmean"
-    )
+    expected = functional.kl_div(torch.log_softmax(second / 4, 1), torch.softmax(first / 4, 1), reduction="batchmean")
     assert soft_loss(student, teacher, 4.0, direction).item() == pytest.approx(16 * expected.item(), rel=1e-5)
 
 

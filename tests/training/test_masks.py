@@ -48,7 +48,8 @@ def test_masks_change_one_by_one_and_come_back_from_their_tensors():
     other = Masks(module, optimiser)
     other.hold(masks.tensors())
     assert {name: mask.tolist() for name, mask in other.tensors().items()} == {
-        "weight": [[False, True, False, True]] * 3, "bias": [True, False, True],
+        "weight": [[False, True, False, True]] * 3,
+        "bias": [True, False, True],
     }
 
 

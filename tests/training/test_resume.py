@@ -85,8 +85,12 @@ def stopped(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("after", [1, 4, 5, 6, 14])
 @pytest.mark.parametrize(
-    "keys", [{"optimiser": "adamw"}, {"schedule": "onecycle", "decay_norm": False, "clip_norm": 0.5},
-             {"sharpness": {"kind": "adasap", "phases": [{"epochs": 2, "rho_min": 0.1, "rho_max": 1.0}]}}]
+    "keys",
+    [
+        {"optimiser": "adamw"},
+        {"schedule": "onecycle", "decay_norm": False, "clip_norm": 0.5},
+        {"sharpness": {"kind": "adasap", "phases": [{"epochs": 2, "rho_min": 0.1, "rho_max": 1.0}]}},
+    ],
 )
 def test_every_step_is_a_place_to_go_on_from(stopped, tmp_path, after, keys):
     undisturbed, history = train_once(tmp_path / "undisturbed", **keys)

@@ -71,25 +71,19 @@ def zero_channels(path: Path) -> dict[str, int]:
 def _layers(model: onnx.ModelProto) -> Iterator[_Layer]:
     """The nodes that multiply activations by stored weights, in the order in which they run."""
     shapes = _shapes_for_one_image(model)
-    constants = {
-        tensor.name: _Constant(tensor, tuple(range(len(tensor.dims)))) for tensor in model.graph.initializer
-    }
+    constants = {tensor.name: _Constant(tensor, tuple(range(len(tensor.dims)))) for tensor in model.graph.initializer}
     for node in model.graph.node:
         _refuse_hidden_layers(node)
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             tensor = node.attribute[0].t
-            constants[node.output[0]] = _Constant(
-                _named(tensor, node.output[0]), tuple(range(len(tensor.dims)))
-            )
+            constants[node.output[0]] = _Constant(_named(tensor, node.output[0]), tuple(range(len(tensor.dims))))
         elif node.op_type in _PASS_ON and node.input[0] in constants:
             constants[node.output[0]] = _passed_on(node, constants[node.input[0]])
         elif node.op_type in _KINDS:
             yield from _layer(node, constants, shapes)
 
 
-def _layer(
-    node: onnx.NodeProto, constants: dict[str, _Constant], shapes: dict[str, Shape]
-) -> Iterator[_Layer]:
+def _layer(node: onnx.NodeProto, constants: dict[str, _Constant], shapes: dict[str, Shape]) -> Iterator[_Layer]:
     left, right = constants.get(node.input[0]), constants.get(node.input[1])
     if node.op_type in ("Conv", "ConvTranspose") and right is not None:
         yield _convolution(node, right, shapes)
@@ -101,9 +95,7 @@ def _layer(
 
 
 def _convolution(node: onnx.NodeProto, weight: _Constant, shapes: dict[str, Shape]) -> _Layer:
-    places = (
-        node.output[0] if node.op_type == "Conv" else node.input[0]
-    )  # a transposed one works on its input
+    places = node.output[0] if node.op_type == "Conv" else node.input[0]  # a transposed one works on its input
     positions = math.prod(_shape(node, places, shapes)[2:])
     return _Layer(_counted(node, weight.shape, positions, weight, _attribute(node, "group", 1)), weight)
 
@@ -116,9 +108,7 @@ def _linear(node: onnx.NodeProto, weight: _Constant, turned: bool, shapes: dict[
     return _Layer(_counted(node, (*batch, outputs, inputs), positions, weight), weight, turned)
 
 
-def _counted(
-    node: onnx.NodeProto, shape: Shape, positions: int, weight: _Constant, groups: int = 1
-) -> LayerCount:
+def _counted(node: onnx.NodeProto, shape: Shape, positions: int, weight: _Constant, groups: int = 1) -> LayerCount:
     name = str(weight.tensor.name).removesuffix(".weight")
     return LayerCount(name, _KINDS[node.op_type], shape, groups, positions, math.prod(shape) * positions)
 
@@ -129,9 +119,7 @@ def _shapes_for_one_image(model: onnx.ModelProto) -> dict[str, Shape]:
     single.CopyFrom(model)
     graph = single.graph
     stored = {tensor.name for tensor in graph.initializer}
-    firsts = [
-        _dimensions(value)[0] for value in graph.input if value.name not in stored and _dimensions(value)
-    ]
+    firsts = [_dimensions(value)[0] for value in graph.input if value.name not in stored and _dimensions(value)]
     symbols = {first.dim_param for first in firsts if first.dim_param}
     for first in firsts:
         first.dim_value = 1
@@ -163,9 +151,7 @@ def _shape(node: onnx.NodeProto, value: str, shapes: dict[str, Shape]) -> Shape:
 def _passed_on(node: onnx.NodeProto, constant: _Constant) -> _Constant:
     if node.op_type != "Transpose":
         return constant
-    order = next(
-        (item.ints for item in node.attribute if item.name == "perm"), reversed(range(len(constant.axes)))
-    )
+    order = next((item.ints for item in node.attribute if item.name == "perm"), reversed(range(len(constant.axes))))
     return _Constant(constant.tensor, tuple(constant.axes[axis] for axis in order))
 
 

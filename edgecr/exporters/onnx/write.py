@@ -130,9 +130,7 @@ def _strip(item: Any) -> None:
 def _check(model: onnx.ModelProto, target: Target) -> None:
     given = opset_of(model)
     if given != target.opset:
-        raise ExportRefused(
-            f"Opset {target.opset} was asked for, torch {torch.__version__} wrote opset {given}."
-        )
+        raise ExportRefused(f"Opset {target.opset} was asked for, torch {torch.__version__} wrote opset {given}.")
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -147,9 +145,7 @@ def _check(model: onnx.ModelProto, target: Target) -> None:
 def _refuse_too_large(module: nn.Module) -> None:
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     if size > _LARGEST:
-        raise UnsupportedModel(
-            f"The model holds {size / 1e9:.1f} GB of weights; one ONNX file holds at most 2 GB."
-        )
+        raise UnsupportedModel(f"The model holds {size / 1e9:.1f} GB of weights; one ONNX file holds at most 2 GB.")
 
 
 @contextlib.contextmanager

@@ -12,12 +12,23 @@ if TYPE_CHECKING:
     from edgecr.subject import Subject
 
 _ADASAP = {
-    "kind": "exponential", "start": 10, "steps": 41, "every": 30,
+    "kind": "exponential",
+    "start": 10,
+    "steps": 41,
+    "every": 30,
     "retrain": {
-        "epochs": 90, "batch": 1024, "lr": 1.024, "momentum": 0.875, "weight_decay": 3.0518e-5, "warmup": 8,
-        "decay_norm": False, "label_smoothing": 0.1,
+        "epochs": 90,
+        "batch": 1024,
+        "lr": 1.024,
+        "momentum": 0.875,
+        "weight_decay": 3.0518e-5,
+        "warmup": 8,
+        "decay_norm": False,
+        "label_smoothing": 0.1,
         "sharpness": {
-            "kind": "adasap", "rho_min": 2.0, "rho_max": 2.0,
+            "kind": "adasap",
+            "rho_min": 2.0,
+            "rho_max": 2.0,
             "phases": [{"epochs": 11, "rho_min": 0.01, "rho_max": 2.0}],
         },
     },
@@ -31,12 +42,21 @@ class Prune(PruneOptions):
     compresses: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "halp": {
-            "score": "taylor_bn", "scope": "knapsack",
+            "score": "taylor_bn",
+            "scope": "knapsack",
             "schedule": {
-                "kind": "exponential", "steps": 30, "every": 40,
+                "kind": "exponential",
+                "steps": 30,
+                "every": 40,
                 "retrain": {
-                    "epochs": 90, "batch": 1024, "lr": 1.024, "momentum": 0.875, "weight_decay": 3.0518e-5,
-                    "decay_norm": False, "label_smoothing": 0.1, "warmup": 8,
+                    "epochs": 90,
+                    "batch": 1024,
+                    "lr": 1.024,
+                    "momentum": 0.875,
+                    "weight_decay": 3.0518e-5,
+                    "decay_norm": False,
+                    "label_smoothing": 0.1,
+                    "warmup": 8,
                 },
             },
         },

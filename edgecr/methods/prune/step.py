@@ -85,7 +85,11 @@ class Pruning:
         method, most = self.method, self.lab.bench.align(self.device)
         multiples = tuple(dict.fromkeys([most, *(m for m in MULTIPLES if m < most)]))
         return Limits(
-            method.align, method.min_channels, method.min_fraction, method.keep, method.max_fraction,
+            method.align,
+            method.min_channels,
+            method.min_fraction,
+            method.keep,
+            method.max_fraction,
             tuple(m for m in multiples if m > 1),
         )
 
@@ -114,7 +118,14 @@ class Pruning:
         self, subject: Subject, choose: Choice, allowed: Allowed | None = None, known: ChannelGraph | None = None
     ) -> Pruned:
         return prune_channels(
-            subject.input_shape, self.score, self._evidence(subject), self.limits, choose, self.why, allowed, known,
+            subject.input_shape,
+            self.score,
+            self._evidence(subject),
+            self.limits,
+            choose,
+            self.why,
+            allowed,
+            known,
             allocator=self.allocator,
         )
 
@@ -122,9 +133,7 @@ class Pruning:
         data, monitor = self.lab.data, self.lab.monitor
         order = order_for(subject.module, data.preprocessing.size)
         images, half = TrainingSample(data, self.lab.seed, order), len(data.train) // 2
-        return Evidence(
-            subject.module, self.method.normalise, self.lab.seed, images, most=half, say=monitor.say
-        )
+        return Evidence(subject.module, self.method.normalise, self.lab.seed, images, most=half, say=monitor.say)
 
     # Budgets.
 
@@ -271,11 +280,18 @@ class Pruning:
         """Trains once from beginning to end; channels are masked on the way."""
         subject, options = self.subject, schedule.retrain
         removal = Removal(
-            first.graph, Moments(schedule.start, schedule.every, schedule.steps), self.score,
-            self._evidence(subject), self.limits, allowed_by(first.graph, self.limits),
+            first.graph,
+            Moments(schedule.start, schedule.every, schedule.steps),
+            self.score,
+            self._evidence(subject),
+            self.limits,
+            allowed_by(first.graph, self.limits),
             lambda planner, number: self._step(planner, number, schedule.steps),
-            by_gradients=self.method.score.startswith("taylor"), slim=schedule.slim == "each", why=self.why,
-            soft=schedule.masks == "soft", allocator=self.allocator,
+            by_gradients=self.method.score.startswith("taylor"),
+            slim=schedule.slim == "each",
+            why=self.why,
+            soft=schedule.masks == "soft",
+            allocator=self.allocator,
         )
         fit(subject.module, options, CrossEntropy(options.label_smoothing), self.lab, [removal])
         subject = subject.cut(*removal.cuts)
@@ -294,7 +310,9 @@ class Pruning:
         )
         amounts = self._amounts(allowed, result)
         record = PlanRecord(
-            device=self.device if self.by_latency else "", widths=widths, amounts=tuple(amounts),
+            device=self.device if self.by_latency else "",
+            widths=widths,
+            amounts=tuple(amounts),
             estimated=self.latencies.estimated,
         )
         record.save(self.lab.folder)

@@ -72,9 +72,20 @@ class Removal(Observer):
     """
 
     def __init__(
-        self, graph: ChannelGraph, moments: Moments, score: Score, evidence: Evidence, limits: Limits,
-        allowed: Allowed, choose: Callable[[Planner, int], Plan], *, by_gradients: bool, slim: bool, why: str,
-        soft: bool = False, allocator: Allocator | None = None,
+        self,
+        graph: ChannelGraph,
+        moments: Moments,
+        score: Score,
+        evidence: Evidence,
+        limits: Limits,
+        allowed: Allowed,
+        choose: Callable[[Planner, int], Plan],
+        *,
+        by_gradients: bool,
+        slim: bool,
+        why: str,
+        soft: bool = False,
+        allocator: Allocator | None = None,
     ) -> None:
         self.graph, self.first, self.moments, self.score, self.evidence = graph, graph, moments, score, evidence
         self.limits, self.allowed, self.choose = limits, allowed, choose
@@ -151,8 +162,13 @@ class Removal(Observer):
         evidence = replace(self.evidence, module=session.module)
         allocation = self.allocator(self.graph.groups, evidence) if self.allocator is not None else None
         return Planner(
-            self.graph, Cost(session.module, self.graph), self._values(session, evidence), self.limits,
-            allowed=self.allowed.after(self.cuts), dead=self.dead, allocation=allocation,
+            self.graph,
+            Cost(session.module, self.graph),
+            self._values(session, evidence),
+            self.limits,
+            allowed=self.allowed.after(self.cuts),
+            dead=self.dead,
+            allocation=allocation,
         )
 
     def _values(self, session: Session, evidence: Evidence) -> list[Values]:

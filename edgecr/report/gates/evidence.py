@@ -26,7 +26,12 @@ class Evidence:
 
 
 def evidence_for(
-    quantity: Quantity, limit: str, result: Result, device: str | None = None, batch: int | None = None, *,
+    quantity: Quantity,
+    limit: str,
+    result: Result,
+    device: str | None = None,
+    batch: int | None = None,
+    *,
     allow_partial: bool = False,
 ) -> list[Evidence]:
     """All figures that a limit is about; at least one, be it a missing one.
@@ -136,8 +141,9 @@ def _counted(quantity: Quantity, result: Result, role: str) -> float | None:
 def _timings(
     quantity: Quantity, limit: str, result: Result, device: str | None, batch: int | None
 ) -> Iterator[Evidence]:
-    rows = [row for row in result.latency
-            if device in (None, row.device) and (batch is None or row.batch in (None, batch))]
+    rows = [
+        row for row in result.latency if device in (None, row.device) and (batch is None or row.batch in (None, batch))
+    ]
     if not rows:
         asked = place(device or "any device", batch)
         yield Evidence(asked, None, f"nothing was measured on {asked}")

@@ -82,16 +82,17 @@ def level(gates: Mapping[str, Gate], name: str, default: float = 0.95) -> float:
 def judge(gates: Mapping[str, Gate], result: Result, allow_partial: bool = False) -> list[GateResult]:
     """Every limit of every gate, judged on what the result holds."""
     known = quantities()
-    return [_judged(name, known[name], gate, limit, result, allow_partial)
-            for name, gate in gates.items() for limit in gate.limits]
+    return [
+        _judged(name, known[name], gate, limit, result, allow_partial)
+        for name, gate in gates.items()
+        for limit in gate.limits
+    ]
 
 
 _WORST_FIRST = (Status.FAIL, Status.INCOMPLETE, Status.PASS)
 
 
-def _judged(
-    name: str, quantity: Quantity, gate: Gate, limit: str, result: Result, allow_partial: bool
-) -> GateResult:
+def _judged(name: str, quantity: Quantity, gate: Gate, limit: str, result: Result, allow_partial: bool) -> GateResult:
     """The worst of all places counts: the gate must hold everywhere."""
     found = evidence_for(quantity, limit, result, gate.device, gate.batch, allow_partial=allow_partial)
     sign = 1 if quantity.at_least(limit) else -1
@@ -129,16 +130,19 @@ def _worse_end(quantity: Quantity, limit: str, estimate: Estimate) -> float | No
     return estimate.low if quantity.at_least(limit) else estimate.high
 
 
-def _gate_result(
-    name: str, quantity: Quantity, gate: Gate, limit: str, evidence: Evidence, places: int
-) -> GateResult:
+def _gate_result(name: str, quantity: Quantity, gate: Gate, limit: str, evidence: Evidence, places: int) -> GateResult:
     estimate, bound = evidence.estimate, gate.limits[limit]
     span = None
     if estimate and estimate.low is not None and estimate.high is not None:
         span = (estimate.low, estimate.high)
     return GateResult(
-        name, _status(quantity, gate, limit, evidence), _text(quantity, gate, limit, evidence, places),
-        _condition(quantity, gate, limit), estimate.value if estimate else None, bound, span,
+        name,
+        _status(quantity, gate, limit, evidence),
+        _text(quantity, gate, limit, evidence, places),
+        _condition(quantity, gate, limit),
+        estimate.value if estimate else None,
+        bound,
+        span,
     )
 
 
@@ -189,8 +193,10 @@ def _coarse(quantity: Quantity, limit: str, bound: float, estimate: Estimate) ->
     if width <= tolerance + TOLERANCE:
         return ""
     scale = quantity.scale_of(limit)
-    return (f"; its {confidence_text(estimate.confidence)} interval is {with_unit(width, scale)} wide, wider than the "
-            f"tolerance of {with_unit(tolerance, scale)}: more images or samples would tell more")
+    return (
+        f"; its {confidence_text(estimate.confidence)} interval is {with_unit(width, scale)} wide, wider than the "
+        f"tolerance of {with_unit(tolerance, scale)}: more images or samples would tell more"
+    )
 
 
 def _tolerance(quantity: Quantity, limit: str, bound: float) -> float | None:
@@ -222,6 +228,5 @@ def reasons(result: Result) -> list[str]:
         return [f"{NO_GATES}, so nothing says that this model may ship"]
     open_gates = [each for each in result.gates if each.status is not Status.PASS]
     if open_gates:
-        return [f"{each.status.value} {each.name}: {each.text}; must hold: {each.condition}"
-                for each in open_gates]
+        return [f"{each.status.value} {each.name}: {each.text}; must hold: {each.condition}" for each in open_gates]
     return ["the only gate holds" if len(result.gates) == 1 else f"all {len(result.gates)} gates hold"]

@@ -56,8 +56,10 @@ def _accuracy(suite: str | None, condition: str) -> Quantity:
 
 
 def _plain() -> dict[str, Quantity]:
-    found = {f"latency_{name}": Quantity(Kind.TIMING, name, MILLISECONDS, LIMITS_OF[Kind.TIMING])
-             for name in ("p50", "p90", "p99")}
+    found = {
+        f"latency_{name}": Quantity(Kind.TIMING, name, MILLISECONDS, LIMITS_OF[Kind.TIMING])
+        for name in ("p50", "p90", "p99")
+    }
     found["memory"] = Quantity(Kind.TIMING, "memory", MEGABYTES, LIMITS_OF[Kind.TIMING])
     found["throughput"] = Quantity(Kind.TIMING, "throughput", RATE, ("ratio", "min"), more_is_better=True)
     for name, scale in (("size", MEGABYTES), ("params", COUNT), ("macs", COUNT)):

@@ -18,8 +18,11 @@ from edgecr.report.tables import Table, condition_name, provenance, tables
 from edgecr.robustness.examples import Answer, Example
 
 _TONE = {
-    Verdict.SHIP.value: "pass", Verdict.DONT_SHIP.value: "fail", Status.PASS.value: "pass",
-    Status.FAIL.value: "fail", Status.INCOMPLETE.value: "open",
+    Verdict.SHIP.value: "pass",
+    Verdict.DONT_SHIP.value: "fail",
+    Status.PASS.value: "pass",
+    Status.FAIL.value: "fail",
+    Status.INCOMPLETE.value: "open",
 }
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Whatever a text smuggles in, the browser loads and runs nothing."""
@@ -40,16 +43,20 @@ def comparison_html(results: Sequence[Result]) -> str:
     """Several results side by side as one page."""
     names = ", ".join(result.name for result in results)
     head = tag("header", tag("p", "EdgeCR comparison", class_="kicker"), tag("h1", names))
-    return _page("Comparison", [head, _trade_offs(results),
-                                *(_table_section(table) for table in comparison_tables(results))])
+    return _page(
+        "Comparison", [head, _trade_offs(results), *(_table_section(table) for table in comparison_tables(results))]
+    )
 
 
 def _page(title: str, sections: Sequence[Markup]) -> str:
     head = tag(
-        "head", void("meta", charset="utf-8"), tag("title", f"{title} · EdgeCR"),
+        "head",
+        void("meta", charset="utf-8"),
+        tag("title", f"{title} · EdgeCR"),
         void("meta", name="viewport", content="width=device-width, initial-scale=1"),
         void("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        void("meta", name="color-scheme", content="light dark"), tag("style", Markup(STYLE)),
+        void("meta", name="color-scheme", content="light dark"),
+        tag("style", Markup(STYLE)),
     )
     return f"<!DOCTYPE html>\n{tag('html', head, tag('body', tag('main', *sections)), lang='en')}\n"
 
@@ -58,7 +65,9 @@ def _header(result: Result) -> Markup:
     tone = _TONE[result.verdict.value]
     why = tag("ul", *(tag("li", _unbroken(reason)) for reason in reasons(result)))
     return tag(
-        "header", tag("p", "EdgeCR report", class_="kicker"), tag("h1", result.name),
+        "header",
+        tag("p", "EdgeCR report", class_="kicker"),
+        tag("h1", result.name),
         tag("p", result.purpose, class_="purpose") if result.purpose else "",
         tag("div", tag("strong", result.verdict.value), why, class_=f"verdict {tone}"),
     )
@@ -79,9 +88,17 @@ def _unverified(result: Result) -> Markup:
 
 
 def _key_figures(result: Result) -> Markup:
-    tiles = [tag("div", tag("span", each.label), tag("b", each.value), tag("small", _unbroken(each.detail)),
-                 *(tag("small", f"Doubt: {doubt}", class_="doubt") for doubt in each.doubts), class_="tile")
-             for each in key_figures(result)]
+    tiles = [
+        tag(
+            "div",
+            tag("span", each.label),
+            tag("b", each.value),
+            tag("small", _unbroken(each.detail)),
+            *(tag("small", f"Doubt: {doubt}", class_="doubt") for doubt in each.doubts),
+            class_="tile",
+        )
+        for each in key_figures(result)
+    ]
     grid = tag("div", *tiles, class_="tiles")
     remark = honesty(result)
     return tag("section", grid, tag("p", remark, class_="note") if remark else "")
@@ -123,15 +140,20 @@ def _trade_offs(results: Sequence[Result]) -> Markup:
 def _examples(examples: Sequence[Example]) -> Markup:
     if not examples:
         return Markup("")
-    note = ("Images whose answer compression changed come first. "
-            "Left the image as it was taken, right as the models saw it.")
+    note = (
+        "Images whose answer compression changed come first. "
+        "Left the image as it was taken, right as the models saw it."
+    )
     cards = tag("div", *map(_card, examples), class_="cards")
     return tag("section", tag("h2", "How it looks"), tag("p", note, class_="note"), cards)
 
 
 def _card(example: Example) -> Markup:
-    pictures = [void("img", src=f"data:image/png;base64,{data}", alt=f"{example.label}, {words}")
-                for data, words in ((example.clean_png, "clean"), (example.png, example.condition)) if data]
+    pictures = [
+        void("img", src=f"data:image/png;base64,{data}", alt=f"{example.label}, {words}")
+        for data, words in ((example.clean_png, "clean"), (example.png, example.condition))
+        if data
+    ]
     answers = [_answer(role, answer) for role, answer in example.answers.items()]
     head = tag("p", tag("b", condition_name(example.condition)), f" · {example.label}, image {example.index}")
     return tag("article", tag("div", *pictures, class_="pictures"), head, *answers)
@@ -170,8 +192,7 @@ def _unbroken(cell: str) -> Markup:
     glued = re.sub(r"(\d) (%|ms|MB|img/s|points|s|min)(?!\w)", "\\1\N{NO-BREAK SPACE}\\2", cell)
     glued = glued.replace("≈ ", "≈\N{NO-BREAK SPACE}")
     pieces = re.split(r"(\[[^\[\]]{1,40}\])", glued)
-    parts = (tag("span", piece, class_="interval") if number % 2 else piece
-             for number, piece in enumerate(pieces))
+    parts = (tag("span", piece, class_="interval") if number % 2 else piece for number, piece in enumerate(pieces))
     return tag("span", *parts)
 
 

@@ -19,8 +19,9 @@ def text(value: str) -> Markup:
 
 def tag(name: str, /, *children: str, **attributes: str | float) -> Markup:
     """One element; ``class_`` and ``data_x`` become ``class`` and ``data-x``."""
-    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(_number(value))}"'
-                    for key, value in attributes.items())
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_number(value))}"' for key, value in attributes.items()
+    )
     return Markup(f"<{name}{given}>{joined(children)}</{name}>")
 
 

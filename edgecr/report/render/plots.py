@@ -64,8 +64,16 @@ def _bar(axis: Axis, top: float, role: str, estimate: Estimate | None) -> Markup
     label = tag("text", point(estimate, PERCENT), x=WIDTH, y=middle + 4, class_="figure", text_anchor="end")
     if estimate is None:
         return label
-    bar = tag("rect", _hover(f"{role}: {figure(estimate, PERCENT)}"), x=axis.start, y=top, rx=2, class_=role,
-              width=max(axis(estimate.value) - axis.start, 0.5), height=14)
+    bar = tag(
+        "rect",
+        _hover(f"{role}: {figure(estimate, PERCENT)}"),
+        x=axis.start,
+        y=top,
+        rx=2,
+        class_=role,
+        width=max(axis(estimate.value) - axis.start, 0.5),
+        height=14,
+    )
     return joined([bar, _whisker(axis, middle, estimate), label])
 
 
@@ -86,8 +94,10 @@ def difference_plot(rows: Sequence[AccuracyRow]) -> Markup:
     pitch = 44.0
     height = len(rows) * pitch + 26
     ticks = [(tick, f"{tick * 100:+g}".replace("-", MINUS) if tick else "0") for tick in axis.ticks(5)]
-    parts = [_vertical_grid(axis, height - 20, ticks),
-             tag("path", d=f"M{axis(0):.1f} 2V{height - 20:.1f}", class_="zero")]
+    parts = [
+        _vertical_grid(axis, height - 20, ticks),
+        tag("path", d=f"M{axis(0):.1f} 2V{height - 20:.1f}", class_="zero"),
+    ]
     parts += [_difference(axis, index * pitch + pitch / 2 + 2, row) for index, row in enumerate(rows)]
     return _svg(height, "Candidate minus baseline in percentage points", parts)
 
@@ -120,10 +130,13 @@ def trade_off(title: str, spots: Sequence[Spot]) -> Markup:
     up = Axis(max(0.0, min(ends) - margin), min(1.0, max(ends) + margin), height - 40, 14)
     parts = [_horizontal_grid(up, across), _vertical_grid(across, height - 40, _plain_ticks(across))]
     middle = (across.start + across.end) / 2
-    parts += [tag("text", title, x=middle, y=height - 6, class_="axis", text_anchor="middle"),
-              tag("text", "accuracy, %", x=0, y=8, class_="axis")]
-    parts += [_arrow(across, up, one, two) for one, two in pairwise(spots)
-              if (one.role, two.role) == (BASELINE, CANDIDATE)]
+    parts += [
+        tag("text", title, x=middle, y=height - 6, class_="axis", text_anchor="middle"),
+        tag("text", "accuracy, %", x=0, y=8, class_="axis"),
+    ]
+    parts += [
+        _arrow(across, up, one, two) for one, two in pairwise(spots) if (one.role, two.role) == (BASELINE, CANDIDATE)
+    ]
     parts += [_spot(across, up, spot) for spot in spots]
     parts += _names(across, up, [spot for spot in spots if spot.name])
     return _svg(height, f"Accuracy against {title}", parts)
@@ -165,8 +178,9 @@ def _plain_ticks(axis: Axis) -> list[tuple[float, str]]:
 
 def _vertical_grid(axis: Axis, bottom: float, ticks: Sequence[tuple[float, str]]) -> Markup:
     lines = [tag("path", d=f"M{axis(tick):.1f} 2V{bottom:.1f}", class_="grid") for tick, _ in ticks]
-    names = [tag("text", name, x=axis(tick), y=bottom + 15, class_="axis", text_anchor="middle")
-             for tick, name in ticks]
+    names = [
+        tag("text", name, x=axis(tick), y=bottom + 15, class_="axis", text_anchor="middle") for tick, name in ticks
+    ]
     return joined([*lines, *names])
 
 
@@ -175,8 +189,9 @@ def _horizontal_grid(up: Axis, across: Axis) -> Markup:
     for tick in up.ticks(5):
         line = f"M{across.start:.1f} {up(tick):.1f}H{across.end:.1f}"
         parts.append(tag("path", d=line, class_="grid"))
-        parts.append(tag("text", f"{tick * 100:g}", x=across.start - 6, y=up(tick) + 4, class_="axis",
-                         text_anchor="end"))
+        parts.append(
+            tag("text", f"{tick * 100:g}", x=across.start - 6, y=up(tick) + 4, class_="axis", text_anchor="end")
+        )
     return joined(parts)
 
 

@@ -22,8 +22,11 @@ from edgecr.report.tables import Table, tables
 ROOM = 100
 """Columns from which tables are drawn; below, every row becomes a short list."""
 _COLOURS = {
-    Status.PASS.value: "green", Status.FAIL.value: "red", Status.INCOMPLETE.value: "yellow",
-    Verdict.SHIP.value: "green", Verdict.DONT_SHIP.value: "red",
+    Status.PASS.value: "green",
+    Status.FAIL.value: "red",
+    Status.INCOMPLETE.value: "yellow",
+    Verdict.SHIP.value: "green",
+    Verdict.DONT_SHIP.value: "red",
 }
 
 

@@ -36,8 +36,11 @@ def latency_spots(results: Sequence[Result]) -> tuple[str, list[Spot]]:
 
 def common_condition(results: Sequence[Result]) -> tuple[str | None, str]:
     """The first suite whose mean every result has, else the clean images."""
-    shared = (suite for suite in (results[0].suites if results else [])
-              if all(result.accuracy_of(suite, MEAN) for result in results))
+    shared = (
+        suite
+        for suite in (results[0].suites if results else [])
+        if all(result.accuracy_of(suite, MEAN) for result in results)
+    )
     suite = next(shared, None)
     return (suite, MEAN) if suite else (None, CLEAN)
 

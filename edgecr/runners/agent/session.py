@@ -110,9 +110,7 @@ class Session:
                     bar.advance(1, launch=f"{number + 1}/{protocol.launches}")
         except DeviceFailed as error:
             rounds = self.keep(events)
-            place = (
-                f"in launch {number + 1} of {protocol.launches}, after {rounds} of {protocol.rounds} rounds"
-            )
+            place = f"in launch {number + 1} of {protocol.launches}, after {rounds} of {protocol.rounds} rounds"
             kept = f" ({place}; what was measured until then is kept)" if rounds else ""
             raise DeviceFailed(f"{error}{kept}") from error
         self.keep(events)
@@ -128,9 +126,7 @@ class Session:
         """One arm with a process to itself."""
         asked = self.protocol.throughput
         streams, seconds = (asked.streams, asked.seconds) if asked else ((), 0.0)
-        events = list(
-            agent.request("alone", arm=number, streams=streams, seconds=seconds, **self.arm_request(number))
-        )
+        events = list(agent.request("alone", arm=number, streams=streams, seconds=seconds, **self.arm_request(number)))
         count = len(self.arms)
         starts, rates = picked(Start, events, "arm", count), picked(Rate, events, "throughput", count)
         if not starts:

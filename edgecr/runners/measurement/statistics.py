@@ -42,8 +42,11 @@ def lack_of_samples(percent: int, count: int) -> str | None:
 
 def one_moment(percent: int, launches: Sequence[Sequence[Sequence[float]]]) -> str | None:
     """Why a percentile would only tell of one moment: launches as turns of samples; None when it would not."""
-    levelled = [[[time / middle for time in turn] for turn in turns]
-                for turns in launches if (middle := median(time for turn in turns for time in turn)) > 0]
+    levelled = [
+        [[time / middle for time in turn] for turn in turns]
+        for turns in launches
+        if (middle := median(time for turn in turns for time in turn)) > 0
+    ]
     every = [turn for turns in levelled for turn in turns]
     if percent <= 50 or not every:
         return None
@@ -51,8 +54,10 @@ def one_moment(percent: int, launches: Sequence[Sequence[Sequence[float]]]) -> s
     slow = sum(max(turn) >= end for turn in every)
     if slow >= LEAST_TURNS:
         return None
-    return (f"the slowest {100 - percent} % of the calls come from {slow} of {len(every)} turns: p{percent} would tell "
-            "of one moment; ask for more rounds or launches")
+    return (
+        f"the slowest {100 - percent} % of the calls come from {slow} of {len(every)} turns: p{percent} would tell "
+        "of one moment; ask for more rounds or launches"
+    )
 
 
 LAUNCHES = 3
@@ -92,9 +97,7 @@ def over_launches(
     return Estimate(middle, low, high, confidence, unit, samples, note)
 
 
-def paired_ratio(
-    launches: Sequence[Sequence[tuple[float, float]]], confidence: float = CONFIDENCE
-) -> Estimate:
+def paired_ratio(launches: Sequence[Sequence[tuple[float, float]]], confidence: float = CONFIDENCE) -> Estimate:
     """Candidate / baseline, given as pairs of the same round: median a launch, t interval over launches."""
     values = [math.exp(median(math.log(new / old) for old, new in pairs)) for pairs in launches]
     interval = log_interval(values, confidence)
@@ -152,8 +155,11 @@ def drift(launches: Iterable[Sequence[float]]) -> float | None:
     Ramps (Kendall, Theil and Sen) and steps (Pettitt) are looked for in each launch and in all of them together. Each
     launch is divided by its own median before: launches differ, and that is no drift.
     """
-    levelled = [[value / middle for value in series]
-                for series in launches if len(series) > 1 and (middle := median(series)) > 0]
+    levelled = [
+        [value / middle for value in series]
+        for series in launches
+        if len(series) > 1 and (middle := median(series)) > 0
+    ]
     groups = [levelled, *([series] for series in levelled)] if len(levelled) > 1 else [levelled]
     tested = [group for group in groups if sum(map(len, group)) >= LEAST_FOR_DRIFT]
     return max((change for group in tested if (change := _change(group)) is not None), key=abs, default=None)
@@ -167,8 +173,10 @@ def _change(group: Sequence[Sequence[float]]) -> float | None:
     ramp, step = slope * (max(map(len, group)) - 1), after / before - 1 if before else 0.0
     found = [
         (_unexplained(group, shape), change)
-        for change, p, shape in ((ramp, kendall_p(group), lambda turn: slope * turn),
-                                 (step, step_p, lambda turn: step * (turn >= place)))
+        for change, p, shape in (
+            (ramp, kendall_p(group), lambda turn: slope * turn),
+            (step, step_p, lambda turn: step * (turn >= place)),
+        )
         if abs(change) > DRIFT_CHANGE and p < DRIFT_P
     ]
     return min(found)[1] if found else None
@@ -184,14 +192,17 @@ def theil_sen(group: Sequence[Sequence[float]]) -> float:
     """The median slope of all pairs within a series, per step."""
     return median(
         (series[j] - series[i]) / (j - i)
-        for series in group for i in range(len(series)) for j in range(i + 1, len(series))
+        for series in group
+        for i in range(len(series))
+        for j in range(i + 1, len(series))
     )
 
 
 def kendall_p(group: Sequence[Sequence[float]]) -> float:
     """Two-sided p of Kendall's trend test over all series, by its normal approximation with continuity correction."""
-    score = sum(_sign(series[j] - series[i])
-                for series in group for i in range(len(series)) for j in range(i + 1, len(series)))
+    score = sum(
+        _sign(series[j] - series[i]) for series in group for i in range(len(series)) for j in range(i + 1, len(series))
+    )
     spread = math.sqrt(sum(count * (count - 1) * (2 * count + 5) / 18 for count in map(len, group)))
     return math.erfc(max(0, abs(score) - 1) / spread / math.sqrt(2))
 

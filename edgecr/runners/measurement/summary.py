@@ -60,9 +60,7 @@ class ArmSummary:
 
     def plain(self) -> dict[str, Any]:
         """The summary as plain JSON values."""
-        return {
-            key: value.plain() if isinstance(value, Estimate) else value for key, value in vars(self).items()
-        }
+        return {key: value.plain() if isinstance(value, Estimate) else value for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -182,9 +180,7 @@ def no_absolute(measurement: Measurement, contention: Contention) -> str:
         if contention.wait is None
         else stop_them(measurement.facts)
     )
-    return (
-        f"{reason[0].upper()}{reason[1:]}. Absolute latencies are not reported; the paired ratio is. {remedy}"
-    )
+    return f"{reason[0].upper()}{reason[1:]}. Absolute latencies are not reported; the paired ratio is. {remedy}"
 
 
 def _percentile(percent: int, calm: list[list[Round]], reasons: dict[str, str]) -> Estimate | None:
@@ -211,9 +207,7 @@ def _sequential(p50: Estimate | None, batch: int) -> Estimate | None:
     if p50 is None:
         return None
     low, high = (None if end is None else batch / end * 1e3 for end in (p50.high, p50.low))
-    return Estimate(
-        batch / p50.value * 1e3, low, high, p50.confidence, "images/s", p50.samples, "batch / p50"
-    )
+    return Estimate(batch / p50.value * 1e3, low, high, p50.confidence, "images/s", p50.samples, "batch / p50")
 
 
 def _best_rate(measurement: Measurement, number: int, reasons: dict[str, str]) -> Estimate | None:

@@ -179,9 +179,7 @@ def _fit_attributes(module: nn.Module) -> None:
         module.num_parameters = len(module.weight)
 
 
-def verify(
-    masked: nn.Module, slim: nn.Module, input_shape: tuple[int, ...], *, auxiliary: bool = False
-) -> float:
+def verify(masked: nn.Module, slim: nn.Module, input_shape: tuple[int, ...], *, auxiliary: bool = False) -> float:
     """Raises unless both modules answer alike on random input; returns the relative difference.
 
     With ``auxiliary`` the heads that only run in training are compared too.

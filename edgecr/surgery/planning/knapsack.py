@@ -36,16 +36,12 @@ class Solution:
         return _trace_back(self.choices, self.costs, int(self.best[: capacity + 1].argmax()))
 
 
-def choose(
-    values: Sequence[NDArray[np.float64]], costs: Sequence[NDArray[np.int64]], capacity: int
-) -> list[int]:
+def choose(values: Sequence[NDArray[np.float64]], costs: Sequence[NDArray[np.int64]], capacity: int) -> list[int]:
     """The index of the chosen option in each group; costs are whole, not negative, and add up to at most capacity."""
     return solve(values, costs, capacity).within(capacity)
 
 
-def solve(
-    values: Sequence[NDArray[np.float64]], costs: Sequence[NDArray[np.int64]], capacity: int
-) -> Solution:
+def solve(values: Sequence[NDArray[np.float64]], costs: Sequence[NDArray[np.int64]], capacity: int) -> Solution:
     """The knapsack for all capacities up to one."""
     cheapest = sum(int(cost.min()) for cost in costs)
     if cheapest > capacity:
@@ -86,9 +82,7 @@ def _worthwhile(value: NDArray[np.float64], cost: NDArray[np.int64]) -> list[int
     return kept
 
 
-def _trace_back(
-    choices: Sequence[NDArray[np.int16]], costs: Sequence[NDArray[np.int64]], capacity: int
-) -> list[int]:
+def _trace_back(choices: Sequence[NDArray[np.int16]], costs: Sequence[NDArray[np.int64]], capacity: int) -> list[int]:
     chosen: list[int] = []
     for choice, cost in zip(reversed(choices), reversed(costs)):
         option = int(choice[capacity])

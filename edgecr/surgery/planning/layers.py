@@ -68,11 +68,22 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = self._names.get(_place(weight), "")
         if transposed or weight.dim() != 4:
             kind = "transposed" if transposed else f"{weight.dim() - 2}-dimensional"
-            raise UnsupportedModel(f"{name or 'A convolution'} is {kind}; latency tables hold plain "
-                                   "convolutions of images and linear layers only.")
+            raise UnsupportedModel(
+                f"{name or 'A convolution'} is {kind}; latency tables hold plain "
+                "convolutions of images and linear layers only."
+            )
         config = LayerConfig(
-            "conv", image.shape[1], weight.shape[0], self._batch, image.shape[2], image.shape[3],
-            _pair(weight.shape[2:]), _pair(stride), _pair(padding), _pair(dilation), groups,
+            "conv",
+            image.shape[1],
+            weight.shape[0],
+            self._batch,
+            image.shape[2],
+            image.shape[3],
+            _pair(weight.shape[2:]),
+            _pair(stride),
+            _pair(padding),
+            _pair(dilation),
+            groups,
         )
         self.layers.append(Layer(name, config))
 

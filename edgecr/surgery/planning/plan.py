@@ -56,8 +56,11 @@ class Plan:
         return ChannelCut(
             tensors=tuple(
                 TensorCut(
-                    tensor=member.tensor, dim=member.dim, removed=text(np.concatenate(gone[key]).tobytes()),
-                    role=member.role, closes=member.closes,
+                    tensor=member.tensor,
+                    dim=member.dim,
+                    removed=text(np.concatenate(gone[key]).tobytes()),
+                    role=member.role,
+                    closes=member.closes,
                 )
                 for key, member in members.items()
             ),
@@ -90,8 +93,15 @@ class Planner:
     """
 
     def __init__(
-        self, graph: ChannelGraph, cost: Cost, values: Sequence[Values], limits: Limits,
-        *, allowed: Allowed | None = None, dead: Sequence[Ids] = (), allocation: Allocation | None = None,
+        self,
+        graph: ChannelGraph,
+        cost: Cost,
+        values: Sequence[Values],
+        limits: Limits,
+        *,
+        allowed: Allowed | None = None,
+        dead: Sequence[Ids] = (),
+        allocation: Allocation | None = None,
     ) -> None:
         self.graph, self.cost, self.limits = graph, cost, limits
         self.allowed = allowed or allowed_by(graph, limits)

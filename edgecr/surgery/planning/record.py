@@ -77,9 +77,7 @@ class PlanRecord(Options):
     def asked(self) -> tuple[Amount, ...]:
         """The figures that were asked for; a latency is judged as it was measured, not by the table."""
         measured = any(one.figure == WHOLE_LATENCY for one in self.amounts)
-        return tuple(
-            one for one in self.amounts if one.budget is not None and not (measured and one.figure == LATENCY)
-        )
+        return tuple(one for one in self.amounts if one.budget is not None and not (measured and one.figure == LATENCY))
 
     @classmethod
     def load(cls, folder: Path) -> PlanRecord:

@@ -104,12 +104,23 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         reader = Reader(values.double().numpy(), patches, kernel)
         self.found[name] = self.found[name].joined(reader) if name in self.found else reader
 
-    def _convolution(self, image: Tensor, weight: Tensor, _: Any, stride: Any, padding: Any, dilation: Any,
-                     transposed: bool, __: Any, groups: int) -> None:
+    def _convolution(
+        self,
+        image: Tensor,
+        weight: Tensor,
+        _: Any,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        transposed: bool,
+        __: Any,
+        groups: int,
+    ) -> None:
         if transposed or weight.dim() != 4:
             name = self._names.get(weight.untyped_storage().data_ptr(), "a layer")
-            raise UnsupportedModel(f"Score pfp looks into plain convolutions of images only, and {name} is none. "
-                                   "Choose another score.")
+            raise UnsupportedModel(
+                f"Score pfp looks into plain convolutions of images only, and {name} is none. Choose another score."
+            )
 
         def look() -> tuple[Tensor, int, int]:
             unfolded = functional.unfold(image, weight.shape[2:], dilation, padding, stride)

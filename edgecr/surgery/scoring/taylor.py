@@ -47,10 +47,12 @@ class Products:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]) -> Products:
         """From parameters and their gradients, which must not change before the scores are computed."""
-        return cls({
-            name: (tensors[name].detach(), None if gradient is None else gradient.detach())
-            for name, gradient in gradients.items()
-        })
+        return cls(
+            {
+                name: (tensors[name].detach(), None if gradient is None else gradient.detach())
+                for name, gradient in gradients.items()
+            }
+        )
 
     def settled(self) -> Products:
         """These, with everything summed up, so that the gradients need not be kept."""
@@ -100,8 +102,10 @@ def _along(weight: Tensor, gradient: Tensor | None, axis: int, power: int) -> Va
         totals.append(product.sum(others, dtype=torch.float64) if others else product.double())
     total = torch.cat(totals).cpu().numpy()
     if not np.isfinite(total).all():
-        raise TrainingDiverged("A gradient is not finite, so channels cannot be scored by it. Lower the learning "
-                               "rate of the training before, or score by the weights alone (l2).")
+        raise TrainingDiverged(
+            "A gradient is not finite, so channels cannot be scored by it. Lower the learning "
+            "rate of the training before, or score by the weights alone (l2)."
+        )
     return np.asarray(total, dtype=np.float64)
 
 
@@ -189,9 +193,7 @@ def _scales(child: nn.Module, member: TensorMember) -> bool:
     return isinstance(child, NORMALISATIONS) and isinstance(learned, nn.Parameter)
 
 
-def _total(
-    group: Group, places: Sequence[Place[TensorMember]], vectors: Mapping[tuple[str, int], Values]
-) -> Values:
+def _total(group: Group, places: Sequence[Place[TensorMember]], vectors: Mapping[tuple[str, int], Values]) -> Values:
     """Adds up what the vectors say of each channel over the places."""
     total = np.zeros(group.width)
     for place in places:

@@ -180,9 +180,7 @@ def _by_signature(root: Ids, owner: Ids, size: int) -> Ids:
     return result
 
 
-def _assembled(
-    members: list[Member], group: Ids, owner: Ids, root: Ids, position: Ids
-) -> list[list[Place[Any]]]:
+def _assembled(members: list[Member], group: Ids, owner: Ids, root: Ids, position: Ids) -> list[list[Place[Any]]]:
     """Cuts the sorted entries into groups, and these into places."""
     edges = np.flatnonzero((np.diff(group) != 0) | (np.diff(owner) != 0)) + 1
     starts, stops = np.concatenate([[0], edges]), np.concatenate([edges, [len(group)]])

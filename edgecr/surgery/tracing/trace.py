@@ -191,7 +191,14 @@ class Trace:
         self.uses.append(Use(weight, positions))
 
     def member(
-        self, name: str, dim: int, size: int, role: Role, ids: Ids | None = None, *, weight: bool = False,
+        self,
+        name: str,
+        dim: int,
+        size: int,
+        role: Role,
+        ids: Ids | None = None,
+        *,
+        weight: bool = False,
         closes: bool = False,
     ) -> Ids:
         """The ids of one axis of a named tensor; a second use of the same tensor is tied to the first."""

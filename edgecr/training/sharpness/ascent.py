@@ -73,8 +73,14 @@ class NeuronBalls(Ascent):
     """
 
     def __init__(
-        self, layers: Sequence[Layer], bounds: Callable[[], Bounds], *, eta: float | None = None,
-        scope: str = "global", importance: Importance = filter_norms, masks: Masks | None = None,
+        self,
+        layers: Sequence[Layer],
+        bounds: Callable[[], Bounds],
+        *,
+        eta: float | None = None,
+        scope: str = "global",
+        importance: Importance = filter_norms,
+        masks: Masks | None = None,
     ) -> None:
         self.layers, self.bounds, self.eta, self.scope = layers, bounds, eta, scope
         self.importance, self.masks = importance, masks
@@ -109,14 +115,13 @@ class NeuronBalls(Ascent):
     def _shares(self, layers: Sequence[Layer]) -> list[Tensor]:
         """How important each neuron is among those it is compared with; 1 where nothing can be pruned."""
         scores = [self.importance(layer.name, layer.module) for layer in layers]
-        compared = {
-            layer.name: self._ends(layer, score) for layer, score in zip(layers, scores) if score is not None
-        }
+        compared = {layer.name: self._ends(layer, score) for layer, score in zip(layers, scores) if score is not None}
         if self.scope == "global" and compared:
             lowest, highest = torch.stack(list(compared.values())).unbind(1)
             compared = dict.fromkeys(compared, torch.stack([lowest.amin(), highest.amax()]))
         return [
-            _share(score.to(layer.weight), compared[layer.name]) if score is not None
+            _share(score.to(layer.weight), compared[layer.name])
+            if score is not None
             else layer.weight.new_ones(len(layer.weight))
             for layer, score in zip(layers, scores)
         ]
@@ -175,7 +180,10 @@ class SharpDescent:
     """A descent whose gradient comes from the worst point nearby: twice the passes, the same update."""
 
     def __init__(
-        self, descent: Descent, ascent: Ascent, module: nn.Module,
+        self,
+        descent: Descent,
+        ascent: Ascent,
+        module: nn.Module,
         alone: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.descent, self.ascent, self.module = descent, ascent, module
@@ -200,8 +208,13 @@ class SharpDescent:
 
 
 def ascent(
-    sharpness: declared.Sharpness, module: nn.Module, *, epoch: Callable[[], int],
-    input_shape: tuple[int, ...], importance: Importance = filter_norms, masks: Masks | None = None,
+    sharpness: declared.Sharpness,
+    module: nn.Module,
+    *,
+    epoch: Callable[[], int],
+    input_shape: tuple[int, ...],
+    importance: Importance = filter_norms,
+    masks: Masks | None = None,
 ) -> Ascent:
     """The ascent that was declared; ``epoch`` tells the present one, counted from 0."""
     if isinstance(sharpness, declared.Sam):

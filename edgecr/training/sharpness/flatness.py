@@ -44,8 +44,14 @@ class Flatness:
 
 
 def flatness(
-    module: nn.Module, data: LearningData, *, loss: Loss | None = None, rho: float = 0.05, images: int = 512,
-    steps: int = 10, seed: int = 0,
+    module: nn.Module,
+    data: LearningData,
+    *,
+    loss: Loss | None = None,
+    rho: float = 0.05,
+    images: int = 512,
+    steps: int = 10,
+    seed: int = 0,
 ) -> Flatness:
     """Measures a module on some of the training images, the same ones for the same seed, not augmented."""
     loss = loss or CrossEntropy()
@@ -80,7 +86,11 @@ def one_step(module: nn.Module, loss: Loss, batches: Batches, rho: float = 0.05)
 
 
 def top_eigenvalue(
-    module: nn.Module, loss: Loss, batches: Batches, iterations: int = 100, tolerance: float = 1e-3,
+    module: nn.Module,
+    loss: Loss,
+    batches: Batches,
+    iterations: int = 100,
+    tolerance: float = 1e-3,
     seed: int = 0,
 ) -> float:
     """The eigenvalue of the loss's Hessian that is farthest from zero, with its sign, by power iteration."""

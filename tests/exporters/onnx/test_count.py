@@ -64,9 +64,7 @@ def test_linear_layers_in_every_dress(tmp_path):
             helper.make_node("Gemm", ["a", "b.weight"], ["b"]),
             helper.make_node("Transpose", ["c.weight"], ["ct"], perm=[1, 0]),
             helper.make_node("MatMul", ["b", "ct"], ["c"]),
-            helper.make_node(
-                "Constant", [], ["d.weight"], value=numpy_helper.from_array(np.ones((7, 2), np.float32))
-            ),
+            helper.make_node("Constant", [], ["d.weight"], value=numpy_helper.from_array(np.ones((7, 2), np.float32))),
             helper.make_node("MatMul", ["c", "d.weight"], ["y"]),
         ],
         {"a.weight": np.ones((5, 3)), "b.weight": np.ones((5, 6)), "c.weight": np.ones((7, 6))},

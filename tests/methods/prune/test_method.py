@@ -86,8 +86,10 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "vain"),
     [
-        *(({"sparsity": 0.5, "normalise": True, "score": score}, "normalise does nothing")
-          for score in ("taylor", "taylor_bn", "taylor_gate", "taylor_in", "taylor_joint", "bn", "pfp", "random")),
+        *(
+            ({"sparsity": 0.5, "normalise": True, "score": score}, "normalise does nothing")
+            for score in ("taylor", "taylor_bn", "taylor_gate", "taylor_in", "taylor_joint", "bn", "pfp", "random")
+        ),
         ({"sparsity": 0.5, "batch": 4}, "batch does nothing"),
         ({"budget": {"params": 0.5}, "batch": 4}, "batch does nothing"),
         ({"budget": {"params": 0.5}, "device": "cpu", "align": 8}, "device does nothing"),

@@ -62,8 +62,11 @@ def same(first, second):
 CASES = {
     "halp": LATENCY | {"schedule": WHILE},
     "soft": {"budget": {"macs": 0.6}, "score": "taylor_in", "schedule": WHILE | {"masks": "soft"}},
-    "soft, flat": {"budget": {"params": 0.6}, "scope": "knapsack",
-                   "schedule": WHILE | {"masks": "soft", "retrain": RETRAIN | {"sharpness": "adasap"}}},
+    "soft, flat": {
+        "budget": {"params": 0.6},
+        "scope": "knapsack",
+        "schedule": WHILE | {"masks": "soft", "retrain": RETRAIN | {"sharpness": "adasap"}},
+    },
     "slim each": {"budget": {"macs": 0.5}, "score": "taylor", "schedule": WHILE | {"slim": "each"}},
     "rounds": {"budget": {"params": 0.6}, "schedule": ROUNDS},
 }
@@ -303,5 +306,3 @@ def test_units() -> None:
     budget = Prune.parse({"budget": {"size": "5 MB", "latency": "0.8 ms"}}).budget
     assert budget is not None
     assert budget.shares() == {"size": 5_000_000, "latency": 800_000}
-
-

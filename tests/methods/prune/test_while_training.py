@@ -126,8 +126,17 @@ def pruned(folder, watch, score="l2", module=None, beside=(), soft=True):
     module = module or subject().module
     graph = trace_channels(module, SHAPE)
     removal = Removal(
-        graph, Moments(0, 2, 3), scores.get(score), Evidence(module), LIMITS, allowed_by(graph, LIMITS),
-        watch.chosen, by_gradients=score.startswith("taylor"), slim=False, why="", soft=soft,
+        graph,
+        Moments(0, 2, 3),
+        scores.get(score),
+        Evidence(module),
+        LIMITS,
+        allowed_by(graph, LIMITS),
+        watch.chosen,
+        by_gradients=score.startswith("taylor"),
+        slim=False,
+        why="",
+        soft=soft,
     )
     fit(module, options(), CrossEntropy(), lab(folder), [removal, watch, *beside])
     return module, removal

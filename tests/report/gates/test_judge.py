@@ -20,50 +20,63 @@ def status(name, gate, **parts):
 
 
 def test_declarations_need_no_heavy_library():
-    code = ("import sys, edgecr.report.gates.judge; "
-            "print([m for m in ('torch', 'numpy', 'albumentations', 'PIL', 'rich') if m in sys.modules])")
+    code = (
+        "import sys, edgecr.report.gates.judge; "
+        "print([m for m in ('torch', 'numpy', 'albumentations', 'PIL', 'rich') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("lost", "gate", "expected"), [
-    (2, {"drop": 0.01}, "PASS"),  # exactly the limit
-    (3, {"drop": 0.01}, "FAIL"),
-    (0, {"drop": 0.0}, "PASS"),
-    (1, {"drop": 0.0}, "FAIL"),
-    (0, {"drop": 0.01, "confidence": 0.95}, "FAIL"),  # 200 images cannot show so little
-    (0, {"drop": 0.03, "confidence": 0.95}, "PASS"),
-    (20, {"min": 0.9}, "PASS"),
-    (21, {"min": 0.9}, "FAIL"),
-    (20, {"min": 0.9, "confidence": 0.95}, "FAIL"),
-])
+@pytest.mark.parametrize(
+    ("lost", "gate", "expected"),
+    [
+        (2, {"drop": 0.01}, "PASS"),  # exactly the limit
+        (3, {"drop": 0.01}, "FAIL"),
+        (0, {"drop": 0.0}, "PASS"),
+        (1, {"drop": 0.0}, "FAIL"),
+        (0, {"drop": 0.01, "confidence": 0.95}, "FAIL"),  # 200 images cannot show so little
+        (0, {"drop": 0.03, "confidence": 0.95}, "PASS"),
+        (20, {"min": 0.9}, "PASS"),
+        (21, {"min": 0.9}, "FAIL"),
+        (20, {"min": 0.9, "confidence": 0.95}, "FAIL"),
+    ],
+)
 def test_clean_accuracy(lost, gate, expected):
     declared = {"clean_accuracy": Gate(**gate)}
     judged = build_result(name="x", id="x", gates=declared, robustness=[answered({"clean": lost})]).gates
     assert [each.status.value for each in judged] == [expected]
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("noise5_fog_accuracy", "FAIL"), ("noise5_iso_accuracy", "PASS"), ("noise5_accuracy", "PASS"),
-])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("noise5_fog_accuracy", "FAIL"),
+        ("noise5_iso_accuracy", "PASS"),
+        ("noise5_accuracy", "PASS"),
+    ],
+)
 def test_a_corruption_and_the_suite_mean(name, expected):
     assert status(name, Gate(drop=0.05), robustness=[answered({"fog": 30})]) == expected
 
 
-@pytest.mark.parametrize(("ratio", "gate", "expected"), [
-    (0.7, {"ratio": 0.7}, "PASS"),
-    (0.71, {"ratio": 0.7}, "FAIL"),
-    (0.68, {"ratio": 0.7, "confidence": 0.95}, "FAIL"),
-    (0.6, {"ratio": 0.7, "confidence": 0.95}, "PASS"),
-    (0.6, {"ratio": 0.7, "confidence": 0.9}, "PASS"),
-    (0.6, {"ratio": 0.7, "confidence": 0.99}, "INCOMPLETE"),  # the interval is of 95 % only
-    (0.9, {"ratio": 0.7, "confidence": 0.99}, "FAIL"),  # no interval can mend the point estimate
-    (0.5, {"max": 2.0}, "PASS"),
-    (0.5, {"max": 2.0, "confidence": 0.95}, "FAIL"),
-    (0.5, {"ratio": 0.7, "device": "jetson"}, "INCOMPLETE"),
-    (0.5, {"ratio": 0.7, "batch": 64}, "INCOMPLETE"),
-    (0.5, {"ratio": 0.7, "device": "cpu", "batch": 1}, "PASS"),
-])
+@pytest.mark.parametrize(
+    ("ratio", "gate", "expected"),
+    [
+        (0.7, {"ratio": 0.7}, "PASS"),
+        (0.71, {"ratio": 0.7}, "FAIL"),
+        (0.68, {"ratio": 0.7, "confidence": 0.95}, "FAIL"),
+        (0.6, {"ratio": 0.7, "confidence": 0.95}, "PASS"),
+        (0.6, {"ratio": 0.7, "confidence": 0.9}, "PASS"),
+        (0.6, {"ratio": 0.7, "confidence": 0.99}, "INCOMPLETE"),  # the interval is of 95 % only
+        (0.9, {"ratio": 0.7, "confidence": 0.99}, "FAIL"),  # no interval can mend the point estimate
+        (0.5, {"max": 2.0}, "PASS"),
+        (0.5, {"max": 2.0, "confidence": 0.95}, "FAIL"),
+        (0.5, {"ratio": 0.7, "device": "jetson"}, "INCOMPLETE"),
+        (0.5, {"ratio": 0.7, "batch": 64}, "INCOMPLETE"),
+        (0.5, {"ratio": 0.7, "device": "cpu", "batch": 1}, "PASS"),
+    ],
+)
 def test_latency(ratio, gate, expected):
     assert status("latency_p50", Gate(**gate), latency=[latency(ratio)]) == expected
 
@@ -93,10 +106,16 @@ def test_more_throughput_is_better():
     assert status("throughput", Gate(min=400), latency=[latency(0.5)]) == "PASS"
 
 
-@pytest.mark.parametrize(("name", "gate", "expected"), [
-    ("size", {"ratio": 0.4}, "PASS"), ("size", {"ratio": 0.39}, "FAIL"), ("size", {"max": 0.4}, "PASS"),
-    ("params", {"max": 99_999}, "FAIL"), ("macs", {"ratio": 0.5, "confidence": 0.99}, "PASS"),
-])
+@pytest.mark.parametrize(
+    ("name", "gate", "expected"),
+    [
+        ("size", {"ratio": 0.4}, "PASS"),
+        ("size", {"ratio": 0.39}, "FAIL"),
+        ("size", {"max": 0.4}, "PASS"),
+        ("params", {"max": 99_999}, "FAIL"),
+        ("macs", {"ratio": 0.5, "confidence": 0.99}, "PASS"),
+    ],
+)
 def test_counted_figures_need_no_interval(name, gate, expected):
     assert status(name, Gate(**gate), models=models()) == expected
 
@@ -107,8 +126,7 @@ def test_missing_accuracy_is_incomplete(name):
     assert status(name, Gate(min=0.01)) == "INCOMPLETE"
 
 
-@pytest.mark.parametrize(
-    "name", ["latency_p50", "latency_p90", "latency_p99", "memory", "size", "params", "macs"])
+@pytest.mark.parametrize("name", ["latency_p50", "latency_p90", "latency_p99", "memory", "size", "params", "macs"])
 def test_missing_figures_are_incomplete(name):
     assert status(name, Gate(ratio=9.0)) == "INCOMPLETE"
 
@@ -134,15 +152,26 @@ def evidenced(row, *files):
     return replace(row, evidence=list(files))
 
 
-@pytest.mark.parametrize(("name", "gate", "file"), [
-    ("size", {"ratio": 0.4}, "b"), ("size", {"ratio": 0.4}, "c"), ("params", {"max": 1e9}, "c"),
-    ("macs", {"ratio": 0.1}, "c"), ("latency_p50", {"ratio": 0.7}, "m"), ("latency_p50", {"max": 0.1}, "m"),
-    ("clean_accuracy", {"drop": 0.5}, "a"), ("noise5_accuracy", {"min": 0.99}, "a"),
-])
+@pytest.mark.parametrize(
+    ("name", "gate", "file"),
+    [
+        ("size", {"ratio": 0.4}, "b"),
+        ("size", {"ratio": 0.4}, "c"),
+        ("params", {"max": 1e9}, "c"),
+        ("macs", {"ratio": 0.1}, "c"),
+        ("latency_p50", {"ratio": 0.7}, "m"),
+        ("latency_p50", {"max": 0.1}, "m"),
+        ("clean_accuracy", {"drop": 0.5}, "a"),
+        ("noise5_accuracy", {"min": 0.99}, "a"),
+    ],
+)
 def test_a_gate_on_a_changed_file_is_incomplete_and_names_it(name, gate, file):
     answers = [evidenced(row, "a") for row in accuracy_rows(answered({}), {})]
-    parts = {"models": [evidenced(row, row.role[0]) for row in models()], "accuracy": answers,
-             "latency": [evidenced(latency(0.5), "m")]}
+    parts = {
+        "models": [evidenced(row, row.role[0]) for row in models()],
+        "accuracy": answers,
+        "latency": [evidenced(latency(0.5), "m")],
+    }
     judged = build_result(name="x", id="x", gates={name: Gate(**gate)}, unverified={file: "was changed"}, **parts)
     assert judged.gates[0].status is Status.INCOMPLETE
     assert f"{file} was changed" in judged.gates[0].text
@@ -158,20 +187,24 @@ def test_a_limit_of_the_candidate_does_not_rest_on_the_baseline():
     assert judged.gates[0].status is Status.PASS
 
 
-@pytest.mark.parametrize(("name", "gate", "wide"), [
-    ("clean_accuracy", {"drop": 0.01}, True),  # 200 images: about 4 points
-    ("clean_accuracy", {"drop": 0.2}, False),
-    ("clean_accuracy", {"drop": 0.01, "confidence": 0.95}, False),  # says that it may be more instead
-    ("clean_accuracy", {"min": 0.99}, True),
-    ("clean_accuracy", {"min": 0.5}, False),
-    ("latency_p50", {"ratio": 0.55}, False),  # 0.1 wide
-    ("latency_p50", {"ratio": 0.95}, True),
-    ("latency_p50", {"ratio": 1.0}, False),  # leaves nothing to be judged
-    ("size", {"ratio": 0.9999}, False),
-])
+@pytest.mark.parametrize(
+    ("name", "gate", "wide"),
+    [
+        ("clean_accuracy", {"drop": 0.01}, True),  # 200 images: about 4 points
+        ("clean_accuracy", {"drop": 0.2}, False),
+        ("clean_accuracy", {"drop": 0.01, "confidence": 0.95}, False),  # says that it may be more instead
+        ("clean_accuracy", {"min": 0.99}, True),
+        ("clean_accuracy", {"min": 0.5}, False),
+        ("latency_p50", {"ratio": 0.55}, False),  # 0.1 wide
+        ("latency_p50", {"ratio": 0.95}, True),
+        ("latency_p50", {"ratio": 1.0}, False),  # leaves nothing to be judged
+        ("size", {"ratio": 0.9999}, False),
+    ],
+)
 def test_an_interval_wider_than_the_tolerance_is_told(name, gate, wide):
-    judged = build_result(name="x", id="x", gates={name: Gate(**gate)}, robustness=[answered({})], models=models(),
-                          latency=[latency(0.5)]).gates[0]
+    judged = build_result(
+        name="x", id="x", gates={name: Gate(**gate)}, robustness=[answered({})], models=models(), latency=[latency(0.5)]
+    ).gates[0]
     assert ("wider than the tolerance" in judged.text) is wide, judged.text
 
 
@@ -192,8 +225,12 @@ def test_each_limit_is_judged_on_its_own():
 
 
 def test_doubt_is_told():
-    judged = build_result(name="x", id="x", gates={"clean_accuracy": Gate(drop=0.01, confidence=0.95)},
-                          robustness=[answered({"clean": 0})]).gates[0]
+    judged = build_result(
+        name="x",
+        id="x",
+        gates={"clean_accuracy": Gate(drop=0.01, confidence=0.95)},
+        robustness=[answered({"clean": 0})],
+    ).gates[0]
     assert "the estimate holds, but at 95 %" in judged.text
     assert judged.interval is not None
     assert judged.interval[1] > judged.limit
@@ -206,11 +243,17 @@ def test_accuracies_are_estimated_at_the_asked_confidence():
     assert level(gates, "clean_accuracy") == 0.95
 
 
-@pytest.mark.parametrize(("statuses", "expected", "code"), [
-    ([], "INCOMPLETE", 1), (["PASS"], "SHIP", 0), (["PASS", "PASS"], "SHIP", 0),
-    (["PASS", "FAIL"], "DON'T SHIP", 1),
-    (["PASS", "INCOMPLETE"], "INCOMPLETE", 1), (["FAIL", "INCOMPLETE"], "DON'T SHIP", 1),
-])
+@pytest.mark.parametrize(
+    ("statuses", "expected", "code"),
+    [
+        ([], "INCOMPLETE", 1),
+        (["PASS"], "SHIP", 0),
+        (["PASS", "PASS"], "SHIP", 0),
+        (["PASS", "FAIL"], "DON'T SHIP", 1),
+        (["PASS", "INCOMPLETE"], "INCOMPLETE", 1),
+        (["FAIL", "INCOMPLETE"], "DON'T SHIP", 1),
+    ],
+)
 def test_verdict(statuses, expected, code):
     judged = [GateResult("g", Status(each), "", "") for each in statuses]
     found = verdict(judged)
@@ -224,17 +267,20 @@ def test_reasons():
     assert reasons(Result("x", "x", Verdict.SHIP, gates=[passed, passed])) == ["all 2 gates hold"]
 
 
-@pytest.mark.parametrize(("name", "gate", "match"), [
-    ("clean_acuracy", {"drop": 0.1}, "clean_accuracy"),
-    ("latency_p95", {"ratio": 0.5}, "latency_p9"),
-    ("noise5_rain_accuracy", {"drop": 0.1}, "Did you mean"),
-    ("clean_accuracy", {"ratio": 0.9}, "use drop or min"),
-    ("latency_p50", {"drop": 0.1}, "use ratio or max"),
-    ("throughput", {"max": 10.0}, "use ratio or min"),
-    ("size", {"min": 10.0}, "use ratio or max"),
-    ("clean_accuracy", {"min": 90.0}, "0.9 for 90 %"),
-    ("size", {"ratio": 0.5, "device": "cpu"}, "does not depend on a device"),
-])
+@pytest.mark.parametrize(
+    ("name", "gate", "match"),
+    [
+        ("clean_acuracy", {"drop": 0.1}, "clean_accuracy"),
+        ("latency_p95", {"ratio": 0.5}, "latency_p9"),
+        ("noise5_rain_accuracy", {"drop": 0.1}, "Did you mean"),
+        ("clean_accuracy", {"ratio": 0.9}, "use drop or min"),
+        ("latency_p50", {"drop": 0.1}, "use ratio or max"),
+        ("throughput", {"max": 10.0}, "use ratio or min"),
+        ("size", {"min": 10.0}, "use ratio or max"),
+        ("clean_accuracy", {"min": 90.0}, "0.9 for 90 %"),
+        ("size", {"ratio": 0.5, "device": "cpu"}, "does not depend on a device"),
+    ],
+)
 def test_gates_that_make_no_sense(name, gate, match):
     with pytest.raises(RequestError, match=match):
         check_gate_name(name, ("noise5",), Gate(**gate))
@@ -248,10 +294,21 @@ def test_a_suite_that_is_not_run():
         check_gate_name("mean_accuracy", ("noise5",))
 
 
-@pytest.mark.parametrize("values", [
-    {}, {"drop": -0.1}, {"drop": 1.0}, {"ratio": 0.0}, {"confidence": 0.95}, {"drop": 0.1, "confidence": 0.5},
-    {"drop": 0.1, "confidence": 1.0}, {"drop": "1 %"}, {"drop": 0.1, "batch": 0}, {"dorp": 0.1},
-])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"drop": -0.1},
+        {"drop": 1.0},
+        {"ratio": 0.0},
+        {"confidence": 0.95},
+        {"drop": 0.1, "confidence": 0.5},
+        {"drop": 0.1, "confidence": 1.0},
+        {"drop": "1 %"},
+        {"drop": 0.1, "batch": 0},
+        {"dorp": 0.1},
+    ],
+)
 def test_malformed_gates(values):
     with pytest.raises(ValidationError):
         Gate.parse(values)

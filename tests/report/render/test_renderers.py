@@ -137,12 +137,20 @@ def test_three_files_are_written(full, tmp_path):
     assert Result.load(paths["json"]) == full
 
 
-@pytest.mark.parametrize(("value", "scale", "expected"), [
-    (0.87654, PERCENT, "87.7"), (-0.01234, POINTS, "\N{MINUS SIGN}1.23"), (0.00001, POINTS, "0.00"),
-    (0.5, RATIO, "0.50"),
-    (0.0123, MILLISECONDS, "0.0123"), (12.345, MILLISECONDS, "12.3"), (1234.5, MILLISECONDS, "1,234"),
-    (40_813_184, COUNT, "40.8 M"), (0.0, MILLISECONDS, "0"),
-])
+@pytest.mark.parametrize(
+    ("value", "scale", "expected"),
+    [
+        (0.87654, PERCENT, "87.7"),
+        (-0.01234, POINTS, "\N{MINUS SIGN}1.23"),
+        (0.00001, POINTS, "0.00"),
+        (0.5, RATIO, "0.50"),
+        (0.0123, MILLISECONDS, "0.0123"),
+        (12.345, MILLISECONDS, "12.3"),
+        (1234.5, MILLISECONDS, "1,234"),
+        (40_813_184, COUNT, "40.8 M"),
+        (0.0, MILLISECONDS, "0"),
+    ],
+)
 def test_numbers(value, scale, expected):
     assert number(value, scale) == expected
 

@@ -49,15 +49,18 @@ def test_an_error_is_enough(whole):
     assert shortfall(whole.model_copy(update={"error": "The board went away."})) == "The board went away"
 
 
-@pytest.mark.parametrize(("turns", "ended", "lacking"), [
-    (16, "time", False),  # the protocol stops early when its time is used up
-    (14, "time", False),
-    (16, "rounds", True),
-    (16, None, True),  # broken off
-    (20, None, False),  # an older agent did not tell
-    (15, "time", True),  # but never in the middle of a round
-    (12, "time", True),  # nor before the least number of rounds
-])
+@pytest.mark.parametrize(
+    ("turns", "ended", "lacking"),
+    [
+        (16, "time", False),  # the protocol stops early when its time is used up
+        (14, "time", False),
+        (16, "rounds", True),
+        (16, None, True),  # broken off
+        (20, None, False),  # an older agent did not tell
+        (15, "time", True),  # but never in the middle of a round
+        (12, "time", True),  # nor before the least number of rounds
+    ],
+)
 def test_a_launch_may_end_early_only_by_the_clock(whole, turns, ended, lacking):
     launches = [one.model_copy(update={"rounds": one.rounds[:turns], "ended": ended}) for one in whole.launches]
     assert bool(shortfall(whole.model_copy(update={"launches": tuple(launches)}))) is lacking

@@ -84,9 +84,7 @@ def test_share_of_waiting() -> None:
 
 def series(draw: random.Random, count: int, noise: float = 0.005, ramp: float = 0.0, step: float = 0.0, at: int = 0):
     """Times around 100 with a ramp over all of them, and a step after ``at`` of them."""
-    return [
-        100 * (1 + ramp * i / (count - 1)) * (1 + step * (i >= at)) * draw.gauss(1, noise) for i in range(count)
-    ]
+    return [100 * (1 + ramp * i / (count - 1)) * (1 + step * (i >= at)) * draw.gauss(1, noise) for i in range(count)]
 
 
 @pytest.mark.parametrize("count", [20, 30, 90])
@@ -114,8 +112,10 @@ def test_drift_that_every_short_launch_shows_is_found_although_one_alone_would_n
 def test_offsets_between_launches_are_no_drift(count, noise) -> None:
     draw = random.Random(count)
     sessions = [
-        [[draw_offset * value for value in series(draw, count, noise)]
-         for draw_offset in (draw.gauss(1, 0.02) for _ in range(3))]
+        [
+            [draw_offset * value for value in series(draw, count, noise)]
+            for draw_offset in (draw.gauss(1, 0.02) for _ in range(3))
+        ]
         for _ in range(300)
     ]
     alarms = sum(st.drift(launches) is not None for launches in sessions)

@@ -126,9 +126,7 @@ def test_a_busy_machine_gives_the_ratio_but_no_absolute_latency() -> None:
     busy = measurement(wait=0.48, facts={"busiest": [{"name": "ffmpeg", "pid": 7, "share": 0.9}]})
     slow, _ = summarise(busy)
     assert slow.p50_ms is slow.p90_ms is slow.sequential_throughput is None
-    expected = (
-        "run-queue wait 48 %). Absolute latencies are not reported; the paired ratio is. Stop: ffmpeg (pid 7"
-    )
+    expected = "run-queue wait 48 %). Absolute latencies are not reported; the paired ratio is. Stop: ffmpeg (pid 7"
     assert expected in slow.missing["p50_ms"]
     assert {slow.missing[name] for name in ("p90_ms", "p99_ms", "sequential_throughput")} == {slow.missing["p50_ms"]}
     assert "too few" not in " ".join(slow.missing.values())
@@ -206,6 +204,7 @@ def test_times_of_coming_up_are_each_arms_own() -> None:
 
 def with_round(one, place: int, **changes):
     """The same measurement, with one round of each launch changed."""
+
     def changed(launch):
         rounds = list(launch.rounds)
         rounds[place] = rounds[place].model_copy(update=changes)
@@ -221,10 +220,17 @@ def test_a_single_round_on_which_the_kernel_is_silent_leaves_no_absolute_latency
     assert fast.p50_ms is not None
 
 
-@pytest.mark.parametrize(("counted", "shared"), [
-    ({"wait_ns": 30_000_000}, True), ({"wait_ns": 29_999_999}, False),
-    ({"steal": 3}, True), ({"steal": 2}, False), ({"switches": 200}, True), ({"switches": 199}, False),
-])
+@pytest.mark.parametrize(
+    ("counted", "shared"),
+    [
+        ({"wait_ns": 30_000_000}, True),
+        ({"wait_ns": 29_999_999}, False),
+        ({"steal": 3}, True),
+        ({"steal": 2}, False),
+        ({"switches": 200}, True),
+        ({"switches": 199}, False),
+    ],
+)
 def test_a_share_exactly_at_its_limit_closes_the_gate(counted, shared) -> None:
     """Of one second: 3 % of waiting and of stolen time, and 200 switches."""
     calm = {"run_ns": 10**9 - counted.get("wait_ns", 0), "wait_ns": 0, "steal": 0, "switches": 0}

@@ -57,8 +57,14 @@ class Block(nn.Module):
 def net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
-        Block(32, 48), Block(32, 24), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
+        nn.Conv2d(3, 32, 3, padding=1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        Block(32, 48),
+        Block(32, 24),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 10),
     )
 
 
@@ -201,8 +207,14 @@ def test_an_estimate_is_only_used_on_the_way(net: nn.Module) -> None:
     assert latency_figure(sizes, found.table)(found.plan.kept) == real(planner, found.plan.kept)
 
 
-GROUPED = ("resnext50_32x4d", "regnet_x_400mf", "regnet_y_400mf", "shufflenet_v2_x1_0", "efficientnet_b0",
-           "mobilenet_v3_large")
+GROUPED = (
+    "resnext50_32x4d",
+    "regnet_x_400mf",
+    "regnet_y_400mf",
+    "shufflenet_v2_x1_0",
+    "efficientnet_b0",
+    "mobilenet_v3_large",
+)
 """Networks of which layers lose whole groups, or have relatives in the table that expand where they reduce."""
 
 

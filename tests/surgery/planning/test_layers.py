@@ -28,7 +28,9 @@ def test_every_detail_of_a_layer_is_seen():
     module = nn.Sequential(
         nn.Conv2d(3, 8, (3, 1), stride=(2, 1), padding=(1, 0)),
         nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=8),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
     )
     assert configurations(module, (3, 9, 7), batch=4) == [
         LayerConfig("conv", 3, 8, 4, 9, 7, (3, 1), (2, 1), (1, 0)),

@@ -42,9 +42,7 @@ def test_sparsity_is_the_fraction_that_goes(resnet: nn.Module, scope: Any, spars
 @pytest.mark.parametrize("scope", ["layer", "global"])
 @pytest.mark.parametrize("align", ["off", "auto"])
 @pytest.mark.parametrize("share", [0.8, 0.5, 0.2])
-def test_a_budget_is_met_within_one_step(
-    resnet: nn.Module, figure: str, scope: Any, align: str, share: float
-) -> None:
+def test_a_budget_is_met_within_one_step(resnet: nn.Module, figure: str, scope: Any, align: str, share: float) -> None:
     planner = planner_for(resnet, SHAPE, align=align)
     kept = planner.by_budget(scope, {figure: share}).kept
     allowed = share * planner.figure(figure, planner.cost.widths)

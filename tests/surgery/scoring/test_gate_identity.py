@@ -71,7 +71,9 @@ def test_the_derivative_by_a_gate_in_front_of_readers(hidden):
     for reader in (dense.one, dense.other):
         reader.weight.data[:, list(hidden)] = 0
     backward(dense)
-    found = sum((whole[f"{name}.weight"] * dense.get_parameter(f"{name}.weight").grad).sum((0, 2, 3))
-                for name in ("one", "other"))
+    found = sum(
+        (whole[f"{name}.weight"] * dense.get_parameter(f"{name}.weight").grad).sum((0, 2, 3))
+        for name in ("one", "other")
+    )
     assert gated.gate.grad.abs().min() > 1e-6
     torch.testing.assert_close(found, gated.gate.grad, rtol=1e-9, atol=1e-12)

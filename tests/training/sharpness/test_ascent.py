@@ -21,8 +21,13 @@ BOUNDS = Bounds(0.01, 2.0)
 def convolutions():
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
-        nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 3),
+        nn.Conv2d(3, 6, 3, padding=1, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 16, 3),
     ).double()
 
 
@@ -261,10 +266,14 @@ def trained(folder, **keys):
     return module.state_dict()
 
 
-@pytest.mark.parametrize("sharpness", [
-    {"kind": "sam", "rho": 0}, {"kind": "asam", "rho": 0},
-    {"kind": "adasap", "rho_min": 0, "rho_max": 0, "include_bn": True},
-])
+@pytest.mark.parametrize(
+    "sharpness",
+    [
+        {"kind": "sam", "rho": 0},
+        {"kind": "asam", "rho": 0},
+        {"kind": "adasap", "rho_min": 0, "rho_max": 0, "include_bn": True},
+    ],
+)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_radius_of_zero_trains_as_without(tmp_path, sharpness, precision):
     plain = trained(tmp_path / "plain", precision=precision, clip_norm=1.0)

@@ -41,26 +41,29 @@ def test_phases_follow_one_another():
     assert [declared.bounds(epoch) for epoch in range(5)] == [(0.1, 1.0)] * 2 + [(0.2, 0.3)] + [Bounds(2.0, 2.0)] * 2
 
 
-@pytest.mark.parametrize(("value", "words"), [
-    ("sharp", "'sam', 'asam' or 'adasap'"),
-    (3, "kind"),
-    ([], "kind"),
-    ({}, "kind"),
-    ({"kind": "asamm"}, "Did you mean 'asam'"),
-    ({"kind": "sam", "eta": 0.1}, "not permitted"),
-    ({"kind": "sam", "rho": -0.1}, "greater than or equal to 0"),
-    ({"kind": "sam", "rho": "0.1"}, "number"),
-    ({"kind": "asam", "eta": -1}, "greater than or equal to 0"),
-    ({"kind": "adasap", "rho": 1}, "not permitted"),
-    ({"kind": "adasap", "flavour": "gsam"}, "'sam' or 'asam'"),
-    ({"kind": "adasap", "scope": "local"}, "'global' or 'layer'"),
-    ({"kind": "adasap", "rho_min": 3}, r"rho_min \(3\) must not exceed rho_max \(2\)"),
-    ({"kind": "adasap", "flavour": "sam", "rho_min": 0.2}, r"rho_min \(0.2\) must not exceed rho_max \(0.1\)"),
-    ({"kind": "adasap", "flavour": "sam", "eta": 0.1}, "eta belongs to flavour: asam"),
-    ({"kind": "adasap", "phases": [{"epochs": 0, "rho_min": 0, "rho_max": 1}]}, "greater than or equal to 1"),
-    ({"kind": "adasap", "phases": [{"epochs": 1, "rho_min": 2, "rho_max": 1}]}, "must not exceed"),
-    ({"kind": "adasap", "phases": [{"epochs": 101, "rho_min": 0, "rho_max": 1}]}, "phases take 101 of 100 epochs"),
-])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("sharp", "'sam', 'asam' or 'adasap'"),
+        (3, "kind"),
+        ([], "kind"),
+        ({}, "kind"),
+        ({"kind": "asamm"}, "Did you mean 'asam'"),
+        ({"kind": "sam", "eta": 0.1}, "not permitted"),
+        ({"kind": "sam", "rho": -0.1}, "greater than or equal to 0"),
+        ({"kind": "sam", "rho": "0.1"}, "number"),
+        ({"kind": "asam", "eta": -1}, "greater than or equal to 0"),
+        ({"kind": "adasap", "rho": 1}, "not permitted"),
+        ({"kind": "adasap", "flavour": "gsam"}, "'sam' or 'asam'"),
+        ({"kind": "adasap", "scope": "local"}, "'global' or 'layer'"),
+        ({"kind": "adasap", "rho_min": 3}, r"rho_min \(3\) must not exceed rho_max \(2\)"),
+        ({"kind": "adasap", "flavour": "sam", "rho_min": 0.2}, r"rho_min \(0.2\) must not exceed rho_max \(0.1\)"),
+        ({"kind": "adasap", "flavour": "sam", "eta": 0.1}, "eta belongs to flavour: asam"),
+        ({"kind": "adasap", "phases": [{"epochs": 0, "rho_min": 0, "rho_max": 1}]}, "greater than or equal to 1"),
+        ({"kind": "adasap", "phases": [{"epochs": 1, "rho_min": 2, "rho_max": 1}]}, "must not exceed"),
+        ({"kind": "adasap", "phases": [{"epochs": 101, "rho_min": 0, "rho_max": 1}]}, "phases take 101 of 100 epochs"),
+    ],
+)
 def test_nonsense_is_refused_with_a_reason(value, words):
     with pytest.raises(ValidationError, match=words):
         sharpness(value)
