@@ -24,7 +24,7 @@ from _study import Cells, cifar10, mean_and_spread, noise5, study_arguments
 from edgecr.core.files import read_json, sha256
 from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
-from edgecr.methods.base import Lab, Method, methods
+from edgecr.methods.base import Method, StepContext, methods
 from edgecr.models import architecture
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
@@ -109,8 +109,8 @@ def base(s: Settings, data: Dataset, weights: Path | None, seed: int, folder: Pa
     subject = Subject.create(declared, len(data.classes), data.preprocessing.size, seed)
     seconds = 0.0
     if weights is None:
-        lab = Lab(LearningData.of(data), seed, folder)
-        subject = methods.get("train").parse(training(s, s.base)).apply(subject, lab)
+        context = StepContext(LearningData.of(data), seed, folder)
+        subject = methods.get("train").parse(training(s, s.base)).apply(subject, context)
         seconds = trained_for(folder)
     subject.save(folder / "subject")
     discard(folder)
@@ -119,7 +119,7 @@ def base(s: Settings, data: Dataset, weights: Path | None, seed: int, folder: Pa
 
 def arm(s: Settings, data: Dataset, name: str, seed: int, start: Path, folder: Path) -> dict[str, Any]:
     """Trains and prunes one arm and looks at what came out."""
-    subject = pruning(s, name).apply(Subject.load(start), Lab(LearningData.of(data), seed, folder))
+    subject = pruning(s, name).apply(Subject.load(start), StepContext(LearningData.of(data), seed, folder))
     subject.save(folder / "subject")
     discard(folder)
     size = count(subject.module, subject.input_shape)

@@ -36,7 +36,7 @@ from edgecr.surgery.carry_out import Pruned, prune_channels
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.widths import Limits
-from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, scores
 
 FAMILIES = {
     "convnext_": "tiny small base large",
@@ -176,7 +176,7 @@ def examined(name: str) -> Outcome:
     begin = time.perf_counter()
     try:
         pruned = prune_channels(
-            subject.input_shape, scores.get("l2"), Evidence(subject.module), Limits(), thirty_percent
+            subject.input_shape, scores.get("l2"), ScoringInputs(subject.module), Limits(), thirty_percent
         )
     except EdgecrError as error:
         return Outcome(name, str(error))

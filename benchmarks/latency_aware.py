@@ -51,8 +51,8 @@ from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
 from edgecr.exporters import load_target
 from edgecr.exporters.onnx.write import write
-from edgecr.latency_builder.device_latencies import DeviceBench
-from edgecr.methods.base import Lab, methods
+from edgecr.latency_builder.device_latencies import AgentLatencies
+from edgecr.methods.base import StepContext, methods
 from edgecr.models import architecture
 from edgecr.predictors.onnx_predictor import open_session
 from edgecr.subject import Subject
@@ -194,10 +194,10 @@ class Study:
     def pruned(self, options: Mapping[str, Any], seed: int, folder: Path) -> Subject:
         """What the product's own method makes of the network."""
         step = methods.get("prune").parse({**options, "device": DEVICE, "batch": 1})
-        bench = DeviceBench(Monitor(), self.cells.folder / f"{self.network}-latency")
+        bench = AgentLatencies(Monitor(), self.cells.folder / f"{self.network}-latency")
         folder.mkdir(parents=True, exist_ok=True)
         start = Subject.load(self.path("base") / "subject")
-        return step.apply(start, Lab(LearningData.of(self.data), seed, folder, bench=bench))
+        return step.apply(start, StepContext(LearningData.of(self.data), seed, folder, latencies=bench))
 
     def by_sparsity(self, arm: str, target: float, folder: Path) -> dict[str, Any]:
         """The least removal whose file is as fast as asked for."""
@@ -288,7 +288,7 @@ class Study:
              "augment": "crop-flip", "validate_every": epochs}
         )  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
-        subject = step.apply(subject, Lab(LearningData.of(data), seed, folder))
+        subject = step.apply(subject, StepContext(LearningData.of(data), seed, folder))
         discard(folder)
         return subject
 

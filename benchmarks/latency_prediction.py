@@ -26,9 +26,9 @@ from edgecr.data.digits import Digits
 from edgecr.data.views import LearningData
 from edgecr.latency import fitted
 from edgecr.latency_builder.builder import Model, Prediction, TableBuilder
-from edgecr.latency_builder.device_latencies import DeviceBench
+from edgecr.latency_builder.device_latencies import AgentLatencies
 from edgecr.latency_builder.fill import exported, slimmed
-from edgecr.methods.base import Lab
+from edgecr.methods.base import StepContext
 from edgecr.methods.prune.method import Prune
 from edgecr.models import architecture
 from edgecr.runners.base import load_device
@@ -67,22 +67,22 @@ def networks(name: str, side: int, folder: Path) -> tuple[list[Model], list[Mode
     return tuple([exported(cut, one, 1, folder) for one, cut in some.items()] for some in (known, unknown))  # type: ignore[return-value]
 
 
-def pruned_for_latencies(name: str, side: int, bench: DeviceBench, device: str, folder: Path) -> dict[str, Subject]:
+def pruned_for_latencies(name: str, side: int, bench: AgentLatencies, device: str, folder: Path) -> dict[str, Subject]:
     """A network, and what a recipe would make of it for a fraction of its latency each."""
     subject = Subject.create(architecture({"arch": name}), 10, (side, side), seed=0)
     label, made = f"{name.split(':')[-1]} {side}px", {DENSE: subject}
     unused = LearningData.of(Digits(name="digits").load())  # norms of weights need no images
     for share in REQUESTED:
-        lab = Lab(unused, 0, folder / f"{label} {share}", monitor=bench.monitor, bench=bench)
-        lab.folder.mkdir(parents=True)
+        context = StepContext(unused, 0, folder / f"{label} {share}", monitor=bench.monitor, latencies=bench)
+        context.folder.mkdir(parents=True)
         method = Prune.parse({"score": "l2", "scope": "knapsack", "budget": {"latency": share}, "device": device})
-        made[f"{label} to {share:.0%}"] = method.apply(subject, lab)
+        made[f"{label} to {share:.0%}"] = method.apply(subject, context)
     return made
 
 
 def requested(sizes: Mapping[str, int], device: str, folder: Path) -> dict[str, tuple[float, float]]:
     """What part of its dense latency each pruned network takes, measured afterwards, and what part was requested."""
-    bench = DeviceBench(Told(), folder)
+    bench = AgentLatencies(Told(), folder)
     families = [pruned_for_latencies(name, side, bench, device, folder) for name, side in sizes.items()]
     found: dict[str, list[float]] = {}
     for _ in range(SESSIONS):

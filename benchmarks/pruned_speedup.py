@@ -34,7 +34,7 @@ from edgecr.subject import Subject
 from edgecr.surgery.carry_out import prune_channels
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.widths import Limits
-from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, scores
 
 NETWORKS = ("resnet18", "mobilenet_v2", "resnet50")
 QUICK = ("resnet18", "mobilenet_v2")
@@ -53,7 +53,7 @@ def by_edgecr(module: nn.Module, ratio: float) -> nn.Module:
     pruned = prune_channels(
         (3, SIDE, SIDE),
         scores.get("l2"),
-        Evidence(module),
+        ScoringInputs(module),
         Limits(),
         lambda planner: planner.by_sparsity("layer", ratio),
     )

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from edgecr.data.base import Dataset, ImageSet, Preprocessing
 from edgecr.data.views import LearningData
-from edgecr.methods.base import Lab
+from edgecr.methods.base import StepContext
 from edgecr.models import architecture, build
 from edgecr.training import optimisers
 from edgecr.training.augment import Inputs
@@ -32,7 +32,7 @@ from edgecr.training.losses import CrossEntropy
 from edgecr.training.observers import Observer
 from edgecr.training.options import TrainOptions
 from edgecr.training.precision import resolve
-from edgecr.training.session import Session
+from edgecr.training.session import TrainingState
 
 BATCH, CLASSES, SIZE = 128, 10, 32
 GOAL = 0.9
@@ -60,7 +60,7 @@ class Stopwatch(Observer):
     def __init__(self) -> None:
         self.moments: list[float] = []
 
-    def after_step(self, session: Session) -> None:
+    def after_step(self, session: TrainingState) -> None:
         """Notes the time."""
         self.moments.append(time.perf_counter())
 
@@ -83,8 +83,8 @@ def loop_pace(name: str, data: Dataset) -> float:
     watch = Stopwatch()
     module = build(architecture({"arch": name}), CLASSES)
     with tempfile.TemporaryDirectory() as folder:
-        lab = Lab(LearningData.of(data), 0, Path(folder))
-        fit(module, TrainOptions(epochs=1, batch=BATCH), CrossEntropy(), lab, [watch])
+        context = StepContext(LearningData.of(data), 0, Path(folder))
+        fit(module, TrainOptions(epochs=1, batch=BATCH), CrossEntropy(), context, [watch])
     return watch.pace
 
 

@@ -15,8 +15,8 @@ from edgecr.core.progress import Monitor
 from edgecr.data import Dataset
 from edgecr.data.views import HeldOutData, LearningData, ProofData
 from edgecr.exporters import exporters, load_target
-from edgecr.latency_builder.device_latencies import DeviceBench
-from edgecr.methods.base import Execution, Lab, Method
+from edgecr.latency_builder.device_latencies import AgentLatencies
+from edgecr.methods.base import Execution, Method, StepContext
 from edgecr.recipe import Recipe, as_yaml
 from edgecr.recipe.inputs import code_hashes, input_hashes, paths_in
 from edgecr.report.result import Result
@@ -191,10 +191,10 @@ class Work:
         """Does the work of a step in its folder of the store; a model that cannot be built is refused before."""
         before = self.subject(index)
         self.monitor.say(title + self._why_anew(stored))
-        seed, bench = self.recipe.seed * 1000 + index, DeviceBench(self.monitor)
-        lab = Lab(LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, bench)
+        seed, bench = self.recipe.seed * 1000 + index, AgentLatencies(self.monitor)
+        context = StepContext(LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, bench)
         start = time.monotonic()
-        self.recipe.steps[index].method.apply(before, lab).save(stored.folder / "subject")
+        self.recipe.steps[index].method.apply(before, context).save(stored.folder / "subject")
         seconds = round(time.monotonic() - start, 1)
         return stored.finish(run=self.run.folder.name, seconds=seconds)
 

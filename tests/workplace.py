@@ -11,7 +11,7 @@ from torch import nn
 
 from edgecr.data.base import Dataset, ImageSet, Preprocessing
 from edgecr.data.views import LearningData
-from edgecr.methods.base import Lab
+from edgecr.methods.base import StepContext
 from edgecr.training.options import TrainOptions
 
 COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]])
@@ -60,8 +60,8 @@ def subject(seed=0, **keys):
     return Subject.create(architecture({"arch": "resnet20", "width": 0.25} | keys), 3, (8, 8), seed)
 
 
-def lab(folder, data=None, seed=7, **extra):
-    return Lab(LearningData.of(data or dataset()), seed, Path(folder), **extra)
+def context(folder, data=None, seed=7, **extra):
+    return StepContext(LearningData.of(data or dataset()), seed, Path(folder), **extra)
 
 
 def options(**keys):
@@ -90,7 +90,7 @@ def train_once(folder, slow=0.0, **keys):
             time.sleep(slow)
 
     module = network()
-    history = fit(module, options(**keys), CrossEntropy(), lab(folder), [Slow()] if slow else [])
+    history = fit(module, options(**keys), CrossEntropy(), context(folder), [Slow()] if slow else [])
     return module, history
 
 

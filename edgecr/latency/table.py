@@ -236,7 +236,7 @@ class Sums(Options):
         return (self.ms, float(self.layers), self.mega_weights, self.mega_values)
 
 
-class Evidence(Options):
+class CalibrationPoint(Options):
     """One whole model that the calibration was fitted to."""
 
     model: str
@@ -256,7 +256,7 @@ class Calibration(Options):
     per_layer_ms: float = 0.0
     per_mega_weight_ms: float = 0.0
     per_mega_value_ms: float = 0.0
-    evidence: tuple[Evidence, ...] = ()
+    evidence: tuple[CalibrationPoint, ...] = ()
 
     def apply(self, sums: Sums) -> float:
         """The latency of a whole model."""
@@ -433,7 +433,7 @@ class LatencyTable(Options):
         both = {(one.layer, one.dimension): one for one in (*self.staircases, *found)}
         return self._with(staircases=tuple(both.values()))
 
-    def calibrated(self, evidence: Iterable[Evidence]) -> LatencyTable:
+    def calibrated(self, evidence: Iterable[CalibrationPoint]) -> LatencyTable:
         """The table with its calibration fitted to more models; a newer measurement of a model wins."""
         both = {one.model: one for one in (*self.calibration.evidence, *evidence)}
         return self._with(calibration=fitted(tuple(both.values())))
@@ -457,7 +457,7 @@ def _as_wide(config: LayerConfig) -> LayerConfig:
 _UNKNOWN = Surface({})
 
 
-def fitted(evidence: tuple[Evidence, ...]) -> Calibration:
+def fitted(evidence: tuple[CalibrationPoint, ...]) -> Calibration:
     """The most likely calibration: near to the measured models, and no further from the bare sum than they ask for.
 
     A least-squares fit of relative errors, held by what is plausible, so that few or similar models do no harm.

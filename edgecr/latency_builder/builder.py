@@ -15,9 +15,9 @@ from edgecr.core.progress import Bar, Monitor
 from edgecr.latency import (
     GAUGE,
     Calibration,
+    CalibrationPoint,
     Clock,
     Entry,
-    Evidence,
     LatencyTable,
     LayerConfig,
     Machine,
@@ -29,7 +29,7 @@ from edgecr.latency_builder.layer_models import input_shape, write_layer
 from edgecr.latency_builder.stairs import costly, stair_counts, staircase
 from edgecr.runners import fitness
 from edgecr.runners.agent.protocol import Connection
-from edgecr.runners.agent.session import AgentRunner, Session
+from edgecr.runners.agent.session import AgentRunner, MeasuringSession
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
 from edgecr.runners.device import Device, Protocol
 from edgecr.runners.measurement.record import Round
@@ -76,7 +76,7 @@ class Model:
 class Weighed:
     """A whole model as it was measured, by the table's clock and by elapsed time."""
 
-    evidence: Evidence
+    evidence: CalibrationPoint
     wall_ms: float
 
 
@@ -264,7 +264,7 @@ class TableBuilder:
         return [entry_of(own, gauge, self.table.clock) for own in rounds]
 
     def _session(self, device: Device, arms: Sequence[Arm]) -> list[list[Round]]:
-        session = Session(device, MeasurePlan(tuple(arms)), Monitor())
+        session = MeasuringSession(device, MeasurePlan(tuple(arms)), Monitor())
         session.send_files(self._agent)
         session.launch(self._agent, 0, Bar())
         found = [one for launch in session.launches for one in launch.rounds]
@@ -304,7 +304,7 @@ class TableBuilder:
 
     def _weighed(self, model: Model, entry: Entry, usual_ns: float) -> Weighed:
         measured = entry.milliseconds(self.table.clock, usual_ns)
-        found = Evidence(model=model.name, sums=self.table.sums(model.layers), measured_ms=measured)
+        found = CalibrationPoint(model=model.name, sums=self.table.sums(model.layers), measured_ms=measured)
         return Weighed(found, entry.milliseconds("wall", usual_ns))
 
     def check(self, models: Sequence[Model]) -> list[Prediction]:

@@ -12,12 +12,12 @@ from edgecr.core.progress import Monitor
 from edgecr.latency import LatencyTable, LayerConfig
 from edgecr.latency_builder.builder import TableBuilder, default_path
 from edgecr.latency_builder.fill import exported, fill
-from edgecr.methods.base import Bench
+from edgecr.methods.base import DeviceLatencies
 from edgecr.runners.base import usable_device
 from edgecr.subject import Subject
 
 
-class DeviceBench(Bench):
+class AgentLatencies(DeviceLatencies):
     """Asks device declarations, and the devices themselves.
 
     Tables lie in a folder; without one, where ``edgecr latency-table`` keeps them.

@@ -19,7 +19,7 @@ from edgecr.surgery.carry_out import prune_channels
 from edgecr.surgery.planning.layers import LayerSizes, configurations, reachable
 from edgecr.surgery.planning.plan import Plan, Planner, Scope
 from edgecr.surgery.planning.widths import Limits
-from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, scores
 from edgecr.surgery.tracing.proof import proven_channels
 
 SLIMMED = (0.25, 0.5, 0.7)
@@ -77,7 +77,7 @@ def slimmed(
             pruned = prune_channels(
                 subject.input_shape,
                 scores.get("random"),
-                Evidence(subject.module),
+                ScoringInputs(subject.module),
                 limits,
                 partial(_without, scope=scope, fraction=fraction),
             )

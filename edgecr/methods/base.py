@@ -33,7 +33,7 @@ class Execution:
     allow_code: bool = False
 
 
-class Bench:
+class DeviceLatencies:
     """The devices that a method may ask about; this one knows none."""
 
     def align(self, device: str) -> int:
@@ -54,7 +54,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Lab:
+class StepContext:
     """Everything a method may use besides the subject: data, a seed, a folder to resume from, a voice."""
 
     data: LearningData
@@ -62,7 +62,7 @@ class Lab:
     folder: Path
     execution: Execution = field(default_factory=Execution)
     monitor: Monitor = field(default_factory=Monitor)
-    bench: Bench = field(default_factory=Bench)
+    latencies: DeviceLatencies = field(default_factory=DeviceLatencies)
 
 
 class Method(Options):
@@ -79,7 +79,7 @@ class Method(Options):
         return options
 
     @abstractmethod
-    def apply(self, subject: Subject, lab: Lab) -> Subject:
+    def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Returns the changed subject; the given one is not kept in use by the caller afterwards."""
 
 

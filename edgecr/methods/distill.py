@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.options import Options
-from edgecr.methods.base import Lab, Method, methods
+from edgecr.methods.base import Method, StepContext, methods
 from edgecr.models import AnyArchitecture, Architecture
 from edgecr.training.options import TrainOptions
 
@@ -85,32 +85,32 @@ class Distill(TrainOptions, Method):
         pair = {key: options.get(key) for key in ("student", "teacher")}
         return options | {k: _completed(v, model) for k, v in pair.items() if isinstance(v, Mapping)}
 
-    def apply(self, subject: Subject, lab: Lab) -> Subject:
+    def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Trains the student; the subject given teaches unless another teacher was named."""
         from edgecr.training.loop import fit
         from edgecr.training.losses import Distillation
 
-        teacher = self._teacher(subject, lab)
-        student = self._student(subject, lab)
+        teacher = self._teacher(subject, context)
+        student = self._student(subject, context)
         loss = Distillation(teacher.module, self.temperature, self.alpha, self.direction, self.label_smoothing)
-        fit(student.module, self, loss, lab)
+        fit(student.module, self, loss, context)
         return student
 
-    def _student(self, subject: Subject, lab: Lab) -> Subject:
+    def _student(self, subject: Subject, context: StepContext) -> Subject:
         if self.student is None:
             return subject
         _check_classes("student", self.student.classes, subject)
-        return _fresh(self.student, subject, lab)
+        return _fresh(self.student, subject, context)
 
-    def _teacher(self, subject: Subject, lab: Lab) -> Subject:
+    def _teacher(self, subject: Subject, context: StepContext) -> Subject:
         if self.teacher is None:
             return subject
         if isinstance(self.teacher, TeacherRun):
-            teacher = _from_run(self.teacher.run, lab)
+            teacher = _from_run(self.teacher.run, context)
             _check_classes(f"teacher of {self.teacher.run}", teacher.classes, subject)
             return teacher
         _check_classes("teacher", self.teacher.classes, subject)
-        return _fresh(self.teacher, subject, lab, trained=True)
+        return _fresh(self.teacher, subject, context, trained=True)
 
 
 def _completed(values: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,21 +120,21 @@ def _completed(values: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str,
     return {key: value for key, value in model.items() if key not in ("weights", "pretrained")} | dict(values)
 
 
-def _fresh(declared: Architecture, subject: Subject, lab: Lab, *, trained: bool = False) -> Subject:
+def _fresh(declared: Architecture, subject: Subject, context: StepContext, *, trained: bool = False) -> Subject:
     from edgecr.subject import Subject
 
     size = subject.input_shape[1:]
-    code = lab.execution.allow_code
-    return Subject.create(declared, subject.classes, size, lab.seed, allow_code=code, trained=trained)
+    code = context.execution.allow_code
+    return Subject.create(declared, subject.classes, size, context.seed, allow_code=code, trained=trained)
 
 
-def _from_run(run: Path, lab: Lab) -> Subject:
+def _from_run(run: Path, context: StepContext) -> Subject:
     from edgecr.subject import Subject
 
     folder = run / "baseline"
     if not (folder / "subject.json").is_file():
         raise FileProblem(f"{run} is not a finished run: it has no baseline/subject.json to teach with.")
-    return Subject.load(folder, allow_code=lab.execution.allow_code)
+    return Subject.load(folder, allow_code=context.execution.allow_code)
 
 
 def _check_classes(who: str, classes: int | None, subject: Subject) -> None:

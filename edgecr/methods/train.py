@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgecr.methods.base import Lab, Method, methods
+from edgecr.methods.base import Method, StepContext, methods
 from edgecr.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 class Train(TrainOptions, Method):
     """Train the model on the labels with cross-entropy."""
 
-    def apply(self, subject: Subject, lab: Lab) -> Subject:
+    def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Trains the subject's own tensors in place."""
         from edgecr.training.loop import fit
         from edgecr.training.losses import CrossEntropy
 
-        fit(subject.module, self, CrossEntropy(self.label_smoothing), lab)
+        fit(subject.module, self, CrossEntropy(self.label_smoothing), context)
         return subject

@@ -92,7 +92,7 @@ def claim(ratio: Estimate | None) -> str:
     return "faster" if ratio.value < 1 else "slower"
 
 
-def honesty(result: Result) -> str:
+def ideal_vs_measured(result: Result) -> str:
     """Ideal against measured speed-up: what the removed work promised and what the device gave."""
     macs, row = model_ratio(result, "macs"), first_measured(result)
     measured = ratio_of(row, "p50") if row else None

@@ -12,7 +12,7 @@ from edgecr.surgery.changes.cut import ChannelCut, mask, verify
 from edgecr.surgery.planning.cost import Cost
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.widths import Allowed, Limits
-from edgecr.surgery.scoring.scores import Allocator, Evidence, Score
+from edgecr.surgery.scoring.scores import Allocator, Score, ScoringInputs
 from edgecr.surgery.tracing.graph import ChannelGraph, trace_channels
 from edgecr.surgery.tracing.proof import awakened, proved, proven_channels
 
@@ -38,7 +38,7 @@ class Pruned:
 def prune_channels(
     input_shape: tuple[int, ...],
     score: Score,
-    evidence: Evidence,
+    evidence: ScoringInputs,
     limits: Limits,
     choose: Choice,
     why: str = "",

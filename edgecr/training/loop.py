@@ -27,7 +27,7 @@ from edgecr.training.losses import Loss
 from edgecr.training.observers import Observer, Progress, Saving, Validation
 from edgecr.training.options import TrainOptions
 from edgecr.training.precision import resolve
-from edgecr.training.session import Session, Task
+from edgecr.training.session import Task, TrainingState
 from edgecr.training.sharpness.neurons import Importance, filter_norms
 
 # Fabric announces its number format on stderr; the history records it.
@@ -74,7 +74,7 @@ def fit(
     module: nn.Module,
     options: TrainOptions,
     loss: Loss,
-    lab: Workplace,
+    context: Workplace,
     observers: Sequence[Observer] = (),
     *,
     masks: Mapping[str, torch.Tensor] | None = None,
@@ -84,27 +84,27 @@ def fit(
 
     Parameters with ``masks`` stay 0 where those are 0; ``importance`` tells AdaSAP which neurons will go.
     """
-    _check(options, lab)
-    precision = resolve(options.precision, lab.execution.accelerator)
-    task = Task(lab.data, options, loss, lab.seed, lab.folder, precision, masks or {}, importance)
-    fabric = _fabric(lab.execution, precision)
-    if lab.execution.devices == 1:
-        session = _train(fabric, module, task, lab.monitor, observers)
+    _check(options, context)
+    precision = resolve(options.precision, context.execution.accelerator)
+    task = Task(context.data, options, loss, context.seed, context.folder, precision, masks or {}, importance)
+    fabric = _fabric(context.execution, precision)
+    if context.execution.devices == 1:
+        session = _train(fabric, module, task, context.monitor, observers)
         history, tensors = session.history, session.best
     else:
-        history, tensors = _train_together(fabric, module, task, lab.monitor, observers)
+        history, tensors = _train_together(fabric, module, task, context.monitor, observers)
     if tensors:
         module.load_state_dict(tensors)
     # A result read back from disk is in standard order: the same one here gives later steps the same bits.
     module.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     module.zero_grad()
     module.eval()
-    history.save(lab.folder)
+    history.save(context.folder)
     return history
 
 
-def _check(options: TrainOptions, lab: Workplace) -> None:
-    if options.keep == "best" and not len(lab.data.validation):
+def _check(options: TrainOptions, context: Workplace) -> None:
+    if options.keep == "best" and not len(context.data.validation):
         raise RequestError("keep: best chooses on validation images, but the data has none. Use keep: last.")
 
 
@@ -118,10 +118,12 @@ def _fabric(processors: Processors, precision: str) -> Fabric:
         raise RequestError(f"Cannot train on {processors.devices} x {processors.accelerator}: {error}") from error
 
 
-def _train(fabric: Fabric, module: nn.Module, task: Task, monitor: Monitor, observers: Sequence[Observer]) -> Session:
+def _train(
+    fabric: Fabric, module: nn.Module, task: Task, monitor: Monitor, observers: Sequence[Observer]
+) -> TrainingState:
     """The training of one process; the first one alone speaks and writes."""
     with _reproducible(fabric):
-        session = Session(fabric, module, task)
+        session = TrainingState(fabric, module, task)
         checkpoints = Checkpoints(task.folder, session.identity, monitor)
         if state := checkpoints.load():
             session.resume(state)
@@ -137,7 +139,7 @@ def _train(fabric: Fabric, module: nn.Module, task: Task, monitor: Monitor, obse
     return session
 
 
-def _loop(session: Session, observers: Sequence[Observer]) -> None:
+def _loop(session: TrainingState, observers: Sequence[Observer]) -> None:
     for observer in observers:
         observer.at_start(session)
     while not session.finished:

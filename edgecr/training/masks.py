@@ -10,23 +10,23 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 PULL = 2e-4
-"""Covered entries have this much of themselves added to their gradient, beside any weight decay (SMCP)."""
+"""Hidden entries have this much of themselves added to their gradient, beside any weight decay (SMCP)."""
 
 
 class Masks:
     """Which entries of a module's parameters are pruned, by name; part of a training's state.
 
-    An entry that is held is zero. One that is covered is zero to the network only: underneath it goes on learning by
+    An entry that is pruned is zero. One that is hidden is zero to the network only: underneath it goes on learning by
     the gradient that the network has there, so it can come back (straight-through, as in SMCP).
     """
 
     def __init__(self, module: nn.Module, optimiser: Optimizer) -> None:
         self._parameters, self._optimiser = dict(module.named_parameters()), optimiser
         self._gone: dict[str, Tensor] = {}
-        self._covered: dict[str, Tensor] = {}
+        self._hidden: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def hold(self, masks: Mapping[str, Tensor]) -> None:
+    def prune(self, masks: Mapping[str, Tensor]) -> None:
         """Entries whose mask is 0 become and stay 0, momentum included; other parameters keep theirs."""
         for name, mask in masks.items():
             parameter, gone = self._parameters[name], self._zeros(name, mask)
@@ -36,9 +36,9 @@ class Masks:
                 if isinstance(value, Tensor) and value.shape == gone.shape:
                     value.masked_fill_(gone, 0)
 
-    def cover(self, masks: Mapping[str, Tensor]) -> None:
+    def hide(self, masks: Mapping[str, Tensor]) -> None:
         """Entries whose mask is 0, and no others any more, are zero to the network until the next call."""
-        self._covered = {name: self._zeros(name, mask) for name, mask in masks.items()}
+        self._hidden = {name: self._zeros(name, mask) for name, mask in masks.items()}
 
     def _zeros(self, name: str, mask: Tensor) -> Tensor:
         parameter = self._parameters[name]
@@ -48,12 +48,12 @@ class Masks:
         return (mask == 0).to(parameter.device)
 
     @contextmanager
-    def seen(self) -> Iterator[None]:
-        """Parameters as the network sees them; covered entries come back to the same bits afterwards."""
-        before = {name: self._parameters[name].detach().clone() for name in self._covered}
+    def applied(self) -> Iterator[None]:
+        """Parameters as the network sees them; hidden entries come back to the same bits afterwards."""
+        before = {name: self._parameters[name].detach().clone() for name in self._hidden}
         with torch.no_grad():
-            for name, covered in self._covered.items():
-                self._parameters[name].masked_fill_(covered, 0)
+            for name, hidden in self._hidden.items():
+                self._parameters[name].masked_fill_(hidden, 0)
         try:
             yield
         finally:
@@ -61,36 +61,36 @@ class Masks:
                 for name, values in before.items():
                     self._parameters[name].copy_(values)
 
-    def clear_gradients(self, *, covered: bool = False) -> None:
-        """Zeroes the gradients of held entries, and of covered ones where they should not count either."""
-        for masks in (self._gone, self._covered) if covered else (self._gone,):
+    def clear_gradients(self, *, hidden: bool = False) -> None:
+        """Zeroes the gradients of pruned entries, and of covered ones where they should not count either."""
+        for masks in (self._gone, self._hidden) if hidden else (self._gone,):
             for name, zeros in masks.items():
                 if (gradient := self._parameters[name].grad) is not None:
                     gradient.masked_fill_(zeros, 0)
 
     @torch.no_grad()
     def pull(self) -> None:
-        """Adds the pull towards zero to the gradients of covered entries."""
-        for name, covered in self._covered.items():
+        """Adds the pull towards zero to the gradients of hidden entries."""
+        for name, hidden in self._hidden.items():
             parameter = self._parameters[name]
             if parameter.grad is not None:
-                parameter.grad.add_(parameter * covered, alpha=PULL)
+                parameter.grad.add_(parameter * hidden, alpha=PULL)
 
     @torch.no_grad()
     def clear_weights(self) -> None:
-        """Zeroes the held entries themselves, whatever an optimiser did to them."""
+        """Zeroes the pruned entries themselves, whatever an optimiser did to them."""
         for name, gone in self._gone.items():
             self._parameters[name].masked_fill_(gone, 0)
 
     def alive(self, name: str) -> Tensor | None:
-        """Which rows of a parameter have an entry that is not held at zero; None: all of them."""
+        """Which rows of a parameter have an entry that is not pruned to zero; None: all of them."""
         gone = self._gone.get(name)
         return None if gone is None else ~gone.reshape(len(gone), -1).all(dim=1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The masks of held entries, true where an entry lives."""
+        """The masks of pruned entries, true where an entry lives."""
         return {name: ~gone for name, gone in self._gone.items()}
 
-    def covers(self) -> dict[str, Tensor]:
-        """The masks of covered entries, true where the network sees an entry."""
-        return {name: ~covered for name, covered in self._covered.items()}
+    def hidden(self) -> dict[str, Tensor]:
+        """The masks of hidden entries, true where the network sees an entry."""
+        return {name: ~hidden for name, hidden in self._hidden.items()}

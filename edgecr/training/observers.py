@@ -8,19 +8,19 @@ from dataclasses import asdict
 from edgecr.core.progress import Bar, Monitor
 from edgecr.training.checkpoint import Checkpoints
 from edgecr.training.evaluate import right_answers
-from edgecr.training.session import Session
+from edgecr.training.session import TrainingState
 
 
 class Observer:
     """Is called at the start, after every update and every epoch; this one does nothing."""
 
-    def at_start(self, session: Session) -> None:
+    def at_start(self, session: TrainingState) -> None:
         """The first update of this attempt comes next; an earlier state has been restored."""
 
-    def after_step(self, session: Session) -> None:
+    def after_step(self, session: TrainingState) -> None:
         """One update is done."""
 
-    def after_epoch(self, session: Session) -> None:
+    def after_epoch(self, session: TrainingState) -> None:
         """One epoch is done; its record is the last of the history."""
 
 
@@ -30,19 +30,19 @@ class Progress(Observer):
     def __init__(self, bar: Bar, monitor: Monitor, done: int) -> None:
         self.bar, self.monitor, self.shown = bar, monitor, done
 
-    def after_step(self, session: Session) -> None:
+    def after_step(self, session: TrainingState) -> None:
         """Moves the bar on."""
         sums, epoch = session.totals, session.epoch + 1
         self._advance(session, epoch, loss=f"{sums.mean_loss:.3f}", accuracy=f"{sums.accuracy:.1%}")
 
-    def after_epoch(self, session: Session) -> None:
+    def after_epoch(self, session: TrainingState) -> None:
         """Shows the validation accuracy and logs the epoch."""
         record = session.history.epochs[-1]
         if record.validation is not None:
             self._advance(session, session.epoch, validation=f"{record.validation:.1%}")
         self.monitor.event("epoch", **asdict(record))
 
-    def _advance(self, session: Session, epoch: int, **facts: str) -> None:
+    def _advance(self, session: TrainingState, epoch: int, **facts: str) -> None:
         amount, self.shown = session.step_number - self.shown, session.step_number
         self.bar.advance(amount, epoch=f"{epoch}/{session.options.epochs}", **facts)
 
@@ -53,14 +53,14 @@ class Validation(Observer):
     Several processes look at a share each, so that none waits for another; all of them have it do so.
     """
 
-    def after_epoch(self, session: Session) -> None:
+    def after_epoch(self, session: TrainingState) -> None:
         """Measures accuracy in the number format of the training."""
         data, options = session.task.data, session.options
         due = session.finished or session.epoch % options.validate_every == 0
         if not due or not len(data.validation):
             return
         session.share_buffers()
-        with session.masks.seen():
+        with session.masks.applied():
             right = right_answers(
                 session.module, data.validation, data.preprocessing, 256, session.fabric.autocast(), session.share
             )
@@ -76,16 +76,16 @@ class Saving(Observer):
         self.checkpoints, self.seconds = checkpoints, seconds
         self.last = time.monotonic()
 
-    def after_step(self, session: Session) -> None:
+    def after_step(self, session: TrainingState) -> None:
         """Saves when the time has come, except where the epoch's end is about to change the state."""
         if session.batch < session.steps.per_epoch:
             self._save_if_due(session)
 
-    def after_epoch(self, session: Session) -> None:
+    def after_epoch(self, session: TrainingState) -> None:
         """Saves when the time has come, and the finished state always."""
         self._save_if_due(session, now=session.finished)
 
-    def _save_if_due(self, session: Session, *, now: bool = False) -> None:
+    def _save_if_due(self, session: TrainingState, *, now: bool = False) -> None:
         if now or time.monotonic() - self.last >= self.seconds:
             self.checkpoints.save(session.state())
             self.last = time.monotonic()

@@ -55,11 +55,11 @@ class Descent:
         optimiser: Optimizer,
         clip_norm: float | None,
         masks: Masks | None = None,
-        looks: Iterable[Callable[[], None]] = (),
+        gradient_hooks: Iterable[Callable[[], None]] = (),
     ) -> None:
         self.parameters, self.optimiser, self.clip_norm = list(parameters), optimiser, clip_norm
         self.masks = masks or Masks(nn.Module(), optimiser)
-        self.looks = looks
+        self.gradient_hooks = gradient_hooks
         """Called when an update's gradients are there, before anything is added to them."""
 
     def __call__(self, gradients: Callable[[], Outcome]) -> Outcome:
@@ -68,8 +68,8 @@ class Descent:
         self.masks.clear_gradients()
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        for look in self.looks:
-            look()
+        for hook in self.gradient_hooks:
+            hook()
         self.masks.pull()
         self.optimiser.step()
         self.masks.clear_weights()

@@ -83,7 +83,7 @@ class Pending:
     counts: list[int] = field(default_factory=list)
 
 
-class Session:
+class TrainingState:
     """Everything that changes while a module is trained; observers look at it between updates."""
 
     def __init__(self, fabric: Fabric, module: nn.Module, task: Task) -> None:
@@ -95,11 +95,11 @@ class Session:
         self.identity = self._identity()
         self.epoch = self.batch = 0
         self.totals, self.pending = Totals(), Pending()
-        self.mark = time.monotonic()
+        self.started_at = time.monotonic()
         self.best: dict[str, Tensor] = {}
         self.kept: dict[str, Tensor] = {}
         """What observers need to go on from a checkpoint."""
-        self.looks: list[Callable[[], None]] = []
+        self.gradient_hooks: list[Callable[[], None]] = []
         """Called when an update's gradients are there, before anything is added to them."""
         self.cuts: list[ChannelCut] = []
         """Channels that were removed since the training began."""
@@ -137,12 +137,14 @@ class Session:
         self.optimiser = optimisers.build(self.module, self.options)
         self.forward, wrapped = self.fabric.setup(self.module, self.optimiser)
         self.masks = Masks(self.module, self.optimiser)
-        self.masks.hold({} if self.cuts else self.task.masks)
+        self.masks.prune({} if self.cuts else self.task.masks)
         self.descend = self._descent(wrapped)
 
     def _descent(self, optimiser: Any) -> optimisers.Descent | sharpness.SharpDescent:
         """How an update is made of gradients: plainly, or with those of the worst point nearby."""
-        plain = optimisers.Descent(self.module.parameters(), optimiser, self.options.clip_norm, self.masks, self.looks)
+        plain = optimisers.Descent(
+            self.module.parameters(), optimiser, self.options.clip_norm, self.masks, self.gradient_hooks
+        )
         if self.options.sharpness is None:
             return plain
         ascent = sharpness.ascent(
@@ -173,7 +175,7 @@ class Session:
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of each batch that is left of the epoch."""
-        self.mark = time.monotonic()
+        self.started_at = time.monotonic()
         images, options = self.task.data.train, self.options
         rest = train_batches(images, options.batch, self.task.seed, self.epoch, self.batch, self.share)
         for _, pixels, labels in rest:
@@ -210,7 +212,7 @@ class Session:
         def gradients() -> tuple[Tensor, Tensor]:
             torch.manual_seed(seed)
             self.optimiser.zero_grad()
-            with self.masks.seen():
+            with self.masks.applied():
                 logits = self.forward(inputs)
                 with self.fabric.autocast():
                     loss = self.task.loss(logits, inputs, labels)
@@ -222,8 +224,8 @@ class Session:
         self.batch += 1
         if self.fabric.device.type == "cpu" or len(self.pending.counts) >= _PENDING_ON_CUDA:
             self.settle()
-        before, self.mark = self.mark, time.monotonic()
-        self.totals.seconds += self.mark - before
+        before, self.started_at = self.started_at, time.monotonic()
+        self.totals.seconds += self.started_at - before
 
     def _note(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         count, correct = len(labels), (logits.argmax(dim=1) == labels).sum()
@@ -290,7 +292,7 @@ class Session:
         tensors |= {f"optimiser/{name}": tensor for name, tensor in optimiser.items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
         tensors |= {f"masks/{name}": tensor for name, tensor in self.masks.tensors().items()}
-        tensors |= {f"covers/{name}": tensor for name, tensor in self.masks.covers().items()}
+        tensors |= {f"covers/{name}": tensor for name, tensor in self.masks.hidden().items()}
         tensors |= {f"kept/{name}": tensor for name, tensor in self.kept.items()}
         cuts = [cut.plain() for cut in self.cuts]
         facts = {"epoch": self.epoch, "batch": self.batch, "totals": asdict(self.totals), "cuts": cuts}
@@ -304,8 +306,8 @@ class Session:
             self._place()
         self.module.load_state_dict(state.part("module"))
         optimisers.restore_state(self.module, self.optimiser, state.part("optimiser"))
-        self.masks.hold(state.part("masks"))
-        self.masks.cover(state.part("covers"))
+        self.masks.prune(state.part("masks"))
+        self.masks.hide(state.part("covers"))
         self.kept = state.part("kept")
         self.best = {name: tensor.to(self.fabric.device) for name, tensor in state.part("best").items()}
         self.epoch, self.batch = int(state.facts["epoch"]), int(state.facts["batch"])

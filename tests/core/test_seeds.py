@@ -9,7 +9,7 @@ from edgecr.data.batches import epoch_order
 from edgecr.methods.base import methods
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
-from tests.workplace import lab, network, options, subject
+from tests.workplace import context, network, options, subject
 
 LARGEST = (2**31 - 1) * 1000 + 999
 """The seed of the last of a thousand steps under the largest seed that a recipe may have."""
@@ -36,13 +36,13 @@ def test_large_seeds_do_not_fold_onto_small_ones():
 
 
 def test_a_training_takes_the_largest_seed(tmp_path):
-    fit(network(), options(epochs=1), CrossEntropy(), lab(tmp_path, seed=LARGEST))
+    fit(network(), options(epochs=1), CrossEntropy(), context(tmp_path, seed=LARGEST))
 
 
 @pytest.mark.parametrize("score", ["random", "l2", "taylor", "taylor_bn", "pfp"])
 def test_every_score_takes_the_largest_seed(score, tmp_path):
     step = methods.get("prune").parse({"score": score, "scope": "layer", "sparsity": 0.25, "align": "off"})
-    step.apply(subject(), lab(tmp_path, seed=LARGEST))
+    step.apply(subject(), context(tmp_path, seed=LARGEST))
 
 
 def test_rounds_of_pruning_do_not_repeat_one_another(tmp_path, monkeypatch):
@@ -59,9 +59,9 @@ def test_rounds_of_pruning_do_not_repeat_one_another(tmp_path, monkeypatch):
     step = methods.get("prune").parse({
         "sparsity": 0.25, "align": "off", "schedule": {"kind": "iterative", "steps": 3, "retrain": retrain},
     })  # fmt: skip
-    first = step.apply(subject(), lab(tmp_path / "first"))
+    first = step.apply(subject(), context(tmp_path / "first"))
     assert len(set(seeds)) == 3
     assert len({tuple(epoch_order(70, seed, 0)) for seed in seeds}) == 3
-    again = step.apply(subject(), lab(tmp_path / "again"))
+    again = step.apply(subject(), context(tmp_path / "again"))
     assert seeds[:3] == seeds[3:]
     assert all(torch.equal(*pair) for pair in zip(first.module.parameters(), again.module.parameters()))

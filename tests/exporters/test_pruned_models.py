@@ -15,7 +15,7 @@ from edgecr.subject import Subject
 from edgecr.surgery.carry_out import prune_channels
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.widths import Limits
-from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, scores
 
 SIDE = 64
 
@@ -36,7 +36,7 @@ def test_networks_of_torchvision_lose_a_third_and_stay_the_same_in_the_file(name
     pruned = prune_channels(
         subject.input_shape,
         scores.get("l2"),
-        Evidence(disturbed(subject.module)),
+        ScoringInputs(disturbed(subject.module)),
         Limits(),
         lambda planner: planner.by_sparsity("layer", 0.3),
     )

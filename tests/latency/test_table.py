@@ -13,8 +13,8 @@ from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.files import read_json, write_json
 from edgecr.latency import (
     Calibration,
+    CalibrationPoint,
     Entry,
-    Evidence,
     LatencyTable,
     LayerConfig,
     Machine,
@@ -37,7 +37,9 @@ def table(configs, cost, clock="cpu"):
 
 
 def known_model(name, total, whole):
-    return Evidence(model=name, sums=Sums(ms=total, layers=10, mega_weights=1.0, mega_values=2.0), measured_ms=whole)
+    return CalibrationPoint(
+        model=name, sums=Sums(ms=total, layers=10, mega_weights=1.0, mega_values=2.0), measured_ms=whole
+    )
 
 
 def affine(config):
@@ -273,7 +275,7 @@ def measured(factor, per_layer, per_weight, per_value, noise=0.0):
         Sums(ms=ms, layers=layers, mega_weights=weights, mega_values=values) for ms, layers, weights, values in sizes
     ]
     return tuple(
-        Evidence(model=f"m{n}", sums=sums, measured_ms=draw.uniform(1 - noise, 1 + noise) * real.apply(sums))
+        CalibrationPoint(model=f"m{n}", sums=sums, measured_ms=draw.uniform(1 - noise, 1 + noise) * real.apply(sums))
         for n, sums in enumerate(models)
     )
 

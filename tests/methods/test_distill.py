@@ -10,7 +10,7 @@ from edgecr.methods.distill import Distill
 from edgecr.methods.train import Train
 from edgecr.subject import Subject
 from edgecr.weights import write_tensors
-from tests.workplace import lab, subject
+from tests.workplace import context, subject
 
 KEYS = {"epochs": 1, "batch": 32, "precision": "fp32"}
 RECIPE = {"model": {"arch": "resnet20", "width": 0.25, "weights": "model.pt"}}
@@ -48,29 +48,29 @@ def test_a_partial_teacher_is_completed_too_and_a_run_is_not():
 def test_a_student_starts_fresh_from_the_seed(tmp_path, monkeypatch):
     started = {}
 
-    def fit(module, options, loss, lab):
+    def fit(module, options, loss, context):
         started["student"] = module
         started["loss"] = loss
 
     monkeypatch.setattr("edgecr.training.loop.fit", fit)
     given = subject(seed=3)
-    student = distill(student={}).apply(given, lab(tmp_path, seed=11))
+    student = distill(student={}).apply(given, context(tmp_path, seed=11))
     assert same(student.module, subject(seed=11).module)
     assert same(started["loss"].teacher, given.module)
-    kept = distill().apply(given, lab(tmp_path))
+    kept = distill().apply(given, context(tmp_path))
     assert kept is given, "without a student the model itself is taught, surgery and all"
 
 
 def test_alpha_zero_is_plain_training(tmp_path):
-    plain = Train.parse(KEYS).apply(subject(), lab(tmp_path / "plain"))
-    taught = distill(alpha=0.0).apply(subject(), lab(tmp_path / "taught"))
+    plain = Train.parse(KEYS).apply(subject(), context(tmp_path / "plain"))
+    taught = distill(alpha=0.0).apply(subject(), context(tmp_path / "taught"))
     assert same(plain.module, taught.module)
 
 
 def test_the_teacher_is_left_as_it_was(tmp_path):
     teacher = subject()
     before = copy.deepcopy(teacher.module)
-    student = distill(student={"width": 0.125}).apply(teacher, lab(tmp_path))
+    student = distill(student={"width": 0.125}).apply(teacher, context(tmp_path))
     assert same(before, teacher.module)
     assert student.architecture.width == 0.125
 
@@ -79,25 +79,27 @@ def test_a_saved_run_or_a_checkpoint_teaches(tmp_path):
     teacher = subject(seed=5)
     teacher.save(tmp_path / "run" / "baseline")
     write_tensors(tmp_path / "teacher.safetensors", teacher.module.state_dict())
-    by_run = distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), lab(tmp_path / "a"))
-    by_file = distill(teacher={"weights": str(tmp_path / "teacher.safetensors")}).apply(subject(), lab(tmp_path / "b"))
-    by_itself = distill().apply(subject(), lab(tmp_path / "c"))
+    by_run = distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), context(tmp_path / "a"))
+    by_file = distill(teacher={"weights": str(tmp_path / "teacher.safetensors")}).apply(
+        subject(), context(tmp_path / "b")
+    )
+    by_itself = distill().apply(subject(), context(tmp_path / "c"))
     assert same(by_run.module, by_file.module)
     assert not same(by_run.module, by_itself.module)
 
 
 def test_an_unfinished_run_cannot_teach(tmp_path):
     with pytest.raises(FileProblem, match="not a finished run"):
-        distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), lab(tmp_path / "work"))
+        distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), context(tmp_path / "work"))
 
 
 def test_other_classes_are_refused(tmp_path):
     other = Subject.create(subject().architecture, 4, (8, 8), 0)
     other.save(tmp_path / "run" / "baseline")
     with pytest.raises(RequestError, match="knows 4 classes, but the data has 3"):
-        distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), lab(tmp_path / "a"))
+        distill(teacher={"run": str(tmp_path / "run")}).apply(subject(), context(tmp_path / "a"))
     with pytest.raises(RequestError, match="student knows 7 classes"):
-        distill(student={"classes": 7}).apply(subject(), lab(tmp_path / "b"))
+        distill(student={"classes": 7}).apply(subject(), context(tmp_path / "b"))
 
 
 @pytest.mark.parametrize(

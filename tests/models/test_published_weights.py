@@ -11,7 +11,7 @@ from edgecr.methods.distill import Distill
 from edgecr.models import architecture, build
 from edgecr.recipe import checked
 from edgecr.subject import Subject
-from tests.workplace import lab, subject
+from tests.workplace import context, subject
 
 CLASSES = 1000
 
@@ -61,7 +61,7 @@ def test_a_published_model_teaches(published, tmp_path):
     teacher = {"arch": "torchvision:squeezenet1_1", "pretrained": True}
     step = Distill.parse(Distill.resolve(KEYS | {"teacher": teacher}, {"model": {"arch": "resnet20"}}))
     student = Subject.create(architecture({"arch": "resnet20", "width": 0.25}), CLASSES, (32, 32), 0)
-    found = step._teacher(student, lab(tmp_path))
+    found = step._teacher(student, context(tmp_path))
     expected = torchvision.models.get_model("squeezenet1_1", weights="DEFAULT").state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in found.module.state_dict().items())
 
@@ -70,7 +70,7 @@ def test_a_published_model_for_other_classes_cannot_teach(published, tmp_path):
     teacher = {"arch": "torchvision:squeezenet1_1", "pretrained": True}
     step = Distill.parse(KEYS | {"teacher": teacher})
     with pytest.raises(RequestError, match=r"leave classifier\.1\.weight.* untrained: they are not for 3 classes"):
-        step.apply(subject(), lab(tmp_path))
+        step.apply(subject(), context(tmp_path))
 
 
 RECIPE = """

@@ -10,7 +10,7 @@ from edgecr.core.estimate import Estimate
 from edgecr.report.compare import comparison_tables
 from edgecr.report.doubts import Marks, about_figure, about_place, unmarked
 from edgecr.report.gates.judge import Gate, judge
-from edgecr.report.headline import honesty, key_figures
+from edgecr.report.headline import ideal_vs_measured, key_figures
 from edgecr.report.latency_rows import latency_rows
 from edgecr.report.render.html import html
 from edgecr.report.render.markdown import markdown
@@ -170,7 +170,7 @@ def test_one_rule_decides_what_is_claimed(ratio, said):
     speed = next(each for each in key_figures(found) if each.label == "median latency")
     claimed = said in ("faster", "slower")
     assert ("claimed" in speed.detail) is not claimed
-    assert ("claimed" in honesty(found)) is not claimed
+    assert ("claimed" in ideal_vs_measured(found)) is not claimed
 
 
 def test_unverified_files_and_partial_measurements_stand_on_top():

@@ -40,7 +40,7 @@ class Board:
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
         host_key = make_key(folder / "host")
-        noisy = 'command="echo Welcome to the lab; exec sh -c \\"$SSH_ORIGINAL_COMMAND\\"" '
+        noisy = 'command="echo Welcome to the context; exec sh -c \\"$SSH_ORIGINAL_COMMAND\\"" '
         (folder / "authorized").write_text(make_key(folder / "plain") + noisy + make_key(folder / "noisy"))
         make_key(folder / "stranger")
         (folder / "known").write_text(f"[127.0.0.1]:{self.port} {host_key}")
@@ -107,7 +107,7 @@ def test_a_whole_session_over_ssh(board: Board, models) -> None:
 def test_a_login_shell_that_prints_is_tolerated(board: Board) -> None:
     with board.runner(key="noisy").connect() as agent:
         assert agent.ask("probe")["facts"]["cores"] >= 1
-        assert agent._noise == ["Welcome to the lab"]
+        assert agent._noise == ["Welcome to the context"]
 
 
 def test_the_environment_reaches_the_agent_without_the_shell(board: Board, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from edgecr.core import builtin
 from edgecr.core.errors import FileProblem, NotTrusted, RecipeError, RequestError
 from edgecr.core.progress import Monitor
 from edgecr.latency_builder.builder import TableBuilder
-from edgecr.latency_builder.device_latencies import DeviceBench
+from edgecr.latency_builder.device_latencies import AgentLatencies
 from edgecr.pipeline import _refuse_early
 from edgecr.recipe import load_recipe
 from edgecr.runners import fitness, trust
@@ -90,8 +90,8 @@ def every_use():
         "by path": lambda: runner_for(load_device("devices/lab.yaml")),
         "with another protocol": lambda: runner_for(load_device("lab").model_copy(update={"align": 4})),
         "a latency table": lambda: TableBuilder(load_device("lab")),
-        "its widths": lambda: DeviceBench(Monitor()).align("lab"),
-        "measuring for pruning": lambda: DeviceBench(Monitor())._builder("lab"),
+        "its widths": lambda: AgentLatencies(Monitor()).align("lab"),
+        "measuring for pruning": lambda: AgentLatencies(Monitor())._builder("lab"),
         "a recipe that measures": lambda: _refuse_early(load_recipe("m.yaml")),
         "a recipe that prunes for it": lambda: _refuse_early(load_recipe("p.yaml")),
         "a device in a record": lambda: runner_for(Device.parse(load_device("lab").model_dump(mode="json"))),

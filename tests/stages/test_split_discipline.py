@@ -10,7 +10,7 @@ from edgecr.core.progress import Monitor
 from edgecr.data.base import Dataset, ImageSet, Preprocessing
 from edgecr.data.views import HeldOutData, LearningData, ProofData
 from edgecr.exporters import exporters, load_target
-from edgecr.methods.base import Execution, Lab, methods
+from edgecr.methods.base import Execution, StepContext, methods
 from edgecr.recipe import Recipe
 from edgecr.run import Run
 from edgecr.stages.asked import question
@@ -96,8 +96,8 @@ def test_the_poison_works(data, roles):
 
 
 def apply(name, options, data, folder):
-    lab = Lab(LearningData.of(data), 7, folder)
-    return methods.get(name).parse(options).apply(subject(), lab)
+    context = StepContext(LearningData.of(data), 7, folder)
+    return methods.get(name).parse(options).apply(subject(), context)
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

@@ -12,7 +12,7 @@ from edgecr.surgery.counters import count
 from edgecr.surgery.planning.cost import Cost
 from edgecr.surgery.planning.plan import Planner
 from edgecr.surgery.planning.widths import Limits
-from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, scores
 from edgecr.surgery.tracing.after import after
 from edgecr.surgery.tracing.graph import ChannelGraph, trace_channels
 
@@ -30,7 +30,7 @@ def disturbed(module: nn.Module) -> nn.Module:
 
 def planner_for(module: nn.Module, shape: Shape, score: str = "l2", **limits: object) -> Planner:
     graph = trace_channels(module, shape)
-    evidence = Evidence(module)
+    evidence = ScoringInputs(module)
     values = [scores.get(score)(group, evidence) for group in graph.groups]
     return Planner(graph, Cost(module, graph), values, Limits(**limits))  # type: ignore[arg-type]
 
@@ -64,7 +64,7 @@ def prune() -> Callable[..., tuple[ChannelGraph, nn.Module, ChannelCut]]:
 
 def one_round(module: nn.Module, graph: ChannelGraph, sparsity: float) -> tuple[ChannelCut, nn.Module]:
     """Cuts known groups of a module; what is left answers as the masked module does, and is as small as planned."""
-    values = [scores.get("l2")(group, Evidence(module)) for group in graph.groups]
+    values = [scores.get("l2")(group, ScoringInputs(module)) for group in graph.groups]
     planner = Planner(graph, Cost(module, graph), values, Limits(align="off"))
     plan = planner.by_sparsity("layer", sparsity)
     cut = ChannelCut.parse(plan.cut("test").plain())

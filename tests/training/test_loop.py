@@ -13,7 +13,7 @@ from edgecr.training.evaluate import accuracy
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
 from edgecr.training.observers import Observer
-from tests.workplace import dataset, lab, network, options, train_once
+from tests.workplace import context, dataset, network, options, train_once
 
 
 def test_it_learns_and_says_so(tmp_path):
@@ -30,11 +30,11 @@ def test_same_seed_same_bits_and_the_callers_random_state_is_left_alone(tmp_path
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
-    fit(module := network(), options(), CrossEntropy(), lab(tmp_path / "a"))
+    fit(module := network(), options(), CrossEntropy(), context(tmp_path / "a"))
     torch.manual_seed(1)
-    fit(other := network(), options(), CrossEntropy(), lab(tmp_path / "b"))
+    fit(other := network(), options(), CrossEntropy(), context(tmp_path / "b"))
     torch.manual_seed(1)
-    fit(third := network(), options(), CrossEntropy(), lab(tmp_path / "c", seed=8))
+    fit(third := network(), options(), CrossEntropy(), context(tmp_path / "c", seed=8))
     torch.manual_seed(1)
     assert torch.rand(1) == expected
     assert torch.equal(module[0].weight, other[0].weight)
@@ -67,7 +67,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_state_kept(tmp_path):
             return super().__call__(logits, inputs, labels) * (float("nan") if self.calls == 8 else 1)
 
     with pytest.raises(TrainingDiverged, match="epoch 2, step 3 of 5: the loss is nan"):
-        fit(network(), options(checkpoint_s=1e-9), Broken(), lab(tmp_path))
+        fit(network(), options(checkpoint_s=1e-9), Broken(), context(tmp_path))
     resumed, _ = train_once(tmp_path, checkpoint_s=1e-9)
     undisturbed, _ = train_once(tmp_path / "undisturbed")
     assert torch.equal(resumed[0].weight, undisturbed[0].weight)
@@ -75,7 +75,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_state_kept(tmp_path):
 
 def test_spoilt_weights_are_never_saved(tmp_path):
     with pytest.raises(TrainingDiverged, match=r"epoch 1, step \d of 5: 0.weight is no longer finite"):
-        fit(network(), options(checkpoint_s=1e-9), CrossEntropy(), lab(tmp_path), [Poison(4)])
+        fit(network(), options(checkpoint_s=1e-9), CrossEntropy(), context(tmp_path), [Poison(4)])
     resumed, _ = train_once(tmp_path, checkpoint_s=1e-9)
     assert resumed[0].weight.isfinite().all()
 
@@ -88,7 +88,7 @@ def test_best_is_chosen_on_validation_and_the_first_of_equals(tmp_path):
             seen.append(session.module[0].weight.detach().clone(memory_format=torch.contiguous_format))
 
     module = network()
-    history = fit(module, options(keep="best", epochs=6), CrossEntropy(), lab(tmp_path), [Watch()])
+    history = fit(module, options(keep="best", epochs=6), CrossEntropy(), context(tmp_path), [Watch()])
     found = [epoch.validation for epoch in history.epochs]
     assert history.best == found.index(max(found))
     assert torch.equal(module[0].weight, seen[history.best])
@@ -103,20 +103,20 @@ def test_keep_best_without_validation_images_is_refused(tmp_path):
     data = dataset()
     data.validation.labels = data.validation.labels[:0]
     with pytest.raises(RequestError, match="keep: best"):
-        fit(network(), options(keep="best"), CrossEntropy(), lab(tmp_path, data))
-    fit(network(), options(epochs=1), CrossEntropy(), lab(tmp_path, data))
+        fit(network(), options(keep="best"), CrossEntropy(), context(tmp_path, data))
+    fit(network(), options(epochs=1), CrossEntropy(), context(tmp_path, data))
 
 
 def test_a_rest_of_one_image_is_left_out_and_too_few_are_refused(tmp_path):
-    history = fit(network(), options(batch=69, epochs=1), CrossEntropy(), lab(tmp_path / "rest"))
+    history = fit(network(), options(batch=69, epochs=1), CrossEntropy(), context(tmp_path / "rest"))
     assert history.steps_per_epoch == 1
     with pytest.raises(RequestError, match="at least two images"):
-        fit(network(), options(), CrossEntropy(), lab(tmp_path / "few", dataset(train=1)))
+        fit(network(), options(), CrossEntropy(), context(tmp_path / "few", dataset(train=1)))
 
 
 def test_an_accelerator_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(RequestError, match="Cannot train on 1 x tpu"):
-        fit(network(), options(), CrossEntropy(), lab(tmp_path, execution=Execution(accelerator="tpu")))
+        fit(network(), options(), CrossEntropy(), context(tmp_path, execution=Execution(accelerator="tpu")))
 
 
 def test_progress_is_told(tmp_path):
@@ -134,7 +134,7 @@ def test_progress_is_told(tmp_path):
         def advance(self, amount=1, **facts):
             told.append(amount)
 
-    fit(network(), options(), CrossEntropy(), lab(tmp_path, monitor=Ears()))
+    fit(network(), options(), CrossEntropy(), context(tmp_path, monitor=Ears()))
     assert told[0] == ("training", 15)
     assert sum(item for item in told if isinstance(item, int)) == 15
     assert [item[1]["epoch"] for item in told if isinstance(item, tuple) and item[0] == "epoch"] == [0, 1, 2]
@@ -144,7 +144,7 @@ def test_frozen_modules_and_odd_ones_train_too(tmp_path):
     module = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.LayerNorm(8), nn.Linear(8, 3))
     module[1].requires_grad_(False)
     before = module[1].weight.clone()
-    fit(module, options(epochs=1), CrossEntropy(), lab(tmp_path))
+    fit(module, options(epochs=1), CrossEntropy(), context(tmp_path))
     assert torch.equal(before, module[1].weight)
 
 
@@ -153,7 +153,7 @@ def test_two_processes_share_each_batch(tmp_path):
     results = []
     for name in ("first", "second"):
         module = network()
-        place = lab(tmp_path / name, execution=Execution(devices=2))
+        place = context(tmp_path / name, execution=Execution(devices=2))
         history = fit(module, options(epochs=2), CrossEntropy(), place)
         results.append(module[0].weight)
         assert len(history.epochs) == 2
@@ -176,4 +176,4 @@ class Dying:
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_training_with_an_error_of_ours(tmp_path):
     with pytest.raises(WorkError, match=r"Training in 2 processes failed: process \d terminated with signal SIG"):
-        fit(network(), options(epochs=1), CrossEntropy(), lab(tmp_path, execution=Execution(devices=2)), [Dying()])
+        fit(network(), options(epochs=1), CrossEntropy(), context(tmp_path, execution=Execution(devices=2)), [Dying()])

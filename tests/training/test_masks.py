@@ -7,7 +7,7 @@ from edgecr.training.losses import CrossEntropy
 from edgecr.training.masks import Masks
 from edgecr.training.observers import Observer
 from edgecr.training.optimisers import Descent
-from tests.workplace import lab, network, options
+from tests.workplace import context, network, options
 
 
 def half(weight):
@@ -27,7 +27,7 @@ def test_pruned_entries_lose_weight_gradient_and_momentum():
     module(torch.ones(2, 4)).sum().backward()
     optimiser.step()
     mask = half(module.weight)
-    masks.hold({"weight": mask})
+    masks.prune({"weight": mask})
     masks.clear_gradients()
     momentum = optimiser.state[module.weight]["momentum_buffer"]
     for tensor in (module.weight, module.weight.grad, momentum):
@@ -38,15 +38,15 @@ def test_pruned_entries_lose_weight_gradient_and_momentum():
 def test_a_mask_of_another_shape_is_refused():
     _, _, masks = held()
     with pytest.raises(ValueError, match="weight has the shape"):
-        masks.hold({"weight": torch.ones(4)})
+        masks.prune({"weight": torch.ones(4)})
 
 
 def test_masks_change_one_by_one_and_come_back_from_their_tensors():
     module, optimiser, masks = held()
-    masks.hold({"weight": half(module.weight)})
-    masks.hold({"bias": torch.tensor([1, 0, 1])})
+    masks.prune({"weight": half(module.weight)})
+    masks.prune({"bias": torch.tensor([1, 0, 1])})
     other = Masks(module, optimiser)
-    other.hold(masks.tensors())
+    other.prune(masks.tensors())
     assert {name: mask.tolist() for name, mask in other.tensors().items()} == {
         "weight": [[False, True, False, True]] * 3,
         "bias": [True, False, True],
@@ -58,7 +58,7 @@ def test_a_row_is_alive_while_any_entry_is():
     assert masks.alive("weight") is None
     mask = torch.ones(3, 4)
     mask[0], mask[1, 1:] = 0, 0
-    masks.hold({"weight": mask})
+    masks.prune({"weight": mask})
     assert masks.alive("weight").tolist() == [False, True, True]
 
 
@@ -70,7 +70,7 @@ def test_pruned_entries_stay_whatever_the_optimiser_does():
                     parameter.add_(1.0)
 
     module, optimiser, masks = held(Restless)
-    masks.hold({"weight": half(module.weight)})
+    masks.prune({"weight": half(module.weight)})
     Descent(module.parameters(), optimiser, None, masks)(module.zero_grad)
     assert torch.equal(module.weight != 0, half(module.weight).bool())
 
@@ -83,7 +83,7 @@ class Watch(Observer):
 
     def after_step(self, session):
         if session.step_number == 7:
-            session.masks.hold({"4.weight": half(session.module[4].weight)})
+            session.masks.prune({"4.weight": half(session.module[4].weight)})
         for name, mask in session.masks.tensors().items():
             self.dense += int(session.module.get_parameter(name)[~mask].count_nonzero())
 
@@ -94,7 +94,7 @@ def test_what_is_pruned_stays_zero_through_a_training(tmp_path, sharpness, optim
     module = network()
     masks = {"0.weight": half(module[0].weight)}
     watch = Watch(masks)
-    fit(module, options(sharpness=sharpness, **optimiser), CrossEntropy(), lab(tmp_path), [watch], masks=masks)
+    fit(module, options(sharpness=sharpness, **optimiser), CrossEntropy(), context(tmp_path), [watch], masks=masks)
     assert watch.dense == 0
     for layer in (module[0], module[4]):
         assert torch.equal(layer.weight != 0, half(layer.weight).bool())

@@ -11,7 +11,7 @@ from edgecr.training.losses import CrossEntropy, Distillation
 from edgecr.training.order import order_for, place
 from edgecr.training.sample import TrainingSample
 from edgecr.training.sharpness.flatness import flatness
-from tests.workplace import dataset, lab, network, options
+from tests.workplace import context, dataset, network, options
 
 
 class Viewed(nn.Module):
@@ -61,19 +61,19 @@ def test_such_models_are_trained_and_teach(tmp_path, student, teacher):
     torch.manual_seed(0)
     module, data = student(), dataset()
     loss = Distillation(teacher(), 4.0, 0.5) if teacher else CrossEntropy()
-    history = fit(module, options(epochs=6, lr=0.1), loss, lab(tmp_path, data))
+    history = fit(module, options(epochs=6, lr=0.1), loss, context(tmp_path, data))
     assert history.epochs[-1].loss < history.epochs[0].loss
     assert accuracy(module, data.test, data.preprocessing) > 0.6
 
 
 def test_such_models_are_looked_at(tmp_path):
-    from edgecr.surgery.scoring.scores import Evidence
+    from edgecr.surgery.scoring.scores import ScoringInputs
 
     torch.manual_seed(0)
-    module, work = Viewed().eval(), lab(tmp_path)
+    module, work = Viewed().eval(), context(tmp_path)
     assert flatness(module, work.data, images=16, steps=2).loss > 0
     images = TrainingSample(work.data, 0, order_for(module, (8, 8)), batches=1)
-    assert Evidence(module, batches=images).products
+    assert ScoringInputs(module, batches=images).products
 
 
 def test_a_step_prunes_such_a_model_by_its_gradients(tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_a_step_prunes_such_a_model_by_its_gradients(tmp_path, monkeypatch):
     (tmp_path / "viewed_for_test.py").write_text(VIEWED)
     subject = Subject.create(architecture({"arch": "viewed_for_test:net"}), 3, (8, 8), 0, allow_code=True)
     method = methods.get("prune").parse({"sparsity": 0.5, "score": "taylor", "align": "off"})
-    slim = method.apply(subject, lab(tmp_path / "step"))
+    slim = method.apply(subject, context(tmp_path / "step"))
     assert slim.module.conv.weight.shape[0] < 6
 
 

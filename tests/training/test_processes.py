@@ -11,7 +11,7 @@ from edgecr.methods.base import Execution
 from edgecr.training.evaluate import accuracy, right_answers
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
-from tests.workplace import Memory, dataset, lab, options
+from tests.workplace import Memory, context, dataset, options
 
 
 class Watched(Memory):
@@ -54,7 +54,7 @@ def linear():
 
 
 def trained(folder, module, processes, **keys):
-    place = lab(folder, dataset(augmentation="none"), execution=Execution(devices=processes))
+    place = context(folder, dataset(augmentation="none"), execution=Execution(devices=processes))
     return fit(module, options(epochs=2, keep="best", **keys), CrossEntropy(), place)
 
 
@@ -94,7 +94,7 @@ def test_all_processes_validate_and_agree(tmp_path):
     torch.manual_seed(0)
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), *head)
-    place = lab(tmp_path, execution=Execution(devices=2))
+    place = context(tmp_path, execution=Execution(devices=2))
     history = fit(module, options(epochs=2), CrossEntropy(), place, [Everyone(tmp_path)])
     for epoch in (1, 2):
         first, second = ((tmp_path / f"rank-{rank}-{epoch}").read_text() for rank in (0, 1))

@@ -64,10 +64,10 @@ class Stop(Exception):
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
     """A training of 15 updates that stopped after a given one, a checkpoint behind each."""
-    from edgecr.training.session import Session
+    from edgecr.training.session import TrainingState
 
     def stop(after, **keys):
-        step = Session.step
+        step = TrainingState.step
 
         def until(self, images, labels):
             if self.step_number == after:
@@ -75,7 +75,7 @@ def stopped(tmp_path, monkeypatch):
             step(self, images, labels)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Session, "step", until)
+            patch.setattr(TrainingState, "step", until)
             with pytest.raises(Stop):
                 train_once(tmp_path / "stopped", checkpoint_s=1e-9, **keys)
         return tmp_path / "stopped"

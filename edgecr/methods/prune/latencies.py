@@ -11,15 +11,15 @@ from functools import cached_property
 from torch import nn
 
 from edgecr.core.files import fingerprint, read_json, write_json
-from edgecr.latency import Evidence, LatencyTable, LayerConfig
-from edgecr.methods.base import Lab
+from edgecr.latency import CalibrationPoint, LatencyTable, LayerConfig
+from edgecr.methods.base import StepContext
 from edgecr.subject import Subject
 from edgecr.surgery.planning.latency import plan_by_latency
-from edgecr.surgery.planning.latency_figure import NANOSECONDS
+from edgecr.surgery.planning.latency_figure import NS_PER_MS
 from edgecr.surgery.planning.layers import configurations
 from edgecr.surgery.planning.plan import Plan, Planner
 
-Lessons = tuple[Evidence, ...]
+Lessons = tuple[CalibrationPoint, ...]
 SESSIONS, CALM = 3, 1.03
 """In how many sessions whole models are measured at most, and how much slower than ever the subject may be in one."""
 
@@ -27,9 +27,9 @@ SESSIONS, CALM = 3, 1.03
 class Latencies:
     """The latencies of one subject and of what pruning makes of it, on one device."""
 
-    def __init__(self, lab: Lab, subject: Subject, device: str, batch: int) -> None:
-        self.lab, self.subject, self.device, self.batch = lab, subject, device, batch
-        self._table_file, self._whole_file = lab.folder / "latency.json", lab.folder / "whole-models.json"
+    def __init__(self, context: StepContext, subject: Subject, device: str, batch: int) -> None:
+        self.context, self.subject, self.device, self.batch = context, subject, device, batch
+        self._table_file, self._whole_file = context.folder / "latency.json", context.folder / "whole-models.json"
         self.lessons: Lessons = ()
         """What whole models taught of the difference between a sum of layers and a model; not in the stored table."""
         self.estimated: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Latencies:
         """The table that this step plans by; its own copy, so that a resumed step plans alike."""
         if self._table_file.is_file():
             return LatencyTable.load(self._table_file)
-        table = self.lab.bench.table(self.device, self.subject, self.batch)
+        table = self.context.latencies.table(self.device, self.subject, self.batch)
         table.save(self._table_file)
         return table
 
@@ -54,7 +54,7 @@ class Latencies:
         found = plan_by_latency(planner, self.batch, self._taught, self._measure, choose)
         self.estimated = found.estimated
         if found.estimated:
-            self.lab.monitor.warn(
+            self.context.monitor.warn(
                 f"This plan rests on estimates: the latency on {self.device} of {len(found.estimated)} of its layers "
                 f"was interpolated when it was chosen ({found.estimated[0]}). Fill the table with `edgecr "
                 "latency-table build`, and plan again."
@@ -62,7 +62,7 @@ class Latencies:
         return found.plan
 
     def _measure(self, table: LatencyTable, layers: Sequence[LayerConfig]) -> LatencyTable:
-        measured = self.lab.bench.measured(self.device, layers)
+        measured = self.context.latencies.measured(self.device, layers)
         found = {config.key: measured.entries[config.key] for config in layers}
         self._table = self._table.extended(found)
         self._table.save(self._table_file)
@@ -72,8 +72,8 @@ class Latencies:
         """The latency of a module by the table, in nanoseconds."""
         reached = self._taught.network_latency(self._layers(module), estimate=True)
         if reached.estimated:
-            self.lab.monitor.warn(f"The latency rests on {len(reached.estimated)} layers that were not measured.")
-        return round(reached.ms * NANOSECONDS)
+            self.context.monitor.warn(f"The latency rests on {len(reached.estimated)} layers that were not measured.")
+        return round(reached.ms * NS_PER_MS)
 
     def _layers(self, module: nn.Module) -> list[LayerConfig]:
         return configurations(module, self.subject.input_shape, self.batch)
@@ -99,7 +99,9 @@ class Latencies:
         both = {"unpruned": (own, usual), key: (slim, usual * ratio)}
         known = {lesson.model for lesson in self.lessons}
         self.lessons += tuple(
-            Evidence(model=name, sums=sums, measured_ms=ms) for name, (sums, ms) in both.items() if name not in known
+            CalibrationPoint(model=name, sums=sums, measured_ms=ms)
+            for name, (sums, ms) in both.items()
+            if name not in known
         )
 
     def _calm_pair(self, module: nn.Module, known: Sequence[int]) -> list[int]:
@@ -111,7 +113,7 @@ class Latencies:
         pair, best = (self.subject, self.subject.with_module(module)), min(known, default=None)
         sessions: list[list[int]] = []
         while len(sessions) < SESSIONS:
-            session = [round(ms * NANOSECONDS) for ms in self.lab.bench.whole(self.device, pair, self.batch)]
+            session = [round(ms * NS_PER_MS) for ms in self.context.latencies.whole(self.device, pair, self.batch)]
             sessions.append(session)
             if best is not None and session[0] <= CALM * best:
                 break

@@ -1,11 +1,11 @@
-"""Removal of channels, physically: what the exported file no longer holds, no device computes."""
+"""RemovalObserver of channels, physically: what the exported file no longer holds, no device computes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgecr.methods.base import Lab, methods
+from edgecr.methods.base import StepContext, methods
 from edgecr.methods.prune.options import PruneOptions
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class Prune(PruneOptions):
         "adasap_l": {"score": "taylor_bn", "scope": "knapsack", "schedule": _ADASAP},
     }
 
-    def apply(self, subject: Subject, lab: Lab) -> Subject:
+    def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Traces, plans, removes and proves the removal right; the figures are told and logged."""
         from edgecr.methods.prune.step import Pruning
 
-        return Pruning(self, subject, lab).done()
+        return Pruning(self, subject, context).done()

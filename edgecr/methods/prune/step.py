@@ -10,10 +10,10 @@ from pathlib import Path
 from edgecr.core.errors import BudgetError
 from edgecr.core.files import fingerprint, read_json, write_json
 from edgecr.core.seeds import derive_seed
-from edgecr.methods.base import Lab
+from edgecr.methods.base import StepContext
 from edgecr.methods.prune.latencies import Latencies, Lessons
 from edgecr.methods.prune.options import Exponential, Iterative, PruneOptions
-from edgecr.methods.prune.while_training import Moments, Removal
+from edgecr.methods.prune.while_training import RemovalObserver, RemovalSchedule
 from edgecr.subject import Subject
 from edgecr.surgery.carry_out import Choice, Pruned, carried_out, prune_channels
 from edgecr.surgery.changes.cut import ChannelCut
@@ -24,7 +24,7 @@ from edgecr.surgery.planning.latency import amounts_after
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.record import SHORT, Amount, PlanRecord, Width
 from edgecr.surgery.planning.widths import MULTIPLES, Allowed, Limits, allowed_by
-from edgecr.surgery.scoring.scores import Evidence, allocators, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
 from edgecr.surgery.tracing.after import after
 from edgecr.surgery.tracing.graph import ChannelGraph
 from edgecr.training.checkpoint import discard
@@ -65,10 +65,10 @@ class _Tried:
 class Pruning:
     """One pruning step of a recipe on one subject."""
 
-    def __init__(self, method: PruneOptions, subject: Subject, lab: Lab) -> None:
-        self.method, self.subject, self.lab = method, subject, lab
+    def __init__(self, method: PruneOptions, subject: Subject, context: StepContext) -> None:
+        self.method, self.subject, self.context = method, subject, context
         self.device = method.device or "cpu"
-        self.latencies = Latencies(lab, subject, self.device, method.batch or 1)
+        self.latencies = Latencies(context, subject, self.device, method.batch or 1)
         self.score = scores.get(method.score)
         self.allocator = allocators.get(method.score) if method.scope == "layer" else None
         self.why = f"{method.score}, {method.scope}"
@@ -82,7 +82,7 @@ class Pruning:
     @cached_property
     def limits(self) -> Limits:
         """What every plan respects; automatic alignment follows the device."""
-        method, most = self.method, self.lab.bench.align(self.device)
+        method, most = self.method, self.context.latencies.align(self.device)
         multiples = tuple(dict.fromkeys([most, *(m for m in MULTIPLES if m < most)]))
         return Limits(
             method.align,
@@ -129,11 +129,13 @@ class Pruning:
             allocator=self.allocator,
         )
 
-    def _evidence(self, subject: Subject) -> Evidence:
-        data, monitor = self.lab.data, self.lab.monitor
+    def _evidence(self, subject: Subject) -> ScoringInputs:
+        data, monitor = self.context.data, self.context.monitor
         order = order_for(subject.module, data.preprocessing.size)
-        images, half = TrainingSample(data, self.lab.seed, order), len(data.train) // 2
-        return Evidence(subject.module, self.method.normalise, self.lab.seed, images, most=half, say=monitor.say)
+        images, half = TrainingSample(data, self.context.seed, order), len(data.train) // 2
+        return ScoringInputs(
+            subject.module, self.method.normalise, self.context.seed, images, most=half, say=monitor.say
+        )
 
     # Budgets.
 
@@ -208,7 +210,7 @@ class Pruning:
         dense, slim = self.latencies.whole(plan.module)
         allowed = self._allowed(dense)
         taken, wanted = in_words(LATENCY, slim), in_words(LATENCY, allowed)
-        self.lab.monitor.say(f"A plan's whole model takes {taken} on {self.device}; {wanted} may remain")
+        self.context.monitor.say(f"A plan's whole model takes {taken} on {self.device}; {wanted} may remain")
         return slim / allowed
 
     def _refusal(self, last: Pruned) -> BudgetError:
@@ -232,7 +234,7 @@ class Pruning:
         amounts = amounts_after(number, steps, self.dense, self.left)
         plan = self._plan(planner, amounts)
         reached = {name: planner.figure(name, plan.kept) for name in amounts}
-        self.lab.monitor.event("pruning step", step=number, steps=steps, budget=amounts, reached=reached)
+        self.context.monitor.event("pruning step", step=number, steps=steps, budget=amounts, reached=reached)
         return plan
 
     # Schedules.
@@ -241,15 +243,15 @@ class Pruning:
         """Prunes a bit and trains, several times; each finished round stays where a killed run finds it."""
         subject, allowed = self.subject, allowed_by(first.graph, self.limits)
         for number in range(1, schedule.steps + 1):
-            folder = self.lab.folder / f"round-{number:02d}"
-            key = fingerprint([self.method.plain(), self.lab.seed, hash_tensors(subject.module.state_dict())])
+            folder = self.context.folder / f"round-{number:02d}"
+            key = fingerprint([self.method.plain(), self.context.seed, hash_tensors(subject.module.state_dict())])
             choose = partial(self._step, number=number, steps=schedule.steps)
             left = allowed.after(self._cuts(subject))
             start = self._kept(folder / "pruned", key, partial(self._slimmed, subject, choose, left, first.graph))
-            lab = replace(self.lab, folder=folder, seed=derive_seed(self.lab.seed, number))
-            subject = self._kept(folder / "subject", key, partial(self._trained, start, schedule, lab))
+            context = replace(self.context, folder=folder, seed=derive_seed(self.context.seed, number))
+            subject = self._kept(folder / "subject", key, partial(self._trained, start, schedule, context))
             discard(folder)
-        write_json(self.lab.folder / "history.json", read_json(folder / "history.json"))
+        write_json(self.context.folder / "history.json", read_json(folder / "history.json"))
         return subject
 
     def _kept(self, folder: Path, key: str, make: Callable[[], Subject]) -> Subject:
@@ -258,7 +260,7 @@ class Pruning:
         if not (record.is_file() and read_json(record) == {"key": key}):
             make().save(folder)
             write_json(record, {"key": key})
-        return Subject.load(folder, allow_code=self.lab.execution.allow_code)
+        return Subject.load(folder, allow_code=self.context.execution.allow_code)
 
     def _cuts(self, subject: Subject) -> tuple[ChannelCut, ...]:
         """What this step has removed."""
@@ -270,18 +272,18 @@ class Pruning:
         found = self._pruned(subject, choose, allowed, known)
         return subject.cut(found.cut).with_module(found.module)
 
-    def _trained(self, subject: Subject, schedule: Iterative, lab: Lab) -> Subject:
-        """Trains one round, which the lab gives a seed of its own: the others' order would teach the same again."""
+    def _trained(self, subject: Subject, schedule: Iterative, context: StepContext) -> Subject:
+        """Trains one round, which the context gives a seed of its own: the others' order would teach the same again."""
         options = schedule.retrain
-        fit(subject.module, options, CrossEntropy(options.label_smoothing), lab)
+        fit(subject.module, options, CrossEntropy(options.label_smoothing), context)
         return subject
 
     def _while_training(self, first: Pruned, schedule: Exponential) -> Subject:
         """Trains once from beginning to end; channels are masked on the way."""
         subject, options = self.subject, schedule.retrain
-        removal = Removal(
+        removal = RemovalObserver(
             first.graph,
-            Moments(schedule.start, schedule.every, schedule.steps),
+            RemovalSchedule(schedule.start, schedule.every, schedule.steps),
             self.score,
             self._evidence(subject),
             self.limits,
@@ -293,7 +295,7 @@ class Pruning:
             soft=schedule.masks == "soft",
             allocator=self.allocator,
         )
-        fit(subject.module, options, CrossEntropy(options.label_smoothing), self.lab, [removal])
+        fit(subject.module, options, CrossEntropy(options.label_smoothing), self.context, [removal])
         subject = subject.cut(*removal.cuts)
         if schedule.slim == "each":
             return subject
@@ -315,17 +317,17 @@ class Pruning:
             amounts=tuple(amounts),
             estimated=self.latencies.estimated,
         )
-        record.save(self.lab.folder)
+        record.save(self.context.folder)
         channels, told = amounts[0], ", ".join(map(str, amounts))
         gone = 1 - channels.after / channels.before if channels.before else 0.0
         groups = f"{len(allowed.removable)} groups"
-        self.lab.monitor.say(f"Removed {gone:.1%} of the channels of {groups} that may lose some: {told}.")
+        self.context.monitor.say(f"Removed {gone:.1%} of the channels of {groups} that may lose some: {told}.")
         for layer in first.graph.withheld:
-            self.lab.monitor.warn(f"The channels of {layer.layer} stay: {layer.reason}")
+            self.context.monitor.warn(f"The channels of {layer.layer} stay: {layer.reason}")
         for operator, layers in first.graph.stopped_by().items():
             where = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
-            self.lab.monitor.warn(f"Channels that meet operator {operator} in {where} stay: it is not known.")
-        self.lab.monitor.event(
+            self.context.monitor.warn(f"Channels that meet operator {operator} in {where} stay: it is not known.")
+        self.context.monitor.event(
             "pruned",
             sparsity=gone,
             **{one.figure: [one.before, one.after] for one in amounts},
@@ -344,7 +346,7 @@ class Pruning:
                     f"{message} Ask for less removal, loosen `keep`, `min_channels`, `min_fraction` or `align`, or "
                     "leave `strict` out to go on with a warning."
                 )
-            self.lab.monitor.warn(message)
+            self.context.monitor.warn(message)
 
     def _amounts(self, allowed: Allowed, result: Subject) -> list[Amount]:
         """All figures that a budget may limit, before and after."""
@@ -368,5 +370,5 @@ class Pruning:
         dense, slim = self.latencies.whole(result.module)
         found = Amount(figure=WHOLE_LATENCY, before=dense, after=slim, budget=self._allowed(dense))
         if slim > self._allowed(dense):
-            self.lab.monitor.warn(f"The pruned model takes longer on {self.device} than was asked for: {found}.")
+            self.context.monitor.warn(f"The pruned model takes longer on {self.device} than was asked for: {found}.")
         return found

@@ -17,7 +17,7 @@ from edgecr.surgery.changes.cut import ChannelCut, as_positions
 from edgecr.surgery.planning.cost import Cost
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.widths import Allowed, Limits
-from edgecr.surgery.scoring.inputs import Evidence
+from edgecr.surgery.scoring.inputs import ScoringInputs
 from edgecr.surgery.scoring.scores import Allocator, Score, Values
 from edgecr.surgery.scoring.taylor import Products
 from edgecr.surgery.tracing.after import after
@@ -25,11 +25,11 @@ from edgecr.surgery.tracing.graph import ChannelGraph
 from edgecr.surgery.tracing.slots import Ids
 from edgecr.surgery.tracing.trace import Role
 from edgecr.training.observers import Observer
-from edgecr.training.session import Session
+from edgecr.training.session import TrainingState
 
 
 @dataclass(frozen=True)
-class Moments:
+class RemovalSchedule:
     """When channels go: ``steps`` times, every so many updates after the first epochs."""
 
     start: float
@@ -52,17 +52,17 @@ class Moments:
         return begin <= update < begin + self.steps * self.every
 
 
-class OwnGradients(Evidence):
-    """Evidence of one update of a training: its own gradients, at no further cost."""
+class OwnGradients(ScoringInputs):
+    """ScoringInputs of one update of a training: its own gradients, at no further cost."""
 
-    def __init__(self, session: Session, seed: int) -> None:
+    def __init__(self, session: TrainingState, seed: int) -> None:
         super().__init__(session.module, seed=seed)
         tensors = dict(session.module.named_parameters())
         found = Products.of(tensors, {name: tensor.grad for name, tensor in tensors.items()})
         self.__dict__["products"] = [found]
 
 
-class Removal(Observer):
+class RemovalObserver(Observer):
     """Lets channels go at the moments of a schedule.
 
     What is gone never returns; with ``soft`` masks every step chooses anew among all channels until the last one, and
@@ -74,9 +74,9 @@ class Removal(Observer):
     def __init__(
         self,
         graph: ChannelGraph,
-        moments: Moments,
+        moments: RemovalSchedule,
         score: Score,
-        evidence: Evidence,
+        evidence: ScoringInputs,
         limits: Limits,
         allowed: Allowed,
         choose: Callable[[Planner, int], Plan],
@@ -95,19 +95,19 @@ class Removal(Observer):
         self.cuts: list[ChannelCut] = []
         """Channels that are removed already."""
 
-    def at_start(self, session: Session) -> None:
+    def at_start(self, session: TrainingState) -> None:
         """Goes on from what a checkpoint knows, and looks at gradients before each update."""
         self._check(session)
         self._follow(session)
         if self.soft:
             self._check_readers(session)
         if self.by_gradients:
-            session.looks.append(partial(self._look, session))
+            session.gradient_hooks.append(partial(self._look, session))
         if "dead/0" not in session.kept:
             self._forget(session)
         self.dead = [session.kept[f"dead/{n}"].numpy() for n in range(len(self.graph.groups))]
 
-    def _check(self, session: Session) -> None:
+    def _check(self, session: TrainingState) -> None:
         needed = self.moments.began(session.steps.per_epoch) + self.moments.every * self.moments.steps
         if needed > session.steps.total:
             raise RequestError(
@@ -117,7 +117,7 @@ class Removal(Observer):
         if session.fabric.world_size > 1:
             raise RequestError("Pruning while training runs on one device only; use one, or an iterative schedule.")
 
-    def _check_readers(self, session: Session) -> None:
+    def _check_readers(self, session: TrainingState) -> None:
         """Refuses soft masks where something but the weights of a layer reads channels, and would go on doing so."""
         halves = [np.arange(group.width // 2) for group in self.graph.groups]
         try:
@@ -128,12 +128,12 @@ class Removal(Observer):
                 "some of them too. Use masks: hard."
             ) from error
 
-    def _follow(self, session: Session) -> None:
+    def _follow(self, session: TrainingState) -> None:
         """Fits itself to the module as it is now."""
         self.cuts = session.cuts
         self.graph = after(self.first, session.cuts, session.module)
 
-    def _look(self, session: Session) -> None:
+    def _look(self, session: TrainingState) -> None:
         """Adds the importance that this update's gradients show."""
         if not self.moments.counts(session.step_number, session.steps.per_epoch):
             return
@@ -141,7 +141,7 @@ class Removal(Observer):
         for number, group in enumerate(self.graph.groups):
             session.kept[f"importance/{number}"] += torch.from_numpy(self.score(group, evidence))
 
-    def after_step(self, session: Session) -> None:
+    def after_step(self, session: TrainingState) -> None:
         """Lets channels go when it is time."""
         number = self.moments.step_after(session.step_number, session.steps.per_epoch)
         if number is None:
@@ -150,14 +150,14 @@ class Removal(Observer):
         if self.slim:
             self._remove(session, plan)
         elif self.soft and number < self.moments.steps:
-            session.masks.cover(masks_of(session.module.named_parameters(), plan.cut(), "in"))
+            session.masks.hide(masks_of(session.module.named_parameters(), plan.cut(), "in"))
             self._forget(session)
         else:
-            session.masks.cover({})
-            session.masks.hold(masks_of(session.module.named_parameters(), plan.cut()))
+            session.masks.hide({})
+            session.masks.prune(masks_of(session.module.named_parameters(), plan.cut()))
             self._forget(session, plan.removed)
 
-    def _planner(self, session: Session) -> Planner:
+    def _planner(self, session: TrainingState) -> Planner:
         """What plans the next step, with the beginning of the training as its reference."""
         evidence = replace(self.evidence, module=session.module)
         allocation = self.allocator(self.graph.groups, evidence) if self.allocator is not None else None
@@ -171,18 +171,18 @@ class Removal(Observer):
             allocation=allocation,
         )
 
-    def _values(self, session: Session, evidence: Evidence) -> list[Values]:
+    def _values(self, session: TrainingState, evidence: ScoringInputs) -> list[Values]:
         if self.by_gradients:
             groups = range(len(self.graph.groups))
             return [session.kept[f"importance/{n}"].numpy() / self.moments.every for n in groups]
         return [self.score(group, evidence) for group in self.graph.groups]
 
-    def _remove(self, session: Session, plan: Plan) -> None:
+    def _remove(self, session: TrainingState, plan: Plan) -> None:
         session.slim(carried_out(session.module, plan, self.why).cut)
         self._follow(session)
         self._forget(session)
 
-    def _forget(self, session: Session, dead: Sequence[Ids] = ()) -> None:
+    def _forget(self, session: TrainingState, dead: Sequence[Ids] = ()) -> None:
         """Begins anew to gather importance, of all channels but the dead ones."""
         self.dead = list(dead) or [np.array([], dtype=np.int64) for _ in self.graph.groups]
         session.kept = {f"dead/{n}": torch.from_numpy(ids) for n, ids in enumerate(self.dead)}

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from edgecr.report.compare import comparison_tables
 from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
 from edgecr.report.gates.judge import reasons
-from edgecr.report.headline import ROLES, honesty, key_figures
+from edgecr.report.headline import ROLES, ideal_vs_measured, key_figures
 from edgecr.report.render.markup import Markup, joined, tag, void
 from edgecr.report.render.plots import accuracy_bars, difference_plot, trade_off
 from edgecr.report.render.style import STYLE
-from edgecr.report.render.trade_off import common_condition, latency_spots, size_spots
+from edgecr.report.render.trade_off import common_condition, latency_points, size_points
 from edgecr.report.result import Result, Status, Verdict
 from edgecr.report.tables import Table, condition_name, provenance, tables
 from edgecr.robustness.examples import Answer, Example
@@ -100,7 +100,7 @@ def _key_figures(result: Result) -> Markup:
         for each in key_figures(result)
     ]
     grid = tag("div", *tiles, class_="tiles")
-    remark = honesty(result)
+    remark = ideal_vs_measured(result)
     return tag("section", grid, tag("p", remark, class_="note") if remark else "")
 
 
@@ -123,9 +123,9 @@ def _figure(caption: str, plot: Markup, *, legend: bool = False) -> Markup:
 def _trade_offs(results: Sequence[Result]) -> Markup:
     """Accuracy against what it costs: size, and latency on the first device."""
     plots = []
-    if sizes := size_spots(results):
+    if sizes := size_points(results):
         plots.append(_figure("Accuracy and file size", trade_off("file size, MB", sizes), legend=True))
-    where, latencies = latency_spots(results)
+    where, latencies = latency_points(results)
     if latencies:
         title = f"median latency, ms ({where})"
         plots.append(_figure("Accuracy and latency", trade_off(title, latencies), legend=not sizes))

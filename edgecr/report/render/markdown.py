@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from edgecr.report.compare import comparison_tables
 from edgecr.report.doubts import UNVERIFIED, incomplete
 from edgecr.report.gates.judge import reasons
-from edgecr.report.headline import honesty, key_figures
+from edgecr.report.headline import ideal_vs_measured, key_figures
 from edgecr.report.result import Result
 from edgecr.report.tables import Table, provenance, tables
 
@@ -39,7 +39,7 @@ def _lines(result: Result) -> Iterator[str]:
     for each in key_figures(result):
         yield f"- {escaped(each.label)}: **{escaped(each.value)}** ({escaped(each.detail)})"
         yield from (f"  - doubt: {escaped(doubt)}" for doubt in each.doubts)
-    if remark := honesty(result):
+    if remark := ideal_vs_measured(result):
         yield f"- {remark}"
     yield ""
     for table in tables(result):

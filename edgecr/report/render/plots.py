@@ -112,7 +112,7 @@ def _difference(axis: Axis, y: float, row: AccuracyRow) -> Markup:
 
 
 @dataclass(frozen=True)
-class Spot:
+class TradeOffPoint:
     """One model in a trade-off plot."""
 
     name: str
@@ -121,7 +121,7 @@ class Spot:
     y: Estimate
 
 
-def trade_off(title: str, spots: Sequence[Spot]) -> Markup:
+def trade_off(title: str, spots: Sequence[TradeOffPoint]) -> Markup:
     """Cost to the right, accuracy upwards; up and left is better."""
     height = 250.0
     across = Axis(0, max(max(spot.x.value, spot.x.high or 0) for spot in spots) * 1.12, 36, WIDTH - 12)
@@ -142,12 +142,12 @@ def trade_off(title: str, spots: Sequence[Spot]) -> Markup:
     return _svg(height, f"Accuracy against {title}", parts)
 
 
-def _arrow(across: Axis, up: Axis, one: Spot, two: Spot) -> Markup:
+def _arrow(across: Axis, up: Axis, one: TradeOffPoint, two: TradeOffPoint) -> Markup:
     ends = [f"{across(spot.x.value):.1f} {up(spot.y.value):.1f}" for spot in (one, two)]
     return tag("path", d=f"M{ends[0]}L{ends[1]}", class_="arrow")
 
 
-def _spot(across: Axis, up: Axis, spot: Spot) -> Markup:
+def _spot(across: Axis, up: Axis, spot: TradeOffPoint) -> Markup:
     x, y = across(spot.x.value), up(spot.y.value)
     lines = ""
     if spot.y.low is not None and spot.y.high is not None:
@@ -159,7 +159,7 @@ def _spot(across: Axis, up: Axis, spot: Spot) -> Markup:
     return joined([tag("path", d=lines, class_="whisker"), dot])
 
 
-def _names(across: Axis, up: Axis, spots: Sequence[Spot]) -> list[Markup]:
+def _names(across: Axis, up: Axis, spots: Sequence[TradeOffPoint]) -> list[Markup]:
     """Baselines are named above, candidates below; a name that would cover another moves further down."""
     middle, taken, names = (across.start + across.end) / 2, set[tuple[float, float]](), []
     for spot in spots:

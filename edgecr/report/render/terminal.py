@@ -15,7 +15,7 @@ from edgecr.core.printable import one_line, printable
 from edgecr.report.compare import comparison_tables
 from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
 from edgecr.report.gates.judge import reasons
-from edgecr.report.headline import honesty, key_figures
+from edgecr.report.headline import ideal_vs_measured, key_figures
 from edgecr.report.result import Result, Status, Verdict
 from edgecr.report.tables import Table, tables
 
@@ -39,7 +39,7 @@ def render(result: Result) -> RenderableType:
     parts += [Text(printable(f"Not complete: {each}"), style="yellow") for each in incomplete(result)]
     parts.append(Text(one_line(f"{result.name}  {result.id}"), style="bold"))
     parts += [TableView(table) for table in tables(result) if table.title != "Gates"]
-    if remark := honesty(result):
+    if remark := ideal_vs_measured(result):
         parts.append(Padding(Text(remark, style="dim"), (1, 0, 0, 0)))
     parts += [TableView(table) for table in tables(result) if table.title == "Gates"]
     return Group(*parts, verdict_panel(result))

@@ -8,19 +8,19 @@ from edgecr.core.estimate import Estimate
 from edgecr.report.gates.evidence import place, timing_of
 from edgecr.report.headline import ROLES, first_measured
 from edgecr.report.numbers import counted
-from edgecr.report.render.plots import Spot
+from edgecr.report.render.plots import TradeOffPoint
 from edgecr.report.result import BASELINE, MEAN, Result
 from edgecr.robustness.suites import CLEAN
 
 Cost = Callable[[Result, str], "Estimate | None"]
 
 
-def size_spots(results: Sequence[Result]) -> list[Spot]:
+def size_points(results: Sequence[Result]) -> list[TradeOffPoint]:
     """Accuracy against file size."""
     return list(_spots(results, _size))
 
 
-def latency_spots(results: Sequence[Result]) -> tuple[str, list[Spot]]:
+def latency_points(results: Sequence[Result]) -> tuple[str, list[TradeOffPoint]]:
     """Accuracy against the median latency on the first device and batch measured, and their name."""
     first = next((row for result in results if (row := first_measured(result))), None)
     if first is None:
@@ -45,14 +45,14 @@ def common_condition(results: Sequence[Result]) -> tuple[str | None, str]:
     return (suite, MEAN) if suite else (None, CLEAN)
 
 
-def _spots(results: Sequence[Result], cost: Cost) -> Iterator[Spot]:
+def _spots(results: Sequence[Result], cost: Cost) -> Iterator[TradeOffPoint]:
     suite, condition = common_condition(results)
     for result in results:
         row = result.accuracy_of(suite, condition)
         for role in ROLES:
             x, y = cost(result, role), getattr(row, role, None)
             if x is not None and y is not None:
-                yield Spot(_name(results, result, role), role, x, y)
+                yield TradeOffPoint(_name(results, result, role), role, x, y)
 
 
 def _size(result: Result, role: str) -> Estimate | None:

@@ -27,7 +27,7 @@ class AgentRunner(Runner):
     def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
         """Carries out the plan; a board's failure is ``error`` in the result, beside what it had sent."""
         plan.check(self.device)
-        session = Session(self.device, plan, monitor or Monitor())
+        session = MeasuringSession(self.device, plan, monitor or Monitor())
         try:
             with self.connect() as agent:
                 session.run(agent)
@@ -36,7 +36,7 @@ class AgentRunner(Runner):
         return session.result()
 
 
-class Session:
+class MeasuringSession:
     """Sends the requests of a plan and keeps whatever comes back."""
 
     def __init__(self, device: Device, plan: MeasurePlan, monitor: Monitor) -> None:

@@ -14,7 +14,7 @@ from edgecr.surgery.planning.cost import Counts
 from edgecr.surgery.planning.figures import Figure, Parts, owners_of
 from edgecr.surgery.planning.layers import LayerSizes, with_shape
 
-NANOSECONDS = 1e6
+NS_PER_MS = 1e6
 """In one millisecond; figures are whole numbers."""
 _UNKNOWN = -1
 
@@ -72,7 +72,7 @@ class LayerTimes:
         weights = np.array([config.weights for config in configs]) / 1e6
         values = np.array([config.values for config in configs]) / 1e6
         calibrated = self.table.calibration.weigh(milliseconds, np.ones(len(configs)), weights, values)
-        whole = np.rint(calibrated * NANOSECONDS).astype(np.int64)
+        whole = np.rint(calibrated * NS_PER_MS).astype(np.int64)
         nanoseconds: Counts = np.maximum(0, whole)  # the fit may go below nothing
         return nanoseconds
 

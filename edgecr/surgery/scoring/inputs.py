@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ScoringInputs:
     """What scores may look at, and how to compare and draw."""
 
     module: nn.Module

@@ -195,8 +195,8 @@ class SharpDescent:
         with self.alone():
             outcome = gradients()
         masks = self.descent.masks
-        masks.clear_gradients(covered=True)  # what the network does not see has no part in the climb
-        with masks.seen():
+        masks.clear_gradients(hidden=True)  # what the network does not see has no part in the climb
+        with masks.applied():
             moves = self.ascent()
 
         def uphill() -> Outcome:

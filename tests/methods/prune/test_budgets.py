@@ -20,11 +20,11 @@ from edgecr.report.step_rows import step_row
 from edgecr.subject import Subject
 from edgecr.surgery.planning.record import Amount, PlanRecord, Width
 from edgecr.surgery.scoring.pfp import group_sensitivity, pfp_keep
-from edgecr.surgery.scoring.scores import Evidence, allocators, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
 from edgecr.surgery.tracing.graph import trace_channels
 from edgecr.training.sample import TrainingSample
 from tests.methods.prune.test_schedules import MadeUp
-from tests.workplace import lab
+from tests.workplace import context
 
 RETRAIN = {"epochs": 1, "batch": 32, "lr": 0.02, "precision": "fp32"}
 WHILE = {"kind": "exponential", "steps": 3, "every": 1, "retrain": RETRAIN | {"epochs": 2}}
@@ -53,7 +53,7 @@ def subject() -> Subject:
 
 
 def pruned(folder: Path, ear: Monitor | None = None, bench: Any = None, **keys: Any) -> tuple[Subject, PlanRecord]:
-    place = lab(folder, monitor=ear or Monitor(), **({"bench": bench} if bench else {}))
+    place = context(folder, monitor=ear or Monitor(), **({"bench": bench} if bench else {}))
     return Prune.parse({"align": "off"} | keys).apply(subject(), place), PlanRecord.load(folder)
 
 
@@ -198,7 +198,7 @@ def test_pfp_in_every_layer_meets_its_budget(tmp_path: Path, schedule: str) -> N
 def test_pfp_in_every_layer_lets_all_err_by_the_same_factor(tmp_path: Path) -> None:
     """What is left is what the bound allots at some error, but for the channels that a whole budget gives back."""
     model = subject()
-    evidence = Evidence(model.module, batches=TrainingSample(lab(tmp_path).data, 7), most=35)
+    evidence = ScoringInputs(model.module, batches=TrainingSample(context(tmp_path).data, 7), most=35)
     graph = trace_channels(model.module, model.input_shape)
     readers = [group_sensitivity(group, evidence.sensitivities) for group in graph.groups]
     _, record = pruned(tmp_path, sparsity=0.5, score="pfp", scope="layer")

@@ -11,7 +11,7 @@ from edgecr.methods.prune.method import Prune
 from edgecr.models import architecture
 from edgecr.subject import Subject
 from edgecr.surgery.planning.record import PlanRecord
-from tests.workplace import lab
+from tests.workplace import context
 
 RETRAIN = {"epochs": 1, "batch": 16, "lr": 0.02, "precision": "fp32"}
 ROUNDS = {"kind": "iterative", "steps": 3, "retrain": RETRAIN}
@@ -24,7 +24,7 @@ def widths(folder: Any, network: str, **keys: Any) -> dict[str, tuple[int, int]]
     """Channels of each group before and after, by the record; every tensor must agree with what the record says."""
     declared = architecture({"arch": f"tests.surgery.networks:{network}"})
     subject = Subject.create(declared, 3, (8, 8), 0, allow_code=True)
-    place = lab(folder, execution=Execution(allow_code=True))
+    place = context(folder, execution=Execution(allow_code=True))
     result = Prune.parse({"align": "off", "score": "l2"} | keys).apply(subject, place)
     again = result.skeleton(allow_code=True)
     again.load_state_dict(result.module.state_dict())

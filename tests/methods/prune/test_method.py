@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from edgecr.core.progress import Monitor
-from edgecr.methods.base import Lab, methods
+from edgecr.methods.base import StepContext, methods
 from edgecr.methods.prune.method import Prune
 from edgecr.models import architecture
 from edgecr.subject import Subject
@@ -33,13 +33,13 @@ def subject() -> Subject:
     return Subject.create(architecture({"arch": "resnet20", "width": 0.5}), 10, (32, 32), seed=0)
 
 
-def lab(ear: Monitor, folder: Path) -> Lab:
-    return workplace.lab(folder, seed=0, monitor=ear)
+def context(ear: Monitor, folder: Path) -> StepContext:
+    return workplace.context(folder, seed=0, monitor=ear)
 
 
 def test_the_result_is_smaller_rebuilds_and_says_what_was_reached(subject: Subject, tmp_path: Path) -> None:
     ear, before = Ear(), count(subject.module, subject.input_shape)
-    pruned = Prune.parse({"budget": {"macs": 0.5}}).apply(subject, lab(ear, tmp_path))
+    pruned = Prune.parse({"budget": {"macs": 0.5}}).apply(subject, context(ear, tmp_path))
     after = count(pruned.module, pruned.input_shape)
     assert after.macs <= 0.5 * before.macs
     assert f"{after.macs:,}" in ear.heard[0]
@@ -53,7 +53,7 @@ def test_the_result_is_smaller_rebuilds_and_says_what_was_reached(subject: Subje
 
 def test_pruning_twice_keeps_both_records(subject: Subject, tmp_path: Path) -> None:
     method = Prune.parse({"sparsity": 0.3, "scope": "layer", "score": "l1", "align": False})
-    room = lab(Ear(), tmp_path)
+    room = context(Ear(), tmp_path)
     twice = method.apply(method.apply(subject, room), room)
     assert len(twice.surgery) == 2
     shapes = [tuple(tensor.shape) for tensor in twice.skeleton().state_dict().values()]

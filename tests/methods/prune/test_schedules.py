@@ -14,13 +14,13 @@ from edgecr.core.errors import BudgetError, RequestError
 from edgecr.core.files import read_json
 from edgecr.core.progress import Monitor
 from edgecr.latency import Entry, LatencyTable, Machine
-from edgecr.methods.base import Bench
+from edgecr.methods.base import DeviceLatencies
 from edgecr.methods.prune.latencies import Latencies
 from edgecr.methods.prune.method import Prune
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.layers import configurations
 from edgecr.surgery.planning.record import PlanRecord
-from tests.workplace import lab, subject
+from tests.workplace import context, subject
 
 RETRAIN = {"epochs": 2, "batch": 16, "lr": 0.02, "precision": "fp32", "checkpoint_s": 1e-9}
 LATENCY = {"budget": {"latency": 0.7}, "score": "taylor_bn", "scope": "knapsack"}
@@ -28,7 +28,7 @@ WHILE = {"kind": "exponential", "steps": 3, "every": 2, "retrain": RETRAIN}
 ROUNDS = {"kind": "iterative", "steps": 2, "retrain": RETRAIN | {"epochs": 1}}
 
 
-class MadeUp(Bench):
+class MadeUp(DeviceLatencies):
     """A device whose latency is its arithmetic plus a call; it notes how often it was asked."""
 
     def __init__(self, overhead_ms: float = 0.0) -> None:
@@ -49,9 +49,9 @@ class MadeUp(Bench):
         return [self.overhead_ms + sum(1000 + layer.macs for layer in layers) / 1e6 for layers in each]
 
 
-def prune(folder, bench=None, **keys: Any):
+def prune(folder, latencies=None, **keys: Any):
     model = subject()
-    return Prune.parse({"align": "off"} | keys).apply(model, lab(folder, bench=bench or MadeUp()))
+    return Prune.parse({"align": "off"} | keys).apply(model, context(folder, latencies=latencies or MadeUp()))
 
 
 def same(first, second):
@@ -121,7 +121,7 @@ def test_a_plan_that_rests_on_estimates_says_so_in_its_record_and_aloud(tmp_path
     ends = [replace(one, cin=i, cout=o) for one in layers for i in (1, one.cin) for o in (1, one.cout)]
     table = bench.measured("made-up", ends)
     monkeypatch.setattr(bench, "table", lambda device, subject, batch: table)
-    where = replace(lab(tmp_path, bench=bench), monitor=ear)
+    where = replace(context(tmp_path, latencies=bench), monitor=ear)
     Prune.parse({"align": "off", "scope": "knapsack", "budget": {"latency": 0.7}}).apply(model, where)
     plan = PlanRecord.load(tmp_path)
     told = [text for text in ear.warnings if "rests on estimates" in text]
@@ -256,10 +256,10 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_pruning_that_is_stopped_ends_in_the_same_bits(tmp_path, name, monkeypatch) -> None:
-    from edgecr.training.session import Session
+    from edgecr.training.session import TrainingState
 
     undisturbed = prune(tmp_path / "undisturbed", **CASES[name])
-    step, left = Session.step, [5]
+    step, left = TrainingState.step, [5]
 
     def until(self, images, labels):
         left[0] -= 1
@@ -268,7 +268,7 @@ def test_a_pruning_that_is_stopped_ends_in_the_same_bits(tmp_path, name, monkeyp
         step(self, images, labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "step", until)
+        patch.setattr(TrainingState, "step", until)
         with pytest.raises(Stop):
             prune(tmp_path / "stopped", **CASES[name])
     bench = MadeUp()

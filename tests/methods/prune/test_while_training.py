@@ -12,10 +12,10 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from edgecr.core.errors import RequestError
-from edgecr.methods.prune.while_training import Moments, Removal
+from edgecr.methods.prune.while_training import RemovalObserver, RemovalSchedule
 from edgecr.surgery.carry_out import carried_out
 from edgecr.surgery.planning.widths import Limits, allowed_by
-from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, scores
 from edgecr.surgery.tracing.graph import trace_channels
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
@@ -23,7 +23,7 @@ from edgecr.training.masks import PULL, Masks
 from edgecr.training.observers import Observer
 from edgecr.training.optimisers import Descent
 from edgecr.training.sharpness.ascent import Ball, SharpDescent
-from tests.workplace import lab, network, options, subject
+from tests.workplace import context, network, options, subject
 
 SHAPE = (3, 8, 8)
 LIMITS = Limits("off")
@@ -42,12 +42,12 @@ def covered(**keys):
     module[3].p = 0.0
     optimiser = torch.optim.SGD(module.parameters(), lr=0.1, **keys)
     masks = Masks(module, optimiser)
-    masks.cover({"4.weight": columns(module[4].weight, 3)})
+    masks.hide({"4.weight": columns(module[4].weight, 3)})
     images, labels = torch.randn(6, *SHAPE, dtype=torch.float64), torch.arange(6) % 3
 
     def gradients():
         module.zero_grad()
-        with masks.seen():
+        with masks.applied():
             cross_entropy(module(images), labels).backward()
 
     return module, optimiser, masks, gradients, (images, labels)
@@ -63,12 +63,12 @@ def dense_gradient(module, batch, weight):
 def test_covered_entries_are_zero_while_the_network_looks_and_themselves_afterwards():
     module, _, masks, _, _ = covered()
     before = module[4].weight.detach().clone()
-    with pytest.raises(KeyboardInterrupt), masks.seen():
+    with pytest.raises(KeyboardInterrupt), masks.applied():
         assert torch.equal(module[4].weight != 0, columns(before, 3).bool())
         raise KeyboardInterrupt
     assert torch.equal(module[4].weight, before)
-    masks.cover({})
-    with masks.seen():
+    masks.hide({})
+    with masks.applied():
         assert torch.equal(module[4].weight, before)
 
 
@@ -125,11 +125,11 @@ def pruned(folder, watch, score="l2", module=None, beside=(), soft=True):
     """A training that prunes after its second, fourth and sixth update."""
     module = module or subject().module
     graph = trace_channels(module, SHAPE)
-    removal = Removal(
+    removal = RemovalObserver(
         graph,
-        Moments(0, 2, 3),
+        RemovalSchedule(0, 2, 3),
         scores.get(score),
-        Evidence(module),
+        ScoringInputs(module),
         LIMITS,
         allowed_by(graph, LIMITS),
         watch.chosen,
@@ -138,14 +138,14 @@ def pruned(folder, watch, score="l2", module=None, beside=(), soft=True):
         why="",
         soft=soft,
     )
-    fit(module, options(), CrossEntropy(), lab(folder), [removal, watch, *beside])
+    fit(module, options(), CrossEntropy(), context(folder), [removal, watch, *beside])
     return module, removal
 
 
 def difference(module, masks, plan):
     """How far the network that the session sees is from the one without the channels."""
     images = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(3))
-    with masks.seen(), torch.no_grad():
+    with masks.applied(), torch.no_grad():
         found = module.eval()(images)
         expected = carried_out(module, plan).module.eval()(images)
     module.train()
@@ -163,7 +163,7 @@ def test_the_network_is_the_one_without_the_channels(tmp_path, score):
 
     def compare(session, plan):
         differences.append(difference(session.module, session.masks, plan))
-        hidden.append(len(session.masks.covers()))
+        hidden.append(len(session.masks.hidden()))
 
     watch = Watch(compare)
     module, removal = pruned(tmp_path, watch, score)
@@ -217,7 +217,7 @@ class Peek(Observer):
 
     def at_start(self, session):
         def peek(module, _):
-            for name, mask in session.masks.covers().items():
+            for name, mask in session.masks.hidden().items():
                 self.zeros[module.training].append(not module.get_parameter(name)[~mask].any())
 
         session.module.register_forward_pre_hook(peek)
@@ -245,7 +245,7 @@ class Between(Observer):
 def test_hidden_weights_learn(tmp_path):
     def hidden(session):
         tensors = dict(session.module.named_parameters())
-        return torch.cat([tensors[name].detach()[~mask] for name, mask in session.masks.covers().items()])
+        return torch.cat([tensors[name].detach()[~mask] for name, mask in session.masks.hidden().items()])
 
     between = Between(hidden)
     pruned(tmp_path, Watch(), beside=[between])

@@ -13,7 +13,7 @@ from edgecr.surgery.carry_out import prune_channels
 from edgecr.surgery.changes.cut import ChannelCut, as_positions, as_text, mask, remove, verify
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.widths import Limits
-from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, scores
 
 SHAPE = (3, 8, 8)
 
@@ -153,7 +153,7 @@ def test_a_model_with_hard_coded_sizes_is_pruned_elsewhere() -> None:
 
     module = HardCoded()
     before = copy.deepcopy(module.state_dict())
-    pruned = prune_channels(SHAPE, scores.get("l2"), Evidence(module), Limits("off"), half)
+    pruned = prune_channels(SHAPE, scores.get("l2"), ScoringInputs(module), Limits("off"), half)
     assert pruned.module.one.out_channels == 8
     assert pruned.module.two.out_channels == 3
     assert [one.layer for one in pruned.graph.withheld] == ["one"]
@@ -173,7 +173,7 @@ def test_a_head_of_zeros_hides_no_mistake() -> None:
             n, c, h, w = y.shape  # the inner part is fixed here, unlike in a channel shuffle
             return self.head(self.two(y.view(n, c // 4, 4, h, w).transpose(1, 2).reshape(n, c, h, w)))
 
-    pruned = prune_channels(SHAPE, scores.get("l2"), Evidence(Misleading()), Limits("off"), half)
+    pruned = prune_channels(SHAPE, scores.get("l2"), ScoringInputs(Misleading()), Limits("off"), half)
     assert [one.layer for one in pruned.graph.withheld] == ["one"]
     assert (pruned.module.one.out_channels, pruned.module.two.out_channels) == (8, 3)
     assert pruned.difference < 1e-5
@@ -181,4 +181,4 @@ def test_a_head_of_zeros_hides_no_mistake() -> None:
 
 def test_a_model_without_removable_channels_is_refused_with_reasons() -> None:
     with pytest.raises(UnsupportedModel, match="output of the model"):
-        prune_channels(SHAPE, scores.get("l1"), Evidence(nn.Conv2d(3, 4, 1)), Limits(), half)
+        prune_channels(SHAPE, scores.get("l1"), ScoringInputs(nn.Conv2d(3, 4, 1)), Limits(), half)

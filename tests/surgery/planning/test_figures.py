@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgecr.latency import Calibration, Evidence
+from edgecr.latency import Calibration, CalibrationPoint
 from edgecr.models import architecture, build
 from edgecr.surgery.carry_out import carried_out
 from edgecr.surgery.counters import count
@@ -96,7 +96,7 @@ def test_a_calibration_weighs_each_layer(name: str) -> None:
     sizes = LayerSizes(planner.cost.module, planner.graph)
     layers = sizes.configurations(sizes.widths)
     table = planner.figures[LATENCY].parts.table
-    slower = Evidence(model="m", sums=table.sums(layers), measured_ms=1.4 * table.sums(layers).ms)
+    slower = CalibrationPoint(model="m", sums=table.sums(layers), measured_ms=1.4 * table.sums(layers).ms)
     taught = table.calibrated([slower])
     expected = [round(taught.network_latency([one]).ms * 1e6) for one in layers]
     assert latency_figure(sizes, taught).parts(sizes.widths).tolist() == expected

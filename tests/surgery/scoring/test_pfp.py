@@ -21,7 +21,7 @@ from edgecr.surgery.scoring.pfp import (
     sample_size,
     shares,
 )
-from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, scores
 from edgecr.surgery.tracing.graph import trace_channels
 
 
@@ -81,7 +81,7 @@ def test_groups_take_their_most_sensitive_reader() -> None:
     (group,) = trace_channels(module, (3, 5, 5)).groups
     found = read_sensitivities(module, [images])
     expected = np.maximum(found["one.weight"].values, found["two.weight"].values.reshape(4, 25).max(1))
-    evidence = Evidence(module, batches=[(images, torch.zeros(3, dtype=torch.long))])
+    evidence = ScoringInputs(module, batches=[(images, torch.zeros(3, dtype=torch.long))])
     np.testing.assert_array_equal(scores.get("pfp")(group, evidence), expected)
     whole = group_sensitivity(group, found)
     assert (whole.patches, whole.kernel) == (9, 9)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from edgecr.core.errors import RequestError
 from edgecr.data.base import Dataset, ImageSet, Preprocessing
-from edgecr.surgery.scoring.scores import Evidence, ranked, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, ranked, scores
 from edgecr.surgery.tracing.graph import trace_channels
 from edgecr.training.sample import TrainingSample
 
@@ -27,7 +27,7 @@ def test_coupled_layers_add_up() -> None:
     torch.manual_seed(0)
     module = Coupled()
     (group,) = trace_channels(module, (3, 8, 8)).groups
-    evidence = Evidence(module)
+    evidence = ScoringInputs(module)
     filters = torch.cat([module.one.weight.flatten(1), module.two.weight.flatten(1)], 1).detach()
     np.testing.assert_allclose(scores.get("l2")(group, evidence), filters.norm(dim=1).numpy(), rtol=1e-6)
     np.testing.assert_allclose(scores.get("l1")(group, evidence), filters.abs().sum(1).numpy(), rtol=1e-6)
@@ -39,7 +39,7 @@ def test_normalised_scores_do_not_grow_with_the_inputs() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 1))
     for layer in module:
         nn.init.constant_(layer.weight, 0.5)
-    graph, evidence = trace_channels(module, (3, 8, 8)), Evidence(module, normalise=True)
+    graph, evidence = trace_channels(module, (3, 8, 8)), ScoringInputs(module, normalise=True)
     for name in ("l1", "l2"):
         for group in graph.groups:
             np.testing.assert_allclose(scores.get(name)(group, evidence), np.full(4, 0.5))
@@ -49,7 +49,7 @@ def test_chance_is_seeded() -> None:
     module = Coupled()
     (group,) = trace_channels(module, (3, 8, 8)).groups
     draw = scores.get("random")
-    one, same, other = (draw(group, Evidence(module, seed=seed)) for seed in (1, 1, 2))
+    one, same, other = (draw(group, ScoringInputs(module, seed=seed)) for seed in (1, 1, 2))
     assert (one == same).all()
     assert (one != other).any()
 
@@ -64,7 +64,7 @@ def test_scales_of_batch_norm_add_up_and_layers_without_one_are_brought_to_their
     with torch.no_grad():
         module[1].weight.copy_(torch.tensor([1.0, -2.0, 3.0, 4.0]))
     first, second = trace_channels(module, (3, 8, 8)).groups
-    evidence = Evidence(module)
+    evidence = ScoringInputs(module)
     np.testing.assert_array_equal(scores.get("bn")(first, evidence), [1, 2, 3, 4])
     values = scores.get("bn")(second, evidence)
     assert values.mean() == pytest.approx(2.5)
@@ -75,7 +75,7 @@ def test_the_scales_of_a_model_without_any_are_refused() -> None:
     module = Coupled()
     (group,) = trace_channels(module, (3, 8, 8)).groups
     with pytest.raises(RequestError, match="Use l2"):
-        scores.get("bn")(group, Evidence(module))
+        scores.get("bn")(group, ScoringInputs(module))
 
 
 class Guarded(ImageSet):

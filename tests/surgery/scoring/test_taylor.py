@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from edgecr.core.errors import RequestError, TrainingDiverged
 from edgecr.models import architecture, build
-from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, scores
 from edgecr.surgery.scoring.taylor import Products, products
 from edgecr.surgery.tracing.graph import Group, trace_channels
 
@@ -75,7 +75,7 @@ def only_group(module: nn.Module) -> Group:
 def test_scores_are_what_a_shared_gate_feels(normalised: bool, bias: bool) -> None:
     torch.manual_seed(0)
     module, given = disturbed(Bare(normalised, bias)), batches()
-    evidence, group = Evidence(module, batches=given), only_group(module)
+    evidence, group = ScoringInputs(module, batches=given), only_group(module)
     derivatives = gate_derivatives(module, given)
     assert np.abs(derivatives).min() > 1e-9
     squared = np.mean([np.square(each) for each in derivatives], axis=0)
@@ -87,7 +87,7 @@ def test_scores_are_what_a_shared_gate_feels(normalised: bool, bias: bool) -> No
 def test_weights_are_squared_one_by_one_or_together_and_batches_apart() -> None:
     torch.manual_seed(0)
     module, given = Bare(normalised=False).double(), batches()
-    evidence, group, single, joint = Evidence(module, batches=given), only_group(module), [], []
+    evidence, group, single, joint = ScoringInputs(module, batches=given), only_group(module), [], []
     for images, labels in given:
         module.zero_grad()
         functional.cross_entropy(module(images), labels).backward()
@@ -109,7 +109,7 @@ def test_the_module_is_left_as_it_was(arch: str) -> None:
     modes = [child.training for child in module.modules()]
     before = copy.deepcopy(module.state_dict())
     given = [(images.float(), labels) for images, labels in batches(1, 4)]
-    evidence = Evidence(module, batches=[(functional.interpolate(x, 32), y) for x, y in given])
+    evidence = ScoringInputs(module, batches=[(functional.interpolate(x, 32), y) for x, y in given])
     groups = trace_channels(module, (3, 32, 32)).groups
     for name in (*GRADIENT_SCORES, "pfp"):
         for group in groups:
@@ -168,9 +168,9 @@ def test_only_the_gradients_that_a_score_needs_are_looked_at() -> None:
         name: p.grad if name.startswith(("first", "second")) else torch.empty(1).as_subclass(Untouchable)
         for name, p in named.items()
     }
-    evidence, group = Evidence(module), only_group(module)
+    evidence, group = ScoringInputs(module), only_group(module)
     evidence.__dict__["products"] = [Products.of(named, gradients)]
-    direct = Evidence(module)
+    direct = ScoringInputs(module)
     direct.__dict__["products"] = [expected]
     np.testing.assert_allclose(
         scores.get("taylor_bn")(group, evidence), scores.get("taylor_bn")(group, direct), rtol=1e-9
@@ -192,7 +192,7 @@ def test_channels_that_nothing_depends_on_score_zero() -> None:
     module = Bare(normalised=False).double()
     with torch.no_grad():
         module.head.weight[:, 2] = 0
-    evidence, group = Evidence(module, batches=batches()), only_group(module)
+    evidence, group = ScoringInputs(module, batches=batches()), only_group(module)
     for name in GRADIENT_SCORES:
         values = scores.get(name)(group, evidence)
         assert values[2] == 0 < np.delete(values, 2).min()
@@ -202,7 +202,7 @@ def test_without_images_the_score_is_refused() -> None:
     module = Bare(normalised=True)
     for name in (*GRADIENT_SCORES, "pfp"):
         with pytest.raises(RequestError, match="needs training or calibration images"):
-            scores.get(name)(only_group(module), Evidence(module))
+            scores.get(name)(only_group(module), ScoringInputs(module))
 
 
 class Summed(nn.Module):
@@ -221,7 +221,7 @@ def test_scores_of_readers_need_some() -> None:
     (group,) = (group for group in trace_channels(module, (3, SIDE, SIDE)).groups if group.name == "one")
     for name in ("taylor_in", "l1_in"):
         with pytest.raises(RequestError, match="No weights read the channels of one"):
-            scores.get(name)(group, Evidence(module, batches=batches()))
+            scores.get(name)(group, ScoringInputs(module, batches=batches()))
 
 
 def test_gradients_that_are_not_finite_stop_the_scoring() -> None:
@@ -229,4 +229,4 @@ def test_gradients_that_are_not_finite_stop_the_scoring() -> None:
     with torch.no_grad():
         module.one.weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(TrainingDiverged, match="not finite"):
-        scores.get("taylor")(only_group(module), Evidence(module, batches=batches()))
+        scores.get("taylor")(only_group(module), ScoringInputs(module, batches=batches()))

@@ -16,7 +16,7 @@ from edgecr.surgery.counters import count
 from edgecr.surgery.planning.cost import Cost
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.widths import Limits
-from edgecr.surgery.scoring.scores import Evidence, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, scores
 from edgecr.surgery.tracing.explain import explain
 from edgecr.surgery.tracing.graph import trace_channels
 from tests.surgery.conftest import disturbed
@@ -31,7 +31,7 @@ def half(planner: Planner) -> Plan:
 
 
 def pruned(module: nn.Module) -> Pruned:
-    return prune_channels(SHAPE, scores.get("l2"), Evidence(disturbed(module)), Limits("off"), half)
+    return prune_channels(SHAPE, scores.get("l2"), ScoringInputs(disturbed(module)), Limits("off"), half)
 
 
 def test_a_view_of_fixed_size_keeps_only_the_layer_in_front_of_it() -> None:
@@ -134,7 +134,7 @@ def test_demands_on_a_width_are_found_by_few_and_by_many_channels_less(demand: C
     def less(planner: Planner) -> Plan:
         return planner.by_sparsity("layer", 0.4)
 
-    found = prune_channels(SHAPE, scores.get("l2"), Evidence(disturbed(Demanding())), Limits("off"), less)
+    found = prune_channels(SHAPE, scores.get("l2"), ScoringInputs(disturbed(Demanding())), Limits("off"), less)
     assert [one.layer for one in found.graph.withheld] == ["one"]
     assert "I want my channels" in found.graph.withheld[0].reason
     assert found.module.get_parameter("two.weight").shape[:2] == (4, 8)

@@ -13,7 +13,7 @@ from edgecr.training.optimisers import Descent
 from edgecr.training.sharpness.ascent import Ball, NeuronBalls, SharpDescent, StretchedBall, displaced, norm
 from edgecr.training.sharpness.neurons import layers_of
 from edgecr.training.sharpness.options import Bounds
-from tests.workplace import dataset, lab, network, options
+from tests.workplace import context, dataset, network, options
 
 BOUNDS = Bounds(0.01, 2.0)
 
@@ -202,7 +202,7 @@ def test_pruned_neurons_are_not_compared_and_do_not_move():
     weakest = lengths(module[3].weight).argmin()
     mask = torch.ones_like(module[3].weight)
     mask[weakest] = 0
-    masks.hold({"3.weight": mask})
+    masks.prune({"3.weight": mask})
     with torch.no_grad():
         module[3].bias[weakest] = 1.0  # so that its weights have gradients
     ascent = balls(module, eta=0.01, masks=masks)
@@ -262,7 +262,7 @@ def test_running_statistics_are_those_of_one_plain_pass():
 
 def trained(folder, **keys):
     module = network()
-    fit(module, options(**keys), CrossEntropy(), lab(folder))
+    fit(module, options(**keys), CrossEntropy(), context(folder))
     return module.state_dict()
 
 
@@ -285,7 +285,7 @@ def test_a_radius_of_zero_trains_as_without(tmp_path, sharpness, precision):
 @pytest.mark.parametrize("sharpness", ["sam", "asam", {"kind": "adasap", "rho_max": 0.5, "include_bn": True}])
 def test_it_learns(tmp_path, sharpness, precision):
     keys = {"sharpness": sharpness, "precision": precision, "epochs": 8, "lr": 0.1}
-    history = fit(network(), options(**keys), CrossEntropy(), lab(tmp_path))
+    history = fit(network(), options(**keys), CrossEntropy(), context(tmp_path))
     assert history.epochs[-1].loss < 0.7 * history.epochs[0].loss
     assert math.isfinite(history.epochs[-1].loss)
 
@@ -309,7 +309,7 @@ def test_each_of_several_processes_climbs_on_its_own_images(tmp_path):
     data = dataset(train=16, augmentation="none")
     module = linear()
     keys = {"epochs": 1, "schedule": "constant", "momentum": 0, "weight_decay": 0, "sharpness": "sam", "lr": 0.01}
-    fit(module, options(**keys), CrossEntropy(), lab(tmp_path, data, execution=Execution(devices=2)))
+    fit(module, options(**keys), CrossEntropy(), context(tmp_path, data, execution=Execution(devices=2)))
 
     from edgecr.data.batches import train_batches
     from edgecr.training.augment import Inputs
