@@ -24,11 +24,12 @@ from _study import Cells, cifar10, mean_and_spread, noise5, study_arguments
 from edgecr.core.files import read_json, sha256
 from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
-from edgecr.methods.base import Method, StepContext, methods
+from edgecr.methods.base import Method, methods
 from edgecr.models import architecture
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
 from edgecr.training.checkpoint import discard
+from edgecr.training.context import StepContext
 from edgecr.training.evaluate import accuracy
 from edgecr.training.sharpness.flatness import flatness
 

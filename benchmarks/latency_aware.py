@@ -52,12 +52,13 @@ from edgecr.data.views import LearningData
 from edgecr.exporters import load_target
 from edgecr.exporters.onnx.write import write
 from edgecr.latency_builder.device_latencies import AgentLatencies
-from edgecr.methods.base import StepContext, methods
+from edgecr.methods.base import methods
 from edgecr.models import architecture
 from edgecr.predictors.onnx_predictor import open_session
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
 from edgecr.training.checkpoint import discard
+from edgecr.training.context import StepContext
 from edgecr.training.evaluate import accuracy
 
 DEVICE = "cpu"

@@ -28,13 +28,13 @@ from edgecr.latency import fitted
 from edgecr.latency_builder.builder import Model, Prediction, TableBuilder
 from edgecr.latency_builder.device_latencies import AgentLatencies
 from edgecr.latency_builder.fill import exported, slimmed
-from edgecr.methods.base import StepContext
 from edgecr.methods.prune.method import Prune
 from edgecr.models import architecture
 from edgecr.runners.base import load_device
 from edgecr.subject import Subject
 from edgecr.surgery.planning.plan import Scope
 from edgecr.surgery.planning.widths import Limits
+from edgecr.training.context import StepContext
 
 FULL = {"torchvision:resnet18": 224, "torchvision:mobilenet_v2": 224, "resnet56": 32}
 QUICK = {"torchvision:resnet18": 96, "torchvision:mobilenet_v2": 96, "resnet56": 32}

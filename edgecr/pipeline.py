@@ -16,7 +16,7 @@ from edgecr.data import Dataset
 from edgecr.data.views import HeldOutData, LearningData, ProofData
 from edgecr.exporters import exporters, load_target
 from edgecr.latency_builder.device_latencies import AgentLatencies
-from edgecr.methods.base import Execution, Method, StepContext
+from edgecr.methods.base import Method
 from edgecr.recipe import Recipe, as_yaml
 from edgecr.recipe.inputs import code_hashes, input_hashes, paths_in
 from edgecr.report.result import Result
@@ -28,6 +28,7 @@ from edgecr.stages.judge import judged, report
 from edgecr.stages.step_differences import nearest
 from edgecr.stages.step_store import Step, StepStore, accelerator, threads
 from edgecr.subject import Subject
+from edgecr.training.context import Execution, StepContext
 
 
 def compress(
@@ -191,8 +192,8 @@ class Work:
         """Does the work of a step in its folder of the store; a model that cannot be built is refused before."""
         before = self.subject(index)
         self.monitor.say(title + self._why_anew(stored))
-        seed, bench = self.recipe.seed * 1000 + index, AgentLatencies(self.monitor)
-        context = StepContext(LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, bench)
+        seed, latencies = self.recipe.seed * 1000 + index, AgentLatencies(self.monitor)
+        context = StepContext(LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, latencies)
         start = time.monotonic()
         self.recipe.steps[index].method.apply(before, context).save(stored.folder / "subject")
         seconds = round(time.monotonic() - start, 1)

@@ -16,8 +16,8 @@ FLOORS = [
     {"stages", "latency_builder"},
     {"recipe"},
     {"methods", "exporters", "robustness", "report"},
-    {"runners", "subject"},
-    {"training", "predictors", "models", "data", "surgery", "weights", "latency", "run"},
+    {"runners"},
+    {"training", "subject", "predictors", "models", "data", "surgery", "weights", "latency", "run"},
     {"core"},
 ]
 LEVEL = {room: len(FLOORS) - number for number, floor in enumerate(FLOORS) for room in floor}

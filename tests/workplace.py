@@ -11,7 +11,7 @@ from torch import nn
 
 from edgecr.data.base import Dataset, ImageSet, Preprocessing
 from edgecr.data.views import LearningData
-from edgecr.methods.base import StepContext
+from edgecr.training.context import StepContext
 from edgecr.training.options import TrainOptions
 
 COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]])

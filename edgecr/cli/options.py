@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from edgecr.methods.base import Execution
     from edgecr.report.result import Result
     from edgecr.run import Run
     from edgecr.subject import Subject
+    from edgecr.training.context import Execution
 
 # typer reads these annotations at run time, on Python 3.10 too: hence Optional
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
@@ -37,7 +37,7 @@ def execution(threads: int, allow_code: bool, accelerator: str = "cpu", devices:
 
     import torch
 
-    from edgecr.methods.base import Execution
+    from edgecr.training.context import Execution
 
     threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
     torch.set_num_threads(threads or torch.get_num_threads())

@@ -12,9 +12,9 @@ from edgecr.core.progress import Monitor
 from edgecr.latency import LatencyTable, LayerConfig
 from edgecr.latency_builder.builder import TableBuilder, default_path
 from edgecr.latency_builder.fill import exported, fill
-from edgecr.methods.base import DeviceLatencies
 from edgecr.runners.base import usable_device
 from edgecr.subject import Subject
+from edgecr.training.context import DeviceLatencies
 
 
 class AgentLatencies(DeviceLatencies):

@@ -4,6 +4,6 @@ from edgecr.methods import distill as distill
 from edgecr.methods import finetune as finetune
 from edgecr.methods import prune as prune
 from edgecr.methods import train as train
-from edgecr.methods.base import Execution, Method, StepContext, methods
+from edgecr.methods.base import Method, methods
 
-__all__ = ["Execution", "Method", "StepContext", "methods"]
+__all__ = ["Method", "methods"]

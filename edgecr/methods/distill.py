@@ -10,8 +10,9 @@ from pydantic import Discriminator, Field, Tag, field_validator
 
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.options import Options
-from edgecr.methods.base import Method, StepContext, methods
+from edgecr.methods.base import Method, methods
 from edgecr.models import AnyArchitecture, Architecture
+from edgecr.training.context import StepContext
 from edgecr.training.options import TrainOptions
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgecr.methods.base import Method, StepContext, methods
+from edgecr.methods.base import Method, methods
+from edgecr.training.context import StepContext
 from edgecr.training.options import TrainOptions
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from edgecr.core.errors import FileProblem
 from edgecr.core.files import fingerprint, sha256
-from edgecr.methods.base import Execution
 from edgecr.models.external import own_source, refuse_code, source_of
 from edgecr.recipe import Recipe
+from edgecr.training.context import Execution
 
 
 def input_hashes(*declared: BaseModel) -> dict[str, str]:

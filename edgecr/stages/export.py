@@ -20,7 +20,6 @@ from edgecr.core.progress import Monitor
 from edgecr.data.views import HeldOutData, ProofData
 from edgecr.exporters import Artifact, exporters, load_target
 from edgecr.exporters.base import Target
-from edgecr.methods.base import Execution
 from edgecr.models.external import source_of
 from edgecr.predictors import predictor_for
 from edgecr.recipe import Recipe
@@ -46,6 +45,7 @@ from edgecr.stages.asked import (
 from edgecr.stages.subject_counts import SubjectCounts
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
+from edgecr.training.context import Execution
 
 
 def set_aside(run: Run, role: str, key: str, subject: Subject) -> None:

@@ -24,8 +24,8 @@ from typing import Any
 from edgecr.core.environment import cpu_model, packages, python_version
 from edgecr.core.errors import FileProblem
 from edgecr.core.files import LockHeld, fingerprint, locked, read_json, replacing, sha256, storage_errors, write_json
-from edgecr.methods.base import Execution
 from edgecr.training.checkpoint import discard
+from edgecr.training.context import Execution
 
 FOLDER = ".steps"
 _RECORD, _LOCK = "record.json", ".lock"

@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -20,61 +19,25 @@ from torch.multiprocessing.spawn import ProcessException
 
 from edgecr.core.errors import RequestError, WorkError
 from edgecr.core.progress import Monitor
-from edgecr.data.views import LearningData
 from edgecr.training.checkpoint import Checkpoints
+from edgecr.training.context import Execution, StepContext
 from edgecr.training.history import History
 from edgecr.training.losses import Loss
 from edgecr.training.observers import Observer, Progress, Saving, Validation
 from edgecr.training.options import TrainOptions
 from edgecr.training.precision import resolve
-from edgecr.training.session import Task, TrainingState
+from edgecr.training.session import TrainingSetup, TrainingState
 from edgecr.training.sharpness.neurons import Importance, filter_norms
 
 # Fabric announces its number format on stderr; the history records it.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
-class Processors(Protocol):
-    """On what and on how many of it to compute."""
-
-    @property
-    def accelerator(self) -> str:
-        """``cpu``, ``cuda`` or another of Fabric's names."""
-
-    @property
-    def devices(self) -> int:
-        """How many processes share each batch."""
-
-
-class Workplace(Protocol):
-    """What a training needs from the laboratory of a method."""
-
-    @property
-    def data(self) -> LearningData:
-        """What to train on."""
-
-    @property
-    def seed(self) -> int:
-        """Where all randomness comes from."""
-
-    @property
-    def folder(self) -> Path:
-        """Where checkpoints and history lie."""
-
-    @property
-    def execution(self) -> Processors:
-        """Where to compute."""
-
-    @property
-    def monitor(self) -> Monitor:
-        """Who is told."""
-
-
 def fit(
     module: nn.Module,
     options: TrainOptions,
     loss: Loss,
-    context: Workplace,
+    context: StepContext,
     observers: Sequence[Observer] = (),
     *,
     masks: Mapping[str, torch.Tensor] | None = None,
@@ -86,13 +49,13 @@ def fit(
     """
     _check(options, context)
     precision = resolve(options.precision, context.execution.accelerator)
-    task = Task(context.data, options, loss, context.seed, context.folder, precision, masks or {}, importance)
+    setup = TrainingSetup(context.data, options, loss, context.seed, context.folder, precision, masks or {}, importance)
     fabric = _fabric(context.execution, precision)
     if context.execution.devices == 1:
-        session = _train(fabric, module, task, context.monitor, observers)
+        session = _train(fabric, module, setup, context.monitor, observers)
         history, tensors = session.history, session.best
     else:
-        history, tensors = _train_together(fabric, module, task, context.monitor, observers)
+        history, tensors = _train_together(fabric, module, setup, context.monitor, observers)
     if tensors:
         module.load_state_dict(tensors)
     # A result read back from disk is in standard order: the same one here gives later steps the same bits.
@@ -103,28 +66,28 @@ def fit(
     return history
 
 
-def _check(options: TrainOptions, context: Workplace) -> None:
+def _check(options: TrainOptions, context: StepContext) -> None:
     if options.keep == "best" and not len(context.data.validation):
         raise RequestError("keep: best chooses on validation images, but the data has none. Use keep: last.")
 
 
-def _fabric(processors: Processors, precision: str) -> Fabric:
+def _fabric(execution: Execution, precision: str) -> Fabric:
     """Fabric for one process, or for several that it starts itself."""
-    strategy = "auto" if processors.devices == 1 else "ddp_spawn"
+    strategy = "auto" if execution.devices == 1 else "ddp_spawn"
     mode: Any = "bf16-mixed" if precision == "bf16" else "32-true"
     try:
-        return Fabric(accelerator=processors.accelerator, devices=processors.devices, strategy=strategy, precision=mode)
+        return Fabric(accelerator=execution.accelerator, devices=execution.devices, strategy=strategy, precision=mode)
     except (ImportError, RuntimeError, ValueError) as error:
-        raise RequestError(f"Cannot train on {processors.devices} x {processors.accelerator}: {error}") from error
+        raise RequestError(f"Cannot train on {execution.devices} x {execution.accelerator}: {error}") from error
 
 
 def _train(
-    fabric: Fabric, module: nn.Module, task: Task, monitor: Monitor, observers: Sequence[Observer]
+    fabric: Fabric, module: nn.Module, setup: TrainingSetup, monitor: Monitor, observers: Sequence[Observer]
 ) -> TrainingState:
     """The training of one process; the first one alone speaks and writes."""
     with _reproducible(fabric):
-        session = TrainingState(fabric, module, task)
-        checkpoints = Checkpoints(task.folder, session.identity, monitor)
+        session = TrainingState(fabric, module, setup)
+        checkpoints = Checkpoints(setup.folder, session.identity, monitor)
         if state := checkpoints.load():
             session.resume(state)
             monitor.event("resumed", epoch=session.epoch, batch=session.batch)
@@ -135,7 +98,7 @@ def _train(
         checkpoints.tidy()
         with monitor.bar("training", session.steps.total, session.step_number) as bar:
             beside = [Validation(), Progress(bar, monitor, session.step_number), *observers]
-            _loop(session, [*beside, Saving(checkpoints, task.options.checkpoint_s)])
+            _loop(session, [*beside, Saving(checkpoints, setup.options.checkpoint_s)])
     return session
 
 
@@ -165,29 +128,29 @@ def _reproducible(fabric: Fabric) -> Iterator[None]:
 
 
 def _train_together(
-    fabric: Fabric, module: nn.Module, task: Task, monitor: Monitor, observers: Sequence[Observer]
+    fabric: Fabric, module: nn.Module, setup: TrainingSetup, monitor: Monitor, observers: Sequence[Observer]
 ) -> tuple[History, dict[str, torch.Tensor]]:
     """Several processes share each batch; the result comes back through the last checkpoint."""
     monitor.say(f"Training in {fabric.world_size} processes, which show no progress")
     try:
-        identity, history = fabric.launch(_Worker(task, observers), module)
+        identity, history = fabric.launch(_Worker(setup, observers), module)
     except ProcessException as error:
         last = str(error).strip().splitlines()[-1]
         raise WorkError(f"Training in {fabric.world_size} processes failed: {last}") from error
-    state = Checkpoints(task.folder, identity, monitor).load()
+    state = Checkpoints(setup.folder, identity, monitor).load()
     if state is None:
-        raise WorkError(f"The trained tensors in {task.folder} cannot be read back.")
+        raise WorkError(f"The trained tensors in {setup.folder} cannot be read back.")
     return history, state.part("best") or state.part("module")
 
 
 class _Worker:
     """What each process runs. An object, because Fabric takes apart the dataclasses among plain arguments."""
 
-    def __init__(self, task: Task, observers: Sequence[Observer]) -> None:
-        self.task, self.observers = task, observers
+    def __init__(self, setup: TrainingSetup, observers: Sequence[Observer]) -> None:
+        self.setup, self.observers = setup, observers
 
     def __call__(self, fabric: Fabric, module: nn.Module) -> tuple[str, History]:
-        session = _train(fabric, module, self.task, Monitor(), self.observers)
+        session = _train(fabric, module, self.setup, Monitor(), self.observers)
         result = session.identity, session.history
         del session
         # The group's threads must be gone before Python is: otherwise a process that ends may abort. No process

@@ -55,7 +55,7 @@ class Validation(Observer):
 
     def after_epoch(self, session: TrainingState) -> None:
         """Measures accuracy in the number format of the training."""
-        data, options = session.task.data, session.options
+        data, options = session.setup.data, session.options
         due = session.finished or session.epoch % options.validate_every == 0
         if not due or not len(data.validation):
             return

@@ -39,7 +39,7 @@ _PENDING_ON_CUDA = 16
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingSetup:
     """What is to be trained on what, and where its state is kept."""
 
     data: LearningData
@@ -86,10 +86,10 @@ class Pending:
 class TrainingState:
     """Everything that changes while a module is trained; observers look at it between updates."""
 
-    def __init__(self, fabric: Fabric, module: nn.Module, task: Task) -> None:
-        self.fabric, self.module, self.task = fabric, module, task
-        self.options = task.options
-        self.steps = _steps(len(task.data.train), task.options, fabric.world_size)
+    def __init__(self, fabric: Fabric, module: nn.Module, setup: TrainingSetup) -> None:
+        self.fabric, self.module, self.setup = fabric, module, setup
+        self.options = setup.options
+        self.steps = _steps(len(setup.data.train), setup.options, fabric.world_size)
         self.share = Share(fabric.global_rank, fabric.world_size)
         """The part of each batch that this process works on."""
         self.identity = self._identity()
@@ -103,41 +103,41 @@ class TrainingState:
         """Called when an update's gradients are there, before anything is added to them."""
         self.cuts: list[ChannelCut] = []
         """Channels that were removed since the training began."""
-        name = task.options.augment or task.data.augmentation
+        name = setup.options.augment or setup.data.augmentation
         self.augmentation = augmentations.get(name)
-        self.history = History(task.precision, name, str(fabric.device), self.steps.per_epoch)
+        self.history = History(setup.precision, name, str(fabric.device), self.steps.per_epoch)
         self._place()
 
     def _identity(self) -> str:
         """Tells this training from any other one; how often it saves its state does not matter."""
-        data = self.task.data
+        data = self.setup.data
         return fingerprint(
             {
                 "options": self.options.model_dump(mode="json", include=_KEYS),
                 "rate": self.options.rate,
-                "loss": self.task.loss.identity(),
+                "loss": self.setup.loss.identity(),
                 "data": data.fingerprint,
                 "augmentation": data.augmentation,
                 "preprocessing": asdict(data.preprocessing),
-                "seed": self.task.seed,
-                "precision": self.task.precision,
+                "seed": self.setup.seed,
+                "precision": self.setup.precision,
                 "devices": self.fabric.world_size,
                 "weights": hash_tensors(self.module.state_dict()),
-                "masks": hash_tensors(dict(self.task.masks)),
+                "masks": hash_tensors(dict(self.setup.masks)),
             }
         )
 
     def _place(self) -> None:
         """Moves everything to the device, and prepares what depends on the module's tensors."""
-        device, preprocessing = self.fabric.device, self.task.data.preprocessing
+        device, preprocessing = self.fabric.device, self.setup.data.preprocessing
         order = place(self.module, device, preprocessing.size)
         self.module.train()
-        self.task.loss.place(device, preprocessing.size)
+        self.setup.loss.place(device, preprocessing.size)
         self.inputs = Inputs(preprocessing, device, order)
         self.optimiser = optimisers.build(self.module, self.options)
         self.forward, wrapped = self.fabric.setup(self.module, self.optimiser)
         self.masks = Masks(self.module, self.optimiser)
-        self.masks.prune({} if self.cuts else self.task.masks)
+        self.masks.prune({} if self.cuts else self.setup.masks)
         self.descend = self._descent(wrapped)
 
     def _descent(self, optimiser: Any) -> optimisers.Descent | sharpness.SharpDescent:
@@ -152,8 +152,8 @@ class TrainingState:
             self.module,
             epoch=lambda: self.epoch,
             masks=self.masks,
-            importance=self.task.importance,
-            input_shape=(3, *self.task.data.preprocessing.size),
+            importance=self.setup.importance,
+            input_shape=(3, *self.setup.data.preprocessing.size),
         )
         alone = partial(self.fabric.no_backward_sync, self.forward)
         return sharpness.SharpDescent(plain, ascent, self.module, alone)
@@ -176,8 +176,8 @@ class TrainingState:
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of each batch that is left of the epoch."""
         self.started_at = time.monotonic()
-        images, options = self.task.data.train, self.options
-        rest = train_batches(images, options.batch, self.task.seed, self.epoch, self.batch, self.share)
+        images, options = self.setup.data.train, self.options
+        rest = train_batches(images, options.batch, self.setup.seed, self.epoch, self.batch, self.share)
         for _, pixels, labels in rest:
             if self.batch == self.steps.per_epoch:
                 return
@@ -185,7 +185,7 @@ class TrainingState:
 
     def _batch_size(self) -> int:
         """Images in the present update, over all processes together."""
-        return min(self.options.batch, len(self.task.data.train) - self.batch * self.options.batch)
+        return min(self.options.batch, len(self.setup.data.train) - self.batch * self.options.batch)
 
     def summed(self, figures: Tensor) -> Tensor:
         """The sum of figures over all processes, which all of them ask for at the same moment."""
@@ -202,7 +202,7 @@ class TrainingState:
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """One update on one batch."""
-        seed = derive_seed(self.task.seed, self.epoch, self.batch, self.fabric.global_rank)
+        seed = derive_seed(self.setup.seed, self.epoch, self.batch, self.fabric.global_rank)
         inputs = self.inputs.augmented(images, self.augmentation, seed)
         labels = labels.to(self.fabric.device)
         # Processes average their gradients as equals; an uneven batch gives some of them more images than others.
@@ -215,7 +215,7 @@ class TrainingState:
             with self.masks.applied():
                 logits = self.forward(inputs)
                 with self.fabric.autocast():
-                    loss = self.task.loss(logits, inputs, labels)
+                    loss = self.setup.loss(logits, inputs, labels)
                 self.fabric.backward(loss * weight)
             return loss.detach(), logits.detach()
 
@@ -257,7 +257,7 @@ class TrainingState:
         raise TrainingDiverged(
             f"Training diverged in epoch {self.epoch + 1}, step {batch + 1} of {self.steps.per_epoch}: "
             f"{what} at learning rate {self.rate:.3g}. Lower lr, add warmup or set clip_norm. The last good "
-            f"state is kept in {self.task.folder}."
+            f"state is kept in {self.setup.folder}."
         )
 
     def end_epoch(self) -> None:

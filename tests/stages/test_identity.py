@@ -10,13 +10,13 @@ from edgecr.cli import app
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.progress import Monitor
 from edgecr.data import Dataset
-from edgecr.methods.base import Execution
 from edgecr.pipeline import Work
 from edgecr.recipe import Recipe, load_recipe
 from edgecr.run import Run
 from edgecr.stages.asked import question
 from edgecr.stages.reload import load_again
 from edgecr.stages.step_store import StepStore
+from edgecr.training.context import Execution
 
 RECIPE = """
 name: mini

@@ -10,11 +10,12 @@ from edgecr.core.progress import Monitor
 from edgecr.data.base import Dataset, ImageSet, Preprocessing
 from edgecr.data.views import HeldOutData, LearningData, ProofData
 from edgecr.exporters import exporters, load_target
-from edgecr.methods.base import Execution, StepContext, methods
+from edgecr.methods.base import methods
 from edgecr.recipe import Recipe
 from edgecr.run import Run
 from edgecr.stages.asked import question
 from edgecr.stages.export import robustness
+from edgecr.training.context import Execution, StepContext
 from edgecr.training.observers import Validation
 from tests.workplace import COLOURS, dataset, subject
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from edgecr.methods.base import Execution
 from edgecr.stages.step_store import StepStore, maker
+from edgecr.training.context import Execution
 
 MAKER = {"packages": {"torch": "1"}, "cpu": "x", "threads": 2, "accelerator": "cpu", "devices": 1}
 INPUTS = {"step": {"train": {"epochs": 1}}, "seed": [0, 0]}

@@ -8,7 +8,7 @@ from torch import nn
 
 from edgecr.core.errors import RequestError, TrainingDiverged, WorkError
 from edgecr.core.progress import Bar, Monitor
-from edgecr.methods.base import Execution
+from edgecr.training.context import Execution
 from edgecr.training.evaluate import accuracy
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy

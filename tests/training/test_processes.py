@@ -7,7 +7,7 @@ from torch import nn
 
 from edgecr.data.batches import Share, eval_batches, train_batches
 from edgecr.data.views import LearningData
-from edgecr.methods.base import Execution
+from edgecr.training.context import Execution
 from edgecr.training.evaluate import accuracy, right_answers
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy

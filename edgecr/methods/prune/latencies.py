@@ -12,12 +12,12 @@ from torch import nn
 
 from edgecr.core.files import fingerprint, read_json, write_json
 from edgecr.latency import CalibrationPoint, LatencyTable, LayerConfig
-from edgecr.methods.base import StepContext
 from edgecr.subject import Subject
 from edgecr.surgery.planning.latency import plan_by_latency
 from edgecr.surgery.planning.latency_figure import NS_PER_MS
 from edgecr.surgery.planning.layers import configurations
 from edgecr.surgery.planning.plan import Plan, Planner
+from edgecr.training.context import StepContext
 
 Lessons = tuple[CalibrationPoint, ...]
 SESSIONS, CALM = 3, 1.03

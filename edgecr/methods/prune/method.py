@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgecr.methods.base import StepContext, methods
+from edgecr.methods.base import methods
 from edgecr.methods.prune.options import PruneOptions
+from edgecr.training.context import StepContext
 
 if TYPE_CHECKING:
     from edgecr.subject import Subject

@@ -10,7 +10,6 @@ from pathlib import Path
 from edgecr.core.errors import BudgetError
 from edgecr.core.files import fingerprint, read_json, write_json
 from edgecr.core.seeds import derive_seed
-from edgecr.methods.base import StepContext
 from edgecr.methods.prune.latencies import Latencies, Lessons
 from edgecr.methods.prune.options import Exponential, Iterative, PruneOptions
 from edgecr.methods.prune.while_training import RemovalObserver, RemovalSchedule
@@ -28,6 +27,7 @@ from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
 from edgecr.surgery.tracing.after import after
 from edgecr.surgery.tracing.graph import ChannelGraph
 from edgecr.training.checkpoint import discard
+from edgecr.training.context import StepContext
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
 from edgecr.training.order import order_for

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from edgecr.methods.base import Execution
 from edgecr.methods.prune.method import Prune
 from edgecr.models import architecture
 from edgecr.subject import Subject
 from edgecr.surgery.planning.record import PlanRecord
+from edgecr.training.context import Execution
 from tests.workplace import context
 
 RETRAIN = {"epochs": 1, "batch": 16, "lr": 0.02, "precision": "fp32"}

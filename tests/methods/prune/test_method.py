@@ -8,11 +8,12 @@ import torch
 from pydantic import ValidationError
 
 from edgecr.core.progress import Monitor
-from edgecr.methods.base import StepContext, methods
+from edgecr.methods.base import methods
 from edgecr.methods.prune.method import Prune
 from edgecr.models import architecture
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
+from edgecr.training.context import StepContext
 from tests import workplace
 
 

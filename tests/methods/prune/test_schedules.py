@@ -14,12 +14,12 @@ from edgecr.core.errors import BudgetError, RequestError
 from edgecr.core.files import read_json
 from edgecr.core.progress import Monitor
 from edgecr.latency import Entry, LatencyTable, Machine
-from edgecr.methods.base import DeviceLatencies
 from edgecr.methods.prune.latencies import Latencies
 from edgecr.methods.prune.method import Prune
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.layers import configurations
 from edgecr.surgery.planning.record import PlanRecord
+from edgecr.training.context import DeviceLatencies
 from tests.workplace import context, subject
 
 RETRAIN = {"epochs": 2, "batch": 16, "lr": 0.02, "precision": "fp32", "checkpoint_s": 1e-9}

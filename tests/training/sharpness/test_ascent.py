@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgecr.methods.base import Execution
+from edgecr.training.context import Execution
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
 from edgecr.training.masks import Masks

@@ -1,0 +1,68 @@
+"""The context of a step: what a method, and the training inside it, may use besides the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecr.core.errors import RequestError
+from edgecr.core.progress import Monitor
+
+if TYPE_CHECKING:
+    from edgecr.data.views import LearningData
+    from edgecr.latency import LatencyTable, LayerConfig
+    from edgecr.subject import Subject
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where the host's own work runs; results are promised bit-identical only for equal values."""
+
+    threads: int = 0
+    accelerator: str = "cpu"
+    devices: int = 1
+    allow_code: bool = False
+
+
+class DeviceLatencies:
+    """The devices that a method may ask about; this one knows none."""
+
+    def align(self, device: str) -> int:
+        """The multiple of channels that suits the device's kernels."""
+        return 16
+
+    def table(self, device: str, subject: Subject, batch: int) -> LatencyTable:
+        """The device's latency table with the layers of this model."""
+        raise RequestError(
+            f"Device {device!r} is not available: no device access here; run this step through `edgecr compress`."
+        )
+
+    def measured(self, device: str, layers: Sequence[LayerConfig]) -> LatencyTable:
+        """The device's latency table with these layers; what it lacks is measured."""
+        raise RequestError(
+            f"Device {device!r} is not available: no device access here; run this step through `edgecr compress`."
+        )
+
+    def whole(self, device: str, subjects: Sequence[Subject], batch: int) -> list[float]:
+        """Milliseconds of whole models, measured beside each other on the device."""
+        raise RequestError(
+            f"Device {device!r} is not available: no device access here; run this step through `edgecr compress`."
+        )
+
+
+def _no_access(device: str) -> RequestError:
+    return RequestError(f"No device access here ({device!r} was asked); run this step through `edgecr compress`.")
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Everything a method may use besides the subject: data, a seed, a folder to resume from, a voice."""
+
+    data: LearningData
+    seed: int
+    folder: Path
+    execution: Execution = field(default_factory=Execution)
+    monitor: Monitor = field(default_factory=Monitor)
+    latencies: DeviceLatencies = field(default_factory=DeviceLatencies)
