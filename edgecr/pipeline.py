@@ -23,8 +23,10 @@ from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for, usable_device
 from edgecr.stages.asked import question
-from edgecr.stages.export import export_role, measure, robustness, set_aside
+from edgecr.stages.export import export_role, set_aside
 from edgecr.stages.judge import judged, report
+from edgecr.stages.measure import measure
+from edgecr.stages.robustness import robustness
 from edgecr.stages.step_differences import nearest
 from edgecr.stages.step_store import Step, StepStore, accelerator, threads
 from edgecr.subject import Subject

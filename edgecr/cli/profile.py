@@ -100,7 +100,7 @@ def _run(
     from edgecr.cli.options import chosen_run
     from edgecr.exporters import load_target
     from edgecr.stages.asked import Asked
-    from edgecr.stages.export import measure
+    from edgecr.stages.measure import measure
 
     chosen = chosen_run(given[0] if given else None, runs)
     name = load_target(target).name if target else Asked.of(chosen).judged

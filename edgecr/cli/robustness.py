@@ -38,8 +38,8 @@ def robustness(
     from edgecr.report.result import Result
     from edgecr.report.tables import accuracy_tables
     from edgecr.stages.asked import Asked
-    from edgecr.stages.export import robustness as evaluate
     from edgecr.stages.reload import load_again
+    from edgecr.stages.robustness import robustness as evaluate
 
     chosen = chosen_run(run, runs)
     asked = Asked.of(chosen)

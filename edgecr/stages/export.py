@@ -1,47 +1,24 @@
-"""Setting aside, export, measure and robustness of a run: the pipeline goes through them, commands call one at a time.
-
-What gates read is written under the recipe's own options only. A command that asks for anything else gets a result of
-its own in ``extra/``. Judging what lies here is in ``edgecr.stages.judge``.
-"""
+"""Sets subjects aside and exports them: what a run compares, as files that are proven and then measured."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from edgecr.core.errors import FileProblem, RequestError
-from edgecr.core.files import read_json, sha256, storage_errors
+from edgecr.core.files import read_json, sha256
 from edgecr.core.progress import Monitor
-from edgecr.data.views import HeldOutData, ProofData
+from edgecr.data.views import ProofData
 from edgecr.exporters import Artifact, exporters, load_target
 from edgecr.exporters.base import Target
 from edgecr.models.external import source_of
-from edgecr.predictors import predictor_for
 from edgecr.recipe import Recipe
 from edgecr.recipe.inputs import own_models
 from edgecr.report.result import BASELINE
-from edgecr.robustness.evaluate import evaluate
-from edgecr.robustness.examples import pick_examples, save_examples
-from edgecr.robustness.result import QUESTION_FILE, RobustnessResult
-from edgecr.robustness.suites import suites
 from edgecr.run import ROLES, Run
-from edgecr.runners.base import Measurement, MeasurePlan, load_device, runner_for
-from edgecr.runners.measurement.completeness import shortfall
-from edgecr.stages.asked import (
-    SUBJECT_FILES,
-    Asked,
-    answers_key,
-    export_key,
-    export_stage,
-    measure_stage,
-    measurement_key,
-    robustness_stage,
-)
+from edgecr.stages.asked import SUBJECT_FILES, Asked, export_key, export_stage
 from edgecr.stages.subject_counts import SubjectCounts
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
@@ -103,6 +80,13 @@ def _sound_subject(run: Run, role: str, execution: Execution) -> Subject:
     return Subject.load(folder, allow_code=execution.allow_code)
 
 
+def steps_behind(run: Run, role: str) -> list[str]:
+    """The names of the steps that made a role's model."""
+    recipe = Recipe.parse(run.record["recipe"])
+    names = [step.name for step in recipe.steps]
+    return names[: recipe.baseline_steps] if role == BASELINE else names
+
+
 @dataclass(frozen=True)
 class Exports:
     """Both exported files of a target as they lie there now."""
@@ -140,105 +124,3 @@ def exports(run: Run, target: str) -> Exports:
     return Exports(
         real, tuple(dict.fromkeys([*damaged, *(real[role].path for role in ROLES if real[role] != told[role])]))
     )
-
-
-def measure(
-    run: Run,
-    device_name: str,
-    target: str,
-    batches: Sequence[int] | None,
-    monitor: Monitor,
-    *,
-    launches: int | None = None,
-    rounds: int | None = None,
-) -> Measurement:
-    """Measures baseline and candidate interleaved on one device; what is there already is not measured again.
-
-    Only with the recipe's device, target, batch sizes and protocol is the result the run's; any other is kept beside.
-    """
-    device, asked, files = load_device(device_name), Asked.of(run), exports(run, target)
-    recipe = asked.recipe.measure.batch
-    batches = recipe if batches is None or set(batches) == set(recipe) else tuple(batches)
-    key = measurement_key(device, batches, launches, rounds, files.hashes)
-    own = (
-        batches == recipe
-        and launches is None
-        and rounds is None
-        and target == asked.judged
-        and device.plain() in [each.plain() for each in asked.devices]
-    )
-    place = _place(
-        run, measure_stage(device.name, target), run.measurement(device.name, target), key, own, files, monitor
-    )
-    if run.finished(place.stage, key):
-        known = Measurement.load(place.path)
-        if not shortfall(known):
-            return known
-    plan = MeasurePlan.of(files.paths, batches, launches=launches, rounds=rounds)
-    monitor.say(f"Measuring on {device.name}")
-    measurement = runner_for(device).measure(plan, monitor)
-    measurement.save(place.path)
-    run.finish(place.stage, key, [place.path])
-    return measurement
-
-
-def robustness(
-    run: Run, suite_name: str, target: str, data: HeldOutData, images: int | None, monitor: Monitor
-) -> RobustnessResult:
-    """Shows both exported files the same corrupted test images.
-
-    Only with the recipe's suite, target and number of images is the result the run's; any other is kept beside.
-    """
-    suite, asked, files = suites.get(suite_name), Asked.of(run), exports(run, target)
-    recipe, seed = asked.recipe.robustness, asked.recipe.seed
-    chosen = np.arange(len(data.test))
-    if images is not None and images < len(chosen):
-        chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), images, replace=False))
-    own = images == recipe.images and target == asked.judged and suite.name in recipe.suites
-    stage, folder = robustness_stage(suite.name, target), run.robustness(suite.name, target)
-    place = _place(run, stage, folder, answers_key(json.dumps(files.hashes), images), own, files, monitor)
-    if (place.path / QUESTION_FILE).exists() and not run.stage(place.stage).exists():
-        monitor.warn(f"{place.path} has answers that no record vouches for; they are made again.")
-        with storage_errors(place.path):
-            shutil.rmtree(place.path)
-    for file in run.damaged(place.stage):
-        monitor.warn(f"{file} was changed after it was written, and is made again.")
-        with storage_errors(file):
-            file.unlink(missing_ok=True)
-    predictors = {role: predictor_for(artifact) for role, artifact in files.artifacts.items()}
-    answered = evaluate(
-        predictors, suite, data.test, place.path, indices=chosen, seed=seed, identities=files.hashes, monitor=monitor
-    )
-    key = answers_key(answered.key, images)
-    if not run.finished(place.stage, key):
-        save_examples(place.path / "examples.json", pick_examples(answered, suite, data.test, data.classes))
-        run.finish(place.stage, key, [place.path])
-    return answered
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a result is kept, and the stage that vouches for it."""
-
-    stage: str
-    path: Path
-
-
-def _place(run: Run, stage: str, path: Path, key: str, own: bool, files: Exports, monitor: Monitor) -> _Place:
-    """The run's own place, or one beside it for other options and for files that are not the exported ones."""
-    for file in files.changed:
-        monitor.warn(f"{file} is not what was exported; what follows is about the file as it is now.")
-    if own and not files.changed:
-        return _Place(stage, path)
-    beside = run.beside(path, key)
-    monitor.say(
-        f"These are not the recipe's own options and files: the result is kept apart, in {beside}, and not judged"
-    )
-    return _Place(f"extra/{stage}-{key[:8]}", beside)
-
-
-def steps_behind(run: Run, role: str) -> list[str]:
-    """The names of the steps that made a role's model."""
-    recipe = Recipe.parse(run.record["recipe"])
-    names = [step.name for step in recipe.steps]
-    return names[: recipe.baseline_steps] if role == BASELINE else names

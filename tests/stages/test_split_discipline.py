@@ -14,7 +14,7 @@ from edgecr.methods.base import methods
 from edgecr.recipe import Recipe
 from edgecr.run import Run
 from edgecr.stages.asked import question
-from edgecr.stages.export import robustness
+from edgecr.stages.robustness import robustness
 from edgecr.training.context import Execution, StepContext
 from edgecr.training.observers import Validation
 from tests.workplace import COLOURS, dataset, subject
