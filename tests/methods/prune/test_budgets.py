@@ -52,8 +52,8 @@ def subject() -> Subject:
     return Subject.create(architecture({"arch": "resnet20", "width": 0.25}), 3, (8, 8), seed=0)
 
 
-def pruned(folder: Path, ear: Monitor | None = None, bench: Any = None, **keys: Any) -> tuple[Subject, PlanRecord]:
-    place = context(folder, monitor=ear or Monitor(), **({"bench": bench} if bench else {}))
+def pruned(folder: Path, ear: Monitor | None = None, latencies: Any = None, **keys: Any) -> tuple[Subject, PlanRecord]:
+    place = context(folder, monitor=ear or Monitor(), **({"latencies": latencies} if latencies else {}))
     return Prune.parse({"align": "off"} | keys).apply(subject(), place), PlanRecord.load(folder)
 
 
