@@ -126,7 +126,10 @@ def test_a_busy_machine_gives_the_ratio_but_no_absolute_latency() -> None:
     busy = measurement(wait=0.48, facts={"busiest": [{"name": "ffmpeg", "pid": 7, "share": 0.9}]})
     slow, _ = summarise(busy)
     assert slow.p50_ms is slow.p90_ms is slow.sequential_throughput is None
-    expected = "run-queue wait 48 %). Absolute latencies are not reported; the paired ratio is. Stop these programs first: ffmpeg (pid 7"
+    expected = (
+        "run-queue wait 48 %). Absolute latencies are not reported; the paired ratio is. "
+        "Stop these programs first: ffmpeg (pid 7"
+    )
     assert expected in slow.missing["p50_ms"]
     assert {slow.missing[name] for name in ("p90_ms", "p99_ms", "sequential_throughput")} == {slow.missing["p50_ms"]}
     assert "too few" not in " ".join(slow.missing.values())
