@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 RUNS   ?= runs
 
-.PHONY: demo test lint check wheel wheel-test clean
+.PHONY: demo test lint docs check wheel wheel-test clean
 
 demo: $(VENV)/.installed
 	@echo "Running the quickstart recipe: train, distill, prune, export, measure, judge. About three minutes on two cores."
@@ -16,14 +16,19 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@echo "Running the tests. About ten minutes on two cores. $$($(BIN)/python tests/skips.py)"
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test
+docs: $(VENV)/.installed-docs
+	@echo "Building the docs into site/; a dead link stops it. A few seconds."
+	$(BIN)/python -m edgecr.reference > docs/reference.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+check: lint docs test
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --no-isolation --outdir dist .
@@ -46,5 +51,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "Installing the documentation builder. About half a minute."
+	$(PIP) install -q -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) dist site

@@ -1,7 +1,7 @@
 """Is a network that was pruned for its latency more accurate than one that is as fast, but pruned without it?
 
 ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) and the ResNet-18 of
-``recipes/resnet18_prune_40.yaml`` (trained here) become 1.5 and 2 times as fast on CIFAR-10, in three ways:
+``recipes/papers/ncsu2023/prune.yaml`` (trained here) become 1.5 and 2 times as fast on CIFAR-10, in three ways:
 
 - uniform: the same share of every layer goes, by L2 norms;
 - global L2: the smallest L2 norms of the whole network go;

@@ -6,8 +6,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests are small; two thread
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
+import contextlib
+import functools
+import io
+import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -75,6 +80,38 @@ class CommandLine:
         return [sys.executable, "-m", "edgecr", *map(str, arguments)]
 
 
+class InProcess:
+    """The command line in this process, for tests in which a process of its own is not the point: torch is there."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, *arguments):
+        from edgecr.cli import main
+
+        words, output, errors = ["edgecr", *map(str, arguments)], io.StringIO(), io.StringIO()
+        interrupted = signal.getsignal(signal.SIGINT)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.chdir(self.folder)
+            patch.syspath_prepend(str(self.folder))  # as `python -m` does
+            patch.setenv("COLUMNS", "120")
+            patch.setattr(sys, "argv", words)
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+                try:
+                    main()
+                finally:
+                    signal.signal(signal.SIGINT, interrupted)
+        return subprocess.CompletedProcess(words, ended.value.code or 0, output.getvalue(), errors.getvalue())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_built_once():
+    """Typer's test runner builds all commands anew for each call, which takes as long as judging a run."""
+    import typer.testing
+
+    typer.testing._get_command = functools.cache(typer.testing._get_command)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def config_folder(tmp_path_factory):
     """A user's folder of our own, here and in child processes."""
@@ -94,16 +131,42 @@ def edgecr(tmp_path):
 
 
 @pytest.fixture
-def mini_recipe(tmp_path):
-    """A recipe that goes the whole way in well under a minute."""
+def edgecr_here(tmp_path):
+    """Runs the command line in this process: the same exit codes and messages, without a second import of torch."""
+    return InProcess(tmp_path)
+
+
+def written(folder, name, text):
+    """A recipe file of that text in a folder, beside a trusted device that is measured quickly."""
     from tests.workplace import trusted
 
-    device = tmp_path / "quick.yaml"
+    device, recipe = folder / "quick.yaml", folder / name
     device.write_text(QUICK_DEVICE)
     trusted(device)
-    recipe = tmp_path / "mini.yaml"
-    recipe.write_text(MINI.replace("DEVICE", str(device)))
+    recipe.write_text(text.replace("DEVICE", str(device)))
     return recipe
+
+
+@pytest.fixture
+def mini_recipe(tmp_path):
+    """A recipe that goes the whole way in well under a minute."""
+    return written(tmp_path, "mini.yaml", MINI)
+
+
+@pytest.fixture(scope="session")
+def mini_run(tmp_path_factory, config_folder):
+    """The folder in which the mini recipe was run to its end, once; what the command said is beside it, as `said`."""
+    folder = tmp_path_factory.mktemp("mini")
+    done = CommandLine(folder)("compress", written(folder, "mini.yaml", MINI))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "said").write_text(done.stdout)
+    return folder
+
+
+def pytest_collection_modifyitems(items):
+    """Puts files with slow tests first: workers that take whole files, in this order, end at about the same time."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -149,13 +212,8 @@ gates:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory, config_folder):
     """A finished run that ships, with every kind of evidence in it; tests copy it before they damage it."""
-    from tests.workplace import trusted
-
     folder = tmp_path_factory.mktemp("small")
-    (folder / "quick.yaml").write_text(QUICK_DEVICE)
-    trusted(folder / "quick.yaml")
-    (folder / "small.yaml").write_text(SMALL.replace("DEVICE", str(folder / "quick.yaml")))
-    done = CommandLine(folder)("compress", "small.yaml", "--quiet")
+    done = InProcess(folder)("compress", written(folder, "small.yaml", SMALL), "--quiet")
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = (folder / "runs").glob("small-*")
     return run

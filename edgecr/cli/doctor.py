@@ -71,5 +71,6 @@ def _machine() -> None:
     echo(f"      free disk here     {free:.1f} GiB" + ("  (little: a run needs about 1 GiB)" if free < 1 else ""))
     if load is not None and load > cores * 0.5:
         echo(
-            f"      load               {load:.1f} on {cores} cores: latencies measured now are unfit; close other work"
+            f"      load               {load:.1f} on {cores} cores; the machine is busy: "
+            "latencies would be unreliable. Close other work."
         )

@@ -15,21 +15,21 @@ from edgecr.stages.export import Exports
 
 
 @dataclass(frozen=True)
-class Place:
+class ResultPlace:
     """Where a result is kept, and the stage that vouches for it."""
 
     stage: str
     path: Path
 
 
-def place_of(run: Run, stage: str, path: Path, key: str, own: bool, files: Exports, monitor: Monitor) -> Place:
+def place_of(run: Run, stage: str, path: Path, key: str, own: bool, files: Exports, monitor: Monitor) -> ResultPlace:
     """The run's own place, or one beside it for other options and for files that are not the exported ones."""
     for file in files.changed:
         monitor.warn(f"{file} is not what was exported; what follows is about the file as it is now.")
     if own and not files.changed:
-        return Place(stage, path)
+        return ResultPlace(stage, path)
     beside = run.beside(path, key)
     monitor.say(
         f"These are not the recipe's own options and files: the result is kept apart, in {beside}, and not judged"
     )
-    return Place(f"extra/{stage}-{key[:8]}", beside)
+    return ResultPlace(f"extra/{stage}-{key[:8]}", beside)

@@ -18,8 +18,11 @@ def run(*words):
     [
         (("recipes", "list"), "quickstart"),
         (("recipes", "show", "quickstart"), "# Purpose"),
-        (("recipes", "show", "resnet18_kd_75", "--resolved"), "stem_width: 64"),
-        (("recipes", "validate", "quickstart", "resnet18_kd"), "resnet18_kd: good (2 steps, 4 gates)"),
+        (("recipes", "show", "papers/ncsu2023/kd_75", "--resolved"), "stem_width: 64"),
+        (
+            ("recipes", "validate", "quickstart", "papers/ncsu2023/kd_60"),
+            "papers/ncsu2023/kd_60: good (2 steps, 4 gates)",
+        ),
         (("devices", "list"), "jetson"),
         (("devices", "show", "cpu"), "transport"),
         (("targets", "list"), "onnx-embedded"),

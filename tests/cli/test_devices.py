@@ -150,8 +150,8 @@ def unreachable(folder):
     return "gone"
 
 
-def test_a_board_that_does_not_answer_prints_no_empty_tables(edgecr, small_run, unreachable):
-    done = edgecr("profile", small_run / "export/onnx/candidate/model.onnx", "--device", unreachable, "-q")
+def test_a_board_that_does_not_answer_prints_no_empty_tables(edgecr_here, small_run, unreachable):
+    done = edgecr_here("profile", small_run / "export/onnx/candidate/model.onnx", "--device", unreachable, "-q")
     assert done.returncode == 1
     assert "INCOMPLETE" not in done.stdout
     assert "Start" not in done.stdout

@@ -257,10 +257,10 @@ def foreign(run, tmp_path):
 @pytest.mark.parametrize(
     "words", [["report"], ["check"], ["compare"], ["profile"], ["robustness"], ["export"]], ids=lambda words: words[0]
 )
-def test_a_foreign_run_runs_no_code(edgecr, foreign, device, tmp_path, words):
+def test_a_foreign_run_runs_no_code(edgecr_here, foreign, device, tmp_path, words):
     (command,) = words
     extra = {"profile": ["--device", device, "--launches", 1], "compare": [foreign]}.get(command, [])
-    done = edgecr(command, foreign, *extra)
+    done = edgecr_here(command, foreign, *extra)
     assert "Traceback" not in done.stderr
     assert "fault in EdgeCR" not in done.stderr
     assert not (tmp_path / "marker").exists()
@@ -270,27 +270,27 @@ def test_a_foreign_run_runs_no_code(edgecr, foreign, device, tmp_path, words):
         assert "Exporting" not in done.stderr
 
 
-def test_another_target_of_the_same_name_is_not_exported_over_the_judged_one(edgecr, run, tmp_path):
+def test_another_target_of_the_same_name_is_not_exported_over_the_judged_one(edgecr_here, run, tmp_path):
     file = tmp_path / "other.yaml"
     file.write_text("name: onnx\npurpose: another\nformat: onnx\nopset: 18\n")
     before = sha256(run / "export/onnx/candidate/model.onnx")
-    done = edgecr("export", run, "--target", file)
+    done = edgecr_here("export", run, "--target", file)
     assert (done.returncode, "a name of its own" in done.stderr) == (2, True), done.stderr
     assert sha256(run / "export/onnx/candidate/model.onnx") == before
-    assert edgecr("check", run).returncode == 0
+    assert edgecr_here("check", run).returncode == 0
 
 
-def test_permission_to_run_code_is_for_the_models_of_the_recipe(edgecr, run, tmp_path):
+def test_permission_to_run_code_is_for_the_models_of_the_recipe(edgecr_here, run, tmp_path):
     marker = tmp_path / "marker"
     (tmp_path / "boom.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
     subject, record = run / "candidate" / "subject.json", run / "stages" / "candidate.json"
     subject.write_text(json.dumps(json.loads(subject.read_text()) | {"architecture": {"arch": "boom:make"}}))
-    changed = edgecr("export", run, "--allow-code")
+    changed = edgecr_here("export", run, "--allow-code")
     assert (changed.returncode, "is not what was set aside" in changed.stderr) == (2, True)
     values = json.loads(record.read_text())
     values["outputs"]["candidate/subject.json"] = sha256(subject)
     record.write_text(json.dumps(values))
-    forged = edgecr("export", run, "--allow-code")
+    forged = edgecr_here("export", run, "--allow-code")
     assert (forged.returncode, "names code that the run's recipe does not name" in forged.stderr) == (2, True)
     assert not marker.exists()
 
@@ -303,7 +303,7 @@ OWN = (
 
 
 @pytest.mark.slow
-def test_a_run_of_own_code_reports_after_it_was_refused(edgecr, mini_recipe, tmp_path):
+def test_a_run_of_own_code_reports_after_it_was_refused(edgecr, edgecr_here, mini_recipe, tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     changes = [
         "--set",
@@ -312,9 +312,11 @@ def test_a_run_of_own_code_reports_after_it_was_refused(edgecr, mini_recipe, tmp
         "steps=[{prune: {sparsity: 0.25, align: off}}]",
         "--set",
         "robustness.suites=[clean]",
+        "--set",
+        "measure.devices=[]",
         "-q",
     ]
-    refused = edgecr("compress", mini_recipe, *changes)
+    refused = edgecr_here("compress", mini_recipe, *changes)
     assert refused.returncode == 2
     assert "--allow-code" in refused.stderr
     done = edgecr("compress", mini_recipe, *changes, "--allow-code")
@@ -324,5 +326,5 @@ def test_a_run_of_own_code_reports_after_it_was_refused(edgecr, mini_recipe, tmp
         if (run / "report.json").exists():
             (tmp_path / "own.py").unlink()
             for command in ("report", "check"):
-                done = edgecr(command, run)
+                done = edgecr_here(command, run)
                 assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """Every shipped YAML loads, and opens with its purpose and its command."""
 
 import re
+from itertools import takewhile
 
 import pytest
 
@@ -23,8 +24,33 @@ def test_there_are_declarations_of_every_kind():
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe(name):
     recipe = load_recipe(name)
-    assert recipe.name == name.rpartition("/")[2]
+    folder, _, rest = name.partition("/")
+    assert recipe.name == (rest.replace("/", "_") if folder == "papers" else name.rpartition("/")[2])
     assert checked(parse_yaml(as_yaml(recipe), "again")) == recipe
+
+
+def test_recipes_lie_in_folders_by_what_they_are_for_and_none_share_a_name():
+    assert {name.partition("/")[0] for name in RECIPES} == {"quickstart", "quick", "papers", "latency"}
+    assert len({load_recipe(name).name for name in RECIPES}) == len(RECIPES)
+
+
+def opening(name):
+    """The comment that a recipe opens with, without its marks."""
+    lines = builtin.find("recipes", name).read_text().splitlines()
+    return [line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines)]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_how_long_it_takes_on_what(name):
+    (time,) = (line for line in opening(name) if line.startswith("Time:"))
+    assert re.search(r"\b(minutes?|hours?|days?)\b.* on (one|two) ", time)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_variants_in_the_opening_comment_are_good_recipes(name):
+    for line in opening(name):
+        if changes := re.findall(r"--set (\S+)", line):
+            assert load_recipe(name, changes) != load_recipe(name)
 
 
 @pytest.mark.parametrize("name", TARGETS)

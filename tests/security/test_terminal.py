@@ -3,8 +3,6 @@
 import ast
 import io
 import json
-import subprocess
-import sys
 import unicodedata
 from pathlib import Path
 
@@ -103,18 +101,12 @@ def test_echo(capsys):
     assert harmful(out) == []
 
 
-def run(*words, folder):
-    return subprocess.run(
-        [sys.executable, "-m", "edgecr", *words], cwd=folder, capture_output=True, text=True, timeout=120
-    )
-
-
 @pytest.mark.parametrize("debug", [[], ["--debug"]])
-def test_errors_that_quote_a_foreign_file(tmp_path, debug):
+def test_errors_that_quote_a_foreign_file(edgecr_here, tmp_path, debug):
     file = tmp_path / "x.yaml"
     file.write_text('"\\e[2Jkey\\r\\u202e": 1\nname: "\\e]0;t\\a"\n')
-    done = run(*debug, "recipes", "validate", str(file), folder=tmp_path)
-    done_too = run(*debug, "compress", str(file), folder=tmp_path)
+    done = edgecr_here(*debug, "recipes", "validate", file)
+    done_too = edgecr_here(*debug, "compress", file)
     for one in (done, done_too):
         assert one.returncode == 2
         assert "key" in one.stderr

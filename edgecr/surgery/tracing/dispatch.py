@@ -1,6 +1,6 @@
 """One forward pass under operator dispatch that follows channel slots from layer to layer.
 
-An operator that no handler knows freezes the slots it touches: such a model is pruned less, never wrongly.
+An operator without a handler freezes the slots it touches: they are left unpruned; the result is never incorrect.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _follow(trace: Trace, call: Call) -> None:
     else:
         if any(trace.carries(tensor) for tensor in call.tensors):
             trace.unknown.append(Unknown(call.operator, trace.layer))
-        stop_at(trace, call, f"operator {call.operator} is not known")
+        stop_at(trace, call, f"operator {call.operator} is not supported")
 
 
 def stop_at(trace: Trace, call: Call, why: str) -> None:

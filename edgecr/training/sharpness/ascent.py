@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgecr.training.masks import Masks
 from edgecr.training.optimisers import Descent, Outcome
 from edgecr.training.sharpness import options as declared
-from edgecr.training.sharpness.neurons import Importance, Layer, Part, filter_norms, layers_of, rows
+from edgecr.training.sharpness.neurons import Importance, NeuronLayer, Part, filter_norms, layers_of, rows
 from edgecr.training.sharpness.options import Bounds
 
 Move = tuple[Tensor, Tensor]
@@ -74,7 +74,7 @@ class NeuronBalls(Ascent):
 
     def __init__(
         self,
-        layers: Sequence[Layer],
+        layers: Sequence[NeuronLayer],
         bounds: Callable[[], Bounds],
         *,
         eta: float | None = None,
@@ -92,7 +92,7 @@ class NeuronBalls(Ascent):
         radii = self.radii(layers)
         return [move for layer, radius in zip(layers, radii) for move in self._moves(layer, radius)]
 
-    def _moves(self, layer: Layer, radius: Tensor) -> Iterator[Move]:
+    def _moves(self, layer: NeuronLayer, radius: Tensor) -> Iterator[Move]:
         slopes = [(p, self._stretched(p, g)) for p in layer.parts if (g := p.parameter.grad) is not None]
         lengths = torch.stack([torch.linalg.vector_norm(rows(slope), dim=1) for _, slope in slopes])
         scale = radius / (torch.linalg.vector_norm(lengths, dim=0) + _GUARD)
@@ -106,13 +106,13 @@ class NeuronBalls(Ascent):
         return values * (part.parameter.abs() + self.eta)
 
     @torch.no_grad()
-    def radii(self, layers: Sequence[Layer]) -> list[Tensor]:
+    def radii(self, layers: Sequence[NeuronLayer]) -> list[Tensor]:
         """One radius for each neuron: the largest for the least important one, the smallest for the most."""
         smallest, largest = self.bounds()
         shares = self._shares(layers)
         return [torch.lerp(share.new_tensor(largest), share.new_tensor(smallest), share) for share in shares]
 
-    def _shares(self, layers: Sequence[Layer]) -> list[Tensor]:
+    def _shares(self, layers: Sequence[NeuronLayer]) -> list[Tensor]:
         """How important each neuron is among those it is compared with; 1 where nothing can be pruned."""
         scores = [self.importance(layer.name, layer.module) for layer in layers]
         compared = {layer.name: self._ends(layer, score) for layer, score in zip(layers, scores) if score is not None}
@@ -126,7 +126,7 @@ class NeuronBalls(Ascent):
             for layer, score in zip(layers, scores)
         ]
 
-    def _ends(self, layer: Layer, score: Tensor) -> Tensor:
+    def _ends(self, layer: NeuronLayer, score: Tensor) -> Tensor:
         """The lowest and the highest score of the neurons that are not pruned yet."""
         alive = self.masks.alive(layer.name) if self.masks else None
         if alive is None:

@@ -25,7 +25,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Layer:
+class NeuronLayer:
     """The neurons of one convolution or linear layer."""
 
     name: str
@@ -58,7 +58,7 @@ def rows(values: Tensor) -> Tensor:
     return values.reshape(len(values), -1)
 
 
-def layers_of(module: nn.Module, input_shape: tuple[int, ...] | None = None) -> list[Layer]:
+def layers_of(module: nn.Module, input_shape: tuple[int, ...] | None = None) -> list[NeuronLayer]:
     """All layers with neurons that are trained; given an input's shape, with their biases and batch norms."""
     followers = {} if input_shape is None else _followers(module, input_shape)
     seen: set[nn.Parameter] = set()
@@ -70,7 +70,7 @@ def layers_of(module: nn.Module, input_shape: tuple[int, ...] | None = None) -> 
         if weight.requires_grad:
             seen.add(weight)
             beside = () if input_shape is None else tuple(_beside(child, followers.get(child), seen))
-            found.append(Layer(f"{name}.weight".lstrip("."), child, (Part(weight, True), *beside)))
+            found.append(NeuronLayer(f"{name}.weight".lstrip("."), child, (Part(weight, True), *beside)))
     return found
 
 

@@ -254,6 +254,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_pruning_that_is_stopped_ends_in_the_same_bits(tmp_path, name, monkeypatch) -> None:
     from edgecr.training.session import TrainingState
