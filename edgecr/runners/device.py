@@ -147,7 +147,7 @@ class Device(Options):
     purpose: str
     kind: Literal["cpu", "jetson", "rpi"]
     transport: Transport
-    runtimes: Runtimes = {"ort": OrtOptions()}
+    runtimes: Runtimes = Field(default={"ort": OrtOptions()})
     """The runtimes that the device has, by name; the ones left out are not used on it."""
     protocol: Protocol = Protocol()
     align: Count = 8

@@ -35,7 +35,7 @@ def test_a_manifest_without_its_file_is_explained(copied):
         artifact_of(copied.path)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "colour": 1}'])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema": 3}', '{"schema": 1}', '{"schema": 2, "colour": 1}'])
 def test_a_damaged_manifest_is_a_file_problem(copied, content):
     manifest_path(copied.path).write_text(content)
     with pytest.raises(FileProblem, match="manifest"):
@@ -46,7 +46,7 @@ def test_a_users_own_file_says_what_it_can(copied):
     manifest_path(copied.path).unlink()
     bare = artifact_of(copied.path)
     assert bare.input == copied.input
-    assert bare.output == copied.output
+    assert bare.outputs == copied.outputs
     assert (bare.sha256, bare.size_bytes) == (copied.sha256, copied.size_bytes)
     assert (bare.preprocessing, bare.receipt, bare.parity) == ({}, {}, {})
 
