@@ -11,6 +11,7 @@ from edgecr.exporters.base import (
     load_target,
     manifest_path,
     parse_target,
+    runtimes_of,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "manifest_path",
     "onnx",
     "parse_target",
+    "runtimes_of",
 ]

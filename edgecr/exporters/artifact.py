@@ -110,7 +110,7 @@ class Artifact:
         with refused_as(f"{manifest} lacks keys or has damaged ones; export again"):
             artifact = TypeAdapter(cls).validate_json(json.dumps(values | {"path": str(path)}), strict=True)
         if path.name in artifact.files:
-            raise FileProblem(f"{path} is a part of {values['path']}, which lies beside it; name that file.")
+            raise FileProblem(f"{path} is a part of {values.get('path')}, which lies beside it; name that file.")
         for name in artifact.files:
             inside(path.parent, name)
         return artifact

@@ -33,6 +33,7 @@ __all__ = [
     "load_target",
     "manifest_path",
     "parse_target",
+    "runtimes_of",
 ]
 
 PARITY_IMAGES = 64
@@ -133,3 +134,8 @@ def parse_target(values: Any) -> Target:
     """The target that plain values, such as those of a record, describe; UnknownName for an unknown format."""
     name = values.get("format") if isinstance(values, dict) else None
     return (exporters.get(name).target if isinstance(name, str) else Target).parse(values)
+
+
+def runtimes_of(format_name: str) -> tuple[str, ...]:
+    """The runtimes that files of a format run in, the preferred one first."""
+    return exporters.get(format_name).target.runtimes

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.progress import Monitor
@@ -90,6 +91,9 @@ class MeasurePlan:
 
 class Runner(ABC):
     """Measures on one device."""
+
+    on_this_machine: ClassVar[bool] = False
+    """True when the device is the machine that EdgeCR runs on: this process may then answer for it."""
 
     def __init__(self, device: Device) -> None:
         require_trust(device)

@@ -11,7 +11,7 @@ from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.files import read_json, sha256
 from edgecr.core.progress import Monitor
 from edgecr.data.views import ProofData
-from edgecr.exporters import Artifact, exporters, load_target
+from edgecr.exporters import Artifact, exporters, load_target, runtimes_of
 from edgecr.exporters.artifact import MANIFEST
 from edgecr.exporters.base import Target
 from edgecr.models.external import source_of
@@ -136,8 +136,3 @@ def _exported(run: Run, target: str, role: str) -> Artifact:
             f"Export it first: edgecr export {run.folder} --target {target}"
         )
     return found
-
-
-def runtimes_of(format_name: str) -> tuple[str, ...]:
-    """The runtimes that files of a format run in, the preferred one first."""
-    return exporters.get(format_name).target.runtimes
