@@ -126,7 +126,7 @@ class _Case:
         size = sum((folder / name).stat().st_size for name in artifact.hashes)
         told = artifact.hashes, artifact.size_bytes, artifact.target, _role(artifact)
         if told != (self.recorded_files(target.name, role), size, target.name, role):
-            self.seen.reject(manifest, "describes other files than those beside it")
+            self.seen.reject(manifest, "describes another file than the ones beside it")
         subject = self.seen.recorded(role, [f"{role}/{name}" for name in SUBJECT_FILES])
         if subject and self.seen.records[stage].key != export_key(target, self.asked.proof, subject):
             self.seen.reject(
