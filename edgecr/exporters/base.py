@@ -106,8 +106,7 @@ class Exporter(ABC, Generic[AnyTargetOf]):
     ) -> Artifact:
         """Writes, proves and keeps the files of a target; ExportRefused, and ``refused.json``, for bad ones.
 
-        A file of a format that is proven here has answered like PyTorch, in the format's own predictor, and has passed
-        its receipt.
+        What is kept has answered like PyTorch, in the format's own predictor, and has passed its receipt.
         """
         from edgecr.exporters.proving import export  # torch is loaded only when something is exported
 

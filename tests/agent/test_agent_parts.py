@@ -65,6 +65,18 @@ def test_it_starts_probes_and_leaves_on_that_python(version: str, tmp_path: Path
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("version", OLD_PYTHONS)
+def test_it_finds_its_runtimes_on_that_python(version: str, tmp_path: Path) -> None:
+    executable = python(version)
+    if executable is None:
+        pytest.skip(f"no Python {version} on this machine")
+    (tmp_path / "agent.pyz").write_bytes(agent_archive())
+    code = "from edgecr_agent import runtimes; print(runtimes.names(), runtimes.find('openvino').__name__)"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "agent.pyz")}
+    done = subprocess.run([executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "['openvino', 'ort'] OpenVino", done.stderr
+
+
 def receive(agent, folder: Path, content: bytes, *, checksum: str | None = None, name: str = "m.onnx"):
     digest = checksum or hashlib.sha256(content).hexdigest()
     upload = agent("inbox").Upload(str(folder), name, len(content), digest)
