@@ -110,14 +110,14 @@ def same_session(path: Path, rounds: int) -> tuple[list[float], list[float]]:
         archive = Path(folder) / "agent.pyz"
         archive.write_bytes(agent_archive())
         sys.path.insert(0, str(archive))
-        clock, measuring, runtimes = (
-            importlib.import_module(f"edgecr_agent.{name}") for name in ("clock", "measuring", "runtimes")
+        clock, measuring, ort = (
+            importlib.import_module(f"edgecr_agent.{name}") for name in ("clock", "measuring", "runtimes.ort")
         )
         sys.path.remove(str(archive))
-    runtimes.Ort.import_library()
+    ort.Ort.import_library()
     config = {"threads": 1, "spin": False, "providers": ["CPUExecutionProvider"]}
-    runtime = runtimes.Ort(str(path), config, 1)
-    call, feed = runtime.new_call(), runtimes.sample(runtime.inputs)
+    runtime = ort.Ort(str(path), config, 1)
+    call, feed = runtime.new_call(), ort.sample(runtime.inputs)
     warm = measuring.warm_up(call, clock.now, 0.02, 0.3, 5.0)
     count = measuring.per_round(warm["medians_ns"][-1], 0.15)
 

@@ -29,7 +29,7 @@ from edgecr.core.files import write_json
 from edgecr.data.base import Preprocessing
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import ProofData
-from edgecr.exporters import Target, exporters
+from edgecr.exporters import exporters, parse_target
 from edgecr.models import Architecture
 from edgecr.subject import Subject
 from edgecr.surgery.carry_out import Pruned, prune_channels
@@ -71,7 +71,7 @@ SIZES = {"inception_v3": 299, "vit_b_32": 224}
 CLASSES = dict.fromkeys(SEGMENTERS, 21)
 TOLERANCE = 1e-5
 EXPORTED_BELOW = 500_000_000
-TARGET = Target.parse({
+TARGET = parse_target({
     "name": "coverage", "purpose": "the check of coverage", "format": "onnx",
     "parity": {"max_abs": 1e30, "max_rel": 1e-4},  # logits of random weights have any size
 })  # fmt: skip

@@ -49,7 +49,7 @@ from edgecr.core.files import sha256
 from edgecr.core.progress import Monitor
 from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
-from edgecr.exporters import load_target
+from edgecr.exporters.onnx.declaration import PLAIN
 from edgecr.exporters.onnx.write import write
 from edgecr.latency_builder.device_latencies import AgentLatencies
 from edgecr.methods.base import methods
@@ -132,7 +132,7 @@ class File:
 
     def __init__(self, subject: Subject, data: Dataset, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(subject, load_target("onnx"), data.preprocessing, path)
+        write(subject, PLAIN, data.preprocessing, path)
         self._session = open_session(path, threads=1)
         self._image = np.random.default_rng(0).standard_normal((1, *subject.input_shape), dtype=np.float32)
 

@@ -26,7 +26,7 @@ from _common import Goal, arguments, finish, interleaved, paired_ratio, table, w
 from torch import nn
 
 from edgecr.data.base import Preprocessing
-from edgecr.exporters import load_target
+from edgecr.exporters.onnx.declaration import PLAIN
 from edgecr.exporters.onnx.write import write
 from edgecr.models import architecture
 from edgecr.predictors.onnx_predictor import open_session
@@ -138,7 +138,7 @@ def files(network: str, ratios: tuple[float, ...], folder: Path) -> Iterator[Fil
 def written(subject: Subject, side: str, ratio: float, folder: Path) -> File:
     """Exports a network and loads it for one thread."""
     path = folder / f"{side} {ratio}.onnx".replace("/", "")
-    write(subject, load_target("onnx"), Preprocessing((0.0,) * 3, (1.0,) * 3, (SIDE, SIDE)), path)
+    write(subject, PLAIN, Preprocessing((0.0,) * 3, (1.0,) * 3, (SIDE, SIDE)), path)
     image = np.random.default_rng(0).standard_normal((1, 3, SIDE, SIDE), dtype=np.float32)
     session = open_session(path, threads=1)
     return File(side, ratio, count(subject.module, subject.input_shape).macs, session, image)

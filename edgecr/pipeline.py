@@ -57,10 +57,12 @@ def compress(
 
 def _refuse_early(recipe: Recipe) -> None:
     """What export and measurement would refuse is rather refused now than after hours of training."""
-    for target in map(load_target, recipe.export):
+    targets = [load_target(name) for name in recipe.export]
+    for target in targets:
         exporters.get(target.format)().check(target)
     for device in map(load_device, recipe.measure.devices):
         runner_for(device)
+        device.runtime_name(*targets[0].runtimes)
     for step in recipe.steps:
         if device_name := getattr(step.method, "device", None):
             usable_device(device_name)

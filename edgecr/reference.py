@@ -16,17 +16,17 @@ from edgecr.core.options import Options
 def page() -> str:
     """The whole reference page."""
     from edgecr.data.base import DataSource
-    from edgecr.exporters.base import Target
     from edgecr.models.base import Architecture
     from edgecr.recipe import Recipe, StepBase
     from edgecr.runners.base import Device
+    from edgecr.runners.runtimes import RuntimeOptions
 
     parts = ["# Reference", "Written from the code by `python -m edgecr.reference`; do not edit."]
     parts += ["## Recipe", *_keys(Recipe, {}, apart=(Architecture, DataSource, StepBase))]
     parts += ["### Names of gates", _gates(), "## Methods (`steps:`)", *_methods()]
     parts += ["## Architectures (`model:`)", *_architectures(), "## Data (`data:`)", *_data(), "## Suites", *_suites()]
-    for title, kind, schema in (("Export targets", "export", Target), ("Devices", "devices", Device)):
-        parts += [f"## {title}", _declarations(kind), *_keys(schema, {})]
+    parts += ["## Export targets", _declarations("export"), *_targets()]
+    parts += ["## Devices", _declarations("devices"), *_keys(Device, {}, apart=(RuntimeOptions,)), *_runtimes()]
     parts += ["## Commands", "A group without a command lists: `edgecr devices` is `edgecr devices list`."]
     return "\n\n".join([*parts, *_command_sections()]) + "\n"
 
@@ -83,6 +83,24 @@ def _data() -> Iterator[str]:
 
     for name in sources:
         yield from (f"### {name}", _summary(sources.get(name)), option_table(sources.get(name)))
+
+
+def _targets() -> Iterator[str]:
+    from edgecr.exporters import exporters
+
+    shown: dict[type[Options], str] = {}
+    for name in exporters:
+        kind = exporters.get(name).target
+        runs = " or ".join(f"`{runtime}`" for runtime in kind.runtimes)
+        yield from (f"### format: {name}", f"{_summary(kind)} Runs in {runs}.", *_keys(kind, shown))
+
+
+def _runtimes() -> Iterator[str]:
+    from edgecr.runners.runtimes import runtimes
+
+    for name in runtimes:
+        kind = runtimes.get(name)
+        yield from (f"### runtimes.{name}", _summary(kind), option_table(kind))
 
 
 def _suites() -> Iterator[str]:

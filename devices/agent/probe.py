@@ -7,15 +7,15 @@ import re
 import shutil
 import sys
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
-LIBRARIES = ("numpy", "onnxruntime", "onnxruntime_gpu", "openvino", "tensorrt")
+LIBRARIES = ("numpy", "tensorrt")  # besides the packages that the host asks for
 LOOK_S = 0.2  # how long the processors are watched
 BUSY = 0.05  # share of one core from which a process is worth naming
 
 
-def facts(work: str) -> Dict[str, Any]:
-    """Everything that a measurement may depend on."""
+def facts(work: str, packages: Sequence[str] = ()) -> Dict[str, Any]:
+    """Everything that a measurement may depend on; of the packages, the versions that are there."""
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -34,7 +34,7 @@ def facts(work: str) -> Dict[str, Any]:
         "cpufreq": frequencies(),
         "temperatures": temperatures(),
         "throttled": throttled(),
-        "libraries": libraries(),
+        "libraries": libraries(packages),
     }
 
 
@@ -118,12 +118,12 @@ def throttled() -> Dict[str, Optional[int]]:
     return {"count": sum(known) if known else None, "flags": int(text, 16) if text else None}
 
 
-def libraries() -> Dict[str, str]:
-    """Versions of the runtimes, from what their installers left; nothing is imported for it."""
+def libraries(packages: Sequence[str]) -> Dict[str, str]:
+    """Versions of numpy and of runtimes, from what their installers left; nothing is imported for it."""
     found: Dict[str, str] = {}
     for folder in sys.path:
-        for name in LIBRARIES:
-            for info in sorted(glob.glob(os.path.join(glob.escape(folder), name + "-*.dist-info"))):
+        for name in (*LIBRARIES, *packages):
+            for info in sorted(glob.glob(os.path.join(glob.escape(folder), glob.escape(name) + "-*.dist-info"))):
                 found.setdefault(name, os.path.basename(info)[len(name) + 1 : -len(".dist-info")])
     return found
 

@@ -204,7 +204,7 @@ class Supervisor(object):
             self.emit("done", op=op)
             self.end(BYE)
         if op == "probe":
-            return {"facts": probe.facts(self.work)}
+            return {"facts": probe.facts(self.work, request.get("packages", ()))}
         if op == "tool":
             return tools.run(
                 request["argv"], self.work, self.children, self.tool_line, stopped, request.get("fetch", ())

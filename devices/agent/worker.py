@@ -9,9 +9,9 @@ import signal
 import traceback
 from typing import Any, Dict, Optional, Tuple
 
-from . import clock, measuring, memory
+from . import clock, measuring, memory, runtimes
 from .channel import Channel
-from .runtimes import RUNTIMES, Runtime
+from .runtimes.base import Runtime
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 REPORTED = 70  # exit code: failed, and the host was told why
@@ -98,9 +98,7 @@ def reason(error: Exception) -> str:
 
 def start(arm: Dict[str, Any]) -> Tuple[Runtime, Dict[str, Any]]:
     """The loaded runtime; times of import, load and first call; and peak memory before and after each."""
-    if arm["runtime"] not in RUNTIMES:
-        raise ValueError("the agent has no runtime %r, only %s" % (arm["runtime"], ", ".join(sorted(RUNTIMES))))
-    kind = RUNTIMES[arm["runtime"]]
+    kind = runtimes.find(arm["runtime"])
     stamps, peaks = [clock.now()], [peak_memory_kb()]
 
     def note() -> None:

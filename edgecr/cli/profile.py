@@ -28,7 +28,10 @@ def profile(
         Optional[str],  # noqa: UP045
         typer.Option("--batch", help="Batch sizes, separated by commas; a run's own, or 1 for files, when left out."),
     ] = None,
-    runtime: Annotated[str, typer.Option("--runtime", help="Runtime of bare files: ort or openvino.")] = "ort",
+    runtime: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--runtime", help="Runtime of bare files; the device's first that runs them when left out."),
+    ] = None,
     launches: Annotated[Optional[int], typer.Option(min=1, help="Fresh processes to measure in.")] = None,  # noqa: UP045
     rounds: Annotated[Optional[int], typer.Option(min=1, help="Turns of each model in a process.")] = None,  # noqa: UP045
     output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Write the raw measurement there.")] = None,  # noqa: UP045
@@ -68,22 +71,20 @@ def _batches(text: str) -> tuple[int, ...]:
 def _files(
     files: Sequence[Path],
     batches: tuple[int, ...],
-    runtime: str,
+    runtime: str | None,
     launches: int | None,
     rounds: int | None,
     runner: Runner,
     monitor: Monitor,
 ) -> Measurement:
-    from edgecr.core.errors import RequestError
-    from edgecr.exporters.bare import artifact_of
-    from edgecr.report.result import BASELINE, CANDIDATE
     from edgecr.runners.base import MeasurePlan
+    from edgecr.stages.files import named_files, shared_runtime
 
-    if len(files) > 2:
-        raise RequestError("Give one exported file, or two: the baseline first, then the candidate.")
-    roles = (BASELINE, CANDIDATE) if len(files) == 2 else (CANDIDATE,)
-    models = {role: artifact_of(file).path for role, file in zip(roles, files)}
-    plan = MeasurePlan.of(models, batches, runtime, launches=launches, rounds=rounds)
+    artifacts = named_files(files)
+    models = {role: artifact.path for role, artifact in artifacts.items()}
+    beside = {role: artifact.beside for role, artifact in artifacts.items()}
+    where = runtime or shared_runtime(artifacts, runner.device)
+    plan = MeasurePlan.of(models, batches, where, launches=launches, rounds=rounds, beside=beside)
     return runner.measure(plan, monitor)
 
 

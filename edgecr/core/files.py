@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -212,3 +212,8 @@ def sha256(path: Path) -> str:
 def fingerprint(value: Any) -> str:
     """The SHA-256 of a plain value's canonical JSON, in hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def joint_hash(files: Mapping[str, str]) -> str:
+    """The identity of what consists of some files, by their names and hashes: of one file its own hash."""
+    return next(iter(files.values())) if len(files) == 1 else fingerprint(dict(files))

@@ -113,12 +113,18 @@ def _is_told(annotation: Any) -> bool:
     return annotation is not Any and typing.get_args(annotation)[:1] != (Any,)
 
 
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json", exclude_defaults=True) if isinstance(value, BaseModel) else value
+
+
 def default_text(field: Any) -> str:
     """A default as it would be written, or 'required'."""
     if field.default is PydanticUndefined:
         return "required"
+    if isinstance(field.default, dict):
+        return str({key: _plain(value) for key, value in field.default.items()})
     if isinstance(field.default, BaseModel):
-        return str(field.default.model_dump(mode="json", exclude_defaults=True) or "{}")
+        return str(_plain(field.default))
     if isinstance(field.default, tuple):
         return "[" + ", ".join(str(value) for value in field.default) + "]"
     if field.default is None or isinstance(field.default, bool):

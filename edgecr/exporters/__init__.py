@@ -1,6 +1,29 @@
 """Every way to write a subject as a file; importing this registers them all and loads no heavy library."""
 
 from edgecr.exporters import onnx
-from edgecr.exporters.base import Artifact, Exporter, Parity, Target, exporters, load_target, manifest_path
+from edgecr.exporters.base import (
+    Artifact,
+    Exporter,
+    Parity,
+    Target,
+    Written,
+    exporters,
+    load_target,
+    manifest_path,
+    parse_target,
+    runtimes_of,
+)
 
-__all__ = ["Artifact", "Exporter", "Parity", "Target", "exporters", "load_target", "manifest_path", "onnx"]
+__all__ = [
+    "Artifact",
+    "Exporter",
+    "Parity",
+    "Target",
+    "Written",
+    "exporters",
+    "load_target",
+    "manifest_path",
+    "onnx",
+    "parse_target",
+    "runtimes_of",
+]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgecr.core.errors import UnsupportedModel
-from edgecr.core.files import sha256
-from edgecr.exporters.base import Artifact, manifest_path
+from edgecr.exporters.artifact import Artifact, FileFacts, manifest_path, total_size
 
 
 def artifact_of(path: Path) -> Artifact:
@@ -16,22 +15,25 @@ def artifact_of(path: Path) -> Artifact:
         artifact.verify()
         return artifact
     from edgecr.predictors.onnx_file import describe_onnx  # onnx is only loaded for files without a manifest
+    from edgecr.predictors.onnx_weights import weights_beside
 
     described = describe_onnx(path)
     if len(described.inputs) != 1 or not described.outputs:
         names = ", ".join(value["name"] for value in described.inputs)
         raise UnsupportedModel(f"{path} has {len(described.inputs)} inputs ({names}); EdgeCR feeds one.")
+    main, files = FileFacts.of(path), {name: FileFacts.of(path.parent / name) for name in weights_beside(path)}
     return Artifact(
         path=path,
         target="",
         format="onnx",
         precision="",
-        sha256=sha256(path),
-        size_bytes=path.stat().st_size,
+        sha256=main.sha256,
+        size_bytes=total_size(main, files),
         input=described.inputs[0],
-        output=described.outputs[0],
+        outputs=described.outputs,
         preprocessing={},
         labels=[],
         parity={},
         receipt={},
+        files=files,
     )

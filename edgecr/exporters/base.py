@@ -1,27 +1,40 @@
-"""What an export target, an exporter and an artifact are."""
+"""Export targets, the exporter of each format, and how both are chosen by the name of the format."""
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from edgecr.core import builtin
-from edgecr.core.errors import FileProblem
-from edgecr.core.files import read_json, refused_as, sha256, write_json
+from edgecr.core.errors import Problem, RecipeError, UnknownName
 from edgecr.core.names import Name
 from edgecr.core.options import Options
 from edgecr.core.registry import Registry
-from edgecr.core.yaml_text import read_options
+from edgecr.core.yaml_text import check, read_yaml
+from edgecr.exporters.artifact import Artifact, manifest_path
 
 if TYPE_CHECKING:
     from edgecr.data.views import ProofData
+    from edgecr.exporters.receipt import Receipt
     from edgecr.subject import Subject
 
+__all__ = [
+    "PARITY_IMAGES",
+    "Artifact",
+    "Exporter",
+    "Parity",
+    "Target",
+    "Written",
+    "exporters",
+    "load_target",
+    "manifest_path",
+    "parse_target",
+    "runtimes_of",
+]
 
 PARITY_IMAGES = 64
 """Real images that an exported file is compared with PyTorch on."""
@@ -39,90 +52,89 @@ class Parity(Options):
 
 
 class Target(Options):
-    """One named export declaration, a file in ``export/``."""
+    """One named export declaration, a file in ``export/``; a subclass for each format adds the format's own keys."""
+
+    runtimes: ClassVar[tuple[str, ...]] = ()
+    """The runtimes that files of this format run in; a device measures in the first of them that it declares."""
 
     schema_version: Literal[1] = 1
     name: Name
     purpose: str
-    format: Literal["onnx"]
-    opset: int = 20
-    precision: Literal["fp32"] = "fp32"
-    dynamic_batch: bool = True
-    embed_preprocessing: bool = False
-    """Put scaling and normalisation into the graph: the input is then uint8 NHWC."""
+    format: str
+    """The format of the file; it decides which further keys there are."""
+    precision: str = "fp32"
+    """The number format of weights and arithmetic."""
     parity: Parity = Parity()
 
 
+AnyTargetOf = TypeVar("AnyTargetOf", bound=Target)
+
+
 @dataclass(frozen=True)
-class Artifact:
-    """An exported file and its manifest; only files that passed parity and receipt become one."""
+class Written:
+    """The part of a manifest that only the writer of a file knows."""
 
-    path: Path
-    target: str
-    format: str
-    precision: str
-    sha256: str
-    size_bytes: int
+    main: str
+    """The name of the main file, ``model`` with the format's ending; all other files of the folder belong to it."""
     input: dict[str, Any]
-    """name, dtype, layout (NCHW or NHWC), shape with None for the batch."""
-    output: dict[str, Any]
-    preprocessing: dict[str, Any]
-    """mean, std, size, embedded."""
-    labels: list[str]
-    parity: dict[str, Any]
-    """images, max_abs, max_rel, agreement."""
-    receipt: dict[str, Any]
-    """Channels, parameters and MACs recounted from the file beside what the surgery promises."""
-    lineage: dict[str, Any] = field(default_factory=dict)
-    """Where it came from: run, role (baseline or candidate), steps, versions."""
-
-    def save(self) -> None:
-        """Writes the manifest beside the file."""
-        values = asdict(self) | {"schema": 1, "path": self.path.name}
-        write_json(manifest_path(self.path), values)
-
-    @classmethod
-    def load(cls, path: Path) -> Artifact:
-        """Reads the manifest beside an exported file."""
-        manifest = manifest_path(path)
-        values = read_json(manifest)
-        if not isinstance(values, dict) or values.pop("schema", None) != 1:
-            raise FileProblem(f"{manifest} is no manifest of this version of EdgeCR.")
-        unknown = values.keys() - {each.name for each in fields(cls)}
-        if unknown:
-            raise FileProblem(f"{manifest} has unknown keys ({', '.join(sorted(unknown))}); export again.")
-        with refused_as(f"{manifest} lacks keys or has damaged ones; export again"):
-            return TypeAdapter(cls).validate_json(json.dumps(values | {"path": str(path)}), strict=True)
-
-    def verify(self) -> None:
-        """Raises FileProblem unless the file is there and is the very one the manifest describes."""
-        if not self.path.is_file():
-            raise FileProblem(f"{self.path} does not exist, though its manifest does; export it again.")
-        if sha256(self.path) != self.sha256:
-            raise FileProblem(f"{self.path} was changed after it was exported; export the model again.")
+    outputs: list[dict[str, Any]]
+    made_with: dict[str, Any]
+    """Versions of the makers."""
+    embedded: bool = False
+    """True when scaling and normalisation are inside the file."""
 
 
-def manifest_path(path: Path) -> Path:
-    """``model.onnx`` -> ``model.manifest.json``, in the same folder."""
-    return path.with_suffix(".manifest.json")
+class Exporter(ABC, Generic[AnyTargetOf]):
+    """Writes a subject in one format; the file is proven before anyone may use it."""
 
+    target: ClassVar[type[Target]]
+    """The options of a target of this format."""
 
-class Exporter(ABC):
-    """Writes a subject in one format and proves the file before anyone may use it."""
-
-    @abstractmethod
-    def export(
-        self, subject: Subject, target: Target, proof: ProofData, folder: Path, lineage: dict[str, Any]
-    ) -> Artifact:
-        """Proves the file on real images of ``proof``; ExportRefused rather than a bad file."""
-
-    def check(self, target: Target) -> None:  # noqa: B027 - most formats have nothing to refuse
+    def check(self, target: AnyTargetOf) -> None:
         """Raises RequestError for a target that this format cannot give, before any work is done."""
 
+    @abstractmethod
+    def write(self, subject: Subject, target: AnyTargetOf, proof: ProofData, folder: Path) -> Written:
+        """Writes the files into an empty folder; ``proof`` has images to calibrate with."""
 
-exporters: Registry[type[Exporter]] = Registry("export format")
+    @abstractmethod
+    def receipt(self, subject: Subject, file: Path) -> Receipt:
+        """What the surgery promises beside what the written file holds."""
+
+    def export(
+        self, subject: Subject, target: AnyTargetOf, proof: ProofData, folder: Path, lineage: dict[str, Any]
+    ) -> Artifact:
+        """Writes, proves and keeps the files of a target; ExportRefused, and ``refused.json``, for bad ones.
+
+        What is kept has answered like PyTorch, in the format's own predictor, and has passed its receipt.
+        """
+        from edgecr.exporters.proving import export  # torch is loaded only when something is exported
+
+        self.check(target)
+        return export(self, subject, target, proof, folder, lineage)
+
+
+exporters: Registry[type[Exporter[Any]]] = Registry("export format")
 
 
 def load_target(name: str, beside: Path | None = None) -> Target:
     """Reads a target declaration by name or path."""
-    return read_options(Target, builtin.find("export", name, beside))
+    document = read_yaml(builtin.find("export", name, beside))
+    values = document.values if isinstance(document.values, dict) else {}
+    if not isinstance(values.get("format"), str):
+        return check(Target, document)  # which tells that the format is missing, or is no text
+    try:
+        return check(exporters.get(values["format"]).target, document)
+    except UnknownName as error:
+        raise RecipeError([Problem(document.place(("format",)), "format", str(error))]) from error
+
+
+def parse_target(values: Any) -> Target:
+    """The target that plain values, such as those of a record, describe; UnknownName for an unknown format."""
+    name = values.get("format") if isinstance(values, dict) else None
+    return (exporters.get(name).target if isinstance(name, str) else Target).parse(values)
+
+
+def runtimes_of(format_name: str) -> tuple[str, ...]:
+    """The runtimes that files of a format run in, the preferred one first."""
+    return exporters.get(format_name).target.runtimes

@@ -60,7 +60,6 @@ SESSIONS = 3
 """How often something is measured at most while the gauge shows that the device is slower than usual."""
 CALM = 0.03
 """A round that waited for the processor for a larger share ran with caches that others had emptied."""
-PACKAGES = {"ort": ("onnxruntime", "onnxruntime_gpu"), "openvino": ("openvino",)}
 
 
 @dataclass(frozen=True)
@@ -109,20 +108,17 @@ def default_path(device: Device, runtime: str) -> Path:
 
 def natural_clock(device: Device, runtime: str) -> Clock:
     """Processor time where it equals an undisturbed latency: one thread that never spins, on the processor."""
-    options = device.runtime_options(runtime)
-    on_processor = options.get("providers", ["CPUExecutionProvider"]) == ["CPUExecutionProvider"]
-    alone = options["threads"] == 1 and not options.get("spin", False) and options.get("device", "CPU") == "CPU"
-    return "cpu" if on_processor and alone else "wall"
+    return "cpu" if device.runtime(runtime).cpu_time_is_latency else "wall"
 
 
 def machine_of(device: Device, runtime: str, facts: Mapping[str, Any]) -> Machine:
     """What a table of this device is true for, by what its agent tells."""
-    options = device.runtime_options(runtime)
+    options, packages = device.runtime_options(runtime), device.runtime(runtime).packages
     libraries = facts.get("libraries", {})
-    versions = [libraries[name] for name in PACKAGES[runtime] if name in libraries]
+    versions = [libraries[name] for name in packages if name in libraries]
     if not versions:
         raise DeviceFailed(
-            f"{device.name} has no {' or '.join(PACKAGES[runtime])} that its agent can find. "
+            f"{device.name} has no {' or '.join(packages)} that its agent can find. "
             "Install it there with the Python that the device file names."
         )
     return Machine(

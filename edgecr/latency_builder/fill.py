@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgecr.core.errors import UnsupportedModel
 from edgecr.data.base import Preprocessing
-from edgecr.exporters import load_target
+from edgecr.exporters.onnx.declaration import PLAIN
 from edgecr.exporters.onnx.write import write
 from edgecr.latency import LatencyTable, LayerConfig, Staircase
 from edgecr.latency_builder.builder import Model, Prediction, TableBuilder
@@ -94,5 +94,5 @@ def _without(planner: Planner, scope: Scope, fraction: float) -> Plan:
 def exported(subject: Subject, name: str, batch: int, folder: Path) -> Model:
     """A model as a file for measuring only; its numbers are not proven."""
     path = folder / f"{len(list(folder.iterdir()))}.onnx"
-    write(subject, load_target("onnx"), _AS_IS, path)
+    write(subject, PLAIN, _AS_IS, path)
     return Model(name, path, configurations(subject.module, subject.input_shape, batch))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgecr.core.errors import FileProblem, RequestError
+from edgecr.core.registry import Registry
 from edgecr.data.base import Preprocessing
 from edgecr.predictors.base import Predictor
 
-__all__ = ["Exported", "Predictor", "predictor_for", "preprocessing_of"]
+__all__ = ["Exported", "Predictor", "predictor_for", "predictors", "preprocessing_of"]
+
+_ON_PROCESSOR = ["CPUExecutionProvider"]
 
 
 class Exported(Protocol):
@@ -28,20 +32,38 @@ class Exported(Protocol):
         """mean, std, size, embedded."""
 
 
-def predictor_for(artifact: Exported, threads: int = 0) -> Predictor:
-    """The predictor that runs an artifact on this machine; 0 threads means all cores."""
-    if artifact.format == "onnx":
-        from edgecr.predictors.onnx_predictor import (
-            OnnxPredictor,
-        )  # onnxruntime is only loaded when it is used
+Make = Callable[[Exported, Mapping[str, Any]], Predictor]
+"""Makes a predictor of an artifact; the settings are those of the runtime, ``threads`` among them."""
 
-        return OnnxPredictor(
-            artifact.path,
-            preprocessing_of(artifact),
-            bool(artifact.preprocessing["embedded"]),
-            threads=threads,
+predictors: Registry[Make] = Registry("predictor")
+"""By ``format/runtime``; a format alone is the name of the one that is taken unless a runtime is asked for."""
+
+
+def predictor_for(
+    artifact: Exported, threads: int = 0, runtime: str = "", settings: Mapping[str, Any] | None = None
+) -> Predictor:
+    """The predictor that runs an artifact on this machine, in a runtime with its settings; 0 threads: all cores."""
+    name = f"{artifact.format}/{runtime}" if runtime else artifact.format
+    if name not in predictors:
+        where = f"in the runtime {runtime!r} " if runtime else ""
+        raise RequestError(
+            f"{artifact.path.name}: files in the format {artifact.format!r} cannot be run {where}on this machine "
+            f"(known: {', '.join(name for name in predictors if '/' in name)})."
         )
-    raise RequestError(f"{artifact.path.name}: files in the format {artifact.format!r} cannot be run on this machine.")
+    return predictors.get(name)(artifact, {"threads": threads} | dict(settings or {}))
+
+
+@predictors.register("onnx", "onnx/ort")
+def _onnx_in_ort(artifact: Exported, settings: Mapping[str, Any]) -> Predictor:
+    from edgecr.predictors.onnx_predictor import OnnxPredictor  # onnxruntime is only loaded when it is used
+
+    asked = list(settings.get("providers", _ON_PROCESSOR))
+    if asked != _ON_PROCESSOR:
+        raise RequestError(
+            f"This machine runs ONNX files on its processor ({_ON_PROCESSOR[0]}), but {', '.join(asked)} was asked for."
+        )
+    embedded = bool(artifact.preprocessing.get("embedded"))
+    return OnnxPredictor(artifact.path, preprocessing_of(artifact), embedded, threads=int(settings["threads"]))
 
 
 def preprocessing_of(artifact: Exported) -> Preprocessing:

@@ -111,7 +111,7 @@ def export_row(artifact: Artifact) -> ExportRow:
         artifact.format,
         artifact.precision,
         artifact.size_bytes,
-        artifact.sha256,
+        artifact.identity,
         dict(artifact.parity),
         dict(artifact.receipt),
     )

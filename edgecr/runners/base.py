@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.progress import Monitor
@@ -35,6 +36,8 @@ class Arm:
     path: Path
     runtime: str = "ort"
     batch: int = 1
+    beside: tuple[str, ...] = ()
+    """Files that belong to it, by their place in its folder; those that an ONNX file names are found without."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,13 @@ class MeasurePlan:
         launches: int | None = None,
         rounds: int | None = None,
         seed: int = 0,
+        beside: Mapping[str, tuple[str, ...]] | None = None,
     ) -> MeasurePlan:
-        """Every labelled file with every batch size."""
-        sizes = tuple(batches)
-        arms = tuple(Arm(label, path, runtime, batch) for label, path in models.items() for batch in sizes)
+        """Every labelled file, with the ones that belong to it, with every batch size."""
+        sizes, others = tuple(batches), beside or {}
+        arms = tuple(
+            Arm(label, path, runtime, batch, others.get(label, ())) for label, path in models.items() for batch in sizes
+        )
         return cls(arms, launches, rounds, seed)
 
     def protocol(self, device: Device) -> Protocol:
@@ -85,6 +91,9 @@ class MeasurePlan:
 
 class Runner(ABC):
     """Measures on one device."""
+
+    on_this_machine: ClassVar[bool] = False
+    """True when the device is the machine that EdgeCR runs on: this process may then answer for it."""
 
     def __init__(self, device: Device) -> None:
         require_trust(device)

@@ -15,6 +15,8 @@ from edgecr.core.errors import NotConfigured
 from edgecr.core.names import Name
 from edgecr.core.options import Options
 from edgecr.core.yaml_text import check, decoded, parse_yaml, read_bytes
+from edgecr.runners.runtimes import RuntimeOptions, Runtimes
+from edgecr.runners.runtimes.ort import OrtOptions
 from edgecr.runners.ssh_options import check_ssh_options
 
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -63,40 +65,6 @@ class SshTransport(Options):
 
 
 Transport = Annotated[LocalTransport | SshTransport, Field(discriminator="kind")]
-
-
-class OrtOptions(Options):
-    """How ONNX Runtime is set up; every setting is recorded with the result."""
-
-    threads: Count = 1
-    """Threads of one inference."""
-    spin: bool = False
-    """Whether idle threads spin; faster with several threads, but CPU time then counts the spinning."""
-    providers: Annotated[tuple[str, ...], Field(min_length=1)] = ("CPUExecutionProvider",)
-    """Execution providers in order of preference; the first must really be used."""
-
-
-class OpenVinoOptions(Options):
-    """How OpenVINO is set up; every setting is recorded with the result."""
-
-    threads: Count = 1
-    """Threads of one inference."""
-    device: str = "CPU"
-    """OpenVINO's name of the device."""
-    inference_precision: Literal["f32", "bf16", "f16"] = "f32"
-    """Always set: the default of some processors silently computes fp32 models in bfloat16."""
-
-
-class Runtimes(Options):
-    """The runtimes that a device has; the ones left out are not used on it."""
-
-    ort: OrtOptions | None = None
-    openvino: OpenVinoOptions | None = None
-
-    def declared(self) -> dict[str, OrtOptions | OpenVinoOptions]:
-        """The runtimes that were declared, by name."""
-        both: dict[str, OrtOptions | OpenVinoOptions | None] = {"ort": self.ort, "openvino": self.openvino}
-        return {name: options for name, options in both.items() if options is not None}
 
 
 class Warmup(Options):
@@ -179,7 +147,8 @@ class Device(Options):
     purpose: str
     kind: Literal["cpu", "jetson", "rpi"]
     transport: Transport
-    runtimes: Runtimes = Runtimes(ort=OrtOptions())
+    runtimes: Runtimes = Field(default={"ort": OrtOptions()})
+    """The runtimes that the device has, by name; the ones left out are not used on it."""
     protocol: Protocol = Protocol()
     align: Count = 8
     """Channel counts that are a multiple of this suit the device's kernels."""
@@ -199,13 +168,21 @@ class Device(Options):
 
     def runtime_options(self, name: str) -> dict[str, Any]:
         """All settings of one runtime; one that the device does not declare is NotConfigured."""
-        declared = self.runtimes.declared()
-        if name not in declared:
+        return self.runtime(name).model_dump(mode="json")
+
+    def runtime(self, *names: str) -> RuntimeOptions:
+        """The options of the first of some runtimes that the device declares; NotConfigured when there is none."""
+        return self.runtimes[self.runtime_name(*names)]
+
+    def runtime_name(self, *names: str) -> str:
+        """The first of some runtimes that the device declares; NotConfigured when there is none."""
+        found = next((name for name in names if name in self.runtimes), None)
+        if found is None:
             raise NotConfigured(
-                f"Device {self.name!r} declares no runtime {name!r} (it has {', '.join(declared)}). "
-                f"Add it under 'runtimes:' in devices/{self.name}.yaml."
+                f"Device {self.name!r} declares no runtime {' or '.join(map(repr, names))} "
+                f"(it has {', '.join(self.runtimes)}). Add it under 'runtimes:' in devices/{self.name}.yaml."
             )
-        return declared[name].model_dump(mode="json")
+        return found
 
 
 def load_device(name: str, beside: Path | None = None) -> Device:

@@ -12,6 +12,7 @@ from edgecr.core.errors import DeviceFailed
 from edgecr.core.options import Options
 from edgecr.runners.agent.events import cleaned, read_as
 from edgecr.runners.device import Device
+from edgecr.runners.runtimes import runtimes
 from edgecr.runners.trust import hiding
 
 if TYPE_CHECKING:
@@ -75,10 +76,15 @@ class _Probed(_Told):
 
 def ask(agent: Connection) -> dict[str, Any]:
     """The facts of a board, checked, with texts that may be shown."""
-    event = cleaned(agent.ask("probe"))
+    event = cleaned(agent.ask("probe", packages=packages_of_runtimes()))
     read_as(_Probed, event)
     found: dict[str, Any] = event["facts"]
     return found
+
+
+def packages_of_runtimes() -> list[str]:
+    """The packages whose versions a board is asked for: those of every runtime that is known here."""
+    return sorted({package for name in runtimes for package in runtimes.get(name).packages})
 
 
 def refuse_unexpected(device: Device, facts: Facts) -> None:
@@ -165,7 +171,7 @@ def _threads(device: Device, facts: Facts) -> str | None:
 
 def most_threads(device: Device) -> int:
     """The most threads that one of the device's runtimes uses."""
-    return max((options.threads for options in device.runtimes.declared().values()), default=1)
+    return max((options.threads for options in device.runtimes.values()), default=1)
 
 
 def _governor(facts: Facts) -> str | None:

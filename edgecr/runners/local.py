@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import ClassVar
 
 from edgecr.runners.agent.archive import BOOT
 from edgecr.runners.agent.protocol import Connection
@@ -15,6 +16,8 @@ HELLO_S = 60.0
 @runners.register("local")
 class LocalRunner(AgentRunner):
     """Runs the agent with this Python."""
+
+    on_this_machine: ClassVar[bool] = True
 
     def connect(self) -> Connection:
         """Starts the agent as a child process."""

@@ -89,7 +89,7 @@ def facts(device: Device) -> Iterator[str]:
         yield "runs here      EdgeCR's agent, in a Python process of its own"
     for name, value in transport.env.items():
         yield f"environment    {name}={value}"
-    for name, options in device.runtimes.declared().items():
+    for name, options in device.runtimes.items():
         yield f"runtime        {name} {json.dumps(options.plain())}"
 
 

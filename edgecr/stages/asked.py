@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from edgecr.core.errors import FileProblem
 from edgecr.data.base import Dataset
 from edgecr.data.views import ProofData
-from edgecr.exporters.base import Target
+from edgecr.exporters.base import Target, parse_target
 from edgecr.recipe import Recipe
 from edgecr.report.gates.judge import check_gate_name
 from edgecr.run import QUESTION, ROLES, Run, identity
@@ -59,7 +59,7 @@ class Asked:
             record = RunRecord.model_validate(run.record, strict=True)
             recipe = Recipe.parse(record.recipe)
             exported = record.canonical.get("export")
-            targets = tuple(Target.parse(values) for values in (exported if isinstance(exported, list) else []))
+            targets = tuple(parse_target(values) for values in (exported if isinstance(exported, list) else []))
             devices = tuple(Device.parse(values) for values in record.devices.values())
         if _but_export(record.recipe) != _but_export(record.canonical):
             raise FileProblem(f"{path} contradicts itself: its recipe was changed after the run began.")

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.files import read_json, sha256
 from edgecr.core.progress import Monitor
 from edgecr.data.views import ProofData
-from edgecr.exporters import Artifact, exporters, load_target
+from edgecr.exporters import Artifact, exporters, load_target, runtimes_of
+from edgecr.exporters.artifact import MANIFEST
 from edgecr.exporters.base import Target
 from edgecr.models.external import source_of
 from edgecr.recipe import Recipe
 from edgecr.recipe.inputs import own_models
-from edgecr.report.result import BASELINE
+from edgecr.report.result import BASELINE, CANDIDATE
 from edgecr.run import ROLES, Run
 from edgecr.stages.asked import SUBJECT_FILES, Asked, export_key, export_stage
 from edgecr.stages.subject_counts import SubjectCounts
@@ -59,7 +60,7 @@ def export_role(
     subject_files = [sha256(run.subject(role) / file) for file in SUBJECT_FILES]
     key = export_key(target, data.fingerprint, subject_files)
     if run.finished(name, key):
-        return Artifact.load(folder / "model.onnx")
+        return Artifact.within(folder)
     subject = _sound_subject(run, role, execution)
     monitor.say(f"Exporting the {role} for {target.name}")
     exporter = exporters.get(target.format)()
@@ -98,29 +99,40 @@ class Exports:
     @property
     def hashes(self) -> dict[str, str]:
         """What the files hash to now, by role."""
-        return {role: artifact.sha256 for role, artifact in self.artifacts.items()}
+        return {role: artifact.identity for role, artifact in self.artifacts.items()}
 
     @property
     def paths(self) -> dict[str, Path]:
-        """Where the files lie, by role."""
+        """Where the main files lie, by role."""
         return {role: artifact.path for role, artifact in self.artifacts.items()}
+
+    @property
+    def beside(self) -> dict[str, tuple[str, ...]]:
+        """The names of the files that lie beside them, by role."""
+        return {role: artifact.beside for role, artifact in self.artifacts.items()}
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """The runtimes that files of this format run in."""
+        return runtimes_of(self.artifacts[CANDIDATE].format)
 
 
 def exports(run: Run, target: str) -> Exports:
-    """Both exported files of a target; hashes and sizes are the files' own, whatever the manifests say."""
-    found = {role: run.export(target) / role / "model.onnx" for role in ROLES}
-    for role, path in found.items():
-        if not path.is_file():
-            raise FileProblem(
-                f"{run.folder} has no {role} exported for {target!r}. "
-                f"Export it first: edgecr export {run.folder} --target {target}"
-            )
-    told = {role: Artifact.load(path) for role, path in found.items()}
-    real = {
-        role: replace(each, sha256=sha256(each.path), size_bytes=each.path.stat().st_size)
-        for role, each in told.items()
-    }
+    """Both exported artifacts of a target; hashes and sizes are the files' own, whatever the manifests say."""
+    told = {role: _exported(run, target, role) for role in ROLES}
+    real = {role: each.as_it_is() for role, each in told.items()}
     damaged = [file for role in ROLES for file in run.damaged(export_stage(target, role))]
-    return Exports(
-        real, tuple(dict.fromkeys([*damaged, *(real[role].path for role in ROLES if real[role] != told[role])]))
-    )
+    odd = [real[role].path for role in ROLES if real[role] != told[role]]
+    return Exports(real, tuple(dict.fromkeys([*damaged, *odd])))
+
+
+def _exported(run: Run, target: str, role: str) -> Artifact:
+    """The artifact of a role as its manifest tells; FileProblem, with what to do, where it is not complete."""
+    folder = run.export(target) / role
+    found = Artifact.within(folder) if (folder / MANIFEST).exists() else None
+    if found is None or not all((folder / name).is_file() for name in found.hashes):
+        raise FileProblem(
+            f"{run.folder} has no {role} exported for {target!r}. "
+            f"Export it first: edgecr export {run.folder} --target {target}"
+        )
+    return found

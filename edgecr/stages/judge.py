@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edgecr.core.errors import FileProblem
-from edgecr.core.files import read_json
-from edgecr.exporters.base import Artifact, Target
+from edgecr.core.files import joint_hash, read_json
+from edgecr.exporters.artifact import MANIFEST, Artifact
+from edgecr.exporters.base import Target
 from edgecr.recipe import as_yaml
 from edgecr.report.build import accuracy_rows, build_result, export_row
 from edgecr.report.latency_rows import latency_rows
@@ -109,19 +110,23 @@ class _Case:
 
     def artifact(self, target: Target, role: str) -> Artifact | None:
         """An exported file, if it and its manifest are what was exported and speak of one another."""
-        stage, path = export_stage(target.name, role), self.run.export(target.name) / role / "model.onnx"
-        file, manifest = (f"export/{target.name}/{role}/{name}" for name in ("model.onnx", "model.manifest.json"))
-        self.seen.demand(stage, file, manifest)
+        stage, folder = export_stage(target.name, role), self.run.export(target.name) / role
+        manifest = f"{self.place(target.name, role)}/{MANIFEST}"
+        self.seen.demand(stage, manifest)
         if not self.seen.sound(stage):
             return None
         try:
-            artifact = Artifact.load(path)
+            artifact = Artifact.within(folder)
         except FileProblem as problem:
             self.seen.reject(manifest, f"cannot be read: {problem}")
             return None
-        told = artifact.sha256, artifact.size_bytes, artifact.target, _role(artifact)
-        if told != (self.seen.hashes[file], path.stat().st_size, target.name, role):
-            self.seen.reject(manifest, "describes another file than the one beside it")
+        self.seen.demand(stage, *(f"{self.place(target.name, role)}/{name}" for name in artifact.hashes))
+        if not self.seen.sound(stage):
+            return None
+        size = sum((folder / name).stat().st_size for name in artifact.hashes)
+        told = artifact.hashes, artifact.size_bytes, artifact.target, _role(artifact)
+        if told != (self.recorded_files(target.name, role), size, target.name, role):
+            self.seen.reject(manifest, "describes another file than the ones beside it")
         subject = self.seen.recorded(role, [f"{role}/{name}" for name in SUBJECT_FILES])
         if subject and self.seen.records[stage].key != export_key(target, self.asked.proof, subject):
             self.seen.reject(
@@ -145,7 +150,7 @@ class _Case:
             counts.architecture if counts else "not verified",
             counts.params if counts else None,
             counts.macs if counts else None,
-            artifact.path.stat().st_size if artifact else None,
+            artifact.size_bytes if artifact else None,
             self.asked.judged,
             self.seen.files([QUESTION, role, export_stage(self.asked.judged, role)]),
         )
@@ -203,17 +208,23 @@ class _Case:
         return answered if self.seen.sound(stage) else None
 
     def exported(self) -> dict[str, str] | None:
-        """What the files of the judged target were recorded to hash to, by role; None where one was not recorded.
+        """What the files of the judged target were recorded to hash to, by role; None where none were recorded.
 
         A file that was changed since is named as such, and not whatever was made from it before.
         """
-        target, found = self.asked.judged, dict[str, str]()
-        for role in ROLES:
-            hashes = self.seen.recorded(export_stage(target, role), [f"export/{target}/{role}/model.onnx"])
-            if hashes is None:
-                return None
-            found[role] = hashes[0]
-        return found
+        found = {role: self.recorded_files(self.asked.judged, role) for role in ROLES}
+        return {role: joint_hash(files) for role, files in found.items()} if all(found.values()) else None
+
+    def place(self, target: str, role: str) -> str:
+        """Where an artifact lies in the run folder."""
+        return (self.run.export(target) / role).relative_to(self.run.folder).as_posix()
+
+    def recorded_files(self, target: str, role: str) -> dict[str, str]:
+        """What each file of an artifact was recorded to hash to; its manifest is none of them."""
+        stage, start = export_stage(target, role), f"{self.place(target, role)}/"
+        outputs = self.seen.records[stage].outputs if stage in self.seen.records else {}
+        found = {file.removeprefix(start): digest for file, digest in outputs.items() if file.startswith(start)}
+        return {name: digest for name, digest in found.items() if name != MANIFEST}
 
     # Rows, each with the files that it rests on
 

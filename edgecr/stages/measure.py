@@ -45,7 +45,8 @@ def measure(
         known = Measurement.load(place.path)
         if not shortfall(known):
             return known
-    plan = MeasurePlan.of(files.paths, batches, launches=launches, rounds=rounds)
+    runtime = device.runtime_name(*files.runtimes)
+    plan = MeasurePlan.of(files.paths, batches, runtime, launches=launches, rounds=rounds, beside=files.beside)
     monitor.say(f"Measuring on {device.name}")
     measurement = runner_for(device).measure(plan, monitor)
     measurement.save(place.path)

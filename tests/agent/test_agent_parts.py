@@ -18,17 +18,16 @@ import pytest
 from edgecr.core import builtin
 from edgecr.runners.agent.archive import BOOT, agent_archive
 
-SOURCES = sorted((builtin.folder("devices") / "agent").glob("*.py"))
-MODULES = [path.stem for path in SOURCES if not path.stem.startswith("__")]
+SOURCES = sorted((builtin.folder("devices") / "agent").rglob("*.py"))
 OLD_PYTHONS = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.12", "3.13")
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: "-".join(path.with_suffix("").parts[-2:]))
 def test_it_is_python_3_6(source: Path) -> None:
     ast.parse(source.read_text(), feature_version=(3, 6))
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: "-".join(path.with_suffix("").parts[-2:]))
 def test_it_imports_nothing_of_edgecr_and_no_runtime_at_the_top(source: Path) -> None:
     tree = ast.parse(source.read_text())
     names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
@@ -64,6 +63,18 @@ def test_it_starts_probes_and_leaves_on_that_python(version: str, tmp_path: Path
     assert f'"python": "{version}.' in printed
     assert "is not a tool that the agent runs" in printed
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("version", OLD_PYTHONS)
+def test_it_finds_its_runtimes_on_that_python(version: str, tmp_path: Path) -> None:
+    executable = python(version)
+    if executable is None:
+        pytest.skip(f"no Python {version} on this machine")
+    (tmp_path / "agent.pyz").write_bytes(agent_archive())
+    code = "from edgecr_agent import runtimes; print(runtimes.names(), runtimes.find('openvino').__name__)"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "agent.pyz")}
+    done = subprocess.run([executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "['openvino', 'ort'] OpenVino", done.stderr
 
 
 def receive(agent, folder: Path, content: bytes, *, checksum: str | None = None, name: str = "m.onnx"):
@@ -171,7 +182,7 @@ def test_who_is_stopped_while_it_starts_is_killed(agent, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "int64"])
 def test_the_input_is_what_it_always_was_without_five_copies_of_it(agent, dtype: str) -> None:
-    values = agent("runtimes").sample([("x", [4, 3, 2, 2], dtype), ("y", [5], dtype)])
+    values = agent("runtimes.base").sample([("x", [4, 3, 2, 2], dtype), ("y", [5], dtype)])
     random, scale = np.random.RandomState(0), 1 if "float" in dtype else 100
     for name, shape in (("x", (4, 3, 2, 2)), ("y", (5,))):
         assert values[name].dtype == dtype
@@ -211,11 +222,11 @@ def test_counters_are_none_where_the_kernel_is_silent(agent, tmp_path: Path) -> 
     ("shape", "expected"), [(["N", 3, 8, 8], [4, 3, 8, 8]), ([4, 3], [4, 3]), (["N", "C"], [4, 1])]
 )
 def test_the_shape_for_a_batch(agent, shape, expected) -> None:
-    assert agent("runtimes").batched("x", shape, 4) == expected
+    assert agent("runtimes.base").batched("x", shape, 4) == expected
 
 
 def test_a_fixed_batch_says_what_to_do(agent) -> None:
-    runtimes = agent("runtimes")
+    runtimes = agent("runtimes.base")
     with pytest.raises(runtimes.RuntimeProblem, match=r"fixed batch 1, but 4 .* dynamic batch"):
         runtimes.batched("x", [1, 3], 4)
 
@@ -225,16 +236,41 @@ def test_an_opset_that_is_too_new_is_explained(agent) -> None:
         "Opset 22 is under development and support for this is limited. The operator schemas may change. "
         "Current official support for domain ai.onnx is till opset 15."
     )
-    assert "has opset 22; this board's onnxruntime 1.10.0 loads up to 15" in agent("runtimes").explain_load(
+    assert "has opset 22; this board's onnxruntime 1.10.0 loads up to 15" in agent("runtimes.ort").explain_load(
         text, "1.10.0"
     )
 
 
 def test_a_file_format_that_is_too_new_is_explained(agent) -> None:
     text = "FAIL : Unsupported model IR version: 10, max supported IR version: 8"
-    assert "IR version 10; this board's onnxruntime 1.10.0 reads up to 8" in agent("runtimes").explain_load(
+    assert "IR version 10; this board's onnxruntime 1.10.0 reads up to 8" in agent("runtimes.ort").explain_load(
         text, "1.10.0"
     )
+
+
+def test_a_runtime_is_the_file_of_its_name(agent) -> None:
+    runtimes = agent("runtimes")
+    assert runtimes.names() == ["openvino", "ort"]
+    assert runtimes.find("ort") is agent("runtimes.ort").Ort
+    for name in ("base", "tensorrt", "..worker", "ort.Ort"):
+        with pytest.raises(ValueError, match=r"no runtime .* only openvino, ort"):
+            runtimes.find(name)
+
+
+def test_only_the_runtime_that_is_asked_for_is_imported(agent) -> None:
+    archive = agent("runtimes").__path__[0].partition("agent.pyz")[0] + "agent.pyz"
+    code = (
+        f"import sys; sys.path.insert(0, {archive!r}); from edgecr_agent import runtimes; runtimes.find('ort')\n"
+        "assert 'edgecr_agent.runtimes.ort' in sys.modules and 'edgecr_agent.runtimes.openvino' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_versions_of_packages_that_the_host_names_are_told(agent, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "abacus-1.2.dist-info").mkdir()
+    (tmp_path / "numpy-9.9.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert agent("probe").libraries(["abacus", "*"]) == {"numpy": "9.9", "abacus": "1.2"}
 
 
 def test_how_a_measuring_process_died(agent) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from edgecr.core.errors import FileProblem, RecipeError, UnsupportedModel
 from edgecr.exporters import Artifact, load_target, manifest_path
+from edgecr.exporters.artifact import MANIFEST
 from edgecr.exporters.bare import artifact_of
 
 
@@ -35,7 +36,7 @@ def test_a_manifest_without_its_file_is_explained(copied):
         artifact_of(copied.path)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "colour": 1}'])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema": 3}', '{"schema": 1}', '{"schema": 2, "colour": 1}'])
 def test_a_damaged_manifest_is_a_file_problem(copied, content):
     manifest_path(copied.path).write_text(content)
     with pytest.raises(FileProblem, match="manifest"):
@@ -46,7 +47,7 @@ def test_a_users_own_file_says_what_it_can(copied):
     manifest_path(copied.path).unlink()
     bare = artifact_of(copied.path)
     assert bare.input == copied.input
-    assert bare.output == copied.output
+    assert bare.outputs == copied.outputs
     assert (bare.sha256, bare.size_bytes) == (copied.sha256, copied.size_bytes)
     assert (bare.preprocessing, bare.receipt, bare.parity) == ({}, {}, {})
 
@@ -78,3 +79,70 @@ def test_the_manifest_is_plain_json_without_paths_of_this_machine(exported):
     values = json.loads(manifest_path(path).read_text())
     assert values["path"] == "model.onnx"
     assert str(path.parent) not in manifest_path(path).read_text()
+
+
+def first_schema(manifest) -> None:
+    """Rewrites a manifest as the first edition wrote it: one output, no further files."""
+    values = json.loads(manifest.read_text())
+    del values["files"]
+    (values["output"],) = values.pop("outputs")
+    manifest.write_text(json.dumps(values | {"schema": 1}))
+
+
+def test_a_manifest_of_the_first_edition_is_read(copied):
+    first_schema(manifest_path(copied.path))
+    assert Artifact.load(copied.path) == Artifact.within(copied.path.parent) == copied
+
+
+def edit(artifact, **values) -> None:
+    manifest = manifest_path(artifact.path)
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | values))
+
+
+@pytest.mark.parametrize("path", ["../model.onnx", "/etc/passwd", "", "a/model.onnx", "other.onnx", 3, None])
+def test_a_manifest_names_a_file_beside_it_and_no_other(copied, path):
+    edit(copied, path=path)
+    with pytest.raises(FileProblem, match=r"outside of itself|does not name the file"):
+        Artifact.within(copied.path.parent)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "", "a//b", "a\\b"])
+def test_further_files_lie_inside_the_folder(copied, name):
+    edit(copied, files={name: {"sha256": "00", "size_bytes": 1}})
+    for read in (lambda: Artifact.load(copied.path), lambda: Artifact.within(copied.path.parent)):
+        with pytest.raises(FileProblem, match="outside of itself"):
+            read()
+
+
+def test_a_folder_without_an_artifact_says_so(tmp_path):
+    with pytest.raises(FileProblem, match=MANIFEST):
+        Artifact.within(tmp_path)
+
+
+def test_further_files_count_in_size_and_identity(copied):
+    weights = copied.path.with_name("weights.bin")
+    weights.write_bytes(b"12345")
+    edit(copied, files={"weights.bin": {"sha256": "00", "size_bytes": 5}})
+    told = Artifact.load(copied.path)
+    found = told.as_it_is()
+    assert found.size_bytes == copied.size_bytes + 5
+    assert (copied.identity, found.hashes["model.onnx"]) == (copied.sha256, copied.sha256)
+    assert len({copied.identity, told.identity, found.identity}) == 3
+    with pytest.raises(FileProblem, match=r"weights\.bin was changed"):
+        told.verify()
+    found.verify()
+    edit(copied, path="model.onnx", files={"model.onnx": {"sha256": "00", "size_bytes": 5}})
+    with pytest.raises(FileProblem, match=r"is a part of model\.onnx"):
+        Artifact.load(copied.path)
+
+
+def test_the_size_of_a_users_file_includes_its_weights(tmp_path):
+    import onnx
+
+    from tests.runners.tiny_device import write_onnx
+
+    path = write_onnx(tmp_path / "m.onnx", 8)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    bare = artifact_of(path)
+    assert bare.size_bytes == path.stat().st_size + 8 * 27 * 4
+    assert list(bare.hashes) == ["m.onnx", "m.data"]

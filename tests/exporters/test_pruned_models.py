@@ -9,7 +9,7 @@ import torch
 from edgecr.data.base import Preprocessing
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import ProofData
-from edgecr.exporters import Target, exporters
+from edgecr.exporters import exporters, parse_target
 from edgecr.models import architecture
 from edgecr.subject import Subject
 from edgecr.surgery.carry_out import prune_channels
@@ -43,7 +43,7 @@ def test_networks_of_torchvision_lose_a_third_and_stay_the_same_in_the_file(name
     assert pruned.difference < 1e-5
     slim = subject.cut(pruned.cut).with_module(pruned.module)
     images = MemorySet(np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8), np.arange(3))
-    target = Target.parse({"name": "t", "purpose": "a test", "format": "onnx", "parity": {"max_abs": 1e3}})
+    target = parse_target({"name": "t", "purpose": "a test", "format": "onnx", "parity": {"max_abs": 1e3}})
     proof = ProofData((), Preprocessing((0.5,) * 3, (0.25,) * 3, (SIDE, SIDE)), "", images, images)
     artifact = exporters.get("onnx")().export(slim, target, proof, tmp_path, {})
     dense, promised = (count(one.module, subject.input_shape) for one in (subject, slim))

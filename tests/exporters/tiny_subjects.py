@@ -13,7 +13,7 @@ from torch import nn
 from edgecr.data.base import Preprocessing
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import ProofData
-from edgecr.exporters import Artifact, Target, exporters
+from edgecr.exporters import Artifact, Target, exporters, parse_target
 from edgecr.models.base import Architecture
 from edgecr.subject import Subject
 
@@ -89,7 +89,7 @@ def images(count: int = 7, size: int = 8) -> np.ndarray:
 
 
 def target(**options: object) -> Target:
-    return Target.parse({"name": "t", "purpose": "a test", "format": "onnx"} | options)
+    return parse_target({"name": "t", "purpose": "a test", "format": "onnx"} | options)
 
 
 def preprocessing(size: int = 8) -> Preprocessing:

@@ -1,18 +1,31 @@
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from edgecr.core.errors import DeviceFailed, FileProblem, NotConfigured, RecipeError, RequestError, UnknownName
+from edgecr.core.errors import (
+    DeviceFailed,
+    FileProblem,
+    NotConfigured,
+    RecipeError,
+    RequestError,
+    UnknownName,
+    WorkError,
+)
 from edgecr.runners import fitness
+from edgecr.runners.agent.archive import agent_archive
 from edgecr.runners.agent.protocol import ping_interval
 from edgecr.runners.base import Arm, MeasurePlan, load_device, runner_for
-from edgecr.runners.device import PING_S, Protocol
+from edgecr.runners.device import PING_S, Device, Protocol
 from edgecr.runners.local import LocalRunner
+from edgecr.runners.runtimes import RuntimeOptions, runtimes
 from edgecr.runners.ssh import SshRunner
 from tests.runners.tiny_device import quick_device
 from tests.workplace import trusted
@@ -192,3 +205,39 @@ def test_a_board_in_another_state_than_expected_is_not_measured(expect, found) -
 def test_an_unknown_device_is_named() -> None:
     with pytest.raises(UnknownName, match="jetson"):
         load_device("jetsno")
+
+
+def test_runtimes_are_those_that_are_registered(tmp_path: Path) -> None:
+    text = "transport: {kind: local}\nruntimes: {openvino: {}, ort: {threads: 3}}"
+    device = load_device(write(tmp_path, text))
+    assert device.runtime_options("ort")["threads"] == 3
+    assert device.runtime_name("ort", "openvino") == "ort"
+    assert device.plain()["runtimes"] == {"ort": {"threads": 3}, "openvino": {}}
+    assert Device.parse(device.model_dump(mode="json")) == device
+    for wrong, message in (("ortt", "Unknown runtime 'ortt'. Did you mean 'ort'"), ("openvin: {}, ort", "openvin")):
+        with pytest.raises(RecipeError, match=message):
+            load_device(write(tmp_path, f"transport: {{kind: local}}\nruntimes: {{{wrong}: {{}}}}"))
+    with pytest.raises(RecipeError, match=r"runtimes\.ort\.threds: unknown key\. Did you mean 'threads'"):
+        load_device(write(tmp_path, "transport: {kind: local}\nruntimes: {ort: {threds: 1}}"))
+
+
+def test_a_runtime_that_a_record_says_is_not_there_is_left_out() -> None:
+    values = quick_device().plain() | {"runtimes": {"ort": {"threads": 1}, "openvino": None}}
+    assert list(Device.parse(values).runtimes) == ["ort"]
+
+
+def test_the_module_of_a_runtime_from_elsewhere_takes_no_others_place(tmp_path: Path, monkeypatch) -> None:
+    class Elsewhere(RuntimeOptions):
+        agent_module: ClassVar[Path | None] = tmp_path / "mine.py"
+
+    (tmp_path / "mine.py").write_text("RUNTIME = None\n")
+    monkeypatch.setitem(runtimes._items, "mine", Elsewhere)
+    names = zipfile.ZipFile(io.BytesIO(agent_archive())).namelist()
+    assert "edgecr_agent/runtimes/mine.py" in names
+    monkeypatch.setitem(runtimes._items, "base", Elsewhere)
+    with pytest.raises(WorkError, match=r"runtimes/base\.py: the agent has a file of that name"):
+        agent_archive()
+    monkeypatch.delitem(runtimes._items, "base")
+    (tmp_path / "mine.py").unlink()
+    with pytest.raises(WorkError, match="does not exist"):
+        agent_archive()

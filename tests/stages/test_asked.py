@@ -2,12 +2,12 @@
 
 import pytest
 
-from edgecr.exporters.base import Target
+from edgecr.exporters.base import parse_target
 from edgecr.runners.device import Device
 from edgecr.stages.asked import answers_key, export_key, measurement_key
 
 DEVICE = Device.parse({"name": "a", "purpose": "tests", "kind": "cpu", "transport": {"kind": "local"}})
-TARGET = Target.parse({"name": "a", "purpose": "tests", "format": "onnx"})
+TARGET = parse_target({"name": "a", "purpose": "tests", "format": "onnx"})
 FILES = {"baseline": "1", "candidate": "2"}
 MEASURED = {"device": DEVICE, "batches": (1, 2), "launches": None, "rounds": None, "files": FILES}
 EXPORTED = {"target": TARGET, "proof": "p", "subject": ("s", "t")}
@@ -39,7 +39,7 @@ def test_launches_and_rounds_are_told_apart():
 @pytest.mark.parametrize(
     "change",
     [
-        {"target": Target.parse(TARGET.plain() | {"name": "b"})},
+        {"target": parse_target(TARGET.plain() | {"name": "b"})},
         {"proof": "q"},
         {"subject": ("s", "u")},
         {"subject": ("u", "t")},

@@ -1,5 +1,6 @@
-"""The ONNX format: written, cleaned, compared with PyTorch, recounted, and only then put in place."""
+"""The ONNX format: its targets, and the exporter that writes them."""
 
+from edgecr.exporters.onnx.declaration import OnnxTarget
 from edgecr.exporters.onnx.exporter import OnnxExporter
 
-__all__ = ["OnnxExporter"]
+__all__ = ["OnnxExporter", "OnnxTarget"]

@@ -8,7 +8,6 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,13 @@ from torch import nn
 
 from edgecr.core.errors import ExportRefused, UnsupportedModel
 from edgecr.data.base import Preprocessing
-from edgecr.exporters.base import Target
+from edgecr.exporters.base import Written
+from edgecr.exporters.onnx.declaration import OnnxTarget
 from edgecr.predictors.onnx_file import describe_onnx, opset_of
 from edgecr.subject import Subject
 
 _LARGEST = 2_000_000_000
 """Bytes of weights in one file: protobuf ends at 2 GiB."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """What the manifest says of the file's ends and its makers."""
-
-    input: dict[str, Any]
-    output: dict[str, Any]
-    made_with: dict[str, Any]
 
 
 class _WithPreprocessing(nn.Module):
@@ -52,7 +43,7 @@ class _WithPreprocessing(nn.Module):
         return self.module(((images.to(torch.float32) / 255 - self.mean) / self.std).permute(0, 3, 1, 2))
 
 
-def write(subject: Subject, target: Target, preprocessing: Preprocessing, file: Path) -> Written:
+def write(subject: Subject, target: OnnxTarget, preprocessing: Preprocessing, file: Path) -> Written:
     """Writes and checks the file; the caller proves its numbers."""
     module = copy.deepcopy(subject.module).eval().cpu().float()
     _refuse_too_large(module)
@@ -73,10 +64,10 @@ def write(subject: Subject, target: Target, preprocessing: Preprocessing, file: 
         "opset": described.opset,
         "ir_version": described.ir_version,
     }
-    return Written(described.inputs[0] | layout, described.outputs[0], made_with)
+    return Written(file.name, described.inputs[0] | layout, described.outputs, made_with, target.embed_preprocessing)
 
 
-def _traced(module: nn.Module, example: torch.Tensor, target: Target) -> onnx.ModelProto:
+def _traced(module: nn.Module, example: torch.Tensor, target: OnnxTarget) -> onnx.ModelProto:
     batch = {0: torch.export.Dim("batch", min=1, max=4096)} if target.dynamic_batch else None
     try:
         with _silence():
@@ -127,7 +118,7 @@ def _strip(item: Any) -> None:
     item.ClearField("metadata_props")
 
 
-def _check(model: onnx.ModelProto, target: Target) -> None:
+def _check(model: onnx.ModelProto, target: OnnxTarget) -> None:
     given = opset_of(model)
     if given != target.opset:
         raise ExportRefused(f"Opset {target.opset} was asked for, torch {torch.__version__} wrote opset {given}.")

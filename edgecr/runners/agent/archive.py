@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import zipfile
-from functools import cache
+from pathlib import Path
 
 from edgecr.core import builtin
 from edgecr.core.errors import WorkError
+from edgecr.runners.runtimes import runtimes
 
 # Needs only the standard library; has no single quotes, because the board's shell gets it between two.
 # The current folder leaves sys.path, so that no file there poses as a module. Until the agent has taken over,
@@ -24,14 +25,26 @@ BOOT = (
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-@cache
 def agent_archive() -> bytes:
-    """The agent's modules as a zip, the same bytes on every machine."""
-    files = sorted((builtin.folder("devices") / "agent").glob("*.py"))
+    """The agent's modules as a zip, with those of runtimes from elsewhere; the same bytes on every machine."""
+    root = builtin.folder("devices") / "agent"
+    files = {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.py"))}
     if not files:
         raise WorkError(f"The agent is missing from {builtin.folder('devices')}; install edgecr again.")
+    for name in runtimes:
+        if module := runtimes.get(name).agent_module:
+            _add(files, f"runtimes/{name}.py", module)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for file in files:
-            archive.writestr(zipfile.ZipInfo(f"edgecr_agent/{file.name}", _EPOCH), file.read_bytes())
+        for place, file in files.items():
+            archive.writestr(zipfile.ZipInfo(f"edgecr_agent/{place}", _EPOCH), file.read_bytes())
     return buffer.getvalue()
+
+
+def _add(files: dict[str, Path], place: str, module: Path) -> None:
+    """Adds the module of a runtime from elsewhere; it may neither be missing nor take the place of another one."""
+    if place in files:
+        raise WorkError(f"{module} cannot be sent as {place}: the agent has a file of that name. Rename the runtime.")
+    if not module.is_file():
+        raise WorkError(f"{module} does not exist; its runtime cannot be sent to a board.")
+    files[place] = module

@@ -162,11 +162,11 @@ def measured(arm: Arm, payload: Payload) -> MeasuredArm:
 
 def payloads_of(plan: MeasurePlan) -> tuple[Payload, ...]:
     """What is sent for each arm; arms of one file share it."""
-    batches: dict[Path, set[int]] = {}
+    batches: dict[tuple[Path, tuple[str, ...]], set[int]] = {}
     for arm in plan.arms:
-        batches.setdefault(arm.path, set()).add(arm.batch)
-    found = {path: payload_of(path, sizes) for path, sizes in batches.items()}
-    return tuple(found[arm.path] for arm in plan.arms)
+        batches.setdefault((arm.path, arm.beside), set()).add(arm.batch)
+    found = {key: payload_of(key[0], sizes, key[1]) for key, sizes in batches.items()}
+    return tuple(found[arm.path, arm.beside] for arm in plan.arms)
 
 
 def launch_of(events: list[Event], arms: int) -> Launch:

@@ -38,7 +38,7 @@ def test_manifest_describes_the_file(exported):
     assert artifact.size_bytes == artifact.path.stat().st_size
     assert artifact.labels == list(LABELS)
     assert artifact.input == {"name": "input", "dtype": "float32", "layout": "NCHW", "shape": [None, 3, 8, 8]}
-    assert artifact.output == {"name": "logits", "dtype": "float32", "shape": [None, 5]}
+    assert artifact.outputs == [{"name": "logits", "dtype": "float32", "shape": [None, 5]}]
     assert artifact.preprocessing == {
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.25, 0.3],

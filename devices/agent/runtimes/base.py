@@ -1,0 +1,85 @@
+"""The contract of a runtime, and the helpers that its implementations share."""
+
+import sys
+from typing import Any, Callable, Dict, List, Tuple
+
+DTYPES = {
+    "float": "float32",
+    "float16": "float16",
+    "double": "float64",
+    "uint8": "uint8",
+    "int8": "int8",
+    "int32": "int32",
+    "int64": "int64",
+    "f32": "float32",
+    "f16": "float16",
+    "u8": "uint8",
+    "i8": "int8",
+    "i32": "int32",
+    "i64": "int64",
+}
+
+
+class RuntimeProblem(Exception):
+    """The runtime cannot do what was asked; the message says what to do."""
+
+
+class Runtime(object):
+    """One loaded model; a subclass for each runtime."""
+
+    info: Dict[str, Any]
+
+    @staticmethod
+    def import_library() -> None:
+        """Imports the runtime, with its telemetry switched off before."""
+        raise NotImplementedError
+
+    @staticmethod
+    def on_processor(config: Dict[str, Any]) -> bool:
+        """True when all of its memory is the processor's own; accelerators reserve far more than they use."""
+        raise NotImplementedError
+
+    def __init__(self, path: str, config: Dict[str, Any], batch: int) -> None:
+        raise NotImplementedError
+
+    def new_call(self) -> Callable[[], Any]:
+        """One inference on its own input; several calls may run at once."""
+        raise NotImplementedError
+
+
+def import_or_explain(library: str, install: str) -> None:
+    """Imports a runtime and numpy, or says how to install them on this board."""
+    try:
+        __import__("numpy")
+        __import__(library)
+    except Exception as error:  # a broken wheel may raise anything
+        raise RuntimeProblem(
+            "%s cannot be imported on the board (%s). Install it there: %s -m pip install %s"
+            % (library, error, sys.executable, install)
+        )
+
+
+def batched(name: str, shape: List[Any], batch: int) -> List[int]:
+    """The shape for a batch; other open dimensions become 1."""
+    if shape and isinstance(shape[0], int) and shape[0] != batch:
+        raise RuntimeProblem(
+            "Input %r has the fixed batch %d, but %d was asked for. Export with a dynamic batch."
+            % (name, shape[0], batch)
+        )
+    return [batch if place == 0 else size if isinstance(size, int) else 1 for place, size in enumerate(shape)]
+
+
+def sample(inputs: List[Tuple[str, List[int], str]]) -> Dict[str, Any]:
+    """Random input of the right form, the same each time."""
+    import numpy
+
+    random = numpy.random.RandomState(0)
+    return {name: filled(numpy.empty(shape, dtype), random) for name, shape, dtype in inputs}
+
+
+def filled(values: Any, random: Any) -> Any:
+    """Fills an array with random numbers row by row: drawn at once they would take five times its memory."""
+    scale = 1 if values.dtype.kind == "f" else 100
+    for row in values if values.ndim > 1 else [values]:
+        row[...] = random.rand(*row.shape) * scale
+    return values

@@ -1,0 +1,64 @@
+"""OpenVINO."""
+
+import sys
+from typing import Any, Callable, Dict, List
+
+from .base import DTYPES, Runtime, RuntimeProblem, batched, import_or_explain, sample
+
+
+class OpenVino(Runtime):
+    """OpenVINO; the precision is always set, because its default on some processors is bfloat16."""
+
+    @staticmethod
+    def import_library() -> None:
+        """Imports openvino without its telemetry, which forks a process that may hang."""
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        import_or_explain("openvino", "openvino numpy")
+
+    @staticmethod
+    def on_processor(config: Dict[str, Any]) -> bool:
+        """True with the processor's plugin."""
+        return bool(config["device"] == "CPU")
+
+    def __init__(self, path: str, config: Dict[str, Any], batch: int) -> None:
+        import openvino
+
+        settings = {
+            "INFERENCE_PRECISION_HINT": config["inference_precision"],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": str(config["threads"]),
+        }
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+            shapes = {one: batched(one.any_name, open_shape(one.partial_shape), batch) for one in model.inputs}
+            model.reshape(shapes)
+            self.compiled = core.compile_model(model, config["device"], settings)
+        except RuntimeError as error:
+            raise RuntimeProblem("openvino %s cannot load the model: %s" % (openvino.__version__, str(error)[-500:]))
+        self.openvino = openvino
+        self.info = {
+            "runtime": "openvino",
+            "version": openvino.__version__,
+            "device": config["device"],
+            "settings": settings,
+        }
+        self.inputs = [
+            (one.any_name, list(one.shape), DTYPES[one.element_type.get_type_name()]) for one in self.compiled.inputs
+        ]
+
+    def new_call(self) -> Callable[[], Any]:
+        """One inference request with its own input."""
+        request = self.compiled.create_infer_request()
+        for name, value in sample(self.inputs).items():
+            request.set_tensor(name, self.openvino.Tensor(value))
+        return lambda: request.infer()
+
+
+RUNTIME = OpenVino
+
+
+def open_shape(shape: Any) -> List[Any]:
+    """An OpenVINO shape with None for each dimension that is open."""
+    return [None if one.is_dynamic else one.get_length() for one in shape]

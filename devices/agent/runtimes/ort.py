@@ -1,0 +1,98 @@
+"""ONNX Runtime."""
+
+import os
+import re
+import sys
+from typing import Any, Callable, Dict
+
+from .base import DTYPES, Runtime, RuntimeProblem, batched, import_or_explain, sample
+
+# The newest versions that have aarch64 wheels for each Python, as tried.
+PINNED = {
+    (3, 6): '"onnxruntime==1.10.0" "numpy==1.19.5" "protobuf==3.19.6"',
+    (3, 7): '"onnxruntime==1.14.1" "numpy==1.21.6"',
+    (3, 8): '"onnxruntime==1.19.2" "numpy==1.24.4"',
+    (3, 10): '"onnxruntime==1.23.2" "numpy==2.2.6"',
+}
+
+
+class Ort(Runtime):
+    """ONNX Runtime."""
+
+    @staticmethod
+    def import_library() -> None:
+        """Imports onnxruntime with its telemetry (on by default since 1.29) switched off."""
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        import_or_explain("onnxruntime", PINNED.get(sys.version_info[:2], "onnxruntime numpy"))
+
+    @staticmethod
+    def on_processor(config: Dict[str, Any]) -> bool:
+        """True with the processor's provider alone."""
+        return list(config["providers"]) == ["CPUExecutionProvider"]
+
+    def __init__(self, path: str, config: Dict[str, Any], batch: int) -> None:
+        import onnxruntime
+
+        providers = list(config["providers"])
+        available = onnxruntime.get_available_providers()
+        missing = [name for name in providers if name not in available]
+        if missing:
+            raise RuntimeProblem(
+                "This onnxruntime has no %s, only %s. Install a build that has it, or change "
+                "runtimes.ort.providers." % (", ".join(missing), ", ".join(available))
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = config["threads"]
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if config["spin"] else "0")
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=providers)
+        except Exception as error:  # onnxruntime has an exception class for each kind of failure
+            raise RuntimeProblem(explain_load(str(error), onnxruntime.__version__))
+        used = self.session.get_providers()
+        if used[0] != providers[0]:
+            raise RuntimeProblem("onnxruntime fell back to %s instead of %s." % (used[0], providers[0]))
+        self.info = {
+            "runtime": "onnxruntime",
+            "version": onnxruntime.__version__,
+            "providers": used,
+            "threads": config["threads"],
+            "spin": config["spin"],
+        }
+        self.inputs = [
+            (one.name, batched(one.name, one.shape, batch), DTYPES[element(one.type)])
+            for one in self.session.get_inputs()
+        ]
+
+    def new_call(self) -> Callable[[], Any]:
+        """One inference on its own input; several calls may run at once on the one session."""
+        feed, run = sample(self.inputs), self.session.run
+        return lambda: run(None, feed)
+
+
+RUNTIME = Ort
+
+
+def explain_load(text: str, version: str) -> str:
+    """onnxruntime's own words, or a better sentence for the known case of an opset that is too new."""
+    newest = re.search(r"support for domain ai\.onnx is till opset (\d+)", text)
+    if newest:
+        found = re.search(r"[Oo]pset (\d+) is", text)
+        asked = found.group(1) if found else "?"
+        return (
+            "The model has opset %s; this board's onnxruntime %s loads up to %s. "
+            "Export again for a target with a lower opset." % (asked, version, newest.group(1))
+        )
+    file_format = re.search(r"model IR version: (\d+), max supported IR version: (\d+)", text)
+    if file_format:
+        return (
+            "The model file has IR version %s; this board's onnxruntime %s reads up to %s. "
+            "Export again for a target with a lower opset." % (file_format.group(1), version, file_format.group(2))
+        )
+    return "onnxruntime %s cannot load the model: %s" % (version, text[:500].strip())
+
+
+def element(kind: str) -> str:
+    """``tensor(float)`` -> ``float``."""
+    return kind[len("tensor(") : -1]

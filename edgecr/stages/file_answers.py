@@ -1,0 +1,74 @@
+"""Asks exported files that a user names about clean and corrupted images; nothing of it is kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgecr.core.errors import RequestError, UnknownName
+from edgecr.core.progress import Monitor
+from edgecr.data import Dataset, DataSource, sources
+from edgecr.data.folder import Folder
+from edgecr.data.views import HeldOutData
+from edgecr.exporters import Artifact
+from edgecr.predictors import preprocessing_of
+from edgecr.robustness.evaluate import evaluate
+from edgecr.robustness.result import RobustnessResult
+from edgecr.robustness.suites import suites
+from edgecr.run import Run
+from edgecr.runners.device import Device
+from edgecr.stages.files import named_files
+from edgecr.stages.reload import load_again
+from edgecr.stages.robustness import chosen_images, predictor_on
+
+
+def answers_of_files(
+    files: Sequence[Path], suite: str, data: str | None, images: int | None, device: Device | None, monitor: Monitor
+) -> RobustnessResult:
+    """Asks exported files about clean and corrupted test images; nothing is kept."""
+    artifacts, wanted = named_files(files), suites.get(suite)
+    predictors = {role: predictor_on(artifact, device) for role, artifact in artifacts.items()}
+    held_out = HeldOutData.of(_images_for(artifacts, data, monitor))
+    for artifact in artifacts.values():
+        if artifact.labels and tuple(artifact.labels) != held_out.classes:
+            raise RequestError(
+                f"{artifact.path} tells {len(artifact.labels)} classes apart ({', '.join(artifact.labels[:5])}…), "
+                f"the images are of {len(held_out.classes)} ({', '.join(held_out.classes[:5])}…). "
+                "Give the data that it was trained for."
+            )
+    identities = {role: artifact.identity for role, artifact in artifacts.items()}
+    chosen = chosen_images(held_out, images, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        return evaluate(
+            predictors, wanted, held_out.test, Path(folder), indices=chosen, identities=identities, monitor=monitor
+        )
+
+
+def _images_for(artifacts: Mapping[str, Artifact], data: str | None, monitor: Monitor) -> Dataset:
+    """The images that a user names, or those of the run that the files lie in."""
+    last = list(artifacts.values())[-1]
+    run = _run_around(last.path)
+    if data is None and run is None:
+        raise RequestError(
+            f"{last.path} does not lie in a run, so nothing says which images to show it. "
+            f"Add --data DIR, or --data with one of {', '.join(sources)}."
+        )
+    if data is None and run is not None:
+        return load_again(run, monitor)
+    monitor.warn("Nothing tells whether the model was trained on these images; if it was, its accuracy is too high.")
+    return _named_data(str(data), preprocessing_of(last).size).load(monitor)
+
+
+def _named_data(name: str, size: tuple[int, int]) -> DataSource:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Folder.parse({"name": "folder", "root": str(folder), "size": list(size)})
+    if name not in sources:
+        raise UnknownName("dataset or folder", name, sources)
+    return sources.get(name).parse({"name": name})
+
+
+def _run_around(path: Path) -> Run | None:
+    """The run whose folder a file lies in, if it does."""
+    return next((Run(folder) for folder in path.resolve().parents if (folder / "run.json").is_file()), None)
