@@ -1,4 +1,4 @@
-"""Whether an exported file answers like PyTorch, on real images and in several batch sizes."""
+"""Parity of an exported file with PyTorch: all named outputs, on real images and in several batch sizes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from edgecr.exporters.base import Parity
 from edgecr.predictors.base import Predictor
+from edgecr.tasks import CLASSIFICATION, Outputs, Task
 
 _SMALL_BATCHES = (1, 3)
 _AT_MOST = 16
@@ -17,30 +18,40 @@ _AT_MOST = 16
 
 @dataclass(frozen=True)
 class ParityResult:
-    """How far two predictors differ; the worst of all batch sizes."""
+    """How far two predictors differ; the worst of all outputs and batch sizes."""
 
     images: int
     batches: list[int]
     max_abs: float
     max_rel: float
-    """The largest difference relative to the largest logit."""
+    """The largest difference relative to the largest number of that output."""
     agreement: float
-    """Fraction of images with the same class; a tie within the tolerance counts as the same."""
+    """Fraction of images with the same answer to the task; a tie within the tolerance counts as the same."""
 
     def plain(self) -> dict[str, Any]:
         """The figures as plain JSON values; differences that are not finite become null."""
         return {key: None if value == float("inf") else value for key, value in asdict(self).items()}
 
 
-def compare(reference: Predictor, candidate: Predictor, images: np.ndarray, allowed: Parity) -> ParityResult:
-    """Asks both for the logits of the same images, one by one, by threes and all at once."""
-    expected = reference.predict(images)
+def compare(
+    reference: Predictor, candidate: Predictor, images: np.ndarray, allowed: Parity, task: Task = CLASSIFICATION
+) -> ParityResult:
+    """Asks both for the outputs of the same images, one by one, by threes and all at once."""
+    expected = task.named(reference.predict(images))
     batches = sorted({min(size, len(images)) for size in (*_SMALL_BATCHES, len(images))})
     results = []
     for size in batches:
         count = len(images) if size == len(images) else min(len(images), _AT_MOST)
         parts = [candidate.predict(images[start : min(start + size, count)]) for start in range(0, count, size)]
-        results.append(differences(expected[:count], np.concatenate(parts), allowed))
+        given = [task.named(part) for part in parts]
+        results.append(
+            differences(
+                {name: each[:count] for name, each in expected.items()},
+                {name: np.concatenate([part[name] for part in given]) for name in expected},
+                allowed,
+                task,
+            )
+        )
     return ParityResult(
         len(images),
         batches,
@@ -50,14 +61,28 @@ def compare(reference: Predictor, candidate: Predictor, images: np.ndarray, allo
     )
 
 
-def differences(expected: np.ndarray, given: np.ndarray, allowed: Parity) -> tuple[float, float, float]:
+def differences(
+    expected: Outputs, given: Outputs, allowed: Parity, task: Task = CLASSIFICATION
+) -> tuple[float, float, float]:
     """Largest absolute and relative difference, and the agreement; infinite and zero when not comparable."""
-    if expected.shape != given.shape or not (np.isfinite(expected).all() and np.isfinite(given).all()):
+    if not all(_comparable(expected[name], given[name]) for name in expected):
         return float("inf"), float("inf"), 0.0
-    largest = float(np.abs(expected - given).max())
-    scale = float(np.abs(expected).max()) or 1.0
-    tie = min(allowed.max_abs, allowed.max_rel * scale)
-    return largest, largest / scale, float(_agrees(expected, given, tie).mean())
+    largest, scales = {}, {}
+    for name, values in expected.items():
+        largest[name] = float(np.abs(_signed(values) - _signed(given[name])).max())
+        scales[name] = float(np.abs(_signed(values)).max()) or 1.0
+    ties = {name: min(allowed.max_abs, allowed.max_rel * scale) for name, scale in scales.items()}
+    relative = max(largest[name] / scales[name] for name in largest)
+    return max(largest.values()), relative, float(task.agreement(expected, given, ties).mean())
+
+
+def _comparable(expected: np.ndarray, given: np.ndarray) -> bool:
+    return expected.shape == given.shape and bool(np.isfinite(expected).all() and np.isfinite(given).all())
+
+
+def _signed(values: np.ndarray) -> np.ndarray:
+    """Whole numbers as floats: differences of unsigned ones would wrap around."""
+    return values if np.issubdtype(values.dtype, np.floating) else values.astype(np.float64)
 
 
 def failures(result: ParityResult, allowed: Parity) -> list[str]:
@@ -67,12 +92,12 @@ def failures(result: ParityResult, allowed: Parity) -> list[str]:
     found = []
     if result.max_abs > allowed.max_abs:
         figures = f"{result.max_abs:.3g} (allowed {allowed.max_abs:.3g})"
-        found.append(f"logits differ by up to {figures}{_hint(result, allowed)}")
+        found.append(f"outputs differ by up to {figures}{_hint(result, allowed)}")
     if result.max_rel > allowed.max_rel:
-        found.append(f"logits differ by up to {result.max_rel:.3g} of the largest (allowed {allowed.max_rel:.3g})")
+        found.append(f"outputs differ by up to {result.max_rel:.3g} of the largest (allowed {allowed.max_rel:.3g})")
     if result.agreement < allowed.agreement:
         found.append(
-            f"the same class on {result.agreement:.2%} of {result.images} images (needed {allowed.agreement:.2%})"
+            f"the same answer on {result.agreement:.2%} of {result.images} images (needed {allowed.agreement:.2%})"
         )
     return found
 
@@ -82,10 +107,3 @@ def _hint(result: ParityResult, allowed: Parity) -> str:
     if result.max_rel > allowed.max_rel:
         return ""
     return f", only {result.max_rel:.1g} of the largest; for such outputs widen `parity: max_abs` in the target"
-
-
-def _agrees(expected: np.ndarray, given: np.ndarray, tie: float) -> np.ndarray:
-    rows = np.arange(len(expected))
-    margin = expected.max(axis=1) - expected[rows, given.argmax(axis=1)]
-    agrees: np.ndarray = margin <= tie  # the margin is zero when both choose the same class
-    return agrees

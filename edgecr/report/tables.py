@@ -26,7 +26,8 @@ from edgecr.report.numbers import (
     size,
     with_unit,
 )
-from edgecr.report.result import MEAN, ExportRow, LatencyRow, Result
+from edgecr.report.result import ExportRow, LatencyRow, Result
+from edgecr.robustness.conditions import in_words
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def accuracy_tables(result: Result) -> Iterator[Table]:
 
 def condition_name(condition: str) -> str:
     """A condition in words."""
-    return "mean of the corruptions" if condition == MEAN else condition.replace("_", " ")
+    return in_words(condition)
 
 
 def interval_note(estimates: Any) -> str:

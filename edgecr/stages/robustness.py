@@ -46,7 +46,15 @@ def robustness(
             file.unlink(missing_ok=True)
     predictors = {role: predictor_for(artifact) for role, artifact in files.artifacts.items()}
     answered = evaluate(
-        predictors, suite, data.test, place.path, indices=chosen, seed=seed, identities=files.hashes, monitor=monitor
+        predictors,
+        suite,
+        data.test,
+        place.path,
+        indices=chosen,
+        seed=seed,
+        identities=files.hashes,
+        monitor=monitor,
+        task=data.task,
     )
     key = answers_key(answered.key, images)
     if not run.finished(place.stage, key):

@@ -57,25 +57,25 @@ class Mean(nn.Module):
 def test_torch_and_onnx_give_the_same_for_any_batch(tmp_path, count, portion):
     some = images(count)
     onnx_one = OnnxPredictor(pooled(tmp_path / "m.onnx"), PREPROCESSING, threads=1, portion=portion)
-    np.testing.assert_allclose(onnx_one.predict(some), means(some), atol=1e-5)
+    np.testing.assert_allclose(onnx_one.predict(some)["logits"], means(some), atol=1e-5)
     np.testing.assert_allclose(
-        TorchPredictor(Mean(), PREPROCESSING, portion=portion).predict(some), means(some), atol=1e-5
+        TorchPredictor(Mean(), PREPROCESSING, portion=portion).predict(some)["logits"], means(some), atol=1e-5
     )
 
 
 def test_torch_keeps_the_modules_mode_and_is_not_moved_by_later_training():
     module = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).train()
     predictor = TorchPredictor(module, PREPROCESSING)
-    before = predictor.predict(images(2))
+    before = predictor.predict(images(2))["logits"]
     nn.init.zeros_(module[1].weight)
     assert module.training
-    np.testing.assert_array_equal(predictor.predict(images(2)), before)
+    np.testing.assert_array_equal(predictor.predict(images(2))["logits"], before)
 
 
 def test_a_fixed_batch_is_split_and_filled(tmp_path):
     predictor = OnnxPredictor(pooled(tmp_path / "m.onnx", batch=2), PREPROCESSING, threads=1)
     for count in (1, 2, 5):
-        answers = predictor.predict(images(count))
+        answers = predictor.predict(images(count))["logits"]
         np.testing.assert_allclose(answers, means(images(count)), atol=1e-5)
 
 
@@ -145,13 +145,13 @@ def test_a_model_that_fails_while_running_is_explained(tmp_path):
         nodes,
         "g",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 3, 4, 4])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 24])],
-        [numpy_helper.from_array(np.array([4, 24]), "shape")],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 48])],
+        [numpy_helper.from_array(np.array([2, 48]), "shape")],
     )
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
     predictor = OnnxPredictor(path, PREPROCESSING)
-    assert predictor.predict(images(2)).shape == (2, 24)
+    assert predictor.predict(images(2))["logits"].shape == (2, 48)
     with pytest.raises(UnsupportedModel, match="cannot run on a batch of 3"):
         predictor.predict(images(3))
 
@@ -166,7 +166,9 @@ def test_description_of_a_users_file(tmp_path):
 def test_predictor_for_reads_the_manifest(tmp_path):
     recorded = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "size": [4, 4], "embedded": False}
     artifact = SimpleNamespace(path=pooled(tmp_path / "m.onnx"), format="onnx", preprocessing=recorded)
-    np.testing.assert_allclose(predictor_for(artifact, threads=1).predict(images(2)), means(images(2)), atol=1e-5)
+    np.testing.assert_allclose(
+        predictor_for(artifact, threads=1).predict(images(2))["logits"], means(images(2)), atol=1e-5
+    )
     artifact.preprocessing = {}
     with pytest.raises(RequestError, match="no recorded preprocessing"):
         predictor_for(artifact)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgecr.exporters.parity import ParityResult
     from edgecr.exporters.receipt import Receipt
     from edgecr.subject import Subject
+    from edgecr.tasks import Task
 
 OPSETS = range(18, 24)
 """What torch's exporter emits; asked for less it silently gives 18."""
@@ -45,7 +46,7 @@ class OnnxExporter(Exporter):
         evidence: dict[str, Any] = {}
         try:
             with replacing(path) as temporary:
-                written = _proven(subject, target, samples, preprocessing, temporary, evidence)
+                written = _proven(subject, target, samples, preprocessing, temporary, evidence, proof.task)
                 _clear(path)
                 artifact = Artifact(
                     path=path,
@@ -88,15 +89,16 @@ def _proven(
     preprocessing: Preprocessing,
     file: Path,
     evidence: dict[str, Any],
+    task: Task,
 ) -> Written:
     """Writes the file and proves it; what was found lies in ``evidence``, also when the file is refused."""
     from edgecr.exporters.onnx import write as onnx_write  # torch and onnx are loaded only when something is exported
     from edgecr.exporters.parity import failures
 
-    written = onnx_write.write(subject, target, preprocessing, file)
+    written = onnx_write.write(subject, target, preprocessing, file, task)
     receipt = _receipt(subject, file)
     evidence["receipt"] = receipt.plain()
-    parity = _parity(subject, target, samples, preprocessing, file)
+    parity = _parity(subject, target, samples, preprocessing, file, task)
     evidence["parity"] = parity.plain()
     reasons = [
         *(f"receipt: {why}" for why in receipt.failures()),
@@ -112,16 +114,16 @@ def _proven(
 
 
 def _parity(
-    subject: Subject, target: Target, samples: np.ndarray, preprocessing: Preprocessing, file: Path
+    subject: Subject, target: Target, samples: np.ndarray, preprocessing: Preprocessing, file: Path, task: Task
 ) -> ParityResult:
     from edgecr.exporters.parity import compare
     from edgecr.predictors.onnx_predictor import OnnxPredictor
     from edgecr.predictors.torch_predictor import TorchPredictor
 
-    reference = TorchPredictor(subject.module, preprocessing)
+    reference = TorchPredictor(subject.module, preprocessing, task=task)
     try:
         exported = OnnxPredictor(file, preprocessing, target.embed_preprocessing)
-        return compare(reference, exported, samples, target.parity)
+        return compare(reference, exported, samples, target.parity, task)
     except (FileProblem, UnsupportedModel) as error:
         why = str(error).replace(str(file), "it")
         raise ExportRefused(f"The file for target {target.name!r} does not run: {why}") from error
