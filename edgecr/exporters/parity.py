@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class ParityResult:
     """The largest difference relative to the largest number of that output."""
     agreement: float
     """Fraction of images with the same answer to the task; a tie within the tolerance counts as the same."""
+    output: str = "logits"
+    """The output that differs most, relative to its numbers."""
 
     def plain(self) -> dict[str, Any]:
         """The figures as plain JSON values; differences that are not finite become null."""
@@ -44,36 +47,42 @@ def compare(
         count = len(images) if size == len(images) else min(len(images), _AT_MOST)
         parts = [candidate.predict(images[start : min(start + size, count)]) for start in range(0, count, size)]
         given = [task.named(part) for part in parts]
-        results.append(
-            differences(
-                {name: each[:count] for name, each in expected.items()},
-                {name: np.concatenate([part[name] for part in given]) for name in expected},
-                allowed,
-                task,
-            )
-        )
+        seen = {name: each[:count] for name, each in expected.items()}
+        results.append(differences(seen, {name: _joined(given, name) for name in expected}, allowed, task))
     return ParityResult(
         len(images),
         batches,
-        max(r[0] for r in results),
-        max(r[1] for r in results),
-        min(r[2] for r in results),
+        max(r.max_abs for r in results),
+        max(r.max_rel for r in results),
+        min(r.agreement for r in results),
+        max(results, key=lambda r: r.max_rel).output,
     )
 
 
-def differences(
-    expected: Outputs, given: Outputs, allowed: Parity, task: Task = CLASSIFICATION
-) -> tuple[float, float, float]:
+def _joined(parts: Sequence[Outputs], name: str) -> np.ndarray:
+    return np.concatenate([part[name] for part in parts])
+
+
+class Difference(NamedTuple):
+    """How far some outputs differ, as in a parity result."""
+
+    max_abs: float
+    max_rel: float
+    agreement: float
+    output: str
+
+
+def differences(expected: Outputs, given: Outputs, allowed: Parity, task: Task = CLASSIFICATION) -> Difference:
     """Largest absolute and relative difference, and the agreement; infinite and zero when not comparable."""
-    if not all(_comparable(expected[name], given[name]) for name in expected):
-        return float("inf"), float("inf"), 0.0
-    largest, scales = {}, {}
-    for name, values in expected.items():
-        largest[name] = float(np.abs(_signed(values) - _signed(given[name])).max())
-        scales[name] = float(np.abs(_signed(values)).max()) or 1.0
+    wrong = [name for name in expected if not _comparable(expected[name], given[name])]
+    if wrong:
+        return Difference(float("inf"), float("inf"), 0.0, wrong[0])
+    largest = {name: float(np.abs(_signed(expected[name]) - _signed(given[name])).max()) for name in expected}
+    scales = {name: float(np.abs(_signed(values)).max()) or 1.0 for name, values in expected.items()}
     ties = {name: min(allowed.max_abs, allowed.max_rel * scale) for name, scale in scales.items()}
-    relative = max(largest[name] / scales[name] for name in largest)
-    return max(largest.values()), relative, float(task.agreement(expected, given, ties).mean())
+    worst = max(largest, key=lambda name: largest[name] / scales[name])
+    agreement = float(task.agreement(expected, given, ties).mean())
+    return Difference(max(largest.values()), largest[worst] / scales[worst], agreement, worst)
 
 
 def _comparable(expected: np.ndarray, given: np.ndarray) -> bool:
@@ -88,13 +97,14 @@ def _signed(values: np.ndarray) -> np.ndarray:
 def failures(result: ParityResult, allowed: Parity) -> list[str]:
     """What of a parity result is not allowed, in words with figures; empty when it passes."""
     if not np.isfinite(result.max_abs):
-        return ["the file's answers cannot be compared: another shape, or values that are not finite"]
+        return [f"output {result.output!r} cannot be compared: another shape, or values that are not finite"]
     found = []
     if result.max_abs > allowed.max_abs:
         figures = f"{result.max_abs:.3g} (allowed {allowed.max_abs:.3g})"
         found.append(f"outputs differ by up to {figures}{_hint(result, allowed)}")
     if result.max_rel > allowed.max_rel:
-        found.append(f"outputs differ by up to {result.max_rel:.3g} of the largest (allowed {allowed.max_rel:.3g})")
+        figures = f"{result.max_rel:.3g} of its largest number (allowed {allowed.max_rel:.3g})"
+        found.append(f"output {result.output!r} differs by up to {figures}")
     if result.agreement < allowed.agreement:
         found.append(
             f"the same answer on {result.agreement:.2%} of {result.images} images (needed {allowed.agreement:.2%})"

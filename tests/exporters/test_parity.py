@@ -47,8 +47,8 @@ def test_a_batch_size_that_answers_differently_is_found(batch):
 def test_differences_are_absolute_and_relative_to_the_largest_logit():
     expected = np.array([[-20.0, 10.0]])
     given = np.add(expected, [[0.5, -0.25]])
-    largest, relative, agreement = differences({"logits": expected}, {"logits": given}, Parity())
-    assert (largest, relative, agreement) == (0.5, 0.025, 1.0)
+    found = differences({"logits": expected}, {"logits": given}, Parity())
+    assert found == (0.5, 0.025, 1.0, "logits")
 
 
 def test_a_flip_counts_only_beyond_the_tolerance():

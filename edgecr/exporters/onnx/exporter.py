@@ -95,7 +95,7 @@ def _proven(
     from edgecr.exporters.onnx import write as onnx_write  # torch and onnx are loaded only when something is exported
     from edgecr.exporters.parity import failures
 
-    written = onnx_write.write(subject, target, preprocessing, file, task)
+    written = onnx_write.write(subject, target, preprocessing, file, task=task)
     receipt = _receipt(subject, file)
     evidence["receipt"] = receipt.plain()
     parity = _parity(subject, target, samples, preprocessing, file, task)
@@ -123,7 +123,7 @@ def _parity(
     reference = TorchPredictor(subject.module, preprocessing, task=task)
     try:
         exported = OnnxPredictor(file, preprocessing, target.embed_preprocessing)
-        return compare(reference, exported, samples, target.parity, task)
+        return compare(reference, exported, samples, target.parity, task=task)
     except (FileProblem, UnsupportedModel) as error:
         why = str(error).replace(str(file), "it")
         raise ExportRefused(f"The file for target {target.name!r} does not run: {why}") from error
