@@ -86,13 +86,11 @@ def accuracy_gates(suite: str, conditions: Iterable[str]) -> dict[str, str]:
     ``SUITE_accuracy`` is the mean of all conditions, ``SUITE_CORRUPTION_accuracy`` the mean of the corruption's
     severities where there are several, ``SUITE_CORRUPTION-SEVERITY_accuracy`` one of them.
     """
-    found: dict[str, str] = {}
     rows = averages(conditions)
+    found = {f"{suite}_accuracy": MEAN} if MEAN in rows else {}
     for row in rows:
         corruption = row.partition("-")[0]
-        if row == MEAN:
-            found[f"{suite}_accuracy"] = row
-        elif row != CLEAN:
+        if row not in (CLEAN, MEAN):
             found[f"{suite}_{row.removesuffix(f'-{MEAN}')}_accuracy"] = row
             if f"{corruption}-{MEAN}" not in rows:
                 found[f"{suite}_{corruption}_accuracy"] = row
