@@ -86,7 +86,7 @@ def accuracy_rows(answered: RobustnessResult, gates: Mapping[str, Gate]) -> list
     for figure, conditions in answered.figures.items():
         confidence = level(gates, *(name for name, row in names.items() if row == figure))
         make_row = _mean_row if len(conditions) > 1 or figure == MEAN else _condition_row
-        rows.append(make_row(answered, figure, confidence))
+        rows.append(replace(make_row(answered, figure, confidence), metric=answered.task.metric))
     return rows
 
 

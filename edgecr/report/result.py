@@ -82,6 +82,8 @@ class AccuracyRow:
     """Candidate minus baseline, from paired answers."""
     evidence: list[str] = field(default_factory=list)
     """Files of the run that the row rests on."""
+    metric: str = "accuracy"
+    """The task's mean score, in words."""
 
 
 @dataclass(frozen=True)

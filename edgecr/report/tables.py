@@ -95,6 +95,8 @@ def accuracy_tables(result: Result) -> Iterator[Table]:
             f"Estimates from {images:,} test images; {interval_note(row.delta for row in rows)} "
             "Differences are paired: both models saw the same pixels."
         )
+        if other := sorted({row.metric for row in rows} - {"accuracy"}):
+            note = f"The figures are the mean {other[0]} of an image, 100 % is the best. {note}"
         yield Table(f"Accuracy, suite {suite}", ("condition", *ROLES, "difference in points"), cells, note)
 
 

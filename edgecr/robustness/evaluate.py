@@ -24,7 +24,7 @@ from edgecr.robustness.result import (
     read_answers,
     write_answers,
 )
-from edgecr.tasks import CLASSIFICATION, Answers, Task
+from edgecr.tasks import CLASSIFICATION, Answers, Outputs, Task
 from edgecr.tasks.base import checked_scores
 
 BATCH = 256
@@ -114,9 +114,17 @@ def _answers(
             batch = chosen[start : start + BATCH]
             images = condition_images(suite, condition, image_set, batch, seed)
             for role, predictor in predictors.items():
-                parts[role].append(task.decode(task.named(predictor.predict(images))))
+                parts[role].append(_decoded(task, predictor.predict(images), role, len(batch)))
             bar.advance(len(batch))
     return {role: joined(pieces) for role, pieces in parts.items()}
+
+
+def _decoded(task: Task, outputs: Outputs, role: str, images: int) -> Answers:
+    answers = task.decode(task.named(outputs))
+    for name in task.answers:
+        if len(answers[name]) != images:
+            raise WorkError(f"The {role} gave {len(answers[name])} {name} for {images} images.")
+    return answers
 
 
 def condition_images(

@@ -21,6 +21,8 @@ from edgecr.pipeline import compress
 from edgecr.predictors import Predictor
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.recipe import load_recipe
+from edgecr.report.build import build_result
+from edgecr.report.tables import accuracy_tables
 from edgecr.robustness.evaluate import evaluate
 from edgecr.robustness.examples import pick_examples
 from edgecr.robustness.result import RobustnessResult
@@ -145,6 +147,12 @@ def test_examples_tell_the_score_and_no_right_or_wrong(answered):
     assert answer.right is None
     assert answer.probability is None
     assert "(closeness 0." in answer.label
+
+
+def test_the_report_names_what_was_measured(answered):
+    result = build_result(name="x", id="x-1", gates={}, robustness=[answered])
+    [table] = accuracy_tables(result)
+    assert table.note.startswith("The figures are the mean closeness of an image")
 
 
 def test_answers_to_a_task_that_nobody_knows_are_refused(answered, tmp_path, monkeypatch):

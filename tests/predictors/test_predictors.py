@@ -15,6 +15,7 @@ from edgecr.predictors import predictor_for
 from edgecr.predictors.onnx_file import describe_onnx, read_onnx
 from edgecr.predictors.onnx_predictor import OnnxPredictor
 from edgecr.predictors.torch_predictor import TorchPredictor
+from edgecr.tasks import CLASSIFICATION
 
 PREPROCESSING = Preprocessing((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), (4, 4))
 
@@ -77,6 +78,34 @@ def test_a_fixed_batch_is_split_and_filled(tmp_path):
     for count in (1, 2, 5):
         answers = predictor.predict(images(count))["logits"]
         np.testing.assert_allclose(answers, means(images(count)), atol=1e-5)
+
+
+def test_every_output_with_a_row_for_each_image_keeps_its_name(tmp_path):
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["input"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["495"]),
+        helper.make_node("ArgMax", ["495"], ["label"], axis=1, keepdims=0),
+        helper.make_node("ReduceMax", ["input"], ["largest"], keepdims=0),
+        helper.make_node("Cast", ["495"], ["half"], to=TensorProto.FLOAT16),
+    ]
+    kinds = {"495": (TensorProto.FLOAT, ["n", 3]), "label": (TensorProto.INT64, ["n"])}
+    kinds |= {"largest": (TensorProto.FLOAT, []), "half": (TensorProto.FLOAT16, ["n", 3])}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 3, 4, 4])],
+        [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    outputs = OnnxPredictor(path, PREPROCESSING, threads=1, portion=2).predict(images(3))
+    assert {name: each.dtype for name, each in outputs.items()} == {
+        "495": np.float32,
+        "label": np.int64,
+        "half": np.float32,
+    }
+    np.testing.assert_array_equal(outputs["label"], means(images(3)).argmax(axis=1))
+    np.testing.assert_array_equal(CLASSIFICATION.named(outputs)["logits"], outputs["495"])
 
 
 def test_no_images_give_no_answers(tmp_path):

@@ -79,6 +79,12 @@ def test_seeds_depend_on_each_part():
     assert len(seeds) == 8
 
 
+def test_an_image_has_the_seed_that_it_always_had():
+    """Published figures stay comparable: the seed is a hash of the run's seed, the index and the condition's name."""
+    assert image_seed(3, 5, "fog") == 7916154223074937143
+    assert image_seed(3, 5, "rgb_shift") == 744793472550246338
+
+
 def test_noise5_is_declared_as_published():
     suite = suites.get("noise5")
     assert suite.conditions == (CLEAN, "gauss", "iso", "rgb_shift", "pixel_dropout", "fog")

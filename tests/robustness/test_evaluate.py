@@ -10,7 +10,7 @@ from edgecr.data.base import ImageSet
 from edgecr.predictors.base import Predictor
 from edgecr.robustness.evaluate import evaluate
 from edgecr.robustness.examples import load_examples, pick_examples, save_examples
-from edgecr.robustness.result import RobustnessResult
+from edgecr.robustness.result import RobustnessResult, question_key
 from edgecr.robustness.suites import suites
 
 SUITE = suites.get("noise5")
@@ -157,6 +157,25 @@ def test_another_schema_is_refused(tmp_path, roles):
     plan = json.loads((tmp_path / "robustness.json").read_text())
     (tmp_path / "robustness.json").write_text(json.dumps(plan | {"schema": 99}))
     with pytest.raises(FileProblem, match="schema 99"):
+        RobustnessResult.load(tmp_path)
+
+
+def test_a_model_that_leaves_images_out_is_named(tmp_path, roles):
+    class Forgetful(Brightness):
+        def predict(self, images):
+            return super().predict(images[1:])
+
+    with pytest.raises(WorkError, match="The candidate gave 19 choices for 20 images"):
+        evaluate(roles | {"candidate": Forgetful()}, SUITE, Squares(), tmp_path)
+    assert not list(tmp_path.glob("*.npz"))
+
+
+@pytest.mark.parametrize("task", ["no such task", 3, ["classification"], None])
+def test_a_question_about_an_unknown_task_is_refused(tmp_path, roles, task):
+    evaluate(roles, SUITE, Squares(), tmp_path)
+    plan = json.loads((tmp_path / "robustness.json").read_text()) | {"task": task}
+    (tmp_path / "robustness.json").write_text(json.dumps(plan | {"key": question_key(plan)}))
+    with pytest.raises(FileProblem, match=r"robustness\.json"):
         RobustnessResult.load(tmp_path)
 
 
