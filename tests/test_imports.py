@@ -17,7 +17,7 @@ FLOORS = [
     {"recipe"},
     {"methods", "exporters", "robustness", "report"},
     {"runners"},
-    {"training", "subject", "predictors", "models", "data", "surgery", "weights", "latency", "run"},
+    {"training", "subject", "predictors", "tasks", "models", "data", "surgery", "weights", "latency", "run"},
     {"core"},
 ]
 LEVEL = {room: len(FLOORS) - number for number, floor in enumerate(FLOORS) for room in floor}
@@ -100,6 +100,7 @@ def test_help_imports_nothing_heavy():
         "edgecr.runners.base",
         "edgecr.report.gates.judge",
         "edgecr.robustness.suites",
+        "edgecr.tasks",
     ],
 )
 def test_declarations_import_nothing_heavy(module):

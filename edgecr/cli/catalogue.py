@@ -139,7 +139,9 @@ def list_suites() -> None:
     from edgecr.robustness.suites import suites
 
     for name in suites:
-        echo(f"{name:<12} {suites.get(name).purpose}")
+        suite = suites.get(name)
+        levels = f" Severities: {', '.join(map(str, suite.severities))}." if suite.severities else ""
+        echo(f"{name:<12} {suite.purpose}{levels}")
 
 
 @suites_app.command("show")

@@ -34,24 +34,38 @@ class Options(BaseModel):
         return values
 
 
+_LATE = " late"  # no class has such a name
+
+
 def chosen_by(key: str, kinds: Iterable[type[Options]], kind_of: Callable[[str], type[Options]]) -> Any:
     """A field type whose value of ``key`` decides which kind checks it; a name that ``kind_of`` does not know
-    is one mistake, at that key."""
+    is one mistake, at that key. Kinds that join later, from outside of the package, are checked as well."""
+    declared = tuple(dict.fromkeys(kinds))
 
     def tag(value: Any) -> str:
-        if isinstance(value, Options):
-            return type(value).__name__
-        try:
-            return kind_of(value[key]).__name__
-        except (KeyError, TypeError, AttributeError, UnknownName):
+        kind = found(value)
+        if kind is None:
             return ""
+        return kind.__name__ if kind in declared else _LATE
+
+    def found(value: Any) -> type[Options] | None:
+        if isinstance(value, Options):
+            return type(value)
+        try:
+            return kind_of(value[key])
+        except (KeyError, TypeError, AttributeError, UnknownName):
+            return None
+
+    def late(value: Any) -> Options:
+        return value if isinstance(value, Options) else kind_of(value[key]).parse(value)
 
     def refuse(value: Any) -> Any:
         mistake = InitErrorDetails(type=_refusal(value, key, kind_of), loc=(key,), input=value)
         raise ValidationError.from_exception_data(key, [mistake])
 
-    members: list[Any] = [Annotated[kind, Tag(kind.__name__)] for kind in dict.fromkeys(kinds)]
+    members: list[Any] = [Annotated[kind, Tag(kind.__name__)] for kind in declared]
     hidden: Any = SkipJsonSchema  # generic for type checkers only
+    members.append(Annotated[Any, PlainValidator(late), hidden(), Tag(_LATE)])
     unknown: Any = Annotated[Any, PlainValidator(refuse), hidden(), Tag("")]
     union: Any = reduce(or_, [*members, unknown])
     return Annotated[union, Discriminator(tag)]

@@ -37,7 +37,7 @@ class ImageSet(ABC):
     """Labelled images that can be fetched by index; small ones lie in memory, large ones stream from disk."""
 
     labels: np.ndarray
-    """int64, one for each image."""
+    """The task's targets, one row for each image; classes as int64."""
     streams: ClassVar[bool] = False
     """Whether images are read from disk each time, so that fetching the next ones ahead pays."""
 
@@ -67,9 +67,11 @@ class Dataset:
     augmentation: str
     """What training uses unless told otherwise: ``none``, ``shift`` (small shifts) or ``crop-flip``."""
     fingerprint: str
-    """Changes whenever an image, a label or a split changes."""
+    """Changes whenever an image, a label, a split or the task changes."""
     seen_by_steps: str = ""
     """The same for the classes, training and validation images alone: all that a step may depend on."""
+    task: str = "classification"
+    """What a model answers about the images, by its name among ``edgecr.tasks``."""
 
 
 Augmentation = Literal["none", "shift", "crop-flip"]

@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from edgecr.data.base import Dataset, ImageSet, Preprocessing
 from edgecr.data.splits import spread
+from edgecr.tasks import CLASSIFICATION, Task, tasks
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class LearningData:
     augmentation: str
     fingerprint: str
     """Changes whenever a class, or a training or validation image or label, changes."""
+    task: Task = CLASSIFICATION
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
@@ -35,6 +37,7 @@ class LearningData:
             preprocessing=data.preprocessing,
             augmentation=data.augmentation,
             fingerprint=data.seen_by_steps or data.fingerprint,
+            task=tasks.get(data.task),
         )
 
 
@@ -51,12 +54,13 @@ class ProofData:
     """Changes whenever a class, or a training or validation image or label, changes."""
     _train: ImageSet = field(repr=False)
     _validation: ImageSet = field(repr=False)
+    task: Task = CLASSIFICATION
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
         """The dataset without its test images."""
         seen = data.seen_by_steps or data.fingerprint
-        return cls(data.classes, data.preprocessing, seen, data.train, data.validation)
+        return cls(data.classes, data.preprocessing, seen, data.train, data.validation, tasks.get(data.task))
 
     def calibration(self, count: int) -> np.ndarray:
         """At most so many training images, uint8 NHWC."""
@@ -73,8 +77,9 @@ class HeldOutData:
 
     classes: tuple[str, ...]
     test: ImageSet
+    task: Task = CLASSIFICATION
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
         """The dataset without its training and validation images."""
-        return cls(data.classes, data.test)
+        return cls(data.classes, data.test, tasks.get(data.task))

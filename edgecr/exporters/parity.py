@@ -1,14 +1,16 @@
-"""Whether an exported file answers like PyTorch, on real images and in several batch sizes."""
+"""Parity of an exported file with PyTorch: all named outputs, on real images and in several batch sizes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgecr.exporters.base import Parity
 from edgecr.predictors.base import Predictor
+from edgecr.tasks import CLASSIFICATION, Outputs, Task
 
 _SMALL_BATCHES = (1, 3)
 _AT_MOST = 16
@@ -17,62 +19,95 @@ _AT_MOST = 16
 
 @dataclass(frozen=True)
 class ParityResult:
-    """How far two predictors differ; the worst of all batch sizes."""
+    """How far two predictors differ; the worst of all outputs and batch sizes."""
 
     images: int
     batches: list[int]
     max_abs: float
     max_rel: float
-    """The largest difference relative to the largest logit."""
+    """The largest difference relative to the largest number of that output."""
     agreement: float
-    """Fraction of images with the same class; a tie within the tolerance counts as the same."""
+    """Fraction of images with the same answer to the task; a tie within the tolerance counts as the same."""
+    output: str = "logits"
+    """The output that differs most, relative to its numbers."""
 
     def plain(self) -> dict[str, Any]:
         """The figures as plain JSON values; differences that are not finite become null."""
         return {key: None if value == float("inf") else value for key, value in asdict(self).items()}
 
 
-def compare(reference: Predictor, candidate: Predictor, images: np.ndarray, allowed: Parity) -> ParityResult:
-    """Asks both for the logits of the same images, one by one, by threes and all at once."""
-    expected = reference.predict(images)
+def compare(
+    reference: Predictor, candidate: Predictor, images: np.ndarray, allowed: Parity, task: Task = CLASSIFICATION
+) -> ParityResult:
+    """Asks both for the outputs of the same images, one by one, by threes and all at once."""
+    expected = task.named(reference.predict(images))
     batches = sorted({min(size, len(images)) for size in (*_SMALL_BATCHES, len(images))})
     results = []
     for size in batches:
         count = len(images) if size == len(images) else min(len(images), _AT_MOST)
         parts = [candidate.predict(images[start : min(start + size, count)]) for start in range(0, count, size)]
-        results.append(differences(expected[:count], np.concatenate(parts), allowed))
+        given = [task.named(part) for part in parts]
+        seen = {name: each[:count] for name, each in expected.items()}
+        results.append(differences(seen, {name: _joined(given, name) for name in expected}, allowed, task))
     return ParityResult(
         len(images),
         batches,
-        max(r[0] for r in results),
-        max(r[1] for r in results),
-        min(r[2] for r in results),
+        max(r.max_abs for r in results),
+        max(r.max_rel for r in results),
+        min(r.agreement for r in results),
+        max(results, key=lambda r: r.max_rel).output,
     )
 
 
-def differences(expected: np.ndarray, given: np.ndarray, allowed: Parity) -> tuple[float, float, float]:
+def _joined(parts: Sequence[Outputs], name: str) -> np.ndarray:
+    return np.concatenate([part[name] for part in parts])
+
+
+class Difference(NamedTuple):
+    """How far some outputs differ, as in a parity result."""
+
+    max_abs: float
+    max_rel: float
+    agreement: float
+    output: str
+
+
+def differences(expected: Outputs, given: Outputs, allowed: Parity, task: Task = CLASSIFICATION) -> Difference:
     """Largest absolute and relative difference, and the agreement; infinite and zero when not comparable."""
-    if expected.shape != given.shape or not (np.isfinite(expected).all() and np.isfinite(given).all()):
-        return float("inf"), float("inf"), 0.0
-    largest = float(np.abs(expected - given).max())
-    scale = float(np.abs(expected).max()) or 1.0
-    tie = min(allowed.max_abs, allowed.max_rel * scale)
-    return largest, largest / scale, float(_agrees(expected, given, tie).mean())
+    wrong = [name for name in expected if not _comparable(expected[name], given[name])]
+    if wrong:
+        return Difference(float("inf"), float("inf"), 0.0, wrong[0])
+    largest = {name: float(np.abs(_signed(expected[name]) - _signed(given[name])).max()) for name in expected}
+    scales = {name: float(np.abs(_signed(values)).max()) or 1.0 for name, values in expected.items()}
+    ties = {name: min(allowed.max_abs, allowed.max_rel * scale) for name, scale in scales.items()}
+    worst = max(largest, key=lambda name: largest[name] / scales[name])
+    agreement = float(task.agreement(expected, given, ties).mean())
+    return Difference(max(largest.values()), largest[worst] / scales[worst], agreement, worst)
+
+
+def _comparable(expected: np.ndarray, given: np.ndarray) -> bool:
+    return expected.shape == given.shape and bool(np.isfinite(expected).all() and np.isfinite(given).all())
+
+
+def _signed(values: np.ndarray) -> np.ndarray:
+    """Whole numbers as floats: differences of unsigned ones would wrap around."""
+    return values if np.issubdtype(values.dtype, np.floating) else values.astype(np.float64)
 
 
 def failures(result: ParityResult, allowed: Parity) -> list[str]:
     """What of a parity result is not allowed, in words with figures; empty when it passes."""
     if not np.isfinite(result.max_abs):
-        return ["the file's answers cannot be compared: another shape, or values that are not finite"]
+        return [f"output {result.output!r} cannot be compared: another shape, or values that are not finite"]
     found = []
     if result.max_abs > allowed.max_abs:
         figures = f"{result.max_abs:.3g} (allowed {allowed.max_abs:.3g})"
-        found.append(f"logits differ by up to {figures}{_hint(result, allowed)}")
+        found.append(f"outputs differ by up to {figures}{_hint(result, allowed)}")
     if result.max_rel > allowed.max_rel:
-        found.append(f"logits differ by up to {result.max_rel:.3g} of the largest (allowed {allowed.max_rel:.3g})")
+        figures = f"{result.max_rel:.3g} of its largest number (allowed {allowed.max_rel:.3g})"
+        found.append(f"output {result.output!r} differs by up to {figures}")
     if result.agreement < allowed.agreement:
         found.append(
-            f"the same class on {result.agreement:.2%} of {result.images} images (needed {allowed.agreement:.2%})"
+            f"the same answer on {result.agreement:.2%} of {result.images} images (needed {allowed.agreement:.2%})"
         )
     return found
 
@@ -82,10 +117,3 @@ def _hint(result: ParityResult, allowed: Parity) -> str:
     if result.max_rel > allowed.max_rel:
         return ""
     return f", only {result.max_rel:.1g} of the largest; for such outputs widen `parity: max_abs` in the target"
-
-
-def _agrees(expected: np.ndarray, given: np.ndarray, tie: float) -> np.ndarray:
-    rows = np.arange(len(expected))
-    margin = expected.max(axis=1) - expected[rows, given.argmax(axis=1)]
-    agrees: np.ndarray = margin <= tie  # the margin is zero when both choose the same class
-    return agrees

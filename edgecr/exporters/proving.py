@@ -41,7 +41,7 @@ def export(
         with _fresh(folder) as fresh:
             written = exporter.write(subject, target, proof, fresh)
             artifact = _described(written, target, proof, fresh, lineage)
-            _prove(exporter, subject, target, artifact, samples, proof.preprocessing, evidence)
+            _prove(exporter, subject, target, artifact, samples, proof, evidence)
             _clear(folder)
             _move(artifact, folder)
     except ExportRefused as error:
@@ -84,7 +84,7 @@ def _prove(
     target: Target,
     artifact: Artifact,
     samples: np.ndarray,
-    preprocessing: Preprocessing,
+    proof: ProofData,
     evidence: dict[str, Any],
 ) -> None:
     """ExportRefused for files that are not what the model is; what was found lies in ``evidence`` in any case."""
@@ -92,7 +92,7 @@ def _prove(
 
     receipt = exporter.receipt(subject, artifact.path)
     evidence["receipt"] = receipt.plain()
-    parity = _parity(subject, target, artifact, samples, preprocessing)
+    parity = _parity(subject, target, artifact, samples, proof)
     evidence["parity"] = parity.plain()
     reasons = [
         *(f"receipt: {why}" for why in receipt.failures()),
@@ -107,13 +107,13 @@ def _prove(
 
 
 def _parity(
-    subject: Subject, target: Target, artifact: Artifact, samples: np.ndarray, preprocessing: Preprocessing
+    subject: Subject, target: Target, artifact: Artifact, samples: np.ndarray, proof: ProofData
 ) -> ParityResult:
     from edgecr.exporters.parity import compare
 
-    reference = TorchPredictor(subject.module, preprocessing)
+    reference = TorchPredictor(subject.module, proof.preprocessing, task=proof.task)
     try:
-        return compare(reference, predictor_for(artifact), samples, target.parity)
+        return compare(reference, predictor_for(artifact), samples, target.parity, task=proof.task)
     except (FileProblem, UnsupportedModel) as error:
         why = str(error).replace(str(artifact.path), "it")
         raise ExportRefused(f"The file for target {target.name!r} does not run: {why}") from error

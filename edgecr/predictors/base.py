@@ -1,4 +1,4 @@
-"""One way to ask any form of a model for its answers, so that what ships is what is judged."""
+"""One way to ask any form of a model for its outputs, so that what ships is what is judged."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from edgecr.tasks import Outputs
+
 
 class Predictor(ABC):
     """A model in some runtime; robustness and parity only ever see this."""
 
     @abstractmethod
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """uint8 NHWC images in, float32 logits (N, classes) out; any batch size."""
+    def predict(self, images: np.ndarray) -> Outputs:
+        """The named outputs for uint8 NHWC images, one row an image; any batch size, floats as float32."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgecr.core.errors import RequestError
+from edgecr.tasks import Outputs
 
 
 def check_images(images: np.ndarray, size: tuple[int, int]) -> None:
@@ -22,9 +23,7 @@ def check_images(images: np.ndarray, size: tuple[int, int]) -> None:
         )
 
 
-def in_portions(images: np.ndarray, portion: int, run: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Runs at most ``portion`` images at a time and joins the answers; no images give no answers."""
-    if len(images) == 0:
-        return np.zeros((0, 0), np.float32)
+def in_portions(images: np.ndarray, portion: int, run: Callable[[np.ndarray], Outputs]) -> Outputs:
+    """The outputs for at most ``portion`` images at a time, joined; no images give no outputs."""
     parts = [run(images[start : start + portion]) for start in range(0, len(images), portion)]
-    return np.concatenate(parts).astype(np.float32, copy=False)
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from edgecr.exporters.base import Artifact
 from edgecr.report.gates.evidence import place, ratio_of
 from edgecr.report.gates.judge import Gate, judge, level, shaken, verdict
+from edgecr.report.gates.quantities import accuracy_gates
 from edgecr.report.headline import claim
 from edgecr.report.numbers import RATIO, interval, with_unit
 from edgecr.report.result import (
@@ -22,9 +23,9 @@ from edgecr.report.result import (
     StepRow,
     Verdict,
 )
+from edgecr.robustness.conditions import CLEAN
 from edgecr.robustness.examples import Example
 from edgecr.robustness.result import RobustnessResult
-from edgecr.robustness.suites import CLEAN
 
 
 def build_result(
@@ -79,13 +80,13 @@ def build_result(
 
 
 def accuracy_rows(answered: RobustnessResult, gates: Mapping[str, Gate]) -> list[AccuracyRow]:
-    """Every condition of a suite, then their mean, at the confidence that the gates ask for."""
-    suite = answered.suite
-    rows = [_condition_row(answered, CLEAN, level(gates, "clean_accuracy"))]
-    for condition in answered.corruptions:
-        rows.append(_condition_row(answered, condition, level(gates, f"{suite}_{condition}_accuracy")))
-    if answered.corruptions:
-        rows.append(_mean_row(answered, level(gates, f"{suite}_accuracy")))
+    """Every condition of a suite and their means, each at the confidence that its gates ask for."""
+    suite, rows = answered.suite, []
+    names = {"clean_accuracy": CLEAN} | accuracy_gates(suite, answered.answers)
+    for figure, conditions in answered.figures.items():
+        confidence = level(gates, *(name for name, row in names.items() if row == figure))
+        make_row = _mean_row if len(conditions) > 1 or figure == MEAN else _condition_row
+        rows.append(replace(make_row(answered, figure, confidence), metric=answered.task.metric))
     return rows
 
 
@@ -95,10 +96,10 @@ def _condition_row(answered: RobustnessResult, condition: str, confidence: float
     return AccuracyRow(answered.suite, condition, found.get(BASELINE), found.get(CANDIDATE), delta)
 
 
-def _mean_row(answered: RobustnessResult, confidence: float) -> AccuracyRow:
-    found = {role: answered.mean_accuracy(role, confidence) for role in answered.roles}
-    delta = answered.mean_delta(confidence) if {BASELINE, CANDIDATE} <= found.keys() else None
-    return AccuracyRow(answered.suite, MEAN, found.get(BASELINE), found.get(CANDIDATE), delta)
+def _mean_row(answered: RobustnessResult, figure: str, confidence: float) -> AccuracyRow:
+    found = {role: answered.mean_accuracy(role, confidence, figure) for role in answered.roles}
+    delta = answered.mean_delta(confidence, figure=figure) if {BASELINE, CANDIDATE} <= found.keys() else None
+    return AccuracyRow(answered.suite, figure, found.get(BASELINE), found.get(CANDIDATE), delta)
 
 
 def export_row(artifact: Artifact) -> ExportRow:

@@ -16,12 +16,11 @@ from pydantic import TypeAdapter
 from edgecr.core.errors import FileProblem
 from edgecr.core.estimate import Estimate
 from edgecr.core.files import read_json, refused_as, write_json
+from edgecr.robustness.conditions import MEAN as MEAN  # the row of an accuracy table that averages over a suite
 from edgecr.robustness.examples import Example
 
 SCHEMA = 1
 BASELINE, CANDIDATE = "baseline", "candidate"
-MEAN = "mean"
-"""The row of an accuracy table that averages over a suite's corruptions."""
 NOT_VERIFIED = "not verified"
 """The fact about a step that says why none of its figures are shown."""
 
@@ -83,6 +82,8 @@ class AccuracyRow:
     """Candidate minus baseline, from paired answers."""
     evidence: list[str] = field(default_factory=list)
     """Files of the run that the row rests on."""
+    metric: str = "accuracy"
+    """The task's mean score, in words."""
 
 
 @dataclass(frozen=True)

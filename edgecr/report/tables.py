@@ -26,7 +26,8 @@ from edgecr.report.numbers import (
     size,
     with_unit,
 )
-from edgecr.report.result import MEAN, ExportRow, LatencyRow, Result
+from edgecr.report.result import ExportRow, LatencyRow, Result
+from edgecr.robustness.conditions import in_words
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,14 @@ def accuracy_tables(result: Result) -> Iterator[Table]:
             f"Estimates from {images:,} test images; {interval_note(row.delta for row in rows)} "
             "Differences are paired: both models saw the same pixels."
         )
+        if other := sorted({row.metric for row in rows} - {"accuracy"}):
+            note = f"The figures are the mean {other[0]} of an image, 100 % is the best. {note}"
         yield Table(f"Accuracy, suite {suite}", ("condition", *ROLES, "difference in points"), cells, note)
 
 
 def condition_name(condition: str) -> str:
     """A condition in words."""
-    return "mean of the corruptions" if condition == MEAN else condition.replace("_", " ")
+    return in_words(condition)
 
 
 def interval_note(estimates: Any) -> str:

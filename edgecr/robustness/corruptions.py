@@ -1,4 +1,4 @@
-"""Applies corruptions: what an image undergoes depends on the seed, its index and the corruption only."""
+"""Applies corruptions: what an image undergoes depends on the seed, its index and the condition only."""
 
 from __future__ import annotations
 
@@ -6,44 +6,67 @@ import hashlib
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgecr.core.errors import RequestError
-from edgecr.robustness.suites import Corruption
+from edgecr.robustness.conditions import Albumentation, Condition, Corruption
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before the import, which would ask the network otherwise
 import albumentations
 
+if TYPE_CHECKING:
+    from edgecr.robustness.conditions import Spoiler
 
-def corrupt(images: np.ndarray, indices: Sequence[int] | np.ndarray, corruption: Corruption, seed: int) -> np.ndarray:
+
+def corrupt(
+    images: np.ndarray,
+    indices: Sequence[int] | np.ndarray,
+    corruption: Corruption,
+    seed: int,
+    severity: int | None = None,
+) -> np.ndarray:
     """uint8 NHWC RGB in and out; ``indices`` name the images, so that order and batch do not matter."""
-    transform = transform_of(corruption)
+    spoil, name = corruption.prepared(severity), Condition(corruption.name, severity).name
     spoiled = np.empty_like(images)
     for place, (image, index) in enumerate(zip(images, indices, strict=True)):
-        transform.set_random_seed(image_seed(seed, int(index), corruption.name))
-        spoiled[place] = transform(image=image.copy())["image"]
+        after = spoil(image.copy(), image_seed(seed, int(index), name))
+        if getattr(after, "dtype", None) != np.uint8 or after.shape != image.shape:
+            given = f"{getattr(after, 'dtype', type(after).__name__)} of shape {getattr(after, 'shape', ())}"
+            raise RequestError(f"Corruption {name!r} gave {given}; it must give uint8 of shape {image.shape}.")
+        spoiled[place] = after
     return spoiled
 
 
-def transform_of(corruption: Corruption) -> Any:
+def spoiler_of(corruption: Albumentation, severity: int | None) -> Spoiler:
+    """A transform of albumentations as a function of an image and a seed."""
+    transform = transform_of(corruption, severity)
+
+    def spoil(image: np.ndarray, seed: int) -> np.ndarray:
+        transform.set_random_seed(seed)
+        spoiled: np.ndarray = transform(image=image)["image"]
+        return spoiled
+
+    return spoil
+
+
+def transform_of(corruption: Albumentation, severity: int | None) -> Any:
     """The transform, always applied; arguments it does not know are errors, where the library only warns."""
+    name = Condition(corruption.name, severity).name
     maker = getattr(albumentations, corruption.transform, None)
     if maker is None:
-        raise RequestError(f"Corruption {corruption.name!r}: albumentations has no {corruption.transform!r}.")
+        raise RequestError(f"Corruption {name!r}: albumentations has no {corruption.transform!r}.")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         try:
-            return maker(**corruption.arguments, p=1.0)
+            return maker(**corruption.arguments_at(severity), p=1.0)
         except (UserWarning, TypeError, ValueError) as error:
-            raise RequestError(
-                f"Corruption {corruption.name!r}: {corruption.transform} refuses its arguments: {error}"
-            ) from error
+            raise RequestError(f"Corruption {name!r}: {corruption.transform} refuses its arguments: {error}") from error
 
 
 def image_seed(seed: int, index: int, name: str) -> int:
-    """The 64-bit seed of one image under one corruption."""
+    """The 64-bit seed of one image under the condition of that name."""
     digest = hashlib.blake2b(f"{seed}/{index}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 

@@ -13,9 +13,19 @@ from edgecr.core.files import write_json
 from edgecr.core.progress import Monitor
 from edgecr.data.base import ImageSet
 from edgecr.predictors.base import Predictor
+from edgecr.robustness.conditions import CLEAN, Condition, Suite
 from edgecr.robustness.corruptions import corrupt, library_versions
-from edgecr.robustness.result import QUESTION_FILE, Answers, RobustnessResult, question_key, read_answers, write_answers
-from edgecr.robustness.suites import CLEAN, Suite
+from edgecr.robustness.result import (
+    QUESTION_FILE,
+    RobustnessResult,
+    check_answers,
+    joined,
+    question_key,
+    read_answers,
+    write_answers,
+)
+from edgecr.tasks import CLASSIFICATION, Answers, Outputs, Task
+from edgecr.tasks.base import checked_scores
 
 BATCH = 256
 
@@ -30,6 +40,7 @@ def evaluate(
     seed: int = 0,
     identities: Mapping[str, str] | None = None,
     monitor: Monitor | None = None,
+    task: Task = CLASSIFICATION,
 ) -> RobustnessResult:
     """Asks every role about every image of a suite; conditions that ``folder`` holds are not repeated.
 
@@ -40,25 +51,32 @@ def evaluate(
     if not len(chosen):
         raise WorkError(f"Suite {suite.name!r} has no image to look at; give it at least one.")
     labels = np.asarray(image_set.labels)[chosen]
-    plan = _plan(suite, chosen, labels, seed, {role: (identities or {}).get(role, "") for role in predictors})
+    roles = {role: (identities or {}).get(role, "") for role in predictors}
+    plan = _plan(suite, task, chosen, labels, seed, roles)
     key = question_key(plan)
     answers: dict[str, dict[str, Answers]] = {}
     for condition in suite.conditions:
         file = folder / f"{condition}.npz"
-        found = _kept(file, key, monitor)
+        found = _kept(file, key, task, labels, monitor)
         if found is None:
-            found = _answers(predictors, suite, condition, image_set, chosen, seed, monitor)
+            found = _answers(predictors, suite, condition, image_set, chosen, seed, monitor, task)
+            for each in found.values():
+                checked_scores(task, each, labels)
             write_answers(file, found, key)
         answers[condition] = found
     write_json(folder / QUESTION_FILE, plan | {"schema": 1, "key": key})
-    return RobustnessResult(suite.name, seed, chosen, labels, answers, plan["roles"], key)
+    return RobustnessResult(suite.name, seed, chosen, labels, answers, plan["roles"], key, task)
 
 
-def _plan(suite: Suite, chosen: np.ndarray, labels: np.ndarray, seed: int, roles: dict[str, str]) -> dict[str, Any]:
-    return {
+def _plan(
+    suite: Suite, task: Task, chosen: np.ndarray, labels: np.ndarray, seed: int, roles: dict[str, str]
+) -> dict[str, Any]:
+    """The whole question; the usual task is left out of it, as defaults are everywhere."""
+    named = {} if task is CLASSIFICATION else {"task": task.name}
+    return named | {
         "suite": suite.name,
         "conditions": list(suite.conditions),
-        "corruptions": suite.lines(),
+        "corruptions": suite.identity(),
         "seed": seed,
         "indices": chosen.tolist(),
         "labels": labels.tolist(),
@@ -67,12 +85,14 @@ def _plan(suite: Suite, chosen: np.ndarray, labels: np.ndarray, seed: int, roles
     }
 
 
-def _kept(file: Path, key: str, monitor: Monitor) -> dict[str, Answers] | None:
+def _kept(file: Path, key: str, task: Task, labels: np.ndarray, monitor: Monitor) -> dict[str, Answers] | None:
     """The answers of an earlier, interrupted evaluation, if they answer the same question."""
     if not file.is_file():
         return None
     try:
-        return read_answers(file, key)
+        answers = read_answers(file, key, task)
+        check_answers(file, answers, task, labels)
+        return answers
     except FileProblem as problem:
         monitor.warn(f"{problem} The condition is evaluated again.")
         return None
@@ -86,6 +106,7 @@ def _answers(
     chosen: np.ndarray,
     seed: int,
     monitor: Monitor,
+    task: Task,
 ) -> dict[str, Answers]:
     parts: dict[str, list[Answers]] = {role: [] for role in predictors}
     with monitor.bar(f"{suite.name}: {condition}", total=len(chosen)) as bar:
@@ -93,9 +114,17 @@ def _answers(
             batch = chosen[start : start + BATCH]
             images = condition_images(suite, condition, image_set, batch, seed)
             for role, predictor in predictors.items():
-                parts[role].append(Answers.of(predictor.predict(images)))
+                parts[role].append(_decoded(task, predictor.predict(images), role, len(batch)))
             bar.advance(len(batch))
-    return {role: Answers.joined(pieces) for role, pieces in parts.items()}
+    return {role: joined(pieces) for role, pieces in parts.items()}
+
+
+def _decoded(task: Task, outputs: Outputs, role: str, images: int) -> Answers:
+    answers = task.decode(task.named(outputs))
+    for name in task.answers:
+        if len(answers[name]) != images:
+            raise WorkError(f"The {role} gave {len(answers[name])} {name} for {images} images.")
+    return answers
 
 
 def condition_images(
@@ -105,5 +134,5 @@ def condition_images(
     images = image_set.numpy(indices)
     if condition == CLEAN:
         return images
-    corruption = next(each for each in suite.corruptions if each.name == condition)
-    return corrupt(images, indices, corruption, seed)
+    meant = Condition.parse(condition)
+    return corrupt(images, indices, suite.corruption(meant), seed, meant.severity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from edgecr.core.files import read_json, refused_as, write_json
+from edgecr.robustness.conditions import Condition
 
 if TYPE_CHECKING:
     import numpy as np
 
     from edgecr.data.base import ImageSet
+    from edgecr.robustness.conditions import Suite
     from edgecr.robustness.result import RobustnessResult
-    from edgecr.robustness.suites import Suite
 
 LARGEST = 128
 """Pixels of the longer side; larger images are shrunk, so that a report stays small."""
@@ -29,8 +30,10 @@ class Answer:
     """One model's answer to one image."""
 
     label: str
-    probability: float
-    right: bool
+    probability: float | None
+    """None where the task gives none."""
+    right: bool | None
+    """None where answers are graded instead of right or wrong."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,15 @@ class Example:
 def pick_examples(
     result: RobustnessResult, suite: Suite, image_set: ImageSet, classes: Sequence[str], each: int = 3
 ) -> list[Example]:
-    """Up to ``each`` images a corruption, the worst changes first, none twice while others are left."""
+    """Up to ``each`` images a corruption at its highest severity, worst changes first.
+
+    No image is shown twice while others are left.
+    """
     from edgecr.robustness.evaluate import condition_images
 
     chosen: list[Example] = []
     seen: set[int] = set()
-    for condition in result.corruptions:
+    for condition in _strongest(result.corruptions):
         places = _ranking(result, condition)
         fresh = [place for place in places if place not in seen] or places
         for place in fresh[:each]:
@@ -67,7 +73,7 @@ def pick_examples(
                     result.suite,
                     condition,
                     index[0],
-                    _name(classes, int(result.labels[place])),
+                    result.task.target_text(result.labels, place, classes),
                     _answers(result, condition, place, classes),
                     png_text(image_set.numpy(index)[0]),
                     png_text(spoiled),
@@ -76,33 +82,44 @@ def pick_examples(
     return chosen
 
 
+def _strongest(conditions: Iterable[str]) -> list[str]:
+    """One condition of each corruption: its highest severity."""
+    found: dict[str, Condition] = {}
+    for condition in map(Condition.parse, conditions):
+        best = found.get(condition.corruption)
+        if best is None or (condition.severity or 0) > (best.severity or 0):
+            found[condition.corruption] = condition
+    return [condition.name for condition in found.values()]
+
+
 def _ranking(result: RobustnessResult, condition: str) -> list[int]:
-    """Lost answers first, then won ones, other disagreement, the rest; the most certain first in each."""
+    """Lost answers first, then won ones, other disagreement, the rest; the most certain, or most changed, first."""
     import numpy as np
 
     first, last = result.roles[0], result.roles[-1]
-    before, after = result.right(first, condition), result.right(last, condition)
-    answers = result.answers[condition]
-    differ = answers[first].choices != answers[last].choices
-    order = np.select([before & ~after, after & ~before, differ], [0, 1, 2], 3)
-    ranking: list[int] = np.lexsort((-answers[last].probabilities, order)).tolist()
+    before, after = result.scores(first, condition), result.scores(last, condition)
+    answers, task = result.answers[condition], result.task
+    differ = ~task.same(answers[first], answers[last])
+    order = np.select([after < before, after > before, differ], [0, 1, 2], 3)
+    certainty = task.certainty(answers[last])
+    first_key = before - after if certainty is None else certainty
+    ranking: list[int] = np.lexsort((-first_key, order)).tolist()
     return ranking
 
 
 def _answers(result: RobustnessResult, condition: str, place: int, classes: Sequence[str]) -> dict[str, Answer]:
-    found = {}
+    found, task = {}, result.task
     for role, answers in result.answers[condition].items():
-        choice = int(answers.choices[place])
+        label, certainty = task.answer_text(answers, place, classes), task.certainty(answers)
+        score = float(result.scores(role, condition)[place])
+        if not task.right_or_wrong:
+            label += f" ({task.metric} {score:.2f})"
         found[role] = Answer(
-            _name(classes, choice), round(float(answers.probabilities[place]), 4), choice == int(result.labels[place])
+            label,
+            None if certainty is None else round(float(certainty[place]), 4),
+            score == 1 if task.right_or_wrong else None,
         )
     return found
-
-
-def _name(classes: Sequence[str], index: int) -> str:
-    if index < 0:
-        return "no answer"
-    return classes[index] if index < len(classes) else f"class {index}"
 
 
 def save_examples(path: Path, examples: Sequence[Example]) -> None:

@@ -14,44 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from edgecr.core.errors import FileProblem
+from edgecr.core.errors import FileProblem, WorkError
 from edgecr.core.estimate import Estimate
 from edgecr.core.files import fingerprint, opened, read_json, replacing
 from edgecr.core.names import inside
+from edgecr.robustness.conditions import CLEAN, MEAN, averages
 from edgecr.robustness.statistics import mean_difference, mean_share, paired_difference, wilson
-from edgecr.robustness.suites import CLEAN
-
-NO_ANSWER = -1
-"""The choice of a model whose logits are not numbers; it is never right."""
-PARTS = ("choices", "probabilities")
+from edgecr.tasks import CLASSIFICATION, Answers, Task, tasks
+from edgecr.tasks.base import checked_scores
 
 QUESTION_FILE = "robustness.json"
 """What was asked of every role; written when all conditions are answered."""
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What one role answered under one condition: for each image the class it chose and how sure it was."""
-
-    choices: np.ndarray
-    probabilities: np.ndarray
-
-    @classmethod
-    def of(cls, logits: np.ndarray) -> Answers:
-        """From the logits of a batch."""
-        usable = np.isfinite(logits).all(axis=1)
-        safe = np.where(usable[:, None], logits, 0).astype(np.float64)
-        exponent = np.exp(safe - safe.max(axis=1, keepdims=True))
-        top = exponent.max(axis=1) / exponent.sum(axis=1)
-        choices = np.where(usable, safe.argmax(axis=1), NO_ANSWER)
-        return cls(choices.astype(np.int32), np.where(usable, top, 0).astype(np.float32))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Answers]) -> Answers:
-        """Consecutive batches as one."""
-        return cls(
-            np.concatenate([part.choices for part in parts]), np.concatenate([part.probabilities for part in parts])
-        )
+def joined(parts: Sequence[Answers]) -> Answers:
+    """The answers to consecutive batches as one."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 @dataclass(frozen=True)
@@ -67,6 +45,7 @@ class RobustnessResult:
     """What answered: the hash of each role's file."""
     key: str = ""
     """The question: suite, seed, images and models, as one hash."""
+    task: Task = CLASSIFICATION
 
     @property
     def corruptions(self) -> tuple[str, ...]:
@@ -74,22 +53,29 @@ class RobustnessResult:
         return tuple(condition for condition in self.answers if condition != CLEAN)
 
     @property
+    def figures(self) -> dict[str, tuple[str, ...]]:
+        """The figures of the suite, and the conditions that each is an average over."""
+        return averages(self.answers)
+
+    @property
     def roles(self) -> tuple[str, ...]:
         """Who answered."""
         return tuple(self.answers[CLEAN])
 
-    def right(self, role: str, condition: str) -> np.ndarray:
-        """For each image whether the role's choice is its label."""
-        right: np.ndarray = self.answers[condition][role].choices == self.labels
-        return right
+    def scores(self, role: str, condition: str) -> np.ndarray:
+        """The score of each image, in [0, 1]; in classification 1 where the role's choice is the label."""
+        return checked_scores(self.task, self.answers[condition][role], self.labels)
 
     def accuracy(self, role: str, condition: str, confidence: float = 0.95) -> Estimate:
-        """The share of right answers, with Wilson's interval."""
-        return wilson(int(self.right(role, condition).sum()), len(self.labels), confidence)
+        """The mean score under one condition; Wilson's interval where answers are right or wrong."""
+        scores = self.scores(role, condition)
+        if self.task.right_or_wrong:
+            return wilson(int(scores.sum()), len(scores), confidence)
+        return mean_share(scores, confidence, self.seed)
 
-    def mean_accuracy(self, role: str, confidence: float = 0.95) -> Estimate:
-        """The accuracy averaged over the corruptions without ``clean``, bootstrapped over images."""
-        return mean_share(self._mean_right(role), confidence, self.seed)
+    def mean_accuracy(self, role: str, confidence: float = 0.95, figure: str = MEAN) -> Estimate:
+        """The mean score over several conditions, bootstrapped over images; over all but ``clean`` by default."""
+        return mean_share(self._mean_scores(role, figure), confidence, self.seed)
 
     def delta(
         self,
@@ -98,20 +84,29 @@ class RobustnessResult:
         baseline: str = "baseline",
         candidate: str = "candidate",
     ) -> Estimate:
-        """Candidate's accuracy minus the baseline's, with Tango's interval from the paired answers."""
-        before, after = self.right(baseline, condition), self.right(candidate, condition)
-        gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-        return paired_difference(gained, lost, len(before), confidence)
+        """Candidate's mean score minus the baseline's, from the paired answers.
+
+        The interval is Tango's where answers are right or wrong, else bootstrapped over images.
+        """
+        before, after = self.scores(baseline, condition), self.scores(candidate, condition)
+        if self.task.right_or_wrong:
+            gained, lost = int((after > before).sum()), int((after < before).sum())
+            return paired_difference(gained, lost, len(before), confidence)
+        return mean_difference(after - before, confidence, self.seed)
 
     def mean_delta(
-        self, confidence: float = 0.95, baseline: str = "baseline", candidate: str = "candidate"
+        self,
+        confidence: float = 0.95,
+        baseline: str = "baseline",
+        candidate: str = "candidate",
+        figure: str = MEAN,
     ) -> Estimate:
-        """The difference averaged over the corruptions, bootstrapped over images."""
-        gained = self._mean_right(candidate) - self._mean_right(baseline)
+        """The difference averaged over several conditions, bootstrapped over images."""
+        gained = self._mean_scores(candidate, figure) - self._mean_scores(baseline, figure)
         return mean_difference(gained, confidence, self.seed)
 
-    def _mean_right(self, role: str) -> np.ndarray:
-        share: np.ndarray = np.mean([self.right(role, name) for name in self.corruptions], axis=0)
+    def _mean_scores(self, role: str, figure: str) -> np.ndarray:
+        share: np.ndarray = np.mean([self.scores(role, name) for name in self.figures[figure]], axis=0)
         return share
 
     @classmethod
@@ -125,15 +120,19 @@ class RobustnessResult:
         try:
             if plan["key"] != question_key(plan):
                 raise FileProblem(f"{file} was changed after it was written.")
-            answers = {name: read_answers(inside(folder, f"{name}.npz"), plan["key"]) for name in plan["conditions"]}
-            labels = np.array(plan["labels"], np.int64)
-            _check_lengths(folder, labels, answers)
+            task = _task(file, plan.get("task", CLASSIFICATION.name))
+            labels = task.targets(plan["labels"])
+            answers = {}
+            for name in plan["conditions"]:
+                stored = inside(folder, f"{name}.npz")
+                answers[name] = read_answers(stored, plan["key"], task)
+                check_answers(stored, answers[name], task, labels)
             indices, models, seed = np.array(plan["indices"], np.int64), dict(plan["roles"]), plan["seed"]
             if CLEAN not in answers or any(set(roles) != set(models) for roles in answers.values()):
                 raise FileProblem(f"{file} tells of other models than the ones that answered.")
             if not isinstance(seed, int) or seed < 0:
                 raise FileProblem(f"{file} has no seed.")
-            return cls(plan["suite"], seed, indices, labels, answers, models, plan["key"])
+            return cls(plan["suite"], seed, indices, labels, answers, models, plan["key"], task)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileProblem(f"{file} is damaged: {error!r}.") from error
 
@@ -143,16 +142,15 @@ def question_key(plan: Mapping[str, Any]) -> str:
     return fingerprint({name: value for name, value in plan.items() if name not in ("schema", "key")})
 
 
-def _check_lengths(folder: Path, labels: np.ndarray, answers: Mapping[str, Mapping[str, Answers]]) -> None:
-    for condition, roles in answers.items():
-        for role, each in roles.items():
-            if not labels.shape == each.choices.shape == each.probabilities.shape:
-                raise FileProblem(f"{folder / condition}.npz does not hold one answer of the {role} for each image.")
+def _task(file: Path, name: str) -> Task:
+    if name not in tasks:
+        raise FileProblem(f"{file} holds answers to the task {name!r}, which is not known here.")
+    return tasks.get(name)
 
 
 def write_answers(file: Path, answers: Mapping[str, Answers], key: str) -> None:
     """Writes one condition atomically; ``key`` says which question was answered."""
-    arrays = {f"{role}.{part}": getattr(each, part) for role, each in answers.items() for part in PARTS}
+    arrays: dict[str, Any] = {f"{role}.{part}": array for role, each in answers.items() for part, array in each.items()}
     with replacing(file) as temporary, temporary.open("wb") as written:
         np.savez_compressed(written, key=np.array(key), digest=np.array(_digest(arrays)), **arrays)
 
@@ -176,7 +174,7 @@ _NO_ANSWERS = (
 """How numpy, zipfile and zlib say that an archive is damaged: each part of the format has its own way."""
 
 
-def read_answers(file: Path, key: str) -> dict[str, Answers]:
+def read_answers(file: Path, key: str, task: Task = CLASSIFICATION) -> dict[str, Answers]:
     """Reads one condition; a damaged file, or one that answers another question, is a FileProblem."""
     try:
         with opened(file) as content, np.load(content, allow_pickle=False) as stored:
@@ -186,10 +184,22 @@ def read_answers(file: Path, key: str) -> dict[str, Answers]:
             raise FileProblem(f"{file} answers another question (other images, models or seed).")
         if digest != _digest(arrays):
             raise FileProblem(f"{file} was changed after it was written.")
-        roles = [name.rpartition(".")[0] for name in arrays if name.endswith(".choices")]
-        return {role: Answers(*(arrays[f"{role}.{part}"] for part in PARTS)) for role in roles}
+        roles = dict.fromkeys(name.rpartition(".")[0] for name in arrays)
+        return {role: {part: arrays[f"{role}.{part}"] for part in task.answers} for role in roles}
     except _NO_ANSWERS as error:
         raise FileProblem(f"{file} is damaged: {error}.") from error
+
+
+def check_answers(file: Path, answers: Mapping[str, Answers], task: Task, labels: np.ndarray) -> None:
+    """Refuses answers that are not one for each image, or that cannot be scored."""
+    for role, each in answers.items():
+        try:
+            sound = all(array.ndim and len(array) == len(labels) for array in each.values())
+            scores = checked_scores(task, each, labels) if sound else None
+        except (WorkError, TypeError, ValueError):
+            scores = None
+        if scores is None:
+            raise FileProblem(f"{file} does not hold one answer of the {role} for each image.")
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

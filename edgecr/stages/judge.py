@@ -21,7 +21,6 @@ from edgecr.report.build import accuracy_rows, build_result, export_row
 from edgecr.report.latency_rows import latency_rows
 from edgecr.report.result import (
     CANDIDATE,
-    MEAN,
     NOT_VERIFIED,
     AccuracyRow,
     ExportRow,
@@ -32,6 +31,7 @@ from edgecr.report.result import (
 )
 from edgecr.report.step_rows import files_of, step_row, unreadable
 from edgecr.report.write import write_report
+from edgecr.robustness.conditions import averages
 from edgecr.robustness.examples import Example, load_examples
 from edgecr.robustness.result import RobustnessResult
 from edgecr.robustness.suites import suites
@@ -250,9 +250,7 @@ class _Case:
         if answered:
             rows = accuracy_rows(answered, self.asked.recipe.gates)
         else:
-            known = suites.get(suite)
-            conditions = (*known.conditions, MEAN) if known.corruptions else known.conditions
-            rows = [AccuracyRow(suite, condition) for condition in conditions]
+            rows = [AccuracyRow(suite, row) for row in averages(suites.get(suite).conditions)]
         return [replace(row, evidence=self.files(stage)) for row in rows]
 
     def examples(self, suite: str) -> list[Example]:

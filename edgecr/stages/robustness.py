@@ -56,7 +56,15 @@ def robustness(
         with storage_errors(file):
             file.unlink(missing_ok=True)
     answered = evaluate(
-        predictors, suite, data.test, place.path, indices=chosen, seed=seed, identities=files.hashes, monitor=monitor
+        predictors,
+        suite,
+        data.test,
+        place.path,
+        indices=chosen,
+        seed=seed,
+        identities=files.hashes,
+        monitor=monitor,
+        task=data.task,
     )
     key = answers_key(answered.key, images)
     if not run.finished(place.stage, key):

@@ -1,4 +1,4 @@
-"""How often a module is right."""
+"""The score of a module on an image set: in classification the fraction of right answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from edgecr.data.base import ImageSet, Preprocessing
 from edgecr.data.batches import WHOLE, Share, eval_batches
+from edgecr.tasks import CLASSIFICATION, Task, arrays
+from edgecr.tasks.base import checked_scores
 from edgecr.training.augment import Inputs
 from edgecr.training.order import order_for
 
@@ -19,9 +21,10 @@ def accuracy(
     preprocessing: Preprocessing,
     batch: int = 256,
     autocast: AbstractContextManager[object] | None = None,
+    task: Task = CLASSIFICATION,
 ) -> float:
-    """The fraction of images whose class the module names, in evaluation mode and without gradients."""
-    return int(right_answers(module, images, preprocessing, batch, autocast)) / len(images)
+    """The mean score of the images, in evaluation mode and without gradients."""
+    return float(right_answers(module, images, preprocessing, batch, autocast, task=task)) / len(images)
 
 
 def right_answers(
@@ -31,18 +34,22 @@ def right_answers(
     batch: int = 256,
     autocast: AbstractContextManager[object] | None = None,
     share: Share = WHOLE,
+    task: Task = CLASSIFICATION,
 ) -> Tensor:
-    """How many images of a share the module names the class of, as a whole number on the module's device."""
+    """The sum of the scores of a share's images, in classification the number of right answers.
+
+    It lies on the module's device, so that several processes can add theirs up.
+    """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     inputs = Inputs(preprocessing, device, order_for(module, preprocessing.size))
     was_training = module.training
     module.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=device)
+    total = 0.0
     try:
         with torch.inference_mode(), autocast or nullcontext():
             for _, stored, labels in eval_batches(images, batch, share):
-                answers = module(inputs.normalise(stored)).argmax(dim=1)
-                correct += (answers == torch.as_tensor(labels, device=device)).sum()
+                outputs = arrays(task.outputs_of(module(inputs.normalise(stored))))
+                total += float(checked_scores(task, task.decode(outputs), labels.numpy()).sum())
     finally:
         module.train(was_training)
-    return correct
+    return torch.tensor(total, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)

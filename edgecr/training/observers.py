@@ -61,10 +61,11 @@ class Validation(Observer):
             return
         session.share_buffers()
         with session.masks.applied():
+            autocast, share = session.fabric.autocast(), session.share
             right = right_answers(
-                session.module, data.validation, data.preprocessing, 256, session.fabric.autocast(), session.share
+                session.module, data.validation, data.preprocessing, 256, autocast, share, task=data.task
             )
-        found = int(session.summed(right)) / len(data.validation)
+        found = float(session.summed(right)) / len(data.validation)
         if session.history.validated(found) and options.keep == "best":
             session.remember_best()
 

@@ -16,10 +16,10 @@ class Fixed(Predictor):
     def __init__(self, table: np.ndarray, breaks_at: int | None = None) -> None:
         self.table, self.breaks_at, self.seen = table, breaks_at, []
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
+    def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
         self.seen.append(len(images))
         answers = self.table[images[:, 0, 0, 0]].astype(np.float32)
-        return answers + 1 if len(images) == self.breaks_at else answers
+        return {"logits": answers + 1 if len(images) == self.breaks_at else answers}
 
 
 def numbered(count: int) -> np.ndarray:
@@ -46,13 +46,14 @@ def test_a_batch_size_that_answers_differently_is_found(batch):
 
 def test_differences_are_absolute_and_relative_to_the_largest_logit():
     expected = np.array([[-20.0, 10.0]])
-    largest, relative, agreement = differences(expected, np.add(expected, [[0.5, -0.25]]), Parity())
-    assert (largest, relative, agreement) == (0.5, 0.025, 1.0)
+    given = np.add(expected, [[0.5, -0.25]])
+    found = differences({"logits": expected}, {"logits": given}, Parity())
+    assert found == (0.5, 0.025, 1.0, "logits")
 
 
 def test_a_flip_counts_only_beyond_the_tolerance():
-    expected = np.array([[1.0, 1.0004], [1.0, 1.5]])
-    given = np.array([[1.0001, 1.0], [2.0, 1.5]])
+    expected = {"logits": np.array([[1.0, 1.0004], [1.0, 1.5]])}
+    given = {"logits": np.array([[1.0001, 1.0], [2.0, 1.5]])}
     assert differences(expected, given, Parity(max_abs=1e-3, max_rel=1e-3))[2] == 0.5
     assert differences(expected, given, Parity(max_abs=1e-5, max_rel=1e-3))[2] == 0.0
     assert differences(expected, given, Parity(max_abs=1e-3, max_rel=1e-5))[2] == 0.0

@@ -15,6 +15,7 @@ from edgecr.predictors import predictor_for
 from edgecr.predictors.onnx_file import describe_onnx, read_onnx
 from edgecr.predictors.onnx_predictor import OnnxPredictor
 from edgecr.predictors.torch_predictor import TorchPredictor
+from edgecr.tasks import CLASSIFICATION
 
 PREPROCESSING = Preprocessing((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), (4, 4))
 
@@ -57,26 +58,54 @@ class Mean(nn.Module):
 def test_torch_and_onnx_give_the_same_for_any_batch(tmp_path, count, portion):
     some = images(count)
     onnx_one = OnnxPredictor(pooled(tmp_path / "m.onnx"), PREPROCESSING, threads=1, portion=portion)
-    np.testing.assert_allclose(onnx_one.predict(some), means(some), atol=1e-5)
+    np.testing.assert_allclose(onnx_one.predict(some)["logits"], means(some), atol=1e-5)
     np.testing.assert_allclose(
-        TorchPredictor(Mean(), PREPROCESSING, portion=portion).predict(some), means(some), atol=1e-5
+        TorchPredictor(Mean(), PREPROCESSING, portion=portion).predict(some)["logits"], means(some), atol=1e-5
     )
 
 
 def test_torch_keeps_the_modules_mode_and_is_not_moved_by_later_training():
     module = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).train()
     predictor = TorchPredictor(module, PREPROCESSING)
-    before = predictor.predict(images(2))
+    before = predictor.predict(images(2))["logits"]
     nn.init.zeros_(module[1].weight)
     assert module.training
-    np.testing.assert_array_equal(predictor.predict(images(2)), before)
+    np.testing.assert_array_equal(predictor.predict(images(2))["logits"], before)
 
 
 def test_a_fixed_batch_is_split_and_filled(tmp_path):
     predictor = OnnxPredictor(pooled(tmp_path / "m.onnx", batch=2), PREPROCESSING, threads=1)
     for count in (1, 2, 5):
-        answers = predictor.predict(images(count))
+        answers = predictor.predict(images(count))["logits"]
         np.testing.assert_allclose(answers, means(images(count)), atol=1e-5)
+
+
+def test_every_output_with_a_row_for_each_image_keeps_its_name(tmp_path):
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["input"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["495"]),
+        helper.make_node("ArgMax", ["495"], ["label"], axis=1, keepdims=0),
+        helper.make_node("ReduceMax", ["input"], ["largest"], keepdims=0),
+        helper.make_node("Cast", ["495"], ["half"], to=TensorProto.FLOAT16),
+    ]
+    kinds = {"495": (TensorProto.FLOAT, ["n", 3]), "label": (TensorProto.INT64, ["n"])}
+    kinds |= {"largest": (TensorProto.FLOAT, []), "half": (TensorProto.FLOAT16, ["n", 3])}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 3, 4, 4])],
+        [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    outputs = OnnxPredictor(path, PREPROCESSING, threads=1, portion=2).predict(images(3))
+    assert {name: each.dtype for name, each in outputs.items()} == {
+        "495": np.float32,
+        "label": np.int64,
+        "half": np.float32,
+    }
+    np.testing.assert_array_equal(outputs["label"], means(images(3)).argmax(axis=1))
+    np.testing.assert_array_equal(CLASSIFICATION.named(outputs)["logits"], outputs["495"])
 
 
 def test_no_images_give_no_answers(tmp_path):
@@ -145,13 +174,13 @@ def test_a_model_that_fails_while_running_is_explained(tmp_path):
         nodes,
         "g",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 3, 4, 4])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 24])],
-        [numpy_helper.from_array(np.array([4, 24]), "shape")],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 48])],
+        [numpy_helper.from_array(np.array([2, 48]), "shape")],
     )
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
     predictor = OnnxPredictor(path, PREPROCESSING)
-    assert predictor.predict(images(2)).shape == (2, 24)
+    assert predictor.predict(images(2))["logits"].shape == (2, 48)
     with pytest.raises(UnsupportedModel, match="cannot run on a batch of 3"):
         predictor.predict(images(3))
 
@@ -166,7 +195,9 @@ def test_description_of_a_users_file(tmp_path):
 def test_predictor_for_reads_the_manifest(tmp_path):
     recorded = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "size": [4, 4], "embedded": False}
     artifact = SimpleNamespace(path=pooled(tmp_path / "m.onnx"), format="onnx", preprocessing=recorded)
-    np.testing.assert_allclose(predictor_for(artifact, threads=1).predict(images(2)), means(images(2)), atol=1e-5)
+    np.testing.assert_allclose(
+        predictor_for(artifact, threads=1).predict(images(2))["logits"], means(images(2)), atol=1e-5
+    )
     artifact.preprocessing = {}
     with pytest.raises(RequestError, match="no recorded preprocessing"):
         predictor_for(artifact)

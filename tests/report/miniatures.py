@@ -5,7 +5,7 @@ import numpy as np
 from edgecr.core.estimate import Estimate
 from edgecr.report.build import build_result
 from edgecr.report.result import LatencyRow, ModelRow, Timing
-from edgecr.robustness.result import Answers, RobustnessResult
+from edgecr.robustness.result import RobustnessResult
 from edgecr.robustness.suites import suites
 
 IMAGES = 200
@@ -19,7 +19,10 @@ def answered(lost, suite="noise5"):
     for condition in suites.get(suite).conditions:
         choices = labels.copy()
         choices[: lost.get(condition, 0)] += 1
-        answers[condition] = {"baseline": Answers(labels, sure), "candidate": Answers(choices, sure)}
+        answers[condition] = {
+            "baseline": {"choices": labels, "probabilities": sure},
+            "candidate": {"choices": choices, "probabilities": sure},
+        }
     return RobustnessResult(suite, 0, np.arange(IMAGES), labels, answers)
 
 

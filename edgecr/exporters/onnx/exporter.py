@@ -38,7 +38,7 @@ class OnnxExporter(Exporter[OnnxTarget]):
         """Writes the one file."""
         from edgecr.exporters.onnx import write as onnx_write  # loads torch and onnx
 
-        return onnx_write.write(subject, target, proof.preprocessing, folder / FILE)
+        return onnx_write.write(subject, target, proof.preprocessing, folder / FILE, task=proof.task)
 
     def receipt(self, subject: Subject, file: Path) -> Receipt:
         """What the surgery promises beside what the layers of the graph are."""

@@ -21,6 +21,7 @@ from edgecr.exporters.base import Written
 from edgecr.exporters.onnx.declaration import OnnxTarget
 from edgecr.predictors.onnx_file import describe_onnx, opset_of
 from edgecr.subject import Subject
+from edgecr.tasks import CLASSIFICATION, Task
 
 _LARGEST = 2_000_000_000
 """Bytes of weights in one file: protobuf ends at 2 GiB."""
@@ -43,17 +44,33 @@ class _WithPreprocessing(nn.Module):
         return self.module(((images.to(torch.float32) / 255 - self.mean) / self.std).permute(0, 3, 1, 2))
 
 
-def write(subject: Subject, target: OnnxTarget, preprocessing: Preprocessing, file: Path) -> Written:
+class _InOrder(nn.Module):
+    """The task's outputs as a tuple in the order of their names, whatever the module returns."""
+
+    def __init__(self, module: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.module, self.task = module, task
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Every named output."""
+        return tuple(self.task.outputs_of(self.module(images)).values())
+
+
+def write(
+    subject: Subject, target: OnnxTarget, preprocessing: Preprocessing, file: Path, task: Task = CLASSIFICATION
+) -> Written:
     """Writes and checks the file; the caller proves its numbers."""
     module = copy.deepcopy(subject.module).eval().cpu().float()
     _refuse_too_large(module)
+    if len(task.outputs) > 1:
+        module = _InOrder(module, task).eval()
     channels, height, width = subject.input_shape
     if target.embed_preprocessing:
         module = _WithPreprocessing(module, preprocessing).eval()
         example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
     else:
         example = torch.zeros(2, channels, height, width)
-    model = _cleaned(_traced(module, example if target.dynamic_batch else example[:1], target))
+    model = _cleaned(_traced(module, example if target.dynamic_batch else example[:1], target, task))
     _check(model, target)
     file.write_bytes(model.SerializeToString(deterministic=True))
     described = describe_onnx(file)
@@ -67,7 +84,7 @@ def write(subject: Subject, target: OnnxTarget, preprocessing: Preprocessing, fi
     return Written(file.name, described.inputs[0] | layout, described.outputs, made_with, target.embed_preprocessing)
 
 
-def _traced(module: nn.Module, example: torch.Tensor, target: OnnxTarget) -> onnx.ModelProto:
+def _traced(module: nn.Module, example: torch.Tensor, target: OnnxTarget, task: Task) -> onnx.ModelProto:
     batch = {0: torch.export.Dim("batch", min=1, max=4096)} if target.dynamic_batch else None
     try:
         with _silence():
@@ -75,7 +92,7 @@ def _traced(module: nn.Module, example: torch.Tensor, target: OnnxTarget) -> onn
                 module,
                 (example.contiguous(),),
                 input_names=["input"],
-                output_names=["logits"],
+                output_names=list(task.outputs),
                 opset_version=target.opset,
                 dynamic_shapes=(batch,),
                 dynamo=True,

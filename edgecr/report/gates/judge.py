@@ -73,10 +73,10 @@ def _check_limits(name: str, quantity: Quantity, gate: Gate) -> None:
         raise RequestError(f"{name} does not depend on a device; leave device and batch out")
 
 
-def level(gates: Mapping[str, Gate], name: str, default: float = 0.95) -> float:
-    """The confidence at which the figures of a gate are to be estimated."""
-    gate = gates.get(name)
-    return gate.confidence if gate and gate.confidence else default
+def level(gates: Mapping[str, Gate], *names: str) -> float:
+    """The confidence at which the figure behind some gates is to be estimated: the highest that is asked for."""
+    asked = [gate.confidence for name in names if (gate := gates.get(name)) and gate.confidence]
+    return max(asked, default=0.95)
 
 
 def judge(gates: Mapping[str, Gate], result: Result, allow_partial: bool = False) -> list[GateResult]:

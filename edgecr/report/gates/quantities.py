@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from edgecr.core.errors import RequestError
 from edgecr.report.numbers import COUNT, LOSS, MEGABYTES, MILLISECONDS, PERCENT, RATE, RATIO, Scale
-from edgecr.report.result import MEAN
-from edgecr.robustness.suites import CLEAN, suites
+from edgecr.robustness.conditions import CLEAN, MEAN, averages
+from edgecr.robustness.suites import suites
 
 
 class Kind(Enum):
@@ -71,10 +72,26 @@ def _plain() -> dict[str, Quantity]:
 def quantities(names: Iterable[str] | None = None) -> dict[str, Quantity]:
     """Every gate name and what it is about, for the named suites (all known ones when left out)."""
     found = {"clean_accuracy": _accuracy(None, CLEAN)} | _plain()
-    for name in suites.names() if names is None else names:
-        suite = suites.get(name)
-        if suite.corruptions:
-            found[f"{name}_accuracy"] = _accuracy(name, MEAN)
-        for corruption in suite.corruptions:
-            found[f"{name}_{corruption.name}_accuracy"] = _accuracy(name, corruption.name)
+    for suite in suites.names() if names is None else names:
+        for name, row in accuracy_gates(suite, suites.get(suite).conditions).items():
+            if name in found:
+                raise RequestError(f"The gate {name} has two meanings; rename the suite {suite!r} or its corruptions.")
+            found[name] = _accuracy(suite, row)
+    return found
+
+
+def accuracy_gates(suite: str, conditions: Iterable[str]) -> dict[str, str]:
+    """The gates of a suite, and the row of its accuracy table that each is judged on.
+
+    ``SUITE_accuracy`` is the mean of all conditions, ``SUITE_CORRUPTION_accuracy`` the mean of the corruption's
+    severities where there are several, ``SUITE_CORRUPTION-SEVERITY_accuracy`` one of them.
+    """
+    rows = averages(conditions)
+    found = {f"{suite}_accuracy": MEAN} if MEAN in rows else {}
+    for row in rows:
+        corruption = row.partition("-")[0]
+        if row not in (CLEAN, MEAN):
+            found[f"{suite}_{row.removesuffix(f'-{MEAN}')}_accuracy"] = row
+            if f"{corruption}-{MEAN}" not in rows:
+                found[f"{suite}_{corruption}_accuracy"] = row
     return found

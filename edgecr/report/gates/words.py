@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from edgecr.report.gates.quantities import Kind, Quantity, quantities
-from edgecr.report.result import MEAN
+from edgecr.robustness.conditions import MEAN, in_words
 
 _PLAIN = {
     "p50": "median latency of one call on the device",
@@ -43,7 +43,7 @@ def _meaning(quantity: Quantity) -> str:
         return _PLAIN[quantity.field]
     if quantity.suite is None:
         return "accuracy on the test images as they are"
-    condition = "all corruptions, averaged" if quantity.condition == MEAN else quantity.condition.replace("_", " ")
+    condition = "all corruptions, averaged" if quantity.condition == MEAN else in_words(quantity.condition)
     return f"accuracy under suite {quantity.suite}: {condition}"
 
 

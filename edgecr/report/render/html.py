@@ -160,10 +160,16 @@ def _card(example: Example) -> Markup:
 
 
 def _answer(role: str, answer: Answer) -> Markup:
+    sure = "" if answer.probability is None else tag("small", f" {answer.probability:.0%}")
+    return tag("p", tag("span", role, class_="role"), tag("span", _mark(answer), answer.label, sure), class_="answer")
+
+
+def _mark(answer: Answer) -> Markup:
+    """The sign of a right or a wrong answer; a graded one has none."""
+    if answer.right is None:
+        return Markup("")
     tone, word, mark = ("pass", "right", "✓") if answer.right else ("fail", "wrong", "✗")
-    sign = tag("span", mark, class_=f"mark {tone}", role="img", aria_label=word)
-    sure = tag("small", f" {answer.probability:.0%}")
-    return tag("p", tag("span", role, class_="role"), tag("span", sign, answer.label, sure), class_="answer")
+    return tag("span", mark, class_=f"mark {tone}", role="img", aria_label=word)
 
 
 def _table_section(table: Table) -> Markup:
