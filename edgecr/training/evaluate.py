@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from edgecr.data.base import ImageSet, Preprocessing
 from edgecr.data.batches import WHOLE, Share, eval_batches
-from edgecr.training.augment import Inputs
+from edgecr.training.inputs import Inputs
 from edgecr.training.order import order_for
 
 
