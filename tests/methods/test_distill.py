@@ -111,6 +111,7 @@ def test_other_classes_are_refused(tmp_path):
         ({"teacher": {}}, "the teacher has no weights"),
         ({"teacher": {"run": "r", "weights": "w"}}, "not permitted"),
         ({"teacher": 5}, "arch"),
+        ({"teacher": "nobody"}, "'baseline'"),
         ({"student": {"arch": "resnet21"}}, "resnet20"),
         ({"student": {"depth": 3}}, "not permitted"),
     ],

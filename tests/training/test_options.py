@@ -20,7 +20,7 @@ from edgecr.training.options import TrainOptions
         ({"clip_norm": 0}, "greater than 0"),
         ({"optimiser": "rmsprop"}, "'sgd'"),
         ({"optimizer": "sgd"}, "not permitted"),
-        ({"augment": "mixup"}, "'none'"),
+        ({"augment": "mixup"}, "Known: crop-flip, none, shift"),
         ({"precision": "fp16"}, "'auto'"),
         ({"checkpoint_s": 0}, "greater than 0"),
         ({"validate_every": 0}, "greater than or equal to 1"),

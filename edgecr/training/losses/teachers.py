@@ -28,7 +28,7 @@ class TeacherRun(Options):
     run: Path
     """Folder of the run."""
     arch: str | None = None
-    """The ``package.module:function`` that built the run's baseline, where it is your own code; no other code is run."""
+    """``package.module:function`` of the run's baseline, where that is your own code; no other code is run."""
 
     @field_validator("arch")
     @classmethod

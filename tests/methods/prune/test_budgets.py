@@ -53,7 +53,7 @@ def subject() -> Subject:
 
 
 def pruned(folder: Path, ear: Monitor | None = None, bench: Any = None, **keys: Any) -> tuple[Subject, PlanRecord]:
-    place = context(folder, monitor=ear or Monitor(), **({"bench": bench} if bench else {}))
+    place = context(folder, monitor=ear or Monitor(), **({"latencies": bench} if bench else {}))
     return Prune.parse({"align": "off"} | keys).apply(subject(), place), PlanRecord.load(folder)
 
 
