@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -42,7 +42,7 @@ def nested(kind: type[Options], apart: tuple[type[Options], ...] = ()) -> list[N
 
 def _below(kind: type[Options], prefix: str, apart: tuple[type[Options], ...]) -> Iterator[Nested]:
     for name, field in kind.model_fields.items():
-        for group, key, many in _groups(field.annotation, f"{prefix}{name}"):
+        for group, key, many in _groups(_annotation(field), f"{prefix}{name}"):
             if not issubclass(group, apart):
                 yield Nested(key + (" (each)" if many else ""), group)
                 yield from _below(group, f"{key}.", apart)
@@ -60,6 +60,14 @@ def _groups(annotation: Any, key: str, many: bool = False) -> Iterator[tuple[typ
             yield from _groups(part, key, many or origin in (tuple, dict))
 
 
+def _annotation(field: Any) -> Any:
+    """A field's type, with the registry that its values are looked up in, which pydantic keeps apart from it."""
+    named = [each for each in field.metadata if isinstance(each, NameIn | OptionsIn)]
+    form: Any = Annotated
+    parts = (field.annotation, *named)
+    return form[parts] if named else field.annotation
+
+
 def _members(annotation: Any) -> dict[str, type[Options]]:
     """The options that a registry chooses among, by name; nothing for other types."""
     chosen = [each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, OptionsIn)]
@@ -69,7 +77,7 @@ def _members(annotation: Any) -> dict[str, type[Options]]:
 def option_lines(kind: type[Options]) -> list[str]:
     """One line for each option: its name, type, default and meaning."""
     return [
-        f"  {name:<16} {type_text(field.annotation):<34} {default_text(field):<12} {_meaning(field)}".rstrip()
+        f"  {name:<16} {type_text(_annotation(field)):<34} {default_text(field):<12} {_meaning(field)}".rstrip()
         for name, field in kind.model_fields.items()
     ]
 
@@ -79,7 +87,7 @@ def option_table(kind: type[Options]) -> str:
     rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for name, field in kind.model_fields.items():
         meaning = _meaning(field).replace("|", "\\|")
-        kind_text = type_text(field.annotation).replace("|", "\\|")
+        kind_text = type_text(_annotation(field)).replace("|", "\\|")
         rows.append(f"| `{name}` | {kind_text} | {default_text(field)} | {meaning} |")
     return "\n".join(rows)
 

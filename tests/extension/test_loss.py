@@ -1,4 +1,4 @@
-"""A loss from outside: two views and a teacher's features, named by a recipe in training and in pruning's retraining."""
+"""A loss from outside: two views and a teacher's features, named by a recipe in training and in prune's retraining."""
 
 import copy
 from contextlib import contextmanager
@@ -153,7 +153,7 @@ def test_the_editor_and_mistakes_know_it():
         recipe(SCHEDULES[0], RECIPE.replace("weight: 0.3", "wieght: 0.3"))
     with pytest.raises(RecipeError, match=r"steps.0.train.loss: Unknown loss 'toi'. Did you mean 'toy'"):
         recipe(SCHEDULES[0], RECIPE.replace("toy: {layer", "toi: {layer"))
-    with pytest.raises(RecipeError, match="toy.layer: this key is required"):
+    with pytest.raises(RecipeError, match=r"toy\.layer: this key is required"):
         recipe(SCHEDULES[0], RECIPE.replace("layer: layer2, ", ""))
     assert "from_baseline" in str(editor_schema())
     with pytest.raises(ValidationError, match="label_smoothing does nothing with this loss"):

@@ -56,6 +56,24 @@ def test_every_result_is_a_window_of_the_padded_image_and_all_offsets_occur(name
     assert mirrored == 0 if name == "shift" else 100 < mirrored < 200
 
 
+def test_one_from_outside_is_named_in_a_training(tmp_path, monkeypatch):
+    from edgecr.training.loop import fit
+    from edgecr.training.losses import CrossEntropy
+    from tests.workplace import context, network, options
+
+    monkeypatch.setattr(augmentations, "_items", dict(augmentations._items))
+    seen = []
+
+    @augmentations.register("darken")
+    def darken(images, generator):
+        seen.append(images.shape)
+        return images // 2
+
+    history = fit(network(), options(epochs=1, augment="darken"), CrossEntropy(), context(tmp_path))
+    assert history.augment == "darken"
+    assert len(seen) == history.steps_per_epoch
+
+
 def test_normalisation_is_the_preprocessing_with_channels_last():
     shape = Preprocessing((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), (9, 9))
     given = images(20)
