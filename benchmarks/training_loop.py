@@ -25,8 +25,8 @@ from edgecr.data.base import Dataset, ImageSet, Preprocessing
 from edgecr.data.views import LearningData
 from edgecr.models import architecture, build
 from edgecr.training import optimisers
-from edgecr.training.augment import Inputs
 from edgecr.training.context import StepContext
+from edgecr.training.inputs import Inputs
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
 from edgecr.training.observers import Observer

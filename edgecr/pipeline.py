@@ -19,6 +19,7 @@ from edgecr.latency_builder.device_latencies import AgentLatencies
 from edgecr.methods.base import Method
 from edgecr.recipe import Recipe, as_yaml
 from edgecr.recipe.inputs import code_hashes, input_hashes, paths_in
+from edgecr.recipe.walk import reads_baseline
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for, usable_device
@@ -157,6 +158,7 @@ class Work:
             "files": input_hashes(step),
             "code": self.code,
             "device": self._device(step.method),
+            "baseline": self.before(self.recipe.baseline_steps) if reads_baseline(step) else None,
         }
 
     def _device(self, method: Method) -> Any:
@@ -197,7 +199,9 @@ class Work:
         before = self.subject(index)
         self.monitor.say(title + self._why_anew(stored))
         seed, latencies = self.recipe.seed * 1000 + index, AgentLatencies(self.monitor)
-        context = StepContext(LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, latencies)
+        context = StepContext(
+            LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, latencies, self.baseline
+        )
         start = time.monotonic()
         self.recipe.steps[index].method.apply(before, context).save(stored.folder / "subject")
         seconds = round(time.monotonic() - start, 1)
@@ -230,6 +234,10 @@ class Work:
             return Subject.load(folder / "subject", allow_code=code)
         size = self.data.preprocessing.size
         return Subject.create(self.recipe.model, self.classes, size, self.recipe.seed, allow_code=code)
+
+    def baseline(self) -> Subject:
+        """The model before the first step that compresses."""
+        return self.subject(self.recipe.baseline_steps)
 
     def role(self, role: str) -> None:
         """Sets the baseline or the candidate aside: what every later stage compares."""

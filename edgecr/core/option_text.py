@@ -5,11 +5,12 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from edgecr.core.named import NameIn, OptionsIn
 from edgecr.core.options import Options
 
 
@@ -41,27 +42,42 @@ def nested(kind: type[Options], apart: tuple[type[Options], ...] = ()) -> list[N
 
 def _below(kind: type[Options], prefix: str, apart: tuple[type[Options], ...]) -> Iterator[Nested]:
     for name, field in kind.model_fields.items():
-        for group, many in _groups(field.annotation):
+        for group, key, many in _groups(_annotation(field), f"{prefix}{name}"):
             if not issubclass(group, apart):
-                path = f"{prefix}{name}" + (" (each)" if many else "")
-                yield Nested(path, group)
-                yield from _below(group, f"{prefix}{name}.", apart)
+                yield Nested(key + (" (each)" if many else ""), group)
+                yield from _below(group, f"{key}.", apart)
 
 
-def _groups(annotation: Any, many: bool = False) -> Iterator[tuple[type[Options], bool]]:
-    """The groups of keys that a type allows, and whether there are many of each."""
+def _groups(annotation: Any, key: str, many: bool = False) -> Iterator[tuple[type[Options], str, bool]]:
+    """The groups of keys that a type allows at a key, the key of each, and whether there are many of it."""
     if isinstance(annotation, type) and issubclass(annotation, Options):
-        yield annotation, many
+        yield annotation, key, many
     origin = typing.get_origin(annotation)
-    if origin is not typing.Literal:
+    if members := _members(annotation):
+        yield from ((group, f"{key}.{name}", many) for name, group in members.items())
+    elif origin is not typing.Literal:
         for part in typing.get_args(annotation)[: 1 if origin is typing.Annotated else None]:
-            yield from _groups(part, many or origin in (tuple, dict))
+            yield from _groups(part, key, many or origin in (tuple, dict))
+
+
+def _annotation(field: Any) -> Any:
+    """A field's type, with the registry that its values are looked up in, which pydantic keeps apart from it."""
+    named = [each for each in field.metadata if isinstance(each, NameIn | OptionsIn)]
+    form: Any = Annotated
+    parts = (field.annotation, *named)
+    return form[parts] if named else field.annotation
+
+
+def _members(annotation: Any) -> dict[str, type[Options]]:
+    """The options that a registry chooses among, by name; nothing for other types."""
+    chosen = [each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, OptionsIn)]
+    return chosen[0].members() if chosen else {}
 
 
 def option_lines(kind: type[Options]) -> list[str]:
     """One line for each option: its name, type, default and meaning."""
     return [
-        f"  {name:<16} {type_text(field.annotation):<34} {default_text(field):<12} {_meaning(field)}".rstrip()
+        f"  {name:<16} {type_text(_annotation(field)):<34} {default_text(field):<12} {_meaning(field)}".rstrip()
         for name, field in kind.model_fields.items()
     ]
 
@@ -71,7 +87,7 @@ def option_table(kind: type[Options]) -> str:
     rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for name, field in kind.model_fields.items():
         meaning = _meaning(field).replace("|", "\\|")
-        kind_text = type_text(field.annotation).replace("|", "\\|")
+        kind_text = type_text(_annotation(field)).replace("|", "\\|")
         rows.append(f"| `{name}` | {kind_text} | {default_text(field)} | {meaning} |")
     return "\n".join(rows)
 
@@ -94,7 +110,7 @@ def type_text(annotation: Any) -> str:
     if annotation in names:
         return names[annotation]
     if origin is typing.Annotated:
-        return type_text(arguments[0])
+        return _named_text(arguments[1:]) or type_text(arguments[0])
     if origin is typing.Literal:
         return ", ".join(str(value) for value in arguments)
     if origin is tuple:
@@ -106,6 +122,14 @@ def type_text(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "mapping"
     return "path" if getattr(annotation, "__name__", "") == "Path" else str(getattr(annotation, "__name__", annotation))
+
+
+def _named_text(metadata: tuple[Any, ...]) -> str:
+    """The names that a registry knows, for a type that is one of them; otherwise nothing."""
+    for each in metadata:
+        if isinstance(each, NameIn | OptionsIn):
+            return ", ".join(each.registry.names()) + (" or mapping" if isinstance(each, OptionsIn) else "")
+    return ""
 
 
 def _is_told(annotation: Any) -> bool:

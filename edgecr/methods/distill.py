@@ -1,44 +1,28 @@
-"""Knowledge distillation (Hinton et al. 2015): a student learns a teacher's softened answers."""
+"""Knowledge distillation (Hinton et al. 2015) in one step: the short form of a training with ``loss: {kd: …}``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import model_validator
+from typing_extensions import Self
 
-from edgecr.core.errors import FileProblem, RequestError
-from edgecr.core.options import Options
 from edgecr.methods.base import Method, methods
-from edgecr.models import AnyArchitecture, Architecture
+from edgecr.models import AnyArchitecture
 from edgecr.training.context import StepContext
+from edgecr.training.losses import LossOptions
+from edgecr.training.losses import completed as loss_completed
+from edgecr.training.losses.kd import DistillationOptions, SoftAnswers
+from edgecr.training.losses.teachers import Teacher, check_classes, completed, fresh
 from edgecr.training.options import TrainOptions
 
 if TYPE_CHECKING:
     from edgecr.subject import Subject
 
 
-class TeacherRun(Options):
-    """A finished run whose baseline teaches."""
-
-    run: Path
-    """Folder of the run."""
-
-
-def _teacher_kind(value: Any) -> str:
-    names_run = isinstance(value, TeacherRun) or (isinstance(value, Mapping) and "run" in value)
-    return "run" if names_run else "architecture"
-
-
-Teacher = Annotated[
-    Annotated[TeacherRun, Tag("run")] | Annotated[AnyArchitecture, Tag("architecture")],
-    Discriminator(_teacher_kind),
-]
-
-
 @methods.register("distill")
-class Distill(TrainOptions, Method):
+class Distill(SoftAnswers, TrainOptions, Method):
     """Teach a student with a teacher's softened answers (Hinton et al. 2015)."""
 
     compresses: ClassVar[bool] = True
@@ -59,87 +43,44 @@ class Distill(TrainOptions, Method):
     student: AnyArchitecture | None = None
     """Who is taught: the keys that differ from the recipe's model; left out: the model as it stands."""
     teacher: Teacher | None = None
-    """Who teaches: ``{run: DIR}``, ``{weights: FILE, ...}`` or ``{pretrained: true, ...}``; left out: the model as it
-    stood before."""
-    temperature: Annotated[float, Field(gt=0)] = 4.0
-    """How soft the answers are made that are compared."""
-    alpha: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """Weight of the teacher's answers; the labels have the rest."""
-    direction: Literal["forward", "reverse"] = "forward"
-    """forward: KL(teacher || student), Hinton's; reverse: KL(student || teacher)."""
+    """Who teaches: ``baseline``, ``{run: DIR}``, ``{weights: FILE, ...}`` or ``{pretrained: true, ...}``; left out: the
+    model as it stood before."""
 
-    @field_validator("teacher")
-    @classmethod
-    def _knows_something(cls, teacher: TeacherRun | Architecture | None) -> TeacherRun | Architecture | None:
-        if isinstance(teacher, Architecture) and not teacher.starts_trained:
-            raise ValueError(
-                "the teacher has no weights: add weights: FILE or pretrained: true, or name a run with run: DIR"
-            )
-        return teacher
+    @model_validator(mode="after")
+    def _says_it_once(self) -> Self:
+        """Refuses the keys of the short form beside a loss that is written out."""
+        short = [*SoftAnswers.model_fields, "teacher"]
+        given = [key for key in short if getattr(self, key) != type(self).model_fields[key].default]
+        if self.loss is not None and given:
+            raise ValueError(f"{', '.join(given)} here would do nothing; beside loss, write it below the loss's name")
+        return self
+
+    @property
+    def minimised(self) -> LossOptions:
+        """The declared loss, or the one that this step is the short form of."""
+        if self.loss is not None:
+            return self.loss
+        soft = {key: getattr(self, key) for key in SoftAnswers.model_fields}
+        return DistillationOptions(teacher=self.teacher or "before", **soft)
 
     @classmethod
     def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
         """Completes a partly described student or teacher from the recipe's model, except its weights."""
-        model = recipe.get("model")
-        if not isinstance(model, Mapping):
-            return options
         pair = {key: options.get(key) for key in ("student", "teacher")}
-        return options | {k: _completed(v, model) for k, v in pair.items() if isinstance(v, Mapping)}
+        models = {key: completed(value, recipe) for key, value in pair.items() if isinstance(value, Mapping)}
+        return loss_completed(options, recipe) | models
 
     def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Trains the student; the subject given teaches unless another teacher was named."""
         from edgecr.training.loop import fit
-        from edgecr.training.losses import Distillation
 
-        teacher = self._teacher(subject, context)
+        loss = self.build_loss(subject, context)
         student = self._student(subject, context)
-        loss = Distillation(teacher.module, self.temperature, self.alpha, self.direction, self.label_smoothing)
         fit(student.module, self, loss, context)
         return student
 
     def _student(self, subject: Subject, context: StepContext) -> Subject:
         if self.student is None:
             return subject
-        _check_classes("student", self.student.classes, subject)
-        return _fresh(self.student, subject, context)
-
-    def _teacher(self, subject: Subject, context: StepContext) -> Subject:
-        if self.teacher is None:
-            return subject
-        if isinstance(self.teacher, TeacherRun):
-            teacher = _from_run(self.teacher.run, context)
-            _check_classes(f"teacher of {self.teacher.run}", teacher.classes, subject)
-            return teacher
-        _check_classes("teacher", self.teacher.classes, subject)
-        return _fresh(self.teacher, subject, context, trained=True)
-
-
-def _completed(values: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's keys below the given ones when both are the same architecture; a run needs none."""
-    if "run" in values or values.get("arch", model.get("arch")) != model.get("arch"):
-        return dict(values)
-    return {key: value for key, value in model.items() if key not in ("weights", "pretrained")} | dict(values)
-
-
-def _fresh(declared: Architecture, subject: Subject, context: StepContext, *, trained: bool = False) -> Subject:
-    from edgecr.subject import Subject
-
-    size = subject.input_shape[1:]
-    code = context.execution.allow_code
-    return Subject.create(declared, subject.classes, size, context.seed, allow_code=code, trained=trained)
-
-
-def _from_run(run: Path, context: StepContext) -> Subject:
-    from edgecr.subject import Subject
-
-    folder = run / "baseline"
-    if not (folder / "subject.json").is_file():
-        raise FileProblem(f"{run} is not a finished run: it has no baseline/subject.json to teach with.")
-    return Subject.load(folder, allow_code=context.execution.allow_code)
-
-
-def _check_classes(who: str, classes: int | None, subject: Subject) -> None:
-    if classes not in (None, subject.classes):
-        raise RequestError(
-            f"The {who} knows {classes} classes, but the data has {subject.classes}; both must be equal."
-        )
+        check_classes("student", self.student.classes, subject)
+        return fresh(self.student, subject, context)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from edgecr.methods.base import Method, methods
 from edgecr.training.context import StepContext
+from edgecr.training.losses import completed
 from edgecr.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -14,12 +16,16 @@ if TYPE_CHECKING:
 
 @methods.register("train")
 class Train(TrainOptions, Method):
-    """Train the model on the labels with cross-entropy."""
+    """Train the model on the labels with cross-entropy, or with another loss."""
+
+    @classmethod
+    def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """Completes what the loss says from the recipe."""
+        return completed(options, recipe)
 
     def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Trains the subject's own tensors in place."""
         from edgecr.training.loop import fit
-        from edgecr.training.losses import CrossEntropy
 
-        fit(subject.module, self, CrossEntropy(self.label_smoothing), context)
+        fit(subject.module, self, self.build_loss(subject, context), context)
         return subject

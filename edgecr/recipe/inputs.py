@@ -12,7 +12,9 @@ from edgecr.core.errors import FileProblem
 from edgecr.core.files import fingerprint, sha256
 from edgecr.models.external import own_source, refuse_code, source_of
 from edgecr.recipe import Recipe
+from edgecr.recipe.walk import declared_in, inside
 from edgecr.training.context import Execution
+from edgecr.training.losses.teachers import TeacherRun
 
 
 def input_hashes(*declared: BaseModel) -> dict[str, str]:
@@ -31,12 +33,17 @@ def paths_in(value: Any) -> Iterator[Path]:
     """Every path among plain values."""
     if isinstance(value, Path):
         yield value
-    for inner in _inside(value):
+    for inner in inside(value):
         yield from paths_in(inner)
 
 
 def code_hashes(recipe: Recipe, execution: Execution) -> dict[str, dict[str, str]]:
-    """The hashes of the files with the user's own code behind each model of a recipe; code must be allowed to run."""
+    """The hashes of the files with the user's own code behind each model of a recipe; code must be allowed to run.
+
+    A teacher's run brings no code along: what built its baseline must be named in the recipe too.
+    """
+    for teacher in declared_in(recipe, TeacherRun):
+        teacher.refuse_unnamed_code()
     names = sorted(own_models(recipe))
     if names and not execution.allow_code:
         refuse_code(names[0])
@@ -53,12 +60,5 @@ def _own_models(value: Any) -> Iterator[str]:
     arch = value.get("arch") if isinstance(value, dict) else None
     if isinstance(arch, str) and source_of(arch) == "code":
         yield arch
-    for inner in _inside(value):
+    for inner in inside(value):
         yield from _own_models(inner)
-
-
-def _inside(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        yield from value.values()
-    elif isinstance(value, list | tuple):
-        yield from value

@@ -25,6 +25,7 @@ from edgecr.exporters.base import load_target
 from edgecr.methods import methods
 from edgecr.methods.base import Method
 from edgecr.models import AnyArchitecture
+from edgecr.recipe.walk import reads_baseline
 from edgecr.report.gates.judge import Gate, check_gate_name
 from edgecr.robustness.suites import suites
 from edgecr.runners.base import load_device
@@ -335,6 +336,7 @@ def _impossible(recipe: Recipe, document: Document) -> list[Problem]:
         if len(set(listed)) != len(listed):
             problems.append(Problem(document.place(tuple(key.split("."))), key, "names something twice"))
     problems += _one_name_twice(recipe, document)
+    problems += _no_baseline_yet(recipe, document)
     if not recipe.steps and not recipe.model.starts_trained:
         problems.append(
             Problem(
@@ -342,6 +344,18 @@ def _impossible(recipe: Recipe, document: Document) -> list[Problem]:
             )
         )
     return problems
+
+
+def _no_baseline_yet(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Steps that compare with the baseline although they still make it."""
+    for index, step in enumerate(recipe.steps[: recipe.baseline_steps]):
+        if reads_baseline(step):
+            path: KeyPath = ("steps", index, step.name, "loss")
+            text = (
+                "teacher: baseline is the model before the first step that compresses, and this step is part of making "
+                "it; name another teacher, such as {run: DIR} or {weights: FILE}"
+            )
+            yield Problem(document.place(path), dotted(path), text)
 
 
 def _one_name_twice(recipe: Recipe, document: Document) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +56,10 @@ def _no_access(device: str) -> RequestError:
     return RequestError(f"No device access here ({device!r} was asked); run this step through `edgecr compress`.")
 
 
+def _no_baseline() -> Subject:
+    raise RequestError("No baseline here; run this step through `edgecr compress`, or name another teacher.")
+
+
 @dataclass(frozen=True)
 class StepContext:
     """Everything a method may use besides the subject: data, a seed, a folder to resume from, a voice."""
@@ -66,3 +70,5 @@ class StepContext:
     execution: Execution = field(default_factory=Execution)
     monitor: Monitor = field(default_factory=Monitor)
     latencies: DeviceLatencies = field(default_factory=DeviceLatencies)
+    baseline: Callable[[], Subject] = _no_baseline
+    """Gives the model before the first step that compresses, for losses that compare with it."""

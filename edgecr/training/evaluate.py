@@ -11,7 +11,7 @@ from edgecr.data.base import ImageSet, Preprocessing
 from edgecr.data.batches import WHOLE, Share, eval_batches
 from edgecr.tasks import CLASSIFICATION, Task, arrays
 from edgecr.tasks.base import checked_scores
-from edgecr.training.augment import Inputs
+from edgecr.training.inputs import Inputs
 from edgecr.training.order import order_for
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from edgecr.core.options import Options
+from edgecr.training.augmentations import AugmentationName
+from edgecr.training.losses import AnyLoss, CrossEntropyOptions, Loss, LossOptions
 from edgecr.training.sharpness.options import AnySharpness
+
+if TYPE_CHECKING:
+    from edgecr.subject import Subject
+    from edgecr.training.context import StepContext
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -53,13 +59,16 @@ class TrainOptions(Options):
     """Exponent of poly."""
     warmup: Annotated[float, Field(ge=0)] = 0.0
     """Epochs in which the learning rate rises linearly from zero; for onecycle the length of its rise."""
+    loss: AnyLoss | None = None
+    """The quantity that is minimised: a loss by its name, with its settings below it; cross-entropy with the labels
+    when left out."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target that is spread over all classes."""
+    """Share of the target that is spread over all classes; the loss's key of this name, written here."""
     clip_norm: Positive | None = None
     """Largest norm of the whole gradient; longer ones are scaled down to it."""
     sharpness: AnySharpness | None = None
     """Seeks a flat minimum, at twice the cost: ``sam``, ``asam``, ``adasap``, or one with settings."""
-    augment: Literal["none", "shift", "crop-flip"] | None = None
+    augment: AugmentationName | None = None
     """Random changes to training images; what suits the data set when left out."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of the forward pass; auto takes bf16 where the processor computes in it."""
@@ -72,7 +81,7 @@ class TrainOptions(Options):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        problems = [*self._misplaced(), *self._schedule_problems()]
+        problems = [*self._misplaced(), *self._schedule_problems(), *self._smoothing_problems()]
         if self.nesterov and self.momentum == 0:
             problems.append("nesterov needs a momentum above 0")
         if self.sharpness is not None and self.sharpness.epochs > self.epochs:
@@ -102,6 +111,24 @@ class TrainOptions(Options):
         if self.warmup >= self.epochs:
             problems.append(f"warmup of {self.warmup:g} epochs leaves nothing of {self.epochs} epochs")
         return problems
+
+    def _smoothing_problems(self) -> list[str]:
+        if self.loss is None or not self.label_smoothing:
+            return []
+        if "label_smoothing" not in type(self.loss).model_fields:
+            return ["label_smoothing does nothing with this loss; leave it out"]
+        twice = "label_smoothing" in self.loss.model_fields_set
+        return ["label_smoothing stands here and in loss; leave one of them out"] if twice else []
+
+    @property
+    def minimised(self) -> LossOptions:
+        """The declared loss, the usual one when none was named."""
+        return self.loss or CrossEntropyOptions()
+
+    def build_loss(self, before: Subject, context: StepContext) -> Loss:
+        """The loss of a training in a step that began with the subject ``before``."""
+        smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
+        return self.minimised.model_copy(update=smoothing).build(before, context)
 
     @property
     def rate(self) -> float:

@@ -11,7 +11,7 @@ import torch
 from edgecr.data.batches import train_batches
 from edgecr.data.views import LearningData
 from edgecr.surgery.scoring.taylor import Batch
-from edgecr.training.augment import Inputs
+from edgecr.training.inputs import Inputs
 
 
 @dataclass(frozen=True)

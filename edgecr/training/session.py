@@ -21,9 +21,10 @@ from edgecr.data.batches import Share, train_batches
 from edgecr.data.views import LearningData
 from edgecr.surgery.changes.cut import ChannelCut, remove, replay
 from edgecr.training import optimisers
-from edgecr.training.augment import Inputs, augmentations
+from edgecr.training.augmentations import augmentations
 from edgecr.training.checkpoint import Checkpoint
 from edgecr.training.history import Epoch, History
+from edgecr.training.inputs import Inputs
 from edgecr.training.losses import Loss
 from edgecr.training.masks import Masks
 from edgecr.training.options import TrainOptions
@@ -33,7 +34,8 @@ from edgecr.training.sharpness import ascent as sharpness
 from edgecr.training.sharpness.neurons import Importance, filter_norms
 from edgecr.weights import hash_tensors
 
-_KEYS = set(TrainOptions.model_fields) - {"checkpoint_s"}
+_KEYS = set(TrainOptions.model_fields) - {"checkpoint_s", "loss"}
+"""The options that decide the bits; the loss tells its own identity."""
 _PENDING_ON_CUDA = 16
 """Updates between two looks at the losses: each look waits for the device."""
 
@@ -59,7 +61,8 @@ class Totals:
     """Sums over the epoch so far; they are part of the state, so a resumed epoch reports the whole of it."""
 
     loss: float = 0.0
-    correct: int = 0
+    correct: float = 0
+    """How right all answers were, each from 0 to 1."""
     seen: int = 0
     seconds: float = 0.0
 
@@ -70,7 +73,7 @@ class Totals:
 
     @property
     def accuracy(self) -> float:
-        """The fraction of right answers."""
+        """How right an answer is in the mean; of a classification the fraction of right answers."""
         return self.correct / max(1, self.seen)
 
 
@@ -174,7 +177,7 @@ class TrainingState:
         return self.options.rate * factor(self.step_number, self.steps, self.options)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of each batch that is left of the epoch."""
+        """This process's share of each batch that is left of the epoch: images and targets."""
         self.started_at = time.monotonic()
         images, options = self.setup.data.train, self.options
         rest = train_batches(images, options.batch, self.setup.seed, self.epoch, self.batch, self.share)
@@ -200,35 +203,38 @@ class TrainingState:
             for buffer in self.module.buffers():
                 distributed.broadcast(buffer, src=0)
 
-    def step(self, images: Tensor, labels: Tensor) -> None:
+    def step(self, images: Tensor, targets: Tensor) -> None:
         """One update on one batch."""
-        seed = derive_seed(self.setup.seed, self.epoch, self.batch, self.fabric.global_rank)
-        inputs = self.inputs.augmented(images, self.augmentation, seed)
-        labels = labels.to(self.fabric.device)
+        seed, loss_of = derive_seed(self.setup.seed, self.epoch, self.batch, self.fabric.global_rank), self.setup.loss
+        views = self._views(images, seed)
+        targets = targets.to(self.fabric.device)
         # Processes average their gradients as equals; an uneven batch gives some of them more images than others.
-        weight = 1.0 if self.share.of == 1 else len(labels) * self.share.of / self._batch_size()
+        weight = 1.0 if self.share.of == 1 else len(images) * self.share.of / self._batch_size()
         optimisers.set_rate(self.optimiser, self.rate)
 
         def gradients() -> tuple[Tensor, Tensor]:
             torch.manual_seed(seed)
             self.optimiser.zero_grad()
             with self.masks.applied():
-                logits = self.forward(inputs)
                 with self.fabric.autocast():
-                    loss = self.setup.loss(logits, inputs, labels)
+                    loss, rightness = loss_of.step(self.forward, views, targets)
                 self.fabric.backward(loss * weight)
-            return loss.detach(), logits.detach()
+            return loss.detach(), rightness.detach()
 
-        loss, logits = self.descend(gradients)
-        self._note(loss, logits, labels)
+        loss, rightness = self.descend(gradients)
+        self._note(loss, rightness.sum(), len(images))
         self.batch += 1
         if self.fabric.device.type == "cpu" or len(self.pending.counts) >= _PENDING_ON_CUDA:
             self.settle()
         before, self.started_at = self.started_at, time.monotonic()
         self.totals.seconds += self.started_at - before
 
-    def _note(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        count, correct = len(labels), (logits.argmax(dim=1) == labels).sum()
+    def _views(self, images: Tensor, seed: int) -> list[Tensor]:
+        """As many augmented copies of a batch as the loss asks for; the first does not depend on how many."""
+        seeds = [seed, *(derive_seed(seed, number) for number in range(1, self.setup.loss.views))]
+        return [self.inputs.augmented(images, self.augmentation, each) for each in seeds]
+
+    def _note(self, loss: Tensor, correct: Tensor, count: int) -> None:
         if self.share.of > 1:
             total, correct = self.summed(torch.stack([loss.double() * count, correct.double()]))
             count = self._batch_size()
@@ -248,7 +254,7 @@ class TrainingState:
                 self.diverged(f"the loss is {loss}", self.batch - back)
         for loss, right, count in zip(losses, correct, self.pending.counts):
             self.totals.loss += loss * count
-            self.totals.correct += int(right)
+            self.totals.correct += right
             self.totals.seen += count
         self.pending = Pending()
 
@@ -294,6 +300,7 @@ class TrainingState:
         tensors |= {f"masks/{name}": tensor for name, tensor in self.masks.tensors().items()}
         tensors |= {f"covers/{name}": tensor for name, tensor in self.masks.hidden().items()}
         tensors |= {f"kept/{name}": tensor for name, tensor in self.kept.items()}
+        tensors |= {f"loss/{name}": tensor for name, tensor in self.setup.loss.state().items()}
         cuts = [cut.plain() for cut in self.cuts]
         facts = {"epoch": self.epoch, "batch": self.batch, "totals": asdict(self.totals), "cuts": cuts}
         return Checkpoint(tensors, {**facts, "history": self.history.plain()})
@@ -309,6 +316,7 @@ class TrainingState:
         self.masks.prune(state.part("masks"))
         self.masks.hide(state.part("covers"))
         self.kept = state.part("kept")
+        self.setup.loss.restore(state.part("loss"))
         self.best = {name: tensor.to(self.fabric.device) for name, tensor in state.part("best").items()}
         self.epoch, self.batch = int(state.facts["epoch"]), int(state.facts["batch"])
         self.totals = Totals(**state.facts["totals"])

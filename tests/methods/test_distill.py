@@ -3,14 +3,23 @@ import copy
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.nn import functional
 
 from edgecr.core.errors import FileProblem, RequestError
+from edgecr.core.seeds import derive_seed
+from edgecr.data.batches import train_batches
+from edgecr.data.views import LearningData
 from edgecr.methods.base import methods
 from edgecr.methods.distill import Distill
+from edgecr.methods.finetune import FineTune
 from edgecr.methods.train import Train
 from edgecr.subject import Subject
+from edgecr.training.augmentations import augmentations
+from edgecr.training.inputs import Inputs
+from edgecr.training.order import place
+from edgecr.training.schedules import Steps, factor
 from edgecr.weights import write_tensors
-from tests.workplace import context, subject
+from tests.workplace import context, dataset, subject
 
 KEYS = {"epochs": 1, "batch": 32, "precision": "fp32"}
 RECIPE = {"model": {"arch": "resnet20", "width": 0.25, "weights": "model.pt"}}
@@ -67,6 +76,62 @@ def test_alpha_zero_is_plain_training(tmp_path):
     assert same(plain.module, taught.module)
 
 
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_the_bits_are_those_of_the_training_written_out(tmp_path, direction):
+    """Golden: plain PyTorch with Hinton's formula, none of EdgeCR's loop, loss or optimiser."""
+    step = distill(student={}, epochs=2, batch=16, lr=0.05, temperature=3.0, alpha=0.7, label_smoothing=0.1,
+                   direction=direction)  # fmt: skip
+    found = step.apply(subject(seed=3), context(tmp_path, seed=11)).module
+    data, device = LearningData.of(dataset()), torch.device("cpu")
+    teacher, student = subject(seed=3).module.eval(), subject(seed=11).module.train()
+    place(teacher, device, (8, 8))
+    inputs = Inputs(data.preprocessing, device, place(student, device, (8, 8)))
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, fused=True)
+    for epoch in range(2):
+        for number, batch in enumerate(train_batches(data.train, 16, 11, epoch)):
+            seed = derive_seed(11, epoch, number, 0)
+            images = inputs.augmented(batch.images, augmentations.get("crop-flip"), seed)
+            optimiser.param_groups[0]["lr"] = 0.05 * factor(5 * epoch + number, Steps(5, 10), step)
+            optimiser.zero_grad()
+            logits = student(images)
+            with torch.no_grad():
+                wanted = functional.log_softmax(teacher(images) / 3.0, dim=1)
+            taught = functional.log_softmax(logits / 3.0, dim=1)
+            first, second = (wanted, taught) if direction == "forward" else (taught, wanted)
+            soft = (first.exp() * (first - second)).sum(dim=1).mean() * 9.0
+            hard = functional.cross_entropy(logits, torch.as_tensor(batch.labels), label_smoothing=0.1)
+            ((1 - 0.7) * hard + 0.7 * soft).backward()
+            optimiser.step()
+    assert same(found, student)
+
+
+def test_it_is_the_short_form_of_a_training_with_that_loss(tmp_path):
+    soft = {"temperature": 2.0, "alpha": 0.5, "direction": "reverse"}
+    short = distill(student=None, lr=0.05, label_smoothing=0.1, **soft).apply(subject(), context(tmp_path / "a"))
+    loss = {"kd": {"teacher": "before", "label_smoothing": 0.1} | soft}
+    long = distill(student=None, lr=0.05, loss=loss).apply(subject(), context(tmp_path / "b"))
+    plain = FineTune.parse(KEYS | {"lr": 0.05, "loss": loss}).apply(subject(), context(tmp_path / "c"))
+    assert same(short.module, long.module)
+    assert same(short.module, plain.module)
+
+
+def test_the_baseline_teaches_where_a_step_has_one(tmp_path):
+    given = context(tmp_path, baseline=lambda: subject(seed=5))
+    assert same(distill(teacher="baseline").build_loss(subject(), given).teacher, subject(seed=5).module)
+    assert same(FineTune.parse({"loss": "kd"}).build_loss(subject(), given).teacher, subject(seed=5).module)
+    with pytest.raises(RequestError, match="No baseline here"):
+        distill(teacher="baseline").build_loss(subject(), context(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "keys", [{"alpha": 0.5}, {"temperature": 2.0}, {"direction": "reverse"}, {"teacher": "before"}]
+)
+def test_the_short_form_does_not_go_with_a_loss_written_out(keys):
+    assert distill(loss={"kd": {}}).minimised.reads_baseline
+    with pytest.raises(ValidationError, match=f"{next(iter(keys))} here would do nothing"):
+        distill(loss={"kd": {}}, **keys)
+
+
 def test_the_teacher_is_left_as_it_was(tmp_path):
     teacher = subject()
     before = copy.deepcopy(teacher.module)
@@ -111,6 +176,7 @@ def test_other_classes_are_refused(tmp_path):
         ({"teacher": {}}, "the teacher has no weights"),
         ({"teacher": {"run": "r", "weights": "w"}}, "not permitted"),
         ({"teacher": 5}, "arch"),
+        ({"teacher": "nobody"}, "'baseline'"),
         ({"student": {"arch": "resnet21"}}, "resnet20"),
         ({"student": {"depth": 3}}, "not permitted"),
     ],

@@ -61,9 +61,9 @@ def test_a_published_model_teaches(published, tmp_path):
     teacher = {"arch": "torchvision:squeezenet1_1", "pretrained": True}
     step = Distill.parse(Distill.resolve(KEYS | {"teacher": teacher}, {"model": {"arch": "resnet20"}}))
     student = Subject.create(architecture({"arch": "resnet20", "width": 0.25}), CLASSES, (32, 32), 0)
-    found = step._teacher(student, context(tmp_path))
+    found = step.build_loss(student, context(tmp_path)).teacher
     expected = torchvision.models.get_model("squeezenet1_1", weights="DEFAULT").state_dict()
-    assert all(torch.equal(value, expected[key]) for key, value in found.module.state_dict().items())
+    assert all(torch.equal(value, expected[key]) for key, value in found.state_dict().items())
 
 
 def test_a_published_model_for_other_classes_cannot_teach(published, tmp_path):

@@ -203,6 +203,30 @@ def test_a_missing_parent_is_named(tmp_path):
         load_recipe(str(tmp_path / "a.yaml"))
 
 
+@pytest.mark.parametrize("loss", ["kd", "{kd: {temperature: 2}}", "{kd: {teacher: baseline}}"])
+def test_a_baseline_that_is_still_made_cannot_teach(loss):
+    text = GOOD.replace(
+        "  - prune: {sparsity: 0.5}", f"  - finetune:\n      loss: {loss}\n  - prune: {{sparsity: 0.5}}"
+    )
+    with pytest.raises(
+        RecipeError, match=r"r\.yaml:\d+: steps\.1\.finetune\.loss: teacher: baseline is the model before"
+    ):
+        checked(parse_yaml(text, "r.yaml"))
+    later = GOOD.replace("  - prune: {sparsity: 0.5}", f"  - prune: {{sparsity: 0.5}}\n  - finetune: {{loss: {loss}}}")
+    assert checked(parse_yaml(later, "r.yaml")).steps[2].method.minimised.reads_baseline
+
+
+def test_a_teacher_below_a_loss_is_completed_from_the_model():
+    loss = "loss: {kd: {teacher: {weights: t.pt}}}"
+    retrain = f"{{kind: iterative, retrain: {{{loss}}}}}"
+    text = GOOD.replace(
+        "  - prune: {sparsity: 0.5}", f"  - prune: {{sparsity: 0.5, schedule: {retrain}}}\n  - finetune: {{{loss}}}"
+    )
+    steps = checked(parse_yaml(text, "r.yaml")).plain()["steps"]
+    teachers = steps[1]["prune"]["schedule"]["retrain"]["loss"]["kd"], steps[2]["finetune"]["loss"]["kd"]
+    assert all(each["teacher"] == {"arch": "resnet20", "weights": "t.pt"} for each in teachers)
+
+
 def test_the_students_width_is_completed_from_the_model():
     text = GOOD.replace("  - prune: {sparsity: 0.5}", "  - distill: {student: {width: 0.5}, epochs: 1}")
     assert checked(parse_yaml(text, "r.yaml")).plain()["steps"][1]["distill"]["student"] == {

@@ -89,6 +89,20 @@ def test_a_step_depends_on_the_very_tensors_before_it(tmp_path, teacher):
     assert each.inputs(1) != before
 
 
+def test_a_step_depends_on_the_baseline_that_teaches_it(tmp_path, teacher):
+    steps = "steps=[{train: {epochs: 1}}, {distill: {epochs: 1}}, {finetune: {loss: LOSS}}]"
+    taught, plain = (work(tmp_path, teacher, steps.replace("LOSS", loss)) for loss in ("kd", "cross_entropy"))
+    for index in (0, 1):
+        folder = taught.step_folder(index) / "subject"
+        folder.mkdir(parents=True)
+        (folder / "tensors.safetensors").write_text(str(index))
+    before = taught.inputs(2), plain.inputs(2)
+    assert before[0]["baseline"] == taught.before(1) != before[0]["before"]
+    (taught.step_folder(0) / "subject" / "tensors.safetensors").write_text("other")
+    assert taught.inputs(2) != before[0]
+    assert plain.inputs(2) == before[1]
+
+
 def test_test_images_are_not_part_of_what_steps_see(tmp_path, teacher):
     data = work(tmp_path, teacher).data
     assert data.seen_by_steps

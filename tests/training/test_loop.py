@@ -62,9 +62,10 @@ class Poison(Observer):
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_state_kept(tmp_path):
     class Broken(CrossEntropy):
-        def __call__(self, logits, inputs, labels):
+        def step(self, model, views, targets):
             self.calls = getattr(self, "calls", 0) + 1
-            return super().__call__(logits, inputs, labels) * (float("nan") if self.calls == 8 else 1)
+            loss, rightness = super().step(model, views, targets)
+            return loss * (float("nan") if self.calls == 8 else 1), rightness
 
     with pytest.raises(TrainingDiverged, match="epoch 2, step 3 of 5: the loss is nan"):
         fit(network(), options(checkpoint_s=1e-9), Broken(), context(tmp_path))

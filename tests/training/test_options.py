@@ -1,7 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
+from edgecr.training.losses import CrossEntropy
 from edgecr.training.options import TrainOptions
+from tests.workplace import context, subject
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,7 @@ from edgecr.training.options import TrainOptions
         ({"clip_norm": 0}, "greater than 0"),
         ({"optimiser": "rmsprop"}, "'sgd'"),
         ({"optimizer": "sgd"}, "not permitted"),
-        ({"augment": "mixup"}, "'none'"),
+        ({"augment": "mixup"}, "Known: crop-flip, none, shift"),
         ({"precision": "fp16"}, "'auto'"),
         ({"checkpoint_s": 0}, "greater than 0"),
         ({"validate_every": 0}, "greater than or equal to 1"),
@@ -34,6 +36,10 @@ from edgecr.training.options import TrainOptions
         ({"optimiser": "adam", "momentum": 0.5}, "belongs to optimiser: sgd"),
         ({"nesterov": True, "momentum": 0}, "nesterov needs"),
         ({"warmup": 5, "epochs": 5}, "leaves nothing"),
+        ({"loss": "kdd"}, "Did you mean 'kd'"),
+        ({"loss": {"kd": {}, "cross_entropy": {}}}, "name exactly one loss; known: cross_entropy, kd"),
+        ({"loss": {"kd": {"alpha": 2}}}, "less than or equal to 1"),
+        ({"label_smoothing": 0.1, "loss": {"kd": {"label_smoothing": 0.2}}}, "stands here and in loss"),
     ],
 )
 def test_nonsense_is_refused_with_a_reason(keys, words):
@@ -45,6 +51,18 @@ def test_every_combination_mistake_is_told_at_once():
     with pytest.raises(ValidationError) as caught:
         TrainOptions.parse({"power": 2.0, "nesterov": True, "momentum": 0, "warmup": 200})
     assert all(word in str(caught.value) for word in ("power", "nesterov", "warmup"))
+
+
+def test_label_smoothing_beside_the_loss_is_the_losss_own(tmp_path):
+    forms = [
+        {"label_smoothing": 0.1},
+        {"label_smoothing": 0.1, "loss": "cross_entropy"},
+        {"loss": {"cross_entropy": {"label_smoothing": 0.1}}},
+    ]
+    built = [TrainOptions.parse(form).build_loss(subject(), context(tmp_path)) for form in forms]
+    assert [loss.identity() for loss in built] == [CrossEntropy(0.1).identity()] * 3
+    short = TrainOptions.parse({"label_smoothing": 0.1, "loss": {"kd": {"teacher": "before"}}})
+    assert short.build_loss(subject(), context(tmp_path)).hard.label_smoothing == 0.1
 
 
 def test_the_rate_follows_the_optimiser_until_it_is_given():

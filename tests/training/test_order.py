@@ -7,7 +7,8 @@ from torch import nn
 from edgecr.subject import Subject
 from edgecr.training.evaluate import accuracy
 from edgecr.training.loop import fit
-from edgecr.training.losses import CrossEntropy, Distillation
+from edgecr.training.losses import CrossEntropy
+from edgecr.training.losses.kd import Distillation
 from edgecr.training.order import order_for, place
 from edgecr.training.sample import TrainingSample
 from edgecr.training.sharpness.flatness import flatness

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from edgecr.core.options import Options
 from edgecr.methods.base import Method
+from edgecr.training.losses import completed
 from edgecr.training.options import TrainOptions
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -201,7 +202,14 @@ class PruneOptions(Method):
             found["batch"] = _first(measure.get("batch"), 1)
         if by_latency or options.get("align", "auto") == "auto":
             found["device"] = _first(measure.get("devices"), "cpu")
+        options = options | {"schedule": _with_loss(options.get("schedule"), recipe)}
         return found | {key: value for key, value in options.items() if value is not None}
+
+
+def _with_loss(schedule: Any, recipe: Mapping[str, Any]) -> Any:
+    """A raw schedule, with what the loss of its training says completed from the recipe."""
+    retrain = schedule.get("retrain") if isinstance(schedule, Mapping) else None
+    return {**schedule, "retrain": completed(retrain, recipe)} if isinstance(retrain, Mapping) else schedule
 
 
 def _first(listed: Any, usual: Any) -> Any:

@@ -29,7 +29,6 @@ from edgecr.surgery.tracing.graph import ChannelGraph
 from edgecr.training.checkpoint import discard
 from edgecr.training.context import StepContext
 from edgecr.training.loop import fit
-from edgecr.training.losses import CrossEntropy
 from edgecr.training.order import order_for
 from edgecr.training.sample import TrainingSample
 from edgecr.weights import hash_tensors
@@ -275,7 +274,7 @@ class Pruning:
     def _trained(self, subject: Subject, schedule: Iterative, context: StepContext) -> Subject:
         """Trains one round, which the context gives a seed of its own: the others' order would teach the same again."""
         options = schedule.retrain
-        fit(subject.module, options, CrossEntropy(options.label_smoothing), context)
+        fit(subject.module, options, options.build_loss(self.subject, context), context)
         return subject
 
     def _while_training(self, first: Pruned, schedule: Exponential) -> Subject:
@@ -295,7 +294,7 @@ class Pruning:
             soft=schedule.masks == "soft",
             allocator=self.allocator,
         )
-        fit(subject.module, options, CrossEntropy(options.label_smoothing), self.context, [removal])
+        fit(subject.module, options, options.build_loss(subject, self.context), self.context, [removal])
         subject = subject.cut(*removal.cuts)
         if schedule.slim == "each":
             return subject

@@ -18,7 +18,7 @@ from edgecr.core.errors import WorkError
 from edgecr.data.batches import epoch_order
 from edgecr.data.views import LearningData
 from edgecr.surgery.tracing.running import running
-from edgecr.training.augment import Inputs
+from edgecr.training.inputs import Inputs
 from edgecr.training.losses import CrossEntropy, Loss
 from edgecr.training.order import order_for
 from edgecr.training.sharpness.ascent import displaced
@@ -157,7 +157,8 @@ class Terrain:
     def _parts(self) -> Iterator[Tensor]:
         """What each batch adds to the mean loss."""
         for inputs, labels in self.batches:
-            yield self.loss(self.module(inputs), inputs, labels) * (len(labels) / self.images)
+            loss, _ = self.loss.step(self.module, [inputs] * self.loss.views, labels)
+            yield loss * (len(labels) / self.images)
 
     def _zeros(self) -> Tensor:
         return self.parameters[0].new_zeros(sum(p.numel() for p in self.parameters)).detach()

@@ -312,7 +312,7 @@ def test_each_of_several_processes_climbs_on_its_own_images(tmp_path):
     fit(module, options(**keys), CrossEntropy(), context(tmp_path, data, execution=Execution(devices=2)))
 
     from edgecr.data.batches import train_batches
-    from edgecr.training.augment import Inputs
+    from edgecr.training.inputs import Inputs
 
     ((_, images, labels),) = train_batches(data.train, 16, 7, 0)
     inputs = Inputs(data.preprocessing, torch.device("cpu")).normalise(images)

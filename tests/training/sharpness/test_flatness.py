@@ -28,8 +28,8 @@ class Bowl(nn.Module):
 
 
 class Itself(Loss):
-    def __call__(self, logits, inputs, labels):
-        return logits
+    def step(self, model, views, targets):
+        return model(views[0]), torch.zeros(len(targets))
 
     def identity(self):
         return {}

@@ -4,7 +4,8 @@ import torch
 from torch.nn import functional
 
 from edgecr.data.base import Preprocessing
-from edgecr.training.augment import Inputs, augmentations, keep
+from edgecr.training.augmentations import augmentations
+from edgecr.training.inputs import Inputs
 
 REACH = {"shift": 2, "crop-flip": 4}
 
@@ -55,10 +56,28 @@ def test_every_result_is_a_window_of_the_padded_image_and_all_offsets_occur(name
     assert mirrored == 0 if name == "shift" else 100 < mirrored < 200
 
 
+def test_one_from_outside_is_named_in_a_training(tmp_path, monkeypatch):
+    from edgecr.training.loop import fit
+    from edgecr.training.losses import CrossEntropy
+    from tests.workplace import context, network, options
+
+    monkeypatch.setattr(augmentations, "_items", dict(augmentations._items))
+    seen = []
+
+    @augmentations.register("darken")
+    def darken(images, generator):
+        seen.append(images.shape)
+        return images // 2
+
+    history = fit(network(), options(epochs=1, augment="darken"), CrossEntropy(), context(tmp_path))
+    assert history.augment == "darken"
+    assert len(seen) == history.steps_per_epoch
+
+
 def test_normalisation_is_the_preprocessing_with_channels_last():
     shape = Preprocessing((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), (9, 9))
     given = images(20)
-    found = Inputs(shape, torch.device("cpu")).augmented(given, keep, 0)
+    found = Inputs(shape, torch.device("cpu")).augmented(given, augmentations.get("none"), 0)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found.numpy(), shape.apply(given.numpy()), atol=2e-6)

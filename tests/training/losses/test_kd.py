@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgecr.training.losses import CrossEntropy, Distillation, soft_loss
+from edgecr.training.losses import CrossEntropy
+from edgecr.training.losses.kd import Distillation, soft_loss
 
 
 def answers(*seeds, batch=6, classes=5):
@@ -59,7 +60,7 @@ def test_alpha_zero_is_cross_entropy_and_half_is_half():
     student, teacher = answers(0, 1)
     hard = functional.cross_entropy(student, LABELS)
     for alpha in (0.0, 0.5, 1.0):
-        found = Distillation(Fixed(teacher), 4.0, alpha)(student, student, LABELS)
+        found, _ = Distillation(Fixed(teacher), 4.0, alpha).step(Fixed(student), [student], LABELS)
         assert torch.allclose(found, (1 - alpha) * hard + alpha * soft_loss(student, teacher, 4.0))
 
 
@@ -67,7 +68,9 @@ def test_label_smoothing_spreads_the_target():
     (logits,) = answers(0)
     target = torch.nn.functional.one_hot(LABELS, 5) * 0.8 + 0.2 / 5
     expected = -(target * torch.log_softmax(logits, 1)).sum(1).mean()
-    assert CrossEntropy(0.2)(logits, logits, LABELS).item() == pytest.approx(expected.item(), rel=1e-5)
+    found, rightness = CrossEntropy(0.2).step(Fixed(logits), [logits], LABELS)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert rightness.tolist() == (logits.argmax(1) == LABELS).tolist()
 
 
 def test_the_teacher_stays_as_it_is():
@@ -75,10 +78,9 @@ def test_the_teacher_stays_as_it_is():
     loss = Distillation(teacher, 4.0, 0.9)
     before = copy.deepcopy(loss.teacher.state_dict())
     student, inputs = answers(0, 1)
-    student.requires_grad_()
-    first = loss(student, inputs, LABELS)
+    first, _ = loss.step(Fixed(student), [inputs], LABELS)
     first.backward()
-    assert torch.equal(first, loss(student, inputs, LABELS)), "dropout is off"
+    assert torch.equal(first, loss.step(Fixed(student), [inputs], LABELS)[0]), "dropout is off"
     assert all(torch.equal(before[name], value) for name, value in loss.teacher.state_dict().items())
     assert all(p.grad is None for p in [*loss.teacher.parameters(), *teacher.parameters()])
     assert teacher.training, "the caller's module is not touched"
