@@ -35,8 +35,8 @@ def test_one_family_goes_the_whole_way(edgecr, mini_recipe, tmp_path):
     assert done.returncode in (0, 1), done.stderr
     (run,) = (path for path in (tmp_path / "runs").iterdir() if path.name != ".steps")
     report = json.loads((run / "report.json").read_text())
-    plan = json.loads((run / "steps" / "01-prune" / "plan.json").read_text())
+    plan = json.loads((run / "steps" / "01-prune" / "records" / "plan.json").read_text())["values"]
     macs = next(amount for amount in plan["amounts"] if amount["figure"] == "macs")
     assert macs["after"] <= macs["budget"] <= 0.5 * macs["before"]
-    assert report["steps"][1]["widths"]
+    assert report["steps"][1]["records"]
     assert [row["macs"] for row in report["models"]] == [macs["before"], macs["after"]]

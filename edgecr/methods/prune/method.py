@@ -41,6 +41,7 @@ class Prune(PruneOptions):
     """Remove the least important channels from the layers and everything coupled to them."""
 
     compresses: ClassVar[bool] = True
+    records: ClassVar[tuple[str, ...]] = ("plan",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "halp": {
             "score": "taylor_bn",

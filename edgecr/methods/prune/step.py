@@ -21,7 +21,7 @@ from edgecr.surgery.planning.amounts import CHANNELS, LATENCY, SIZE, WHOLE_LATEN
 from edgecr.surgery.planning.figures import BYTES
 from edgecr.surgery.planning.latency import amounts_after
 from edgecr.surgery.planning.plan import Plan, Planner
-from edgecr.surgery.planning.record import SHORT, Amount, PlanRecord, Width
+from edgecr.surgery.planning.record import NAME, SHORT, Amount, PlanRecord, Width
 from edgecr.surgery.planning.widths import MULTIPLES, Allowed, Limits, allowed_by
 from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
 from edgecr.surgery.tracing.after import after
@@ -110,7 +110,7 @@ class Pruning:
         elif isinstance(schedule, Exponential):
             result = self._while_training(first, schedule)
         else:
-            result = self.subject.cut(first.cut).with_module(first.module)
+            result = self.subject.with_changes(first.cut).with_module(first.module)
         self._tell(first, result)
         return result
 
@@ -264,13 +264,14 @@ class Pruning:
 
     def _cuts(self, subject: Subject) -> tuple[ChannelCut, ...]:
         """What this step has removed."""
-        return subject.surgery[len(self.subject.surgery) :]
+        added = subject.surgery[len(self.subject.surgery) :]
+        return tuple(change for change in added if isinstance(change, ChannelCut))
 
     def _slimmed(self, subject: Subject, choose: Choice, allowed: Allowed, first: ChannelGraph) -> Subject:
         """One round's pruning of the groups that the first plan was made for, whatever is left of them."""
         known = after(first, self._cuts(subject), subject.module)
         found = self._pruned(subject, choose, allowed, known)
-        return subject.cut(found.cut).with_module(found.module)
+        return subject.with_changes(found.cut).with_module(found.module)
 
     def _trained(self, subject: Subject, schedule: Iterative, context: StepContext) -> Subject:
         """Trains one round, which the context gives a seed of its own: the others' order would teach the same again."""
@@ -296,11 +297,11 @@ class Pruning:
             allocator=self.allocator,
         )
         fit(subject.module, options, CrossEntropy(options.label_smoothing), self.context, [removal])
-        subject = subject.cut(*removal.cuts)
+        subject = subject.with_changes(*removal.cuts)
         if schedule.slim == "each":
             return subject
         rest = carried_out(subject.module, removal.plan(), self.why)
-        return subject.cut(rest.cut).with_module(rest.module)
+        return subject.with_changes(rest.cut).with_module(rest.module)
 
     # What is told.
 
@@ -317,7 +318,7 @@ class Pruning:
             amounts=tuple(amounts),
             estimated=self.latencies.estimated,
         )
-        record.save(self.context.folder)
+        self.context.record(NAME, record)
         channels, told = amounts[0], ", ".join(map(str, amounts))
         gone = 1 - channels.after / channels.before if channels.before else 0.0
         groups = f"{len(allowed.removable)} groups"

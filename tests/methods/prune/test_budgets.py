@@ -11,14 +11,15 @@ import pytest
 
 from edgecr.core.errors import BudgetError
 from edgecr.core.progress import Monitor
+from edgecr.core.step_record import write_record
 from edgecr.methods.prune.method import Prune
 from edgecr.methods.prune.step import Pruning
 from edgecr.models import architecture
 from edgecr.report.gates.judge import Gate, judge
 from edgecr.report.result import NOT_VERIFIED, Result, StepRow
-from edgecr.report.step_rows import step_row
+from edgecr.report.step_rows import files_of, step_row, unreadable
 from edgecr.subject import Subject
-from edgecr.surgery.planning.record import Amount, PlanRecord, Width
+from edgecr.surgery.planning.record import NAME, Amount, PlanRecord, Width
 from edgecr.surgery.scoring.pfp import group_sensitivity, pfp_keep
 from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
 from edgecr.surgery.tracing.graph import trace_channels
@@ -53,7 +54,7 @@ def subject() -> Subject:
 
 
 def pruned(folder: Path, ear: Monitor | None = None, bench: Any = None, **keys: Any) -> tuple[Subject, PlanRecord]:
-    place = context(folder, monitor=ear or Monitor(), **({"bench": bench} if bench else {}))
+    place = context(folder, monitor=ear or Monitor(), **({"latencies": bench} if bench else {}))
     return Prune.parse({"align": "off"} | keys).apply(subject(), place), PlanRecord.load(folder)
 
 
@@ -151,8 +152,7 @@ def judged(rows: list[Any], ratio: float = 1.0) -> tuple[str, str]:
 
 
 def recorded(folder: Path, *amounts: Amount) -> Any:
-    folder.mkdir()
-    PlanRecord(amounts=amounts).save(folder)
+    write_record(folder, NAME, PlanRecord(amounts=amounts))
     return row(folder)
 
 
@@ -216,3 +216,16 @@ def test_what_a_look_with_pfp_costs_is_told(tmp_path: Path) -> None:
     pruned(tmp_path, ear, sparsity=0.4, score="pfp")
     assert ear.said[0].startswith("Score pfp looks at 35 training images one by one")
     assert "billion operations" in ear.said[0]
+
+
+def test_the_plan_of_the_first_edition_is_still_shown(tmp_path: Path) -> None:
+    amounts = [{"figure": "channels", "before": 100, "after": 63, "budget": 60}]
+    widths = [{"group": "conv1", "before": 16, "after": 8}]
+    plan = {"schema_version": 1, "device": "", "widths": widths, "amounts": amounts, "estimated": []}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    assert files_of(tmp_path, Prune.records) == ["plan.json"]
+    found = row(tmp_path)
+    assert found.budgets == {"channels": (60, 63)}
+    assert [one.rows for one in found.records] == [{"conv1": (16, 8)}]
+    (tmp_path / "plan.json").write_text("{}")
+    assert [file for file, _ in unreadable(tmp_path, ["plan.json"])] == ["plan.json"]
