@@ -17,7 +17,7 @@ def test_families_compress_after_a_baseline_was_trained(name):
 
 
 def test_a_preset_gives_way_key_by_key():
-    schedule = load_recipe("halp_digits").steps[1].method.schedule
+    schedule = load_recipe("halp_digits").steps[1].method.when
     assert (schedule.kind, schedule.steps, schedule.retrain.epochs) == ("exponential", 4, 6)
     assert schedule.retrain.momentum == 0.875
 
@@ -26,7 +26,7 @@ def test_a_preset_gives_way_key_by_key():
 def test_one_family_goes_the_whole_way(edgecr, mini_recipe, tmp_path):
     changes = [
         "steps.0.train.epochs=2",
-        "steps.1.prune.schedule.retrain.epochs=1",
+        "steps.1.prune.when.retrain.epochs=1",
         "robustness.images=40",
         f"measure.devices=[{tmp_path / 'quick.yaml'}]",
         "gates={}",

@@ -68,7 +68,7 @@ class Pruning:
     def __init__(self, method: PruneOptions, subject: Subject, context: StepContext) -> None:
         self.method, self.subject, self.context = method, subject, context
         self.device = method.device or "cpu"
-        self.latencies = Latencies(context, subject, self.device, method.batch or 1)
+        self.latencies = Latencies(context, subject, self.device, method.latency_batch or 1)
         self.score = scores.get(method.score)
         self.allocator = allocators.get(method.score) if method.scope == "layer" else None
         self.why = f"{method.score}, {method.scope}"
@@ -88,7 +88,7 @@ class Pruning:
             method.align,
             method.min_channels,
             method.min_fraction,
-            method.keep,
+            method.exclude,
             method.max_fraction,
             tuple(m for m in multiples if m > 1),
         )
@@ -104,7 +104,7 @@ class Pruning:
             first = self._checked(self._first_for_latency())
         else:
             first = self._pruned(self.subject, self._choose_all)
-        schedule = self.method.schedule
+        schedule = self.method.when
         if isinstance(schedule, Iterative):
             result = self._in_rounds(first, schedule)
         elif isinstance(schedule, Exponential):
@@ -219,7 +219,7 @@ class Pruning:
         wanted, taken = in_words(LATENCY, self._allowed(dense)), in_words(LATENCY, slim)
         return BudgetError(
             f"latency: {wanted} may remain, but on {self.device} the whole model still takes {taken} with the "
-            "last plan, and no stricter one is possible. Ask for less removal, or loosen `keep`, `min_channels`, "
+            "last plan, and no stricter one is possible. Ask for less removal, or loosen `exclude`, `min_channels`, "
             "`min_fraction` or `align`."
         )
 
@@ -344,7 +344,7 @@ class Pruning:
             message = f"More than {SHORT:.0%} short of what was asked for: {'; '.join(short)}."
             if self.method.strict:
                 raise BudgetError(
-                    f"{message} Ask for less removal, loosen `keep`, `min_channels`, `min_fraction` or `align`, or "
+                    f"{message} Ask for less removal, loosen `exclude`, `min_channels`, `min_fraction` or `align`, or "
                     "leave `strict` out to go on with a warning."
                 )
             self.context.monitor.warn(message)

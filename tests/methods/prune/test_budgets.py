@@ -67,7 +67,7 @@ def channels(record: PlanRecord, *, without: str = "nothing") -> tuple[int, int]
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_sparsity_is_of_the_model_that_the_step_began_with(tmp_path: Path, schedule: str, scope: str) -> None:
     """Groups that reach their least in an early round once no longer counted: 28 % went where 40 % were asked for."""
-    _, record = pruned(tmp_path, sparsity=0.4, min_fraction=0.5, scope=scope, schedule=SCHEDULES[schedule])
+    _, record = pruned(tmp_path, sparsity=0.4, min_fraction=0.5, scope=scope, when=SCHEDULES[schedule])
     before, after = channels(record)
     asked = before - round(0.4 * before)
     assert after == asked
@@ -77,14 +77,14 @@ def test_a_sparsity_is_of_the_model_that_the_step_began_with(tmp_path: Path, sch
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_aligned_counts_follow_the_same_request(tmp_path: Path, schedule: str) -> None:
     keys: dict[str, Any] = {"sparsity": 0.4, "min_fraction": 0.5, "scope": "layer", "align": "auto"}
-    _, record = pruned(tmp_path, schedule=SCHEDULES[schedule], **keys)
+    _, record = pruned(tmp_path, when=SCHEDULES[schedule], **keys)
     before, after = channels(record)
     assert 0.56 * before <= after <= 0.6 * before
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_what_is_kept_counts_neither_for_the_request_nor_for_what_was_reached(tmp_path: Path, schedule: str) -> None:
-    keys: dict[str, Any] = {"sparsity": 0.4, "keep": ["layer3.0.conv1"], "schedule": SCHEDULES[schedule]}
+    keys: dict[str, Any] = {"sparsity": 0.4, "exclude": ["layer3.0.conv1"], "when": SCHEDULES[schedule]}
     _, record = pruned(tmp_path, **keys)
     assert Width(group="layer3.0.conv1", before=16, after=16) in record.widths
     before, after = channels(record, without="layer3.0.conv1")
@@ -96,7 +96,7 @@ def test_what_is_kept_counts_neither_for_the_request_nor_for_what_was_reached(tm
 @pytest.mark.parametrize("figure", ["params", "macs"])
 def test_every_schedule_leaves_as_much_of_a_budget(tmp_path: Path, figure: str) -> None:
     for name, schedule in SCHEDULES.items():
-        _, record = pruned(tmp_path / name, budget={figure: 0.5}, scope="layer", schedule=schedule)
+        _, record = pruned(tmp_path / name, budget={figure: 0.5}, scope="layer", when=schedule)
         (amount,) = record.asked
         assert 0.47 * amount.before <= amount.after <= amount.budget == amount.before // 2
 
@@ -191,7 +191,7 @@ def test_a_result_keeps_budgets_through_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("schedule", ["rounds", "slim end"])
 def test_pfp_in_every_layer_meets_its_budget(tmp_path: Path, schedule: str) -> None:
-    _, record = pruned(tmp_path, sparsity=0.4, score="pfp", scope="layer", schedule=SCHEDULES[schedule])
+    _, record = pruned(tmp_path, sparsity=0.4, score="pfp", scope="layer", when=SCHEDULES[schedule])
     assert record.amounts[0].after == record.amounts[0].budget
 
 
