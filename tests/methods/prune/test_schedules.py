@@ -153,7 +153,7 @@ def test_plans_learn_from_whole_models_what_lone_layers_pay_too_much(tmp_path, m
         return table.after / table.before / (whole.after / whole.before) - 1
 
     assert abs(error(tmp_path / "taught")) < 0.01
-    monkeypatch.setattr(Latencies, "_learn", lambda *_: None)
+    monkeypatch.setattr(Latencies, "learnt", lambda _self, _module, _whole, lessons: lessons)
     assert error(tmp_path / "untaught") > 0.1
 
 
@@ -168,9 +168,9 @@ class Quicker(MadeUp):
 def test_steps_of_a_schedule_plan_with_the_lessons_of_the_checked_plan(tmp_path, monkeypatch) -> None:
     known, plan = [], Latencies.plan
 
-    def noted(self, planner, choose):
-        known.append(self.lessons)
-        return plan(self, planner, choose)
+    def noted(self, planner, choose, lessons):
+        known.append(lessons)
+        return plan(self, planner, choose, lessons)
 
     monkeypatch.setattr(Latencies, "plan", noted)
     prune(tmp_path, Quicker(), budget={"latency": 0.7}, scope="knapsack", when=WHILE)
@@ -236,13 +236,14 @@ class Slower(MadeUp):
 
 
 def test_sessions_in_which_the_device_was_slow_teach_nothing(tmp_path, monkeypatch) -> None:
-    taught, learn = [], Latencies._learn
+    taught, learn = [], Latencies.learnt
 
-    def noted(self, key, module, ratio):
-        taught.append(key)
-        learn(self, key, module, ratio)
+    def noted(self, module, whole, lessons):
+        known = learn(self, module, whole, lessons)
+        taught.extend(lesson.model for lesson in known if lesson not in lessons and lesson.model != "unpruned")
+        return known
 
-    monkeypatch.setattr(Latencies, "_learn", noted)
+    monkeypatch.setattr(Latencies, "learnt", noted)
     prune(tmp_path, Slower(), budget={"latency": 0.7}, scope="knapsack")
     measured = read_json(tmp_path / "whole-models.json")
     assert len(measured) > 1
