@@ -12,6 +12,7 @@ from torch import nn
 
 from edgecr.core.errors import ExportRefused, FileProblem
 from edgecr.models import architecture
+from edgecr.stages.export import _in_words as counted_in_words
 from edgecr.subject import Subject
 from edgecr.surgery.changes import Change, ChannelCut, Figure, Promise, changes, figures, register
 from edgecr.surgery.changes.cut import as_positions
@@ -103,6 +104,7 @@ def test_a_change_is_kept_with_its_tag_replayed_and_its_promise_found_in_the_fil
         {"change": "zeroed", "tensor": TENSOR, "places": "0-9"}
     ]
     assert again.surgery == (zeroed,)
+    assert counted_in_words(again).endswith(", zeroed 1 time")
     assert not again.skeleton(allow_code=True).get_parameter(TENSOR).view(-1)[:10].any()
     assert promises(again, tmp_path / "export") == {"zero weights": {"promised": 10, "file": 10}}
 
