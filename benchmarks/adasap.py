@@ -100,7 +100,7 @@ def pruning(s: Settings, arm: str) -> Method:
         "retrain": retrain,
     }
     return methods.get("prune").parse(
-        {"score": "l2", "scope": "global", "budget": {"params": s.params}, "align": "off", "schedule": schedule}
+        {"score": "l2", "scope": "global", "budget": {"params": s.params}, "align": "off", "when": schedule}
     )
 
 

@@ -182,7 +182,7 @@ def examined(name: str) -> Outcome:
         return Outcome(name, str(error))
     seconds = time.perf_counter() - begin
     before, after = (count(module, subject.input_shape) for module in (subject.module, pruned.module))
-    slim = subject.cut(pruned.cut).with_module(pruned.module)
+    slim = subject.with_changes(pruned.cut).with_module(pruned.module)
     outcome = Outcome(
         name,
         "pruned",

@@ -6,7 +6,7 @@ ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) and
 - uniform: the same share of every layer goes, by L2 norms;
 - global L2: the smallest L2 norms of the whole network go;
 - latency-aware: the knapsack of importance (norms) against a latency table of this machine, as in
-  ``prune: {scope: knapsack, budget: {latency: ...}}``. For 1.5x residual streams stay whole (``keep``) and the layers
+  ``prune: {scope: knapsack, budget: {latency: ...}}``. For 1.5x residual streams stay whole (``exclude``), and layers
   inside keep a quarter (``min_fraction``, L2 norms), unless that is refused because the inner layers alone cannot save
   enough; then, and for 2x, every layer keeps half of its channels (L1 norms), or a quarter where half is refused.
   Chosen on held-out images of ResNet-56, but for the quarter at 1.5x, which was settled when the test results with and
@@ -73,7 +73,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     ALIGNED: {"score": "l2", "scope": "global"},
     AWARE: {"scope": "knapsack"},
 }
-WHOLE_STREAMS = {"score": "l2", "keep": ["conv1", "layer?.0.conv2"], "min_fraction": 0.25}
+WHOLE_STREAMS = {"score": "l2", "exclude": ["conv1", "layer?.0.conv2"], "min_fraction": 0.25}
 HALF_OF_EACH = {"score": "l1", "min_fraction": 0.5}
 QUARTER_OF_EACH = {"score": "l1", "min_fraction": 0.25}
 AWARE_AT: Mapping[float, Sequence[Mapping[str, Any]]] = {
@@ -194,7 +194,7 @@ class Study:
 
     def pruned(self, options: Mapping[str, Any], seed: int, folder: Path) -> Subject:
         """What the product's own method makes of the network."""
-        step = methods.get("prune").parse({**options, "device": DEVICE, "batch": 1})
+        step = methods.get("prune").parse({**options, "device": DEVICE, "latency_batch": 1})
         bench = AgentLatencies(Monitor(), self.cells.folder / f"{self.network}-latency")
         folder.mkdir(parents=True, exist_ok=True)
         start = Subject.load(self.path("base") / "subject")

@@ -131,7 +131,8 @@ def commands(app: Any) -> dict[str, Any]:
     for name, command in sorted(group.commands.items()):
         inner = getattr(command, "commands", None)
         for sub, leaf in sorted(inner.items()) if inner else [("", command)]:
-            found[f"{name} {sub}".strip()] = leaf
+            if not leaf.hidden:
+                found[f"{name} {sub}".strip()] = leaf
     return found
 
 
@@ -140,7 +141,8 @@ def _command_sections() -> list[str]:
 
     sections = []
     for words, command in commands(app).items():
-        parameters = [_parameter(parameter) for parameter in command.params if parameter.name != "help"]
+        shown = [one for one in command.params if one.name != "help" and not getattr(one, "hidden", False)]
+        parameters = [_parameter(parameter) for parameter in shown]
         sections.append("\n\n".join(filter(None, (f"### `edgecr {words}`", command.help, "\n".join(parameters)))))
     return sections
 

@@ -71,9 +71,9 @@ def test_an_unknown_gate_is_still_unknown(gates):
     ("title", "kind"),
     [
         ("budget", Budget),
-        ("schedule, kind: iterative", Iterative),
-        ("schedule, kind: exponential", Exponential),
-        ("schedule.retrain", TrainOptions),
+        ("when, kind: iterative", Iterative),
+        ("when, kind: exponential", Exponential),
+        ("when.retrain", TrainOptions),
     ],
 )
 def test_keys_below_a_key_have_a_table(title, kind):
@@ -98,9 +98,9 @@ def test_a_method_shows_the_keys_below_its_options():
     shown = CliRunner().invoke(app, ["methods", "show", "prune"], catch_exceptions=False).output
     for title, kind in (
         ("budget:", Budget),
-        ("schedule, kind: iterative:", Iterative),
-        ("schedule, kind: exponential:", Exponential),
-        ("schedule.retrain:", TrainOptions),
+        ("when, kind: iterative:", Iterative),
+        ("when, kind: exponential:", Exponential),
+        ("when.retrain:", TrainOptions),
     ):
         told = shown.partition(f"\n{title} ")[2].split("\n\n")[1]
         assert [line.split()[0] for line in told.splitlines()] == [*kind.model_fields], title

@@ -24,15 +24,19 @@ def compress(
     ] = None,
     threads: Threads = 0,
     accelerator: Annotated[str, typer.Option(help="cpu, cuda or auto: where training runs.")] = "cpu",
-    devices: Annotated[int, typer.Option(min=1, help="How many accelerators train together.")] = 1,
+    train_devices: Annotated[int, typer.Option(min=1, help="How many accelerators train together.")] = 1,
+    old_devices: Annotated[Optional[str], typer.Option("--devices", hidden=True)] = None,  # noqa: UP045
     allow_code: AllowCode = False,
     quiet: Quiet = False,
 ) -> None:
     """Compress, export, measure and judge; ends in the verdict. Run it again to resume."""
     import json
 
+    from edgecr.core.errors import RequestError
     from edgecr.recipe import load_recipe, source_purpose
 
+    if old_devices is not None:
+        raise RequestError("The option --devices is called --train-devices now.")
     changes = list(overrides or [])
     if device:
         changes.append(f"measure.devices={json.dumps(device)}")
@@ -43,6 +47,6 @@ def compress(
     from edgecr.cli.show import show_result
     from edgecr.pipeline import compress as run_pipeline
 
-    where = execution(threads, allow_code, accelerator, devices)
+    where = execution(threads, allow_code, accelerator, train_devices)
     run, result = run_pipeline(checked, source_purpose(recipe), runs, where, TerminalMonitor(quiet), fresh=fresh)
     raise typer.Exit(show_result(run, result))

@@ -1,4 +1,4 @@
-"""``edgecr methods groups``: which channels of a model go together, which stay, and why."""
+"""``edgecr models groups``: which channels of a model go together, which stay, and why."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from edgecr.cli.catalogue import methods_app
 from edgecr.cli.echo import console, echo
+from edgecr.cli.models import models_app
 from edgecr.cli.options import AllowCode, Classes, ModelName, Settings, Size, named_subject
 
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ _WIDTH = 160
 """Columns of the table where there is no terminal to ask."""
 
 
-@methods_app.command("groups")
+@methods_app.command("groups", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def refuse_old_name() -> None:
+    """The old name of the command; refused with the new one."""
+    from edgecr.core.errors import RequestError
+
+    raise RequestError("`edgecr methods groups` is called `edgecr models groups` now.")
+
+
+@models_app.command("groups")
 def show_groups(
     name: ModelName,
     options: Settings = None,

@@ -1,13 +1,17 @@
-"""The removal receipt: proof from the exported file itself that channels are gone, not just zero."""
+"""The receipt: proof from the exported file itself that it shows what all changes of the surgery promise together.
+
+Channels that were cut must be gone, not just zero. Zeros that a later change promised are no broken promise of a cut.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgecr.surgery.changes.promise import ZEROS, Promise, Weights, figures
 from edgecr.surgery.counters import Count, LayerCount
 
 
@@ -19,14 +23,20 @@ class Receipt:
     promised: Count
     file: Count
     zero_channels: Mapping[str, int] = field(default_factory=dict)
+    promise: Promise = field(default_factory=Promise)
+    """What the changes promise, summed."""
+    found: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """The promised figures as found in the file, one amount for each of its layers; see ``recounted``."""
 
     def failures(self) -> list[str]:
         """Why the file does not keep the promise, in words with figures; empty when it does."""
         found = self._differences()
-        masked = sum(self._masked_in_cut_layers().values())
-        if masked and not found:
+        if found:
+            return found
+        masked = sum(self._masked_in_cut_layers())
+        if masked:
             found.append(f"{masked} channels of cut layers are still in the file as zeros: masked, not removed")
-        return found
+        return [*found, *self._broken_promises()]
 
     def warnings(self) -> list[str]:
         """What the reader should know although the file is as promised."""
@@ -46,6 +56,7 @@ class Receipt:
             "removed": {
                 key: 1 - after[key] / before[key] if before[key] else 0.0 for key in ("channels", "weights", "macs")
             },
+            "promises": self._told(),
             "layers": self._by_layer(),
             "zero_channels": sum(self.zero_channels.values()),
             "warnings": self.warnings(),
@@ -75,26 +86,77 @@ class Receipt:
             found.append(_first_difference(promised_layers, given_layers))
         return found
 
-    def _masked_in_cut_layers(self) -> dict[str, int]:
-        cut = {
-            given.name
-            for old, new, given in zip(self.baseline.layers, self.promised.layers, self.file.layers)
-            if layer_channels(old) != layer_channels(new)
+    def _masked_in_cut_layers(self) -> Iterator[int]:
+        """Zero channels of layers that lost channels, but for those that promised zeros account for."""
+        for number, (layer, given) in enumerate(zip(self.promised.layers, self.file.layers)):
+            old = self._before(number)
+            if old is not None and layer_channels(old) != layer_channels(layer):
+                each = math.prod(layer.weight_shape) // max(1, layer_channels(layer))
+                yield max(0, self.zero_channels.get(given.name, 0) - self._promised(ZEROS, layer) // max(1, each))
+
+    def _broken_promises(self) -> Iterator[str]:
+        for name, amounts in self.promise.figures.items():
+            words, found = figures.get(name).words, self.found.get(name, ())
+            for tensor, amount in amounts.items():
+                places = [number for number, layer in enumerate(self.promised.layers) if layer.name == _layer(tensor)]
+                if not places:
+                    yield f"{amount:,} {words} are promised in {tensor}, which is no layer of the file"
+                elif (least := min(found[number] if number < len(found) else 0 for number in places)) < amount:
+                    yield f"{least:,} {words} of {tensor} in the file, {amount:,} promised"
+        for tensor, gone in self.promise.channels.items():
+            before, after = (_channels_of(count, _layer(tensor)) for count in (self.baseline, self.promised))
+            if before is not None and after is not None and before - after != gone:
+                yield f"{before - after:,} channels of {tensor} are gone, {gone:,} promised"
+
+    def _promised(self, figure: str, layer: LayerCount) -> int:
+        amounts = self.promise.figures.get(figure, {})
+        return sum(amount for tensor, amount in amounts.items() if _layer(tensor) == layer.name)
+
+    def _before(self, number: int) -> LayerCount | None:
+        """The baseline's counterpart of a promised layer: by position, or by name where layers are gone."""
+        if len(self.baseline.layers) == len(self.promised.layers):
+            return self.baseline.layers[number]
+        name = self.promised.layers[number].name
+        return next((layer for layer in self.baseline.layers if layer.name == name), None)
+
+    def _told(self) -> dict[str, dict[str, int]]:
+        """The promised figures of all changes beside what the file shows of them, in words."""
+        return {
+            figures.get(name).words: {"promised": self.promise.total(name), "file": self._in_promised_tensors(name)}
+            for name in self.promise.figures
         }
-        return {name: zeros for name, zeros in self.zero_channels.items() if name in cut}
+
+    def _in_promised_tensors(self, figure: str) -> int:
+        names = {_layer(tensor) for tensor in self.promise.figures[figure]}
+        found = dict(zip((layer.name for layer in self.promised.layers), self.found.get(figure, ())))
+        return sum(amount for name, amount in found.items() if name in names)
 
     def _by_layer(self) -> list[dict[str, Any]]:
-        pairs = zip(self.baseline.layers, self.promised.layers, self.file.layers)
-        return [
-            {
-                "name": new.name,
-                "baseline": list(old.weight_shape),
-                "promised": list(new.weight_shape),
-                "file": list(given.weight_shape),
-                "zero_channels": self.zero_channels.get(given.name, 0),
-            }
-            for old, new, given in pairs
-        ]
+        found = []
+        for number, (new, given) in enumerate(zip(self.promised.layers, self.file.layers)):
+            old = self._before(number)
+            found.append(
+                {
+                    "name": new.name,
+                    "baseline": list(old.weight_shape) if old else [],
+                    "promised": list(new.weight_shape),
+                    "file": list(given.weight_shape),
+                    "zero_channels": self.zero_channels.get(given.name, 0),
+                }
+            )
+        return found
+
+
+def recounted(promise: Promise, weights: Iterable[Weights]) -> dict[str, list[int]]:
+    """The promised figures in the weights of a file's layers, which are only read if there are any."""
+    if not promise.figures:
+        return {}
+    counters = {name: figures.get(name)() for name in promise.figures}
+    found: dict[str, list[int]] = {name: [] for name in counters}
+    for layer in weights:
+        for name, figure in counters.items():
+            found[name].append(figure.count(layer))
+    return found
 
 
 def weights(count: Count) -> int:
@@ -112,6 +174,16 @@ def layer_channels(layer: LayerCount) -> int:
     if layer.kind == "conv_transpose":
         return layer.weight_shape[1] * layer.groups
     return layer.weight_shape[-2 if layer.kind == "linear" else 0]
+
+
+def _layer(tensor: str) -> str:
+    """The name that the counters give to the layer of a tensor."""
+    return tensor.removesuffix(".weight")
+
+
+def _channels_of(count: Count, name: str) -> int | None:
+    found = {layer_channels(layer) for layer in count.layers if layer.name == name}
+    return found.pop() if len(found) == 1 else None
 
 
 def _figures(count: Count) -> dict[str, int]:

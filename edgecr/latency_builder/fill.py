@@ -83,7 +83,7 @@ def slimmed(
             )
         except UnsupportedModel:
             return {}
-        found[f"{name} -{fraction:.0%}"] = subject.cut(pruned.cut).with_module(pruned.module)
+        found[f"{name} -{fraction:.0%}"] = subject.with_changes(pruned.cut).with_module(pruned.module)
     return found
 
 

@@ -25,6 +25,10 @@ class Method(Options):
     """Whether the model before this step is the uncompressed baseline that everything is compared with."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named option values, chosen by ``preset: NAME``; keys beside it win."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """New names of keys by their old ones, which are refused."""
+    records: ClassVar[tuple[str, ...]] = ()
+    """Names of the records that every finished step of this method has; a step without them is not verified."""
 
     @classmethod
     def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -267,6 +267,10 @@ def _completed(
     method: type[Method], options: dict[str, Any], path: KeyPath, document: Document, problems: list[Problem]
 ) -> dict[str, Any]:
     options = dict(options)
+    for old in [key for key in options if key in method.renamed]:
+        where, text = document.place((*path, old)), f"this key is called {method.renamed[old]!r} now"
+        problems.append(Problem(where, dotted((*path, old)), text))
+        del options[old]
     preset = options.pop("preset", None)
     if preset is not None:
         if not isinstance(preset, str) or preset not in method.presets:

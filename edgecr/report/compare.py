@@ -21,7 +21,7 @@ from edgecr.report.numbers import (
     with_unit,
 )
 from edgecr.report.result import CANDIDATE, LatencyRow, Result
-from edgecr.report.tables import CLAIMS, Table, condition_name, plan_table
+from edgecr.report.tables import CLAIMS, Table, condition_name, record_tables
 
 Pick = Callable[[Result], "Estimate | None"]
 
@@ -44,9 +44,8 @@ def comparison_tables(results: Sequence[Result]) -> list[Table]:
         )
     )
     candidates = Table("Candidates", head, (verdicts, *values), note, marks.notes)
-    plans = plan_table(results, head)
     against = Table("Against their own baseline", head, own, CLAIMS if _places(results) else "")
-    return [candidates, against, *([plans] if plans.rows else [])]
+    return [candidates, against, *record_tables(results, head)]
 
 
 def run_name(result: Result) -> str:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from edgecr.core.errors import FileProblem
 from edgecr.core.estimate import Estimate
 from edgecr.core.files import read_json, refused_as, write_json
+from edgecr.core.step_record import Cell
 from edgecr.robustness.conditions import MEAN as MEAN  # the row of an accuracy table that averages over a suite
 from edgecr.robustness.examples import Example
 
@@ -124,6 +125,16 @@ class LatencyRow:
 
 
 @dataclass(frozen=True)
+class RecordRows:
+    """What one record of a step shows: a value for each label, or one before and after the step."""
+
+    title: str
+    head: tuple[str, str] = ("", "value")
+    note: str = ""
+    rows: dict[str, tuple[Cell | None, Cell]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class StepRow:
     """One finished step of the recipe."""
 
@@ -131,10 +142,9 @@ class StepRow:
     options: str = ""
     seconds: float | None = None
     facts: dict[str, str] = field(default_factory=dict)
-    widths: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Of a pruning: each group's channels before and after."""
+    records: list[RecordRows] = field(default_factory=list)
     budgets: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Of a pruning: what may remain of each figure that was asked for, and what does."""
+    """What may remain of each figure that was asked for, and what does."""
     evidence: list[str] = field(default_factory=list)
     """Files of the run that the row rests on."""
 

@@ -1,53 +1,62 @@
-"""A finished step as a row of the report: its options, its time, and the figures it left in its folder."""
+"""A finished step as a row of the report: its options, its time, and what its records show."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgecr.core.errors import FileProblem
 from edgecr.core.files import read_json
-from edgecr.report.result import StepRow
-from edgecr.surgery.planning.record import FILE, PlanRecord
+from edgecr.core.step_record import FOLDER, Shown, read_shown, record_files
+from edgecr.report.result import RecordRows, StepRow
+from edgecr.surgery.planning.record import read_first_plan
 
 HISTORY = "history.json"
+FIRST_PLAN = "plan.json"
+"""The record of a pruning, in runs made before every method left records."""
 
 
-def files_of(name: str, folder: Path) -> list[str]:
-    """The files of a step's folder that its row is read from; every pruning leaves a plan."""
-    return [file for file in (HISTORY, FILE) if (folder / file).exists() or (name, file) == ("prune", FILE)]
+def files_of(folder: Path, required: tuple[str, ...] = ()) -> list[str]:
+    """The files of a step's folder that its row is read from; records that its method requires are among them."""
+    history = [HISTORY] if (folder / HISTORY).exists() else []
+    return [*history, *([FIRST_PLAN] if _is_first(folder) else record_files(folder, required))]
 
 
 def step_row(name: str, options: str, folder: Path, stage: dict[str, Any]) -> StepRow:
     """The row of one step; ``stage`` is its stage record."""
     facts = {"taken from": stage["borrowed_from"]} if "borrowed_from" in stage else {}
     seconds, learned = _history(folder / HISTORY)
-    row = StepRow(name, options, seconds or stage.get("seconds"), learned | facts)
-    return _planned(row, PlanRecord.load(folder)) if (folder / FILE).exists() else row
+    records = [_shown(folder, file) for file in files_of(folder) if file != HISTORY]
+    return StepRow(
+        name,
+        options,
+        seconds or stage.get("seconds"),
+        learned | facts | {name: text for one in records for name, text in one.facts.items()},
+        [_rows(one) for one in records if one.rows],
+        {outcome.figure: (outcome.asked, outcome.reached) for one in records for outcome in one.budgets},
+    )
 
 
 def unreadable(folder: Path, files: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Those of a step's files that are not what their names say, and why."""
     for file in files:
         try:
-            _history(folder / file) if file == HISTORY else PlanRecord.load(folder)
+            _history(folder / file) if file == HISTORY else _shown(folder, file)
         except FileProblem as problem:
             yield file, str(problem)
 
 
-def _planned(row: StepRow, plan: PlanRecord) -> StepRow:
-    """With what a pruning reached under the counters that it was asked for, and the channels of each group."""
-    reached = "; ".join(str(one) for one in plan.amounts if one.budget is not None)
-    short = "; ".join(one.figure for one in plan.asked if one.short)
-    told = {"reached": reached, "short of what was asked for": short, "planned for": plan.device}
-    return replace(
-        row,
-        facts=row.facts | {name: text for name, text in told.items() if text},
-        widths={one.group: (one.before, one.after) for one in plan.widths},
-        budgets={one.figure: (one.budget, one.after) for one in plan.asked if one.budget is not None},
-    )
+def _is_first(folder: Path) -> bool:
+    return (folder / FIRST_PLAN).exists() and not (folder / FOLDER).exists()
+
+
+def _shown(folder: Path, file: str) -> Shown:
+    return read_first_plan(folder / file).shown(file) if file == FIRST_PLAN else read_shown(folder / file)
+
+
+def _rows(shown: Shown) -> RecordRows:
+    return RecordRows(shown.title, shown.head, shown.note, {row.label: (row.before, row.value) for row in shown.rows})
 
 
 def _history(path: Path) -> tuple[float | None, dict[str, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgecr.core.step_record import Cell
 from edgecr.report.doubts import Marks, about_figure, about_place
 from edgecr.report.gates.evidence import place, ratio_of, timing_of
 from edgecr.report.headline import ROLES, claim, model_ratio
@@ -26,7 +27,7 @@ from edgecr.report.numbers import (
     size,
     with_unit,
 )
-from edgecr.report.result import ExportRow, LatencyRow, Result
+from edgecr.report.result import ExportRow, LatencyRow, RecordRows, Result
 from edgecr.robustness.conditions import in_words
 
 
@@ -51,7 +52,7 @@ def tables(result: Result) -> list[Table]:
         start_table(result),
         receipt_table(result),
         step_table(result),
-        plan_table([result], ("channels", "before and after")),
+        *record_tables([result]),
         apart_table(result),
     ]
     return [table for table in found if table.rows]
@@ -203,6 +204,8 @@ def _receipt(row: ExportRow) -> str:
         for key, name in (("channels", "channels"), ("weights", "weights"), ("macs", "MACs"))
         if key in before and key in file
     ]
+    promises = row.receipt.get("promises", {}).items()
+    parts += [f"{words} {told['file']:,} ({told['promised']:,} promised)" for words, told in promises]
     promised = row.receipt.get("promised", file)
     kept = all(promised.get(key) == file.get(key) for key in ("channels", "weights", "macs"))
     return ", ".join(parts) + (", as promised" if kept else ", NOT as promised")
@@ -240,24 +243,44 @@ def step_table(result: Result) -> Table:
     return Table("Steps", ("", "step", "options", "time", "outcome"), rows)
 
 
-def plan_table(results: Sequence[Result], head: tuple[str, ...]) -> Table:
-    """The channels of each pruned group, a column for each result; ``head`` names the columns."""
-    plans = [_widths(result) for result in results]
-    groups = dict.fromkeys(group for plan in plans for group in plan)
+def record_tables(results: Sequence[Result], head: tuple[str, ...] = ()) -> list[Table]:
+    """The records of steps, a table for each title and a column for each result; ``head`` names the columns."""
+    records = [record for result in results for step in result.steps for record in step.records]
+    first = {record.title: record for record in reversed(records)}
+    return [_record_table(results, first[title], head) for title in dict.fromkeys(one.title for one in records)]
+
+
+def _record_table(results: Sequence[Result], record: RecordRows, head: tuple[str, ...]) -> Table:
+    columns = [_record_rows(result, record.title) for result in results]
     rows = tuple(
-        (group, *(_change("", *plan[group]).strip() if group in plan else MISSING for plan in plans))
-        for group in groups
+        (label, *(_row_text(*column[label]) if label in column else MISSING for column in columns))
+        for label in dict.fromkeys(label for column in columns for label in column)
     )
-    return Table("Pruning plan", head, rows, "A group is named after the first layer that makes its channels.")
+    return Table(record.title, head or record.head, rows, record.note)
 
 
-def _widths(result: Result) -> dict[str, tuple[int, int]]:
-    """Channels of each group before the first and after the last pruning."""
-    found: dict[str, tuple[int, int]] = {}
-    for step in result.steps:
-        for group, (before, after) in step.widths.items():
-            found[group] = (found.get(group, (before, after))[0], after)
+def _record_rows(result: Result, title: str) -> dict[str, tuple[Cell | None, Cell]]:
+    """The rows under one title: from before the first to after the last step, or each step's own value."""
+    found: dict[str, tuple[Cell | None, Cell]] = {}
+    under = [(n, one) for n, step in enumerate(result.steps, 1) for one in step.records if one.title == title]
+    for number, record in under:
+        for label, (before, value) in record.rows.items():
+            place = f"{label}, step {number}" if before is None and len(under) > 1 else label
+            found[place] = (found.get(place, (before, value))[0], value)
     return found
+
+
+def _row_text(before: Cell | None, value: Cell) -> str:
+    now = _cell_text(value)
+    return now if before is None or before == value else f"{_cell_text(before)} → {now}"
+
+
+def _cell_text(value: Cell) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def apart_table(result: Result) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,8 @@ def set_aside(run: Run, role: str, key: str, subject: Subject) -> None:
 def _in_words(subject: Subject) -> str:
     options = {key: value for key, value in subject.record()["architecture"].items() if key != "arch"}
     text = subject.architecture.arch + (f" {json.dumps(options)}" if options else "")
-    cuts = len(subject.surgery)
-    return text + (f", cut {cuts} time{'s' if cuts > 1 else ''}" if cuts else "")
+    changes = Counter(change.tag for change in subject.surgery)
+    return text + "".join(f", {tag} {times} time{'s' if times > 1 else ''}" for tag, times in changes.items())
 
 
 def refuse_namesake(run: Run, target: Target) -> None:

@@ -16,7 +16,7 @@ from edgecr.core.errors import FileProblem
 from edgecr.core.files import joint_hash, read_json
 from edgecr.exporters.artifact import MANIFEST, Artifact
 from edgecr.exporters.base import Target
-from edgecr.recipe import as_yaml
+from edgecr.recipe import StepBase, as_yaml
 from edgecr.report.build import accuracy_rows, build_result, export_row
 from edgecr.report.latency_rows import latency_rows
 from edgecr.report.result import (
@@ -261,21 +261,21 @@ class _Case:
         """What was done to the model; the figures of a step whose files were changed are left out."""
         for number, step in enumerate(self.asked.recipe.steps):
             stage, options = step_stage(number, step.name), json.dumps(step.plain()[step.name])
-            row = self.step(stage, step.name, options, self.run.step(number, step.name))
+            row = self.step(stage, step, options, self.run.step(number, step.name))
             left = [stage, QUESTION, CANDIDATE, export_stage(self.asked.judged, CANDIDATE)]
             yield replace(row, evidence=self.seen.files(left))
 
-    def step(self, stage: str, name: str, options: str, folder: Path) -> StepRow:
+    def step(self, stage: str, step: StepBase, options: str, folder: Path) -> StepRow:
         """One step, read only from files that its record vouches for."""
-        read, place = files_of(name, folder), folder.relative_to(self.run.folder).as_posix()
+        read, place = files_of(folder, step.method.records), folder.relative_to(self.run.folder).as_posix()
         left = [f"subject/{file}" for file in SUBJECT_FILES]
         self.seen.demand(stage, *(f"{place}/{file}" for file in [*read, *left]))
         if self.seen.sound(stage):
             for file, problem in unreadable(folder, read):
                 self.seen.reject(f"{place}/{file}", f"cannot be read: {problem}")
         if not self.seen.sound(stage):
-            return StepRow(name, options, facts={NOT_VERIFIED: self.wrong(stage)})
-        return step_row(name, options, folder, self.seen.records[stage].model_dump(exclude_none=True))
+            return StepRow(step.name, options, facts={NOT_VERIFIED: self.wrong(stage)})
+        return step_row(step.name, options, folder, self.seen.records[stage].model_dump(exclude_none=True))
 
     def wrong(self, stage: str) -> str:
         """The first file behind a stage's figures that is not what the run wrote."""

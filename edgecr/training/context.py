@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgecr.core.errors import RequestError
+from edgecr.core.options import Options
 from edgecr.core.progress import Monitor
+from edgecr.core.step_record import write_record
 
 if TYPE_CHECKING:
     from edgecr.data.views import LearningData
@@ -35,25 +37,21 @@ class DeviceLatencies:
 
     def table(self, device: str, subject: Subject, batch: int) -> LatencyTable:
         """The device's latency table with the layers of this model."""
-        raise RequestError(
-            f"Device {device!r} is not available: no device access here; run this step through `edgecr compress`."
-        )
+        raise _no_access(device)
 
     def measured(self, device: str, layers: Sequence[LayerConfig]) -> LatencyTable:
         """The device's latency table with these layers; what it lacks is measured."""
-        raise RequestError(
-            f"Device {device!r} is not available: no device access here; run this step through `edgecr compress`."
-        )
+        raise _no_access(device)
 
     def whole(self, device: str, subjects: Sequence[Subject], batch: int) -> list[float]:
         """Milliseconds of whole models, measured beside each other on the device."""
-        raise RequestError(
-            f"Device {device!r} is not available: no device access here; run this step through `edgecr compress`."
-        )
+        raise _no_access(device)
 
 
 def _no_access(device: str) -> RequestError:
-    return RequestError(f"No device access here ({device!r} was asked); run this step through `edgecr compress`.")
+    return RequestError(
+        f"Device {device!r} is not available: no device access here; run this step through `edgecr compress`."
+    )
 
 
 def _no_baseline() -> Subject:
@@ -72,3 +70,10 @@ class StepContext:
     latencies: DeviceLatencies = field(default_factory=DeviceLatencies)
     baseline: Callable[[], Subject] = _no_baseline
     """Gives the model before the first step that compresses, for losses that compare with it."""
+
+    def record(self, name: str, noted: Options | Mapping[str, Any]) -> None:
+        """Writes what the method did or found into the step's folder; every report of the run shows it.
+
+        A ``StepRecord`` says itself how it is shown, and may hold budgets for the gate ``budget``.
+        """
+        write_record(self.folder, name, noted)

@@ -19,7 +19,8 @@ from edgecr.core.files import fingerprint
 from edgecr.core.seeds import derive_seed
 from edgecr.data.batches import Share, train_batches
 from edgecr.data.views import LearningData
-from edgecr.surgery.changes.cut import ChannelCut, remove, replay
+from edgecr.surgery.changes.base import replay
+from edgecr.surgery.changes.cut import ChannelCut, remove
 from edgecr.training import optimisers
 from edgecr.training.augmentations import augmentations
 from edgecr.training.checkpoint import Checkpoint

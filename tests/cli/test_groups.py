@@ -1,4 +1,4 @@
-"""``edgecr methods groups``: the table of who is tied to whom."""
+"""``edgecr models groups``: the table of who is tied to whom."""
 
 import json
 
@@ -10,7 +10,7 @@ from edgecr.core.errors import RequestError
 
 
 def run(*words):
-    return CliRunner().invoke(app, ["methods", "groups", *words], catch_exceptions=False)
+    return CliRunner().invoke(app, ["models", "groups", *words], catch_exceptions=False)
 
 
 def test_the_table_says_what_is_tied_and_what_stays():
@@ -40,3 +40,9 @@ def test_layers_that_stay_for_one_reason_share_a_line():
 def test_an_unknown_architecture_is_a_wrong_request():
     with pytest.raises(RequestError, match="resnet20"):
         run("resnet21")
+
+
+def test_the_old_name_is_refused_with_the_new_one(edgecr):
+    done = edgecr("methods", "groups", "resnet20", "--json")
+    assert done.returncode == 2
+    assert "`edgecr models groups`" in done.stderr

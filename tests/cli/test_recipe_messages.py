@@ -19,16 +19,45 @@ def mistake(tmp_path, prune):
 @pytest.mark.parametrize(
     ("prune", "known"),
     [
-        ("schedule: {kind: iterative, rounds: 3}", "unknown key. Known: kind, retrain, steps."),
+        ("when: {kind: iterative, rounds: 3}", "unknown key. Known: kind, retrain, steps."),
         (
-            "schedule: {kind: exponential, rounds: 3}",
+            "when: {kind: exponential, rounds: 3}",
             "unknown key. Known: every, kind, masks, retrain, slim, start, steps.",
         ),
-        ("schedule: {kind: oneshot, rounds: 3}", "unknown key. Known: kind."),
-        ("schedule: {kind: iterative, every: 3}", "this key does not go with the others here"),
-        ("schedule: {kind: iterative, retrain: {epoch: 3}}", "unknown key. Did you mean 'epochs'?"),
-        ("schedule: {kind: iterative, retrain: {sharpness: {kind: sam, zzz: 1}}}", "unknown key. Known: kind, rho."),
+        ("when: {kind: oneshot, rounds: 3}", "unknown key. Known: kind."),
+        ("when: {kind: iterative, every: 3}", "this key does not go with the others here"),
+        ("when: {kind: iterative, retrain: {epoch: 3}}", "unknown key. Did you mean 'epochs'?"),
+        ("when: {kind: iterative, retrain: {sharpness: {kind: sam, zzz: 1}}}", "unknown key. Known: kind, rho."),
     ],
 )
 def test_only_keys_of_the_chosen_kind_are_named(tmp_path, prune, known):
     assert known in mistake(tmp_path, prune)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("schedule: {kind: iterative, retrain: {epochs: 2}}", "when"),
+        ("preset: halp, schedule: {steps: 3}", "when"),
+        ("keep: [conv1]", "exclude"),
+        ("batch: 4", "latency_batch"),
+    ],
+)
+def test_an_old_key_of_pruning_is_refused_with_the_new_one(tmp_path, old, new):
+    key = old.partition(": ")[0] if "preset" not in old else "schedule"
+    told = mistake(tmp_path, old)
+    assert f"steps.1.prune.{key}" in told
+    assert f"this key is called '{new}' now" in told
+    assert "unknown key" not in told
+
+
+def test_the_old_keys_of_a_training_stay(tmp_path):
+    told = mistake(tmp_path, "when: {kind: iterative, retrain: {schedule: cosine, keep: best, batch: 8}}, zzz: 1")
+    assert "called" not in told
+
+
+def test_an_old_key_or_option_ends_with_code_2(edgecr):
+    done = edgecr("compress", "quickstart", "--set", "steps.2.prune.keep=[conv1]")
+    assert (done.returncode, "'exclude'" in done.stderr) == (2, True), done.stderr
+    done = edgecr("compress", "quickstart", "--devices", "2")
+    assert (done.returncode, "--train-devices" in done.stderr) == (2, True), done.stderr

@@ -7,7 +7,8 @@ import pytest
 
 from edgecr.core.errors import FileProblem, StorageError
 from edgecr.core.files import fingerprint, read_json, replacing, replacing_folder, write_json, write_text
-from edgecr.surgery.planning.record import PlanRecord
+from edgecr.core.step_record import write_record
+from edgecr.surgery.planning.record import NAME, PlanRecord
 
 
 def test_a_failed_block_leaves_the_old_file_and_no_rest(tmp_path):
@@ -56,7 +57,7 @@ def test_json_round_trip_and_damage(tmp_path):
 
 def test_values_that_do_not_fit_are_told_with_their_place(tmp_path):
     widths = [{"group": "conv1", "before": "many", "after": 1}]
-    write_json(tmp_path / "plan.json", {"schema_version": 1, "widths": widths})
+    write_record(tmp_path, NAME, {"widths": widths})
     with pytest.raises(FileProblem, match=r"plan\.json is not the plan of a pruning: widths\.0\.before: "):
         PlanRecord.load(tmp_path)
 

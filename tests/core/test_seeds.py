@@ -57,7 +57,7 @@ def test_rounds_of_pruning_do_not_repeat_one_another(tmp_path, monkeypatch):
     monkeypatch.setattr(pruning, "fit", noted)
     retrain = {"epochs": 1, "batch": 32, "precision": "fp32"}
     step = methods.get("prune").parse({
-        "sparsity": 0.25, "align": "off", "schedule": {"kind": "iterative", "steps": 3, "retrain": retrain},
+        "sparsity": 0.25, "align": "off", "when": {"kind": "iterative", "steps": 3, "retrain": retrain},
     })  # fmt: skip
     first = step.apply(subject(), context(tmp_path / "first"))
     assert len(set(seeds)) == 3

@@ -41,7 +41,7 @@ def test_networks_of_torchvision_lose_a_third_and_stay_the_same_in_the_file(name
         lambda planner: planner.by_sparsity("layer", 0.3),
     )
     assert pruned.difference < 1e-5
-    slim = subject.cut(pruned.cut).with_module(pruned.module)
+    slim = subject.with_changes(pruned.cut).with_module(pruned.module)
     images = MemorySet(np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8), np.arange(3))
     target = parse_target({"name": "t", "purpose": "a test", "format": "onnx", "parity": {"max_abs": 1e3}})
     proof = ProofData((), Preprocessing((0.5,) * 3, (0.25,) * 3, (SIDE, SIDE)), "", images, images)

@@ -45,7 +45,7 @@ def test_a_cut_model_keeps_its_promise_in_the_file_and_after_saving(tmp_path):
     before = count(subject.module, subject.input_shape)
     cut = half_of(subject)
     remove(subject.module, cut)
-    subject = subject.cut(cut)
+    subject = subject.with_changes(cut)
     artifact = export(subject, tmp_path / "first")
     after = count(subject.module, subject.input_shape)
     receipt = artifact.receipt
@@ -95,5 +95,5 @@ def test_recorded_surgery_that_was_only_masked_is_refused(tmp_path):
     cut = half_of(subject)
     mask(subject.module, cut)
     with pytest.raises(ExportRefused, match=r"receipt: [\d,]+ channels in the file, [\d,]+ promised"):
-        export(subject.cut(cut), tmp_path)
+        export(subject.with_changes(cut), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["refused.json"]

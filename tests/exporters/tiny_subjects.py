@@ -16,6 +16,7 @@ from edgecr.data.views import ProofData
 from edgecr.exporters import Artifact, Target, exporters, parse_target
 from edgecr.models.base import Architecture
 from edgecr.subject import Subject
+from edgecr.surgery.changes import Promise
 
 LABELS = ("a", "b", "c", "d", "e")
 
@@ -44,7 +45,7 @@ class Anything(Architecture):
 
 
 @dataclass(frozen=True)
-class Promise(Subject):
+class Promising(Subject):
     """A subject whose surgery promises the module made by ``promised``, its baseline by ``untouched``."""
 
     untouched: Callable[[], nn.Module] = ThreeLayers
@@ -52,6 +53,9 @@ class Promise(Subject):
 
     def skeleton(self, *, allow_code: bool = False) -> nn.Module:
         return self.promised() if self.surgery else self.untouched()
+
+    def promise(self, *, allow_code: bool = False) -> Promise:
+        return Promise()
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -71,9 +75,9 @@ def subject_of(
     size: int = 8,
     untouched: Callable[[], nn.Module] = ThreeLayers,
     promised: Callable[[], nn.Module] = ThreeLayers,
-) -> Promise:
+) -> Promising:
     surgery = (object(),) if cut else ()
-    return Promise(
+    return Promising(
         Anything(),
         len(LABELS),
         (3, size, size),

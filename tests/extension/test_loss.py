@@ -112,7 +112,7 @@ steps:
   - prune:
       sparsity: 0.25
       align: off
-      schedule: SCHEDULE
+      when: SCHEDULE
 """
 RETRAIN = "retrain: {epochs: 2, batch: 16, precision: fp32, loss: {toy: {layer: layer2, from_baseline: true}}}"
 SCHEDULES = [

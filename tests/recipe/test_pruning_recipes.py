@@ -17,7 +17,7 @@ def test_families_compress_after_a_baseline_was_trained(name):
 
 
 def test_a_preset_gives_way_key_by_key():
-    schedule = load_recipe("quick/halp_digits").steps[1].method.schedule
+    schedule = load_recipe("quick/halp_digits").steps[1].method.when
     assert (schedule.kind, schedule.steps, schedule.retrain.epochs) == ("exponential", 4, 6)
     assert schedule.retrain.momentum == 0.875
 
@@ -27,7 +27,7 @@ def test_one_family_goes_the_whole_way(edgecr_here, tmp_path):
     changes = [
         "model.width=0.25",
         "steps.0.train.epochs=1",
-        "steps.1.prune.schedule.retrain.epochs=1",
+        "steps.1.prune.when.retrain.epochs=1",
         "robustness.suites=[]",
         "measure.devices=[]",
         "gates={}",
@@ -36,8 +36,8 @@ def test_one_family_goes_the_whole_way(edgecr_here, tmp_path):
     assert done.returncode in (0, 1), done.stderr
     (run,) = (path for path in (tmp_path / "runs").iterdir() if path.name != ".steps")
     report = json.loads((run / "report.json").read_text())
-    plan = json.loads((run / "steps" / "01-prune" / "plan.json").read_text())
+    plan = json.loads((run / "steps" / "01-prune" / "records" / "plan.json").read_text())["values"]
     macs = next(amount for amount in plan["amounts"] if amount["figure"] == "macs")
     assert macs["after"] <= macs["budget"] <= 0.5 * macs["before"]
-    assert report["steps"][1]["widths"]
+    assert report["steps"][1]["records"]
     assert [row["macs"] for row in report["models"]] == [macs["before"], macs["after"]]

@@ -220,10 +220,10 @@ def test_a_teacher_below_a_loss_is_completed_from_the_model():
     loss = "loss: {kd: {teacher: {weights: t.pt}}}"
     retrain = f"{{kind: iterative, retrain: {{{loss}}}}}"
     text = GOOD.replace(
-        "  - prune: {sparsity: 0.5}", f"  - prune: {{sparsity: 0.5, schedule: {retrain}}}\n  - finetune: {{{loss}}}"
+        "  - prune: {sparsity: 0.5}", f"  - prune: {{sparsity: 0.5, when: {retrain}}}\n  - finetune: {{{loss}}}"
     )
     steps = checked(parse_yaml(text, "r.yaml")).plain()["steps"]
-    teachers = steps[1]["prune"]["schedule"]["retrain"]["loss"]["kd"], steps[2]["finetune"]["loss"]["kd"]
+    teachers = steps[1]["prune"]["when"]["retrain"]["loss"]["kd"], steps[2]["finetune"]["loss"]["kd"]
     assert all(each["teacher"] == {"arch": "resnet20", "weights": "t.pt"} for each in teachers)
 
 

@@ -215,13 +215,13 @@ def test_a_written_verdict_is_not_needed(run):
 
 def test_a_changed_step_is_named_though_no_gate_rests_on_it(run):
     regate(run, size={"ratio": 1.0})
-    (run / "steps/00-prune/plan.json").write_text("{}")
+    (run / "steps/00-prune/records/plan.json").write_text("{}")
     code, output = said(run, "check")
-    assert "NOT VERIFIED steps/00-prune/plan.json was changed" in output
+    assert "NOT VERIFIED steps/00-prune/records/plan.json was changed" in output
     assert code == 0
     said(run, "report")
     step = json.loads((run / "report.json").read_text())["steps"][0]
-    assert step["widths"] == {}
+    assert step["records"] == []
 
 
 # Forgeries: a file and its record are changed together, so that only other records can tell
@@ -303,9 +303,9 @@ def test_only_the_damaged_file_is_accused(run, file):
 
 
 def test_a_plan_that_its_step_does_not_vouch_for_is_not_read(run):
-    rewrite(run / "stages/step-00-prune.json", lambda record: record["outputs"].pop("steps/00-prune/plan.json"))
-    rewrite(run / "steps/00-prune/plan.json", lambda plan: plan["amounts"][0].update(after=1))
-    assert "stages/step-00-prune.json does not vouch for steps/00-prune/plan.json" in refused(run)
+    rewrite(run / "stages/step-00-prune.json", lambda record: record["outputs"].pop("steps/00-prune/records/plan.json"))
+    rewrite(run / "steps/00-prune/records/plan.json", lambda plan: plan["shown"]["budgets"][0].update(reached=1))
+    assert "stages/step-00-prune.json does not vouch for steps/00-prune/records/plan.json" in refused(run)
     assert "to 1" not in (run / "report.md").read_text()
 
 
@@ -314,11 +314,13 @@ def test_a_history_that_its_step_does_not_vouch_for_is_not_read(run):
     assert "stages/step-00-prune.json does not vouch for steps/00-prune/history.json" in refused(run)
 
 
-@pytest.mark.parametrize("change", [lambda plan: plan.update(schema_version=9), lambda plan: plan.update(amounts=3)])
+@pytest.mark.parametrize(
+    "change", [lambda plan: plan.update(schema_version=9), lambda plan: plan["shown"].update(budgets=3)]
+)
 def test_a_forged_plan_that_cannot_be_read_is_named(run, change):
-    rewrite(run / "steps/00-prune/plan.json", change)
-    vouch(run, "step-00-prune", "steps/00-prune/plan.json")
-    assert "NOT VERIFIED steps/00-prune/plan.json" in refused(run, "check")
+    rewrite(run / "steps/00-prune/records/plan.json", change)
+    vouch(run, "step-00-prune", "steps/00-prune/records/plan.json")
+    assert "NOT VERIFIED steps/00-prune/records/plan.json" in refused(run, "check")
 
 
 def test_every_fact_about_damaged_evidence_stands_once(run):

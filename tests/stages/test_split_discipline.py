@@ -123,7 +123,7 @@ def test_scores_look_at_training_images(score, data, roles, tmp_path):
     ids=lambda schedule: schedule["kind"],
 )
 def test_pruning_schedules_decide_on_validation_images(schedule, data, roles, tmp_path):
-    options = {"score": "taylor", "sparsity": 0.25, "align": "off", "schedule": schedule}
+    options = {"score": "taylor", "sparsity": 0.25, "align": "off", "when": schedule}
     apply("prune", options, data, tmp_path)
     assert roles.looked == {("learning", "train"), ("deciding", "validation")}
 

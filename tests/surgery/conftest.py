@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgecr.surgery.changes.cut import ChannelCut, mask, remove, replay, verify
+from edgecr.exporters.receipt import Receipt
+from edgecr.surgery.changes.base import replay
+from edgecr.surgery.changes.cut import ChannelCut, mask, remove, verify
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.cost import Cost
 from edgecr.surgery.planning.plan import Planner
@@ -76,4 +78,5 @@ def one_round(module: nn.Module, graph: ChannelGraph, sparsity: float) -> tuple[
     counted, cost = count(slim, graph.input_shape), planner.cost
     assert (counted.params, counted.macs) == (cost.params(plan.kept), cost.macs(plan.kept))
     assert (plan.kept >= 1).all()
+    assert Receipt(count(module, graph.input_shape), counted, counted, promise=cut.promise(slim)).failures() == []
     return cut, slim

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
@@ -66,6 +67,16 @@ def zero_channels(path: Path) -> dict[str, int]:
     stored = [layer for layer in _layers(read_onnx(path)) if not _is_elsewhere(layer.weight.tensor)]
     found = {layer.count.name: _zero_rows(layer) for layer in stored}
     return {name: zeros for name, zeros in found.items() if zeros}
+
+
+def layer_weights(path: Path) -> Iterator[np.ndarray]:
+    """The weights of each counted layer, with axes as in PyTorch; empty where the data is external."""
+    for layer in _layers(read_onnx(path)):
+        if _is_elsewhere(layer.weight.tensor):
+            yield np.empty(0)
+            continue
+        values = numpy_helper.to_array(layer.weight.tensor).transpose(layer.weight.axes)
+        yield values.swapaxes(-1, -2) if layer.turned else values
 
 
 def _layers(model: onnx.ModelProto) -> Iterator[_Layer]:

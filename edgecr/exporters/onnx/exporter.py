@@ -46,16 +46,18 @@ class OnnxExporter(Exporter[OnnxTarget]):
 
 
 def _receipt(subject: Subject, file: Path) -> Receipt:
-    from edgecr.exporters.onnx.count import count_onnx, zero_channels
-    from edgecr.exporters.receipt import Receipt
+    from edgecr.exporters.onnx.count import count_onnx, layer_weights, zero_channels
+    from edgecr.exporters.receipt import Receipt, recounted
     from edgecr.surgery.counters import count
 
     # Code of the user's own is allowed here: the subject could not exist had it not been allowed before.
     untouched = replace(subject, surgery=()).skeleton(allow_code=True)
-    promised = subject.skeleton(allow_code=True)
+    promised, promise = subject.skeleton(allow_code=True), subject.promise(allow_code=True)
     return Receipt(
         count(untouched, subject.input_shape),
         count(promised, subject.input_shape),
         count_onnx(file),
         zero_channels(file),
+        promise,
+        recounted(promise, layer_weights(file)),
     )

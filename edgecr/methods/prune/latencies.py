@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 from torch import nn
 
 from edgecr.core.files import fingerprint, read_json, write_json
 from edgecr.latency import CalibrationPoint, LatencyTable, LayerConfig
+from edgecr.methods.prune.latency_search import Lessons
 from edgecr.subject import Subject
 from edgecr.surgery.planning.latency import plan_by_latency
 from edgecr.surgery.planning.latency_figure import NS_PER_MS
@@ -19,9 +21,17 @@ from edgecr.surgery.planning.layers import configurations
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.training.context import StepContext
 
-Lessons = tuple[CalibrationPoint, ...]
 SESSIONS, CALM = 3, 1.03
 """In how many sessions whole models are measured at most, and how much slower than ever the subject may be in one."""
+
+
+class Whole(NamedTuple):
+    """Latencies of whole models in nanoseconds, measured beside each other."""
+
+    dense: int
+    slim: int
+    calm: bool
+    """Whether the subject was as fast as in other sessions, so that the pair teaches something."""
 
 
 class Latencies:
@@ -30,8 +40,6 @@ class Latencies:
     def __init__(self, context: StepContext, subject: Subject, device: str, batch: int) -> None:
         self.context, self.subject, self.device, self.batch = context, subject, device, batch
         self._table_file, self._whole_file = context.folder / "latency.json", context.folder / "whole-models.json"
-        self.lessons: Lessons = ()
-        """What whole models taught of the difference between a sum of layers and a model; not in the stored table."""
         self.estimated: tuple[str, ...] = ()
         """The layers of the last plan whose times were interpolated when it was chosen."""
 
@@ -44,14 +52,13 @@ class Latencies:
         table.save(self._table_file)
         return table
 
-    @property
-    def _taught(self) -> LatencyTable:
-        """The table with a calibration that knows the plans that were measured, too."""
-        return self._table.calibrated(self.lessons) if self.lessons else self._table
+    def _taught(self, lessons: Lessons) -> LatencyTable:
+        """The table with a calibration that knows the plans that were measured, too; it is not stored."""
+        return self._table.calibrated(lessons) if lessons else self._table
 
-    def plan(self, planner: Planner, choose: Callable[[Planner], Plan]) -> Plan:
+    def plan(self, planner: Planner, choose: Callable[[Planner], Plan], lessons: Lessons) -> Plan:
         """A plan for which what the table lacks was measured; one that rests on estimates nevertheless is told."""
-        found = plan_by_latency(planner, self.batch, self._taught, self._measure, choose)
+        found = plan_by_latency(planner, self.batch, self._taught(lessons), self._measure, choose)
         self.estimated = found.estimated
         if found.estimated:
             self.context.monitor.warn(
@@ -68,9 +75,9 @@ class Latencies:
         self._table.save(self._table_file)
         return table.extended(found)
 
-    def predicted(self, module: nn.Module) -> int:
+    def predicted(self, module: nn.Module, lessons: Lessons) -> int:
         """The latency of a module by the table, in nanoseconds."""
-        reached = self._taught.network_latency(self._layers(module), estimate=True)
+        reached = self._taught(lessons).network_latency(self._layers(module), estimate=True)
         if reached.estimated:
             self.context.monitor.warn(f"The latency rests on {len(reached.estimated)} layers that were not measured.")
         return round(reached.ms * NS_PER_MS)
@@ -78,31 +85,34 @@ class Latencies:
     def _layers(self, module: nn.Module) -> list[LayerConfig]:
         return configurations(module, self.subject.input_shape, self.batch)
 
-    def whole(self, module: nn.Module) -> tuple[int, int]:
-        """The latencies of the subject and of a slimmed module as whole models, measured beside each other, in ns."""
+    def whole(self, module: nn.Module) -> Whole:
+        """The latencies of the subject and of a slimmed module as whole models, measured beside each other."""
         found: dict[str, list[int]] = read_json(self._whole_file) if self._whole_file.is_file() else {}
-        key = fingerprint([config.key for config in self._layers(module)])
+        key = self._key(module)
         if key not in found:
             best = [best for _, _, best in found.values()]
             dense, slim = self._calm_pair(module, best)
             found[key] = [dense, slim, min([dense, *best])]
             write_json(self._whole_file, found)
         dense, slim, best_dense = found[key]
-        if dense <= CALM * best_dense:
-            self._learn(key, module, slim / dense)
-        return dense, slim
+        return Whole(dense, slim, calm=dense <= CALM * best_dense)
 
-    def _learn(self, key: str, module: nn.Module, ratio: float) -> None:
-        """Notes what part of the subject's latency a module really takes, for the plans that follow."""
+    def learnt(self, module: nn.Module, whole: Whole, lessons: Lessons) -> Lessons:
+        """The lessons with the part of the subject's latency that a module really takes, for the plans that follow."""
+        if not whole.calm:
+            return lessons
         own, slim = (self._table.sums(self._layers(one), estimate=True) for one in (self.subject.module, module))
         usual = self._table.calibration.apply(own)
-        both = {"unpruned": (own, usual), key: (slim, usual * ratio)}
-        known = {lesson.model for lesson in self.lessons}
-        self.lessons += tuple(
+        both = {"unpruned": (own, usual), self._key(module): (slim, usual * (whole.slim / whole.dense))}
+        known = {lesson.model for lesson in lessons}
+        return lessons + tuple(
             CalibrationPoint(model=name, sums=sums, measured_ms=ms)
             for name, (sums, ms) in both.items()
             if name not in known
         )
+
+    def _key(self, module: nn.Module) -> str:
+        return fingerprint([config.key for config in self._layers(module)])
 
     def _calm_pair(self, module: nn.Module, known: Sequence[int]) -> list[int]:
         """Both latencies from the session in which the subject was fastest.

@@ -1,4 +1,4 @@
-"""RemovalObserver of channels, physically: what the exported file no longer holds, no device computes."""
+"""Removal of channels, physically: what the exported file no longer holds, no device computes."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ class Prune(PruneOptions):
     """Remove the least important channels from the layers and everything coupled to them."""
 
     compresses: ClassVar[bool] = True
+    records: ClassVar[tuple[str, ...]] = ("plan",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "halp": {
             "score": "taylor_bn",
             "scope": "knapsack",
-            "schedule": {
+            "when": {
                 "kind": "exponential",
                 "steps": 30,
                 "every": 40,
@@ -61,8 +62,8 @@ class Prune(PruneOptions):
                 },
             },
         },
-        "adasap_p": {"score": "l2", "scope": "global", "schedule": _ADASAP},
-        "adasap_l": {"score": "taylor_bn", "scope": "knapsack", "schedule": _ADASAP},
+        "adasap_p": {"score": "l2", "scope": "global", "when": _ADASAP},
+        "adasap_l": {"score": "taylor_bn", "scope": "knapsack", "when": _ADASAP},
     }
 
     def apply(self, subject: Subject, context: StepContext) -> Subject:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
@@ -124,6 +124,8 @@ _NORMS = ("ft", "l1", "l1_in", "l2")
 class PruneOptions(Method):
     """The options of pruning; ``prune`` is the method that acts on them."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"schedule": "when", "keep": "exclude", "batch": "latency_batch"}
+
     what: Literal["channels"] = "channels"
     """What goes: whole channels, from all coupled layers at once."""
     score: Score = "l2"
@@ -136,22 +138,22 @@ class PruneOptions(Method):
     """Fraction of the removable channels that goes; channels that must stay are no part of the count."""
     budget: Budget | None = None
     """What may remain, at most; of all cuts that meet it, the smallest is made."""
-    schedule: Schedule = OneShot(kind="oneshot")
+    when: Schedule = OneShot(kind="oneshot")
     """When channels go: all at once, in rounds with training between them, or while the model is trained."""
     device: str | None = None
     """Whose latency and preferred widths count; the first of measure.devices when left out."""
-    batch: Annotated[int, Field(ge=1)] | None = None
+    latency_batch: Annotated[int, Field(ge=1)] | None = None
     """Images in one call that a latency is planned for; the first of measure.batch when left out."""
     align: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = "auto"
     """Keep channel counts at multiples that the device likes: as it declares, or a number, or off."""
-    keep: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     """Layers that stay as they are, as name patterns: ``layer1``, ``*.conv2``."""
     min_channels: Annotated[int, Field(ge=1)] = 1
     """Channels that every layer keeps at least."""
     min_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Fraction of its channels that every layer keeps at least."""
     max_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Fraction of its channels that every layer keeps at most; layers named by ``keep`` stay whole."""
+    """Fraction of its channels that every layer keeps at most; layers named by ``exclude`` stay whole."""
     strict: bool = False
     """Fail, rather than warn, when over 2 % more remains than was asked for."""
 
@@ -167,7 +169,7 @@ class PruneOptions(Method):
             raise ValueError("give exactly one of sparsity (what goes) and budget (what may remain)")
         if self.min_fraction > self.max_fraction:
             raise ValueError(f"min_fraction ({self.min_fraction:g}) exceeds max_fraction ({self.max_fraction:g})")
-        if isinstance(self.schedule, Exponential) and self.schedule.masks == "soft" and self.score in _BLIND:
+        if isinstance(self.when, Exponential) and self.when.masks == "soft" and self.score in _BLIND:
             raise ValueError(
                 f"score: {self.score} is 0 for masked channels, so none would return with masks: soft; use taylor_in, "
                 "or a score by weights"
@@ -184,8 +186,10 @@ class PruneOptions(Method):
             raise ValueError(
                 f"normalise does nothing with score: {self.score}; it divides the norms {', '.join(_NORMS)} only"
             )
-        if self.batch is not None and not by_latency:
-            raise ValueError("batch does nothing without a budget of latency; leave it out, or add budget.latency")
+        if self.latency_batch is not None and not by_latency:
+            raise ValueError(
+                "latency_batch does nothing without a budget of latency; leave it out, or add budget.latency"
+            )
         if self.device is not None and not by_latency and self.align != "auto":
             raise ValueError(
                 "device does nothing without a budget of latency or align: auto; leave it out, or use one of them"
@@ -199,7 +203,7 @@ class PruneOptions(Method):
         measure = measure if isinstance(measure, Mapping) else {}
         found = {}
         if by_latency := isinstance(budget, Mapping) and budget.get("latency") is not None:
-            found["batch"] = _first(measure.get("batch"), 1)
+            found["latency_batch"] = _first(measure.get("batch"), 1)
         if by_latency or options.get("align", "auto") == "auto":
             found["device"] = _first(measure.get("devices"), "cpu")
         options = options | {"schedule": _with_loss(options.get("schedule"), recipe)}

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from torch import nn
+
 from edgecr.core.errors import BudgetError
 from edgecr.core.files import fingerprint, read_json, write_json
 from edgecr.core.seeds import derive_seed
-from edgecr.methods.prune.latencies import Latencies, Lessons
+from edgecr.methods.prune.latencies import Latencies
+from edgecr.methods.prune.latency_search import Aim, Lessons, Measured, search
 from edgecr.methods.prune.options import Exponential, Iterative, PruneOptions
 from edgecr.methods.prune.while_training import RemovalObserver, RemovalSchedule
 from edgecr.subject import Subject
@@ -21,7 +24,7 @@ from edgecr.surgery.planning.amounts import CHANNELS, LATENCY, SIZE, WHOLE_LATEN
 from edgecr.surgery.planning.figures import BYTES
 from edgecr.surgery.planning.latency import amounts_after
 from edgecr.surgery.planning.plan import Plan, Planner
-from edgecr.surgery.planning.record import SHORT, Amount, PlanRecord, Width
+from edgecr.surgery.planning.record import NAME, SHORT, Amount, PlanRecord, Width
 from edgecr.surgery.planning.widths import MULTIPLES, Allowed, Limits, allowed_by
 from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
 from edgecr.surgery.tracing.after import after
@@ -33,50 +36,63 @@ from edgecr.training.order import order_for
 from edgecr.training.sample import TrainingSample
 from edgecr.weights import hash_tensors
 
-CHECKS = 5
-"""Plans that are tried for a latency; each one is measured as a whole model."""
-NEAR, MOST, AIM = 0.95, 0.99, 0.975
-"""Of the asked latency: a whole model between the first two is good (measurements differ by a hundredth), and the next
-plan aims between them."""
-
-LOOSER = 1.1
-"""How much more a plan may take by the table, if the table knows none that is as fast as asked for."""
+Shares = Mapping[str, int | float]
+"""Budgets by figure: fractions, or whole units."""
 
 
 @dataclass(frozen=True)
-class _Tried:
-    """A plan for a latency that was measured, and what it was made with."""
+class _Request:
+    """What may remain of each figure, in whole units."""
 
-    plan: Pruned
-    part: float
-    """Of the asked latency."""
-    strictness: float
-    lessons: Lessons
-    stricter: float
-    """The strictness for the next plan, with what this one taught."""
+    dense: dict[str, int]
+    """What there is before the step."""
+    asked: dict[str, int]
+    left: dict[str, int]
+    """What plans are made for: a latency is stricter or looser than asked where the table misjudges whole models."""
 
-    @property
-    def keeps(self) -> bool:
-        """Whether the whole model stays within the asked latency."""
-        return self.part <= MOST
+    @classmethod
+    def of(cls, planner: Planner, shares: Shares, strict: Shares) -> _Request:
+        """The request of one planner; ``strict`` are the shares that the plan was made for."""
+        dense = {name: planner.figure(name, planner.cost.widths) for name in shares}
+        asked, left = (
+            {name: min(amount, dense[name]) for name, amount in planner.amounts(some).items()}
+            for some in (shares, strict)
+        )
+        return cls(dense, asked, left)
+
+
+@dataclass(frozen=True)
+class _First:
+    """The whole pruning at once, and the request as its planner understood it."""
+
+    pruned: Pruned
+    request: _Request
+
+
+def _stricter(shares: Shares, strictness: float) -> dict[str, int | float]:
+    """The budgets with the latency that the table must promise, so that the whole model keeps what was asked."""
+    found = dict(shares)
+    if LATENCY in found:
+        share = found[LATENCY] * strictness
+        found[LATENCY] = round(share) if isinstance(shares[LATENCY], int) else min(share, 1.0)
+    return found
 
 
 class Pruning:
     """One pruning step of a recipe on one subject."""
 
+    request: _Request
+    aim: Aim
+    """What the first plan was made with, and those of the schedule's steps are."""
+
     def __init__(self, method: PruneOptions, subject: Subject, context: StepContext) -> None:
         self.method, self.subject, self.context = method, subject, context
         self.device = method.device or "cpu"
-        self.latencies = Latencies(context, subject, self.device, method.batch or 1)
+        self.latencies = Latencies(context, subject, self.device, method.latency_batch or 1)
         self.score = scores.get(method.score)
         self.allocator = allocators.get(method.score) if method.scope == "layer" else None
         self.why = f"{method.score}, {method.scope}"
         self.before = count(subject.module, subject.input_shape)
-        self.dense: dict[str, int] = {}
-        self.left: dict[str, int] = {}
-        self.asked: dict[str, int] = {}
-        self.strictness = 1.0
-        """How much less than asked the latency table must promise, for the whole model to take what was asked."""
 
     @cached_property
     def limits(self) -> Limits:
@@ -87,7 +103,7 @@ class Pruning:
             method.align,
             method.min_channels,
             method.min_fraction,
-            method.keep,
+            method.exclude,
             method.max_fraction,
             tuple(m for m in multiples if m > 1),
         )
@@ -99,17 +115,15 @@ class Pruning:
 
     def done(self) -> Subject:
         """The pruned subject; its plan is told, logged and stored."""
-        if self.by_latency:
-            first = self._checked(self._first_for_latency())
-        else:
-            first = self._pruned(self.subject, self._choose_all)
-        schedule = self.method.schedule
+        whole, self.aim = search(self._measured, self._at_once, self._refusal) if self.by_latency else self._plain()
+        first, self.request = whole.pruned, whole.request
+        schedule = self.method.when
         if isinstance(schedule, Iterative):
             result = self._in_rounds(first, schedule)
         elif isinstance(schedule, Exponential):
             result = self._while_training(first, schedule)
         else:
-            result = self.subject.cut(first.cut).with_module(first.module)
+            result = self.subject.with_changes(first.cut).with_module(first.module)
         self._tell(first, result)
         return result
 
@@ -138,87 +152,48 @@ class Pruning:
 
     # Budgets.
 
-    def _choose_all(self, planner: Planner) -> Plan:
+    def _plain(self) -> tuple[_First, Aim]:
+        return self._at_once(Aim()), Aim()
+
+    def _at_once(self, aim: Aim) -> _First:
         """The whole pruning at once: the result, or the proof that several steps can get there."""
-        method = self.method
-        shares = method.budget.shares() if method.budget else planner.share_left(method.sparsity or 0.0)
-        plan = self._plan(planner, self._stricter(shares))
-        self.dense = {name: planner.figure(name, planner.cost.widths) for name in shares}
-        self.asked, self.left = (
-            {name: min(amount, self.dense[name]) for name, amount in planner.amounts(some).items()}
-            for some in (shares, self._stricter(shares))
-        )
-        return plan
+        method, requests = self.method, list[_Request]()
 
-    def _stricter(self, shares: Mapping[str, int | float]) -> dict[str, int | float]:
-        """The budgets with the latency that the table must promise, so that the whole model keeps what was asked."""
-        found = dict(shares)
-        if LATENCY in found:
-            share = found[LATENCY] * self.strictness
-            found[LATENCY] = round(share) if isinstance(shares[LATENCY], int) else min(share, 1.0)
-        return found
+        def choose(planner: Planner) -> Plan:
+            shares = method.budget.shares() if method.budget else planner.share_left(method.sparsity or 0.0)
+            strict = _stricter(shares, aim.strictness)
+            plan = self._plan(planner, strict, aim)
+            requests.append(_Request.of(planner, shares, strict))
+            return plan
 
-    def _plan(self, planner: Planner, shares: Mapping[str, int | float]) -> Plan:
+        return _First(self._pruned(self.subject, choose), requests[-1])
+
+    def _plan(self, planner: Planner, shares: Shares, aim: Aim) -> Plan:
         choose = partial(Planner.by_budget, scope=self.method.scope, shares=shares)
-        return self.latencies.plan(planner, choose) if LATENCY in shares else choose(planner)
+        return self.latencies.plan(planner, choose, aim.lessons) if LATENCY in shares else choose(planner)
 
-    def _first_for_latency(self) -> Pruned:
-        """The plan by the table; where it knows none that is fast enough, a looser one: whole models judge."""
-        refusals: list[BudgetError] = []
-        for _ in range(CHECKS):
-            try:
-                return self._pruned(self.subject, self._choose_all)
-            except BudgetError as error:
-                refusals.append(error)
-                self.strictness *= LOOSER
-        raise refusals[0]
+    def _measured(self, first: _First, aim: Aim) -> Measured:
+        """Measures a plan's whole model beside the unpruned one."""
+        module = first.pruned.module
+        promised = self._promised(module, aim.lessons)
+        whole = self.latencies.whole(module)
+        lessons, allowed = self.latencies.learnt(module, whole, aim.lessons), self._allowed(whole.dense)
+        taken, wanted = in_words(LATENCY, whole.slim), in_words(LATENCY, allowed)
+        self.context.monitor.say(f"A plan's whole model takes {taken} on {self.device}; {wanted} may remain")
+        return Measured(whole.slim / allowed, lessons, (promised, self._promised(module, lessons)))
 
-    def _checked(self, first: Pruned) -> Pruned:
-        """The plan whose whole model comes nearest to the asked latency on the device without exceeding it.
-
-        What follows plans with the strictness and the lessons that this plan was made with, not with later ones.
-        """
-        tried = [self._tried(first)]
-        while len(tried) < CHECKS and not NEAR <= tried[-1].part <= MOST:
-            self.strictness = tried[-1].stricter
-            try:
-                tried.append(self._tried(self._pruned(self.subject, self._choose_all)))
-            except BudgetError as error:
-                if not any(one.keeps for one in tried):
-                    raise self._refusal(tried[-1].plan) from error
-                break
-        kept = [one for one in tried if one.keeps]
-        chosen = max(kept, key=lambda one: one.part) if kept else tried[-1]
-        self.strictness, self.latencies.lessons = chosen.strictness, chosen.lessons
-        return chosen.plan if chosen is tried[-1] else self._pruned(self.subject, self._choose_all)
-
-    def _tried(self, plan: Pruned) -> _Tried:
-        """Measures a plan's whole model, and what the next plan should aim for."""
-        lessons, promised = self.latencies.lessons, self._promised(plan)
-        part = self._part(plan)
-        stricter = self.strictness * AIM / part * self._promised(plan) / promised
-        return _Tried(plan, part, self.strictness, lessons, stricter)
-
-    def _promised(self, plan: Pruned) -> float:
-        """What the plan takes of the asked latency by the table, with what whole models have taught until now."""
-        dense, slim = (self.latencies.predicted(one) for one in (self.subject.module, plan.module))
+    def _promised(self, module: nn.Module, lessons: Lessons) -> float:
+        """What a module takes of the asked latency by the table, with what whole models have taught."""
+        dense, slim = (self.latencies.predicted(one, lessons) for one in (self.subject.module, module))
         return slim / self._allowed(dense)
 
-    def _part(self, plan: Pruned) -> float:
-        """What the plan's whole model takes of the asked latency, measured beside the unpruned model."""
-        dense, slim = self.latencies.whole(plan.module)
-        allowed = self._allowed(dense)
-        taken, wanted = in_words(LATENCY, slim), in_words(LATENCY, allowed)
-        self.context.monitor.say(f"A plan's whole model takes {taken} on {self.device}; {wanted} may remain")
-        return slim / allowed
-
-    def _refusal(self, last: Pruned) -> BudgetError:
+    def _refusal(self, last: _First) -> BudgetError:
         """No plan is strict enough: says what is the least in milliseconds of the whole model."""
-        dense, slim = self.latencies.whole(last.module)
+        dense, slim, _ = self.latencies.whole(last.pruned.module)
         wanted, taken = in_words(LATENCY, self._allowed(dense)), in_words(LATENCY, slim)
         return BudgetError(
             f"latency: {wanted} may remain, but on {self.device} the whole model still takes {taken} with the "
-            "last plan, and no stricter one is possible. Ask for less removal, or loosen `keep`, `min_channels`, "
+            "last plan, and no stricter one is possible. Ask for less removal, or loosen `exclude`, `min_channels`, "
             "`min_fraction` or `align`."
         )
 
@@ -230,8 +205,8 @@ class Pruning:
 
     def _step(self, planner: Planner, number: int, steps: int) -> Plan:
         """The plan of one of several steps; its real figures are logged."""
-        amounts = amounts_after(number, steps, self.dense, self.left)
-        plan = self._plan(planner, amounts)
+        amounts = amounts_after(number, steps, self.request.dense, self.request.left)
+        plan = self._plan(planner, amounts, self.aim)
         reached = {name: planner.figure(name, plan.kept) for name in amounts}
         self.context.monitor.event("pruning step", step=number, steps=steps, budget=amounts, reached=reached)
         return plan
@@ -263,13 +238,14 @@ class Pruning:
 
     def _cuts(self, subject: Subject) -> tuple[ChannelCut, ...]:
         """What this step has removed."""
-        return subject.surgery[len(self.subject.surgery) :]
+        added = subject.surgery[len(self.subject.surgery) :]
+        return tuple(change for change in added if isinstance(change, ChannelCut))
 
     def _slimmed(self, subject: Subject, choose: Choice, allowed: Allowed, first: ChannelGraph) -> Subject:
         """One round's pruning of the groups that the first plan was made for, whatever is left of them."""
         known = after(first, self._cuts(subject), subject.module)
         found = self._pruned(subject, choose, allowed, known)
-        return subject.cut(found.cut).with_module(found.module)
+        return subject.with_changes(found.cut).with_module(found.module)
 
     def _trained(self, subject: Subject, schedule: Iterative, context: StepContext) -> Subject:
         """Trains one round, which the context gives a seed of its own: the others' order would teach the same again."""
@@ -295,11 +271,11 @@ class Pruning:
             allocator=self.allocator,
         )
         fit(subject.module, options, options.build_loss(subject, self.context), self.context, [removal])
-        subject = subject.cut(*removal.cuts)
+        subject = subject.with_changes(*removal.cuts)
         if schedule.slim == "each":
             return subject
         rest = carried_out(subject.module, removal.plan(), self.why)
-        return subject.cut(rest.cut).with_module(rest.module)
+        return subject.with_changes(rest.cut).with_module(rest.module)
 
     # What is told.
 
@@ -316,7 +292,7 @@ class Pruning:
             amounts=tuple(amounts),
             estimated=self.latencies.estimated,
         )
-        record.save(self.context.folder)
+        self.context.record(NAME, record)
         channels, told = amounts[0], ", ".join(map(str, amounts))
         gone = 1 - channels.after / channels.before if channels.before else 0.0
         groups = f"{len(allowed.removable)} groups"
@@ -342,7 +318,7 @@ class Pruning:
             message = f"More than {SHORT:.0%} short of what was asked for: {'; '.join(short)}."
             if self.method.strict:
                 raise BudgetError(
-                    f"{message} Ask for less removal, loosen `keep`, `min_channels`, `min_fraction` or `align`, or "
+                    f"{message} Ask for less removal, loosen `exclude`, `min_channels`, `min_fraction` or `align`, or "
                     "leave `strict` out to go on with a warning."
                 )
             self.context.monitor.warn(message)
@@ -350,7 +326,7 @@ class Pruning:
     def _amounts(self, allowed: Allowed, result: Subject) -> list[Amount]:
         """All figures that a budget may limit, before and after."""
         shape = self.subject.input_shape
-        before, after, asked = self.before, count(result.module, shape), self.asked
+        before, after, asked = self.before, count(result.module, shape), self.request.asked
         channels, left = (sum(own[name] for name in allowed.removable) for own in (allowed.widths, allowed.left))
         found = [
             Amount(figure=CHANNELS, before=channels, after=left, budget=asked.get(CHANNELS)),
@@ -359,14 +335,14 @@ class Pruning:
             Amount(figure=SIZE, before=BYTES * before.params, after=BYTES * after.params, budget=asked.get(SIZE)),
         ]
         if self.by_latency:
-            ns = self.latencies.predicted(result.module)
-            found.append(Amount(figure=LATENCY, before=self.dense[LATENCY], after=ns, budget=self.left[LATENCY]))
+            ns, request = self.latencies.predicted(result.module, self.aim.lessons), self.request
+            found.append(Amount(figure=LATENCY, before=request.dense[LATENCY], after=ns, budget=request.left[LATENCY]))
             found.append(self._whole(result))
         return found
 
     def _whole(self, result: Subject) -> Amount:
         """What the whole model takes, measured beside the unpruned one."""
-        dense, slim = self.latencies.whole(result.module)
+        dense, slim, _ = self.latencies.whole(result.module)
         found = Amount(figure=WHOLE_LATENCY, before=dense, after=slim, budget=self._allowed(dense))
         if slim > self._allowed(dense):
             self.context.monitor.warn(f"The pruned model takes longer on {self.device} than was asked for: {found}.")

@@ -52,14 +52,11 @@ class RemovalSchedule:
         return begin <= update < begin + self.steps * self.every
 
 
-class OwnGradients(ScoringInputs):
-    """ScoringInputs of one update of a training: its own gradients, at no further cost."""
-
-    def __init__(self, session: TrainingState, seed: int) -> None:
-        super().__init__(session.module, seed=seed)
-        tensors = dict(session.module.named_parameters())
-        found = Products.of(tensors, {name: tensor.grad for name, tensor in tensors.items()})
-        self.__dict__["products"] = [found]
+def own_gradients(session: TrainingState, seed: int) -> ScoringInputs:
+    """The scoring inputs of one update of a training: its own gradients, at no further cost."""
+    tensors = dict(session.module.named_parameters())
+    found = Products.of(tensors, {name: tensor.grad for name, tensor in tensors.items()})
+    return ScoringInputs(session.module, seed=seed, ready=(found,))
 
 
 class RemovalObserver(Observer):
@@ -137,7 +134,7 @@ class RemovalObserver(Observer):
         """Adds the importance that this update's gradients show."""
         if not self.moments.counts(session.step_number, session.steps.per_epoch):
             return
-        evidence = OwnGradients(session, self.evidence.seed)
+        evidence = own_gradients(session, self.evidence.seed)
         for number, group in enumerate(self.graph.groups):
             session.kept[f"importance/{number}"] += torch.from_numpy(self.score(group, evidence))
 

@@ -1,1 +1,18 @@
-"""The changes that a surgery consists of, one file each."""
+"""The changes that a surgery consists of, one file each; importing this registers them."""
+
+from edgecr.surgery.changes.base import Change, changes, promised, read_change, register, replay
+from edgecr.surgery.changes.cut import ChannelCut
+from edgecr.surgery.changes.promise import Figure, Promise, figures
+
+__all__ = [
+    "Change",
+    "ChannelCut",
+    "Figure",
+    "Promise",
+    "changes",
+    "figures",
+    "promised",
+    "read_change",
+    "register",
+    "replay",
+]

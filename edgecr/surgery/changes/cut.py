@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 
 from edgecr.core.errors import UnsupportedModel
 from edgecr.core.options import Options
+from edgecr.surgery.changes.base import Change, register
+from edgecr.surgery.changes.promise import Promise
 from edgecr.surgery.tracing.running import Mode, answers, example_for, in_evaluation, with_auxiliaries
 from edgecr.surgery.tracing.trace import Role
 
@@ -61,8 +65,11 @@ class GroupCut(Options):
     """Channels that went."""
 
 
-class ChannelCut(Options):
+@register
+class ChannelCut(Change):
     """One removal of channels, complete enough to be repeated on a fresh copy of the architecture."""
+
+    tag: ClassVar[str] = "cut"
 
     tensors: tuple[TensorCut, ...] = ()
     """Axes that shrink."""
@@ -72,6 +79,19 @@ class ChannelCut(Options):
     """What went, for people."""
     why: str = ""
     """The method that chose."""
+
+    def replay(self, module: nn.Module) -> None:
+        """Removes the channels from a fresh copy of the architecture."""
+        remove(module, self)
+
+    def promise(self, module: nn.Module) -> Promise:
+        """Fewer output channels in every layer whose weights make some that went."""
+        held = dict(module.named_parameters(remove_duplicate=False))
+        gone: Counter[str] = Counter()
+        for one in self.tensors:
+            if one.role == "out" and one.tensor in held and held[one.tensor].dim() > 1:
+                gone[one.tensor] += len(as_positions(one.removed)) * _groups_sharing(module, one)
+        return Promise(gone)
 
 
 def as_text(positions: npt.ArrayLike) -> str:
@@ -107,12 +127,6 @@ def remove(module: nn.Module, cut: ChannelCut) -> None:
         _fit_attributes(child)
 
 
-def replay(module: nn.Module, cuts: Sequence[ChannelCut]) -> None:
-    """Repeats recorded removals on a fresh copy of the architecture."""
-    for cut in cuts:
-        remove(module, cut)
-
-
 @torch.no_grad()
 def mask(module: nn.Module, cut: ChannelCut, role: Role = "out") -> None:
     """Zeroes the channels where they are made and normalised, or where they are read; all shapes stay.
@@ -124,6 +138,12 @@ def mask(module: nn.Module, cut: ChannelCut, role: Role = "out") -> None:
         if one.masked_by(role):
             tensor = tensors[one.tensor]
             tensor.index_fill_(one.dim, torch.tensor(as_positions(one.removed), device=tensor.device), 0)
+
+
+def _groups_sharing(module: nn.Module, cut: TensorCut) -> int:
+    """The output channels that go with one position: one for each group of a transposed convolution, else one."""
+    owner = module.get_submodule(cut.tensor.rpartition(".")[0])
+    return owner.groups if isinstance(owner, nn.modules.conv._ConvTransposeNd) and cut.dim == 1 else 1
 
 
 def _state(module: nn.Module) -> Iterable[tuple[str, Tensor]]:

@@ -233,7 +233,7 @@ class Planner:
                 parts.append(f"{request}, {in_words(name, least)} is the least ({share})")
         return (
             "This cannot be met by removing channels: " + "; ".join(parts) + ". "
-            "Ask for less removal, or loosen `keep`, `min_channels`, `min_fraction` or `align`."
+            "Ask for less removal, or loosen `exclude`, `min_channels`, `min_fraction` or `align`."
         )
 
     def _plan(self, kept: Counts) -> Plan:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from edgecr.core.errors import FileProblem
-from edgecr.core.files import read_json, refused_as, write_json
+from edgecr.core.files import read_json, refused_as
 from edgecr.core.options import Options
+from edgecr.core.step_record import BudgetOutcome, Row, Shown, StepRecord, read_values, record_file
 from edgecr.surgery.planning.amounts import LATENCY, WHOLE_LATENCY, in_words
 
-FILE = "plan.json"
+NAME = "plan"
+"""The name of the record."""
 SHORT = 0.02
 """A pruning is short of its request if more than this part of what may remain remains beyond it."""
 
@@ -58,10 +60,9 @@ class Amount(Options):
         return f"{self.figure} {before} to {after} ({self.after / self.before:.1%} remain{asked})"
 
 
-class PlanRecord(Options):
+class PlanRecord(StepRecord):
     """One pruning, from the model as it came to the model as it went."""
 
-    schema_version: Literal[1] = 1
     device: str = ""
     """Whose latency was planned for."""
     widths: tuple[Width, ...] = ()
@@ -69,21 +70,45 @@ class PlanRecord(Options):
     estimated: tuple[str, ...] = ()
     """The layers of the last plan whose latency was interpolated, not measured, when it was chosen."""
 
-    def save(self, folder: Path) -> None:
-        """Writes ``plan.json``."""
-        write_json(folder / FILE, self.model_dump(mode="json"))
-
     @property
     def asked(self) -> tuple[Amount, ...]:
         """The figures that were asked for; a latency is judged as it was measured, not by the table."""
         measured = any(one.figure == WHOLE_LATENCY for one in self.amounts)
         return tuple(one for one in self.amounts if one.budget is not None and not (measured and one.figure == LATENCY))
 
+    def shown(self, name: str) -> Shown:
+        """The channels of each group as rows; what was asked for and reached as facts and budgets."""
+        facts = {
+            "reached": "; ".join(str(one) for one in self.amounts if one.budget is not None),
+            "short of what was asked for": "; ".join(one.figure for one in self.asked if one.short),
+            "planned for": self.device,
+        }
+        return Shown(
+            title="Pruning plan",
+            head=("channels", "before and after"),
+            note="A group is named after the first layer that makes its channels.",
+            rows=tuple(Row(label=one.group, before=one.before, value=one.after) for one in self.widths),
+            facts={name: text for name, text in facts.items() if text},
+            budgets=tuple(
+                BudgetOutcome(figure=one.figure, asked=one.budget, reached=one.after)
+                for one in self.asked
+                if one.budget is not None
+            ),
+        )
+
     @classmethod
     def load(cls, folder: Path) -> PlanRecord:
-        """Reads ``plan.json``."""
-        values = read_json(folder / FILE)
-        if not isinstance(values, dict) or values.get("schema_version") != 1:
-            raise FileProblem(f"{folder / FILE} was written by another version of EdgeCR.")
-        with refused_as(f"{folder / FILE} is not the plan of a pruning"):
+        """Reads the plan in a step's folder."""
+        file = record_file(folder, NAME)
+        values = read_values(file)
+        with refused_as(f"{file} is not the plan of a pruning"):
             return cls.parse(values)
+
+
+def read_first_plan(file: Path) -> PlanRecord:
+    """Reads the ``plan.json`` of a run made before every method left records."""
+    values = read_json(file)
+    if not isinstance(values, dict) or values.get("schema_version") != 1:
+        raise FileProblem(f"{file} was written by another version of EdgeCR.")
+    with refused_as(f"{file} is not the plan of a pruning"):
+        return PlanRecord.parse({key: value for key, value in values.items() if key != "schema_version"})

@@ -31,7 +31,7 @@ class Limits:
     align: Literal["auto", "off"] | int = "auto"
     min_channels: int = 1
     min_fraction: float = 0.0
-    keep: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     max_fraction: float = 1.0
     multiples: tuple[int, ...] = MULTIPLES
     """What automatic alignment tries, the largest first."""
@@ -72,7 +72,7 @@ class Allowed:
             told = "; ".join(f"{name}: {now}, not {then}" for name, now, then in pairs)
             raise UnsupportedModel(
                 "The model's groups of channels are no longer those that this pruning began with, so nothing is cut "
-                f"({told}). Prune with a oneshot schedule, or `keep` these layers."
+                f"({told}). Prune with a oneshot schedule, or `exclude` these layers."
             )
 
 
@@ -130,7 +130,7 @@ class Widths:
 
 def allowed_by(graph: ChannelGraph, limits: Limits) -> Allowed:
     """What limits allow the groups of a model that nothing was removed from yet."""
-    dense = matched_layers(graph, limits.keep)
+    dense = matched_layers(graph, limits.exclude)
     counts = {
         group.name: np.array([group.width]) if dense.intersection(group.layers) else allowed_widths(group, limits)
         for group in graph.groups
@@ -191,6 +191,6 @@ def matched_layers(graph: ChannelGraph, patterns: Sequence[str]) -> set[str]:
             if fnmatch.fnmatchcase(layer, pattern) or fnmatch.fnmatchcase(layer, f"{pattern}.*")
         }
         if not hits:
-            raise RequestError(f"keep: no layer is called {pattern!r}. {suggestion(pattern, graph.layers)}")
+            raise RequestError(f"exclude: no layer is called {pattern!r}. {suggestion(pattern, graph.layers)}")
         found |= hits
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -30,6 +30,8 @@ class ScoringInputs:
     loss: Loss = functional.cross_entropy
     most: int | None = None
     """Images that a score which chooses its own sample may take at most."""
+    ready: Sequence[Products] = ()
+    """Products that are at hand already, as in an update of a training; the images are not asked then."""
     say: Callable[[str], None] | None = None
     """Who is told what a long look at the images costs, before it begins."""
 
@@ -41,7 +43,7 @@ class ScoringInputs:
     @cached_property
     def products(self) -> list[Products]:
         """Weight times gradient of each mini-batch."""
-        return self._some(list(products(self.module, self.batches, self.loss)))
+        return list(self.ready) or self._some(list(products(self.module, self.batches, self.loss)))
 
     @cached_property
     def sensitivities(self) -> dict[str, Reader]:

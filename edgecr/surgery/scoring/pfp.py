@@ -177,7 +177,7 @@ def group_sensitivity(group: Group, found: dict[str, Reader]) -> Reader:
     if not any(place.member.tensor in found for place in group.reads):
         raise RequestError(
             f"Score pfp looked into none of the layers that read {group.name} ({', '.join(group.readers)}), so it "
-            "knows nothing of these channels. Choose another score, or `keep` them."
+            "knows nothing of these channels. Choose another score, or `exclude` them."
         )
     for place in group.reads:
         reader = found.get(place.member.tensor)

@@ -11,14 +11,15 @@ import pytest
 
 from edgecr.core.errors import BudgetError
 from edgecr.core.progress import Monitor
+from edgecr.core.step_record import write_record
 from edgecr.methods.prune.method import Prune
 from edgecr.methods.prune.step import Pruning
 from edgecr.models import architecture
 from edgecr.report.gates.judge import Gate, judge
 from edgecr.report.result import NOT_VERIFIED, Result, StepRow
-from edgecr.report.step_rows import step_row
+from edgecr.report.step_rows import files_of, step_row, unreadable
 from edgecr.subject import Subject
-from edgecr.surgery.planning.record import Amount, PlanRecord, Width
+from edgecr.surgery.planning.record import NAME, Amount, PlanRecord, Width
 from edgecr.surgery.scoring.pfp import group_sensitivity, pfp_keep
 from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
 from edgecr.surgery.tracing.graph import trace_channels
@@ -66,7 +67,7 @@ def channels(record: PlanRecord, *, without: str = "nothing") -> tuple[int, int]
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_sparsity_is_of_the_model_that_the_step_began_with(tmp_path: Path, schedule: str, scope: str) -> None:
     """Groups that reach their least in an early round once no longer counted: 28 % went where 40 % were asked for."""
-    _, record = pruned(tmp_path, sparsity=0.4, min_fraction=0.5, scope=scope, schedule=SCHEDULES[schedule])
+    _, record = pruned(tmp_path, sparsity=0.4, min_fraction=0.5, scope=scope, when=SCHEDULES[schedule])
     before, after = channels(record)
     asked = before - round(0.4 * before)
     assert after == asked
@@ -76,14 +77,14 @@ def test_a_sparsity_is_of_the_model_that_the_step_began_with(tmp_path: Path, sch
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_aligned_counts_follow_the_same_request(tmp_path: Path, schedule: str) -> None:
     keys: dict[str, Any] = {"sparsity": 0.4, "min_fraction": 0.5, "scope": "layer", "align": "auto"}
-    _, record = pruned(tmp_path, schedule=SCHEDULES[schedule], **keys)
+    _, record = pruned(tmp_path, when=SCHEDULES[schedule], **keys)
     before, after = channels(record)
     assert 0.56 * before <= after <= 0.6 * before
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_what_is_kept_counts_neither_for_the_request_nor_for_what_was_reached(tmp_path: Path, schedule: str) -> None:
-    keys: dict[str, Any] = {"sparsity": 0.4, "keep": ["layer3.0.conv1"], "schedule": SCHEDULES[schedule]}
+    keys: dict[str, Any] = {"sparsity": 0.4, "exclude": ["layer3.0.conv1"], "when": SCHEDULES[schedule]}
     _, record = pruned(tmp_path, **keys)
     assert Width(group="layer3.0.conv1", before=16, after=16) in record.widths
     before, after = channels(record, without="layer3.0.conv1")
@@ -95,7 +96,7 @@ def test_what_is_kept_counts_neither_for_the_request_nor_for_what_was_reached(tm
 @pytest.mark.parametrize("figure", ["params", "macs"])
 def test_every_schedule_leaves_as_much_of_a_budget(tmp_path: Path, figure: str) -> None:
     for name, schedule in SCHEDULES.items():
-        _, record = pruned(tmp_path / name, budget={figure: 0.5}, scope="layer", schedule=schedule)
+        _, record = pruned(tmp_path / name, budget={figure: 0.5}, scope="layer", when=schedule)
         (amount,) = record.asked
         assert 0.47 * amount.before <= amount.after <= amount.budget == amount.before // 2
 
@@ -151,8 +152,7 @@ def judged(rows: list[Any], ratio: float = 1.0) -> tuple[str, str]:
 
 
 def recorded(folder: Path, *amounts: Amount) -> Any:
-    folder.mkdir()
-    PlanRecord(amounts=amounts).save(folder)
+    write_record(folder, NAME, PlanRecord(amounts=amounts))
     return row(folder)
 
 
@@ -191,7 +191,7 @@ def test_a_result_keeps_budgets_through_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("schedule", ["rounds", "slim end"])
 def test_pfp_in_every_layer_meets_its_budget(tmp_path: Path, schedule: str) -> None:
-    _, record = pruned(tmp_path, sparsity=0.4, score="pfp", scope="layer", schedule=SCHEDULES[schedule])
+    _, record = pruned(tmp_path, sparsity=0.4, score="pfp", scope="layer", when=SCHEDULES[schedule])
     assert record.amounts[0].after == record.amounts[0].budget
 
 
@@ -216,3 +216,16 @@ def test_what_a_look_with_pfp_costs_is_told(tmp_path: Path) -> None:
     pruned(tmp_path, ear, sparsity=0.4, score="pfp")
     assert ear.said[0].startswith("Score pfp looks at 35 training images one by one")
     assert "billion operations" in ear.said[0]
+
+
+def test_the_plan_of_the_first_edition_is_still_shown(tmp_path: Path) -> None:
+    amounts = [{"figure": "channels", "before": 100, "after": 63, "budget": 60}]
+    widths = [{"group": "conv1", "before": 16, "after": 8}]
+    plan = {"schema_version": 1, "device": "", "widths": widths, "amounts": amounts, "estimated": []}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    assert files_of(tmp_path, Prune.records) == ["plan.json"]
+    found = row(tmp_path)
+    assert found.budgets == {"channels": (60, 63)}
+    assert [one.rows for one in found.records] == [{"conv1": (16, 8)}]
+    (tmp_path / "plan.json").write_text("{}")
+    assert [file for file, _ in unreadable(tmp_path, ["plan.json"])] == ["plan.json"]

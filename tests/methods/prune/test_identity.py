@@ -33,13 +33,13 @@ def widths(folder: Any, network: str, **keys: Any) -> dict[str, tuple[int, int]]
 
 @pytest.mark.parametrize("schedule", [ROUNDS, EACH], ids=["rounds", "each"])
 def test_groups_cut_by_the_group_are_so_in_every_round(tmp_path: Any, schedule: dict[str, Any]) -> None:
-    found = widths(tmp_path, "WideGroups", sparsity=0.85, scope="global", schedule=schedule)
+    found = widths(tmp_path, "WideGroups", sparsity=0.85, scope="global", when=schedule)
     assert found == {"stem": (8, 1)}
 
 
 @pytest.mark.parametrize("schedule", [ROUNDS, EACH], ids=["rounds", "each"])
 def test_rounds_go_on_without_what_the_code_fixes(tmp_path: Any, schedule: dict[str, Any]) -> None:
-    found = widths(tmp_path, "HardReshape", sparsity=0.5, scope="global", schedule=schedule)
+    found = widths(tmp_path, "HardReshape", sparsity=0.5, scope="global", when=schedule)
     assert {name: before for name, (before, _) in found.items()} == {"one": 6, "three": 12}
     assert sum(after for _, after in found.values()) == 9
 
@@ -50,7 +50,7 @@ def test_rounds_go_on_without_what_the_code_fixes(tmp_path: Any, schedule: dict[
 def test_budgets_hold_through_rounds(
     tmp_path: Any, network: str, schedule: dict[str, Any], budget: dict[str, float]
 ) -> None:
-    found = widths(tmp_path, network, budget=budget, scope="global", schedule=schedule)
+    found = widths(tmp_path, network, budget=budget, scope="global", when=schedule)
     amounts = {one.figure: one for one in PlanRecord.load(tmp_path).amounts}
     ((figure, share),) = budget.items()
     assert amounts[figure].after <= share * amounts[figure].before
@@ -60,5 +60,5 @@ def test_budgets_hold_through_rounds(
 @pytest.mark.parametrize("schedule", [END, SOFT], ids=["hard", "soft"])
 def test_masks_of_a_training_close_what_reads_constants(tmp_path: Any, schedule: dict[str, Any]) -> None:
     score = "taylor_in" if schedule is SOFT else "l2"
-    found = widths(tmp_path, "Learnt", budget={"params": 0.7}, scope="global", schedule=schedule, score=score)
+    found = widths(tmp_path, "Learnt", budget={"params": 0.7}, scope="global", when=schedule, score=score)
     assert sum(after for _, after in found.values()) < sum(before for before, _ in found.values())

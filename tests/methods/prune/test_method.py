@@ -91,8 +91,8 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
             ({"sparsity": 0.5, "normalise": True, "score": score}, "normalise does nothing")
             for score in ("taylor", "taylor_bn", "taylor_gate", "taylor_in", "taylor_joint", "bn", "pfp", "random")
         ),
-        ({"sparsity": 0.5, "batch": 4}, "batch does nothing"),
-        ({"budget": {"params": 0.5}, "batch": 4}, "batch does nothing"),
+        ({"sparsity": 0.5, "latency_batch": 4}, "latency_batch does nothing"),
+        ({"budget": {"params": 0.5}, "latency_batch": 4}, "latency_batch does nothing"),
         ({"budget": {"params": 0.5}, "device": "cpu", "align": 8}, "device does nothing"),
         ({"sparsity": 0.5, "device": "cpu", "align": "off"}, "device does nothing"),
     ],
@@ -106,7 +106,7 @@ def test_options_that_do_nothing_together_are_refused(options: dict[str, Any], v
     "options",
     [
         *({"sparsity": 0.5, "normalise": True, "score": score} for score in ("l1", "l1_in", "l2", "ft")),
-        {"budget": {"latency": 0.5}, "batch": 4, "device": "cpu", "align": "off"},
+        {"budget": {"latency": 0.5}, "latency_batch": 4, "device": "cpu", "align": "off"},
         {"sparsity": 0.5, "device": "cpu"},
     ],
 )

@@ -16,7 +16,7 @@ SCHEDULES = {
 
 
 def pruned(folder, schedule, given, **extra):
-    keys = {"sparsity": 0.25, "align": "off", "schedule": SCHEDULES[schedule] | {"retrain": TRAIN | extra}}
+    keys = {"sparsity": 0.25, "align": "off", "when": SCHEDULES[schedule] | {"retrain": TRAIN | extra}}
     return methods.get("prune").parse(keys).apply(given, context(folder, baseline=lambda: subject(seed=5)))
 
 

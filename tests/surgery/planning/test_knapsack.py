@@ -206,7 +206,7 @@ def test_of_several_reckonings_the_fullest_counts(monkeypatch, order):
 
 
 def test_layers_that_stay_whole_are_no_channels_that_could_go():
-    _, planner = unfriendly(keep=("left", "one"))
+    _, planner = unfriendly(exclude=("left", "one"))
     whole = [group for group in planner.graph.groups if {"left", "one"}.isdisjoint(group.layers)]
     free = sum(group.width for group in whole)
     assert free < planner.cost.widths.sum()

@@ -95,7 +95,7 @@ def test_global_ranking_compares_all_layers() -> None:
 
 def test_limits_keep_layers_and_minima() -> None:
     module = chain(16, 16, 16)
-    planner = planner_for(module, (3, 4, 4), align="off", keep=("1",), min_channels=3, min_fraction=0.5)
+    planner = planner_for(module, (3, 4, 4), align="off", exclude=("1",), min_channels=3, min_fraction=0.5)
     assert planner.by_sparsity("layer", 0.5).kept.tolist() == [8, 16, 8]
     with pytest.raises(BudgetError, match="channels: 3 may remain, 16 is the least"):
         planner.by_sparsity("layer", 0.9)
@@ -104,11 +104,11 @@ def test_limits_keep_layers_and_minima() -> None:
 
 
 def test_a_pattern_means_a_layer_or_all_inside_it(resnet: nn.Module) -> None:
-    planner = planner_for(resnet, SHAPE, keep=("*.0.conv1",))
+    planner = planner_for(resnet, SHAPE, exclude=("*.0.conv1",))
     names = {planner.graph.groups[n].name for n in np.flatnonzero(planner.widths.least == planner.cost.widths)}
     assert {name.rsplit(".", 2)[-2:] == ["0", "conv1"] for name in names} == {True}
     with pytest.raises(RequestError, match="no layer is called 'layr1'"):
-        planner_for(resnet, SHAPE, keep=("layr1",))
+        planner_for(resnet, SHAPE, exclude=("layr1",))
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_channels_that_stay_by_request_count_neither_before_nor_after(
     network: nn.Module, graph: ChannelGraph, scope: Any
 ) -> None:
     whole = graph.groups[0]
-    one = planner(network, graph, keep=(whole.name,))
+    one = planner(network, graph, exclude=(whole.name,))
     free = sum(group.width for group in graph.groups[1:])
     assert one.share_left(0.5) == {"channels": free - round(0.5 * free)}
     plan = one.by_sparsity(scope, 0.5)

@@ -45,7 +45,7 @@ PLACES = [
     lambda teacher: {"distill": {"teacher": teacher}},
     lambda teacher: {"finetune": {"loss": {"kd": {"teacher": teacher}}}},
     lambda teacher: {
-        "prune": {"sparsity": 0.5, "schedule": {"kind": "iterative", "retrain": {"loss": {"kd": {"teacher": teacher}}}}}
+        "prune": {"sparsity": 0.5, "when": {"kind": "iterative", "retrain": {"loss": {"kd": {"teacher": teacher}}}}}
     },
 ]
 

@@ -25,7 +25,7 @@ def blocks(language):
 def test_its_recipe_is_good():
     (text,) = [block for block in blocks("yaml") if "name:" in block]
     prune = checked(parse_yaml(text, "pruned_kd.yaml")).steps[1].method
-    assert prune.schedule.retrain.loss == DistillationOptions()
+    assert prune.when.retrain.loss == DistillationOptions()
     for block in blocks("yaml"):
         for step in yaml.safe_load(block)["steps"]:
             if "finetune" in step:

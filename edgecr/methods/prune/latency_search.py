@@ -1,0 +1,111 @@
+"""The search for the plan whose whole model takes the asked latency: pure, with all it knows in frozen records.
+
+A latency table promises what a plan takes; only whole models, measured, say what it does take. The search asks for
+plans that promise a bit more or less until a measured one is near the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from edgecr.core.errors import BudgetError
+from edgecr.latency import CalibrationPoint
+
+CHECKS = 5
+"""Plans that are tried for a latency; each one is measured as a whole model."""
+NEAR, MOST, AIM = 0.95, 0.99, 0.975
+"""Of the asked latency: a whole model between the first two is good (measurements differ by a hundredth), and the next
+plan aims between them."""
+LOOSER = 1.1
+"""How much more a plan may take by the table, if the table knows none that is as fast as asked for."""
+
+Lessons = tuple[CalibrationPoint, ...]
+"""What whole models taught of the difference between a sum of layers and a model."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a plan is made with."""
+
+    strictness: float = 1.0
+    """What the table must promise, as a part of the asked latency, for the whole model to take what was asked."""
+    lessons: Lessons = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found out about a plan by measuring its whole model."""
+
+    part: float
+    """What the whole model takes of the asked latency."""
+    lessons: Lessons
+    """What is known with this measurement."""
+    promised: tuple[float, float]
+    """What the table promises of the plan without and with what the measurement taught."""
+
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True)
+class Tried(Generic[P]):
+    """A plan that was measured, and what it was made with."""
+
+    plan: P
+    aim: Aim
+    measured: Measured
+
+    @property
+    def part(self) -> float:
+        """Of the asked latency."""
+        return self.measured.part
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the whole model stays within the asked latency."""
+        return self.part <= MOST
+
+    @property
+    def next(self) -> Aim:
+        """The aim of the next plan, with what this one taught."""
+        before, after = self.measured.promised
+        return Aim(self.aim.strictness * AIM / self.part * after / before, self.measured.lessons)
+
+
+def search(
+    measure: Callable[[P, Aim], Measured], plan: Callable[[Aim], P], refusal: Callable[[P], BudgetError]
+) -> tuple[P, Aim]:
+    """The plan whose whole model comes nearest to the asked latency without exceeding it, and what it was made with.
+
+    ``plan`` raises a BudgetError where no plan is as strict as its aim; ``refusal`` says so for the last one measured.
+    """
+    first, aim = _first(plan)
+    tried = [Tried(first, aim, measure(first, aim))]
+    while len(tried) < CHECKS and not NEAR <= tried[-1].part <= MOST:
+        aim = tried[-1].next
+        try:
+            one = plan(aim)
+        except BudgetError as error:
+            if not any(one.keeps for one in tried):
+                raise refusal(tried[-1].plan) from error
+            break
+        tried.append(Tried(one, aim, measure(one, aim)))
+    kept = [one for one in tried if one.keeps]
+    chosen = max(kept, key=lambda one: one.part) if kept else tried[-1]
+    if chosen is tried[-1]:
+        return chosen.plan, chosen.aim
+    return plan(chosen.aim), chosen.aim  # made anew: the table knows more layers by now
+
+
+def _first(plan: Callable[[Aim], P]) -> tuple[P, Aim]:
+    """The plan by the table; where it knows none that is fast enough, a looser one: whole models judge."""
+    aim, refusals = Aim(), list[BudgetError]()
+    for _ in range(CHECKS):
+        try:
+            return plan(aim), aim
+        except BudgetError as error:
+            refusals.append(error)
+            aim = replace(aim, strictness=aim.strictness * LOOSER)
+    raise refusals[0]
