@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,12 +91,12 @@ class Work:
         for target in self.recipe.export:
             for role in ROLES:
                 export_role(self.run, role, target, ProofData.of(self.data), self.execution, self.monitor)
-        target = load_target(self.recipe.export[0]).name
-        for device in self.recipe.measure.devices:
+        targets = [load_target(name).name for name in self.recipe.export]
+        for target, device in itertools.product(targets, self.recipe.measure.devices):
             measured = measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
             if measured.error:
                 self.monitor.warn(f"{measured.device.name}: {measured.error}")
-        for suite in self.recipe.robustness.suites:
+        for target, suite in itertools.product(targets, self.recipe.robustness.suites):
             images = self.recipe.robustness.images
             robustness(self.run, suite, target, HeldOutData.of(self.data), images, self.monitor)
         return self.judge()

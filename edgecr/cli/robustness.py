@@ -43,7 +43,7 @@ def robustness(
 
     chosen = chosen_run(run, runs)
     asked = Asked.of(chosen)
-    recipe, name = asked.recipe, load_target(target).name if target else asked.judged
+    recipe, name = asked.recipe, load_target(target).name if target else asked.names[0]
     wanted = images or recipe.robustness.images
     monitor = TerminalMonitor(quiet)
     data = HeldOutData.of(load_again(chosen, monitor))

@@ -33,7 +33,7 @@ def robustness(
     chosen = np.arange(len(data.test))
     if images is not None and images < len(chosen):
         chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), images, replace=False))
-    own = images == recipe.images and target == asked.judged and suite.name in recipe.suites
+    own = images == recipe.images and target in asked.names and suite.name in recipe.suites
     stage, folder = robustness_stage(suite.name, target), run.robustness(suite.name, target)
     place = place_of(run, stage, folder, answers_key(json.dumps(files.hashes), images), own, files, monitor)
     if (place.path / QUESTION_FILE).exists() and not run.stage(place.stage).exists():
