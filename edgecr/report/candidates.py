@@ -154,23 +154,24 @@ def _figure(row: CandidateRow, result: Result, allow_partial: bool) -> float:
 def slower_siblings(result: Result) -> Iterator[str]:
     """The warning that comes first: a target of fewer bits that is slower than one of more bits."""
     for row in result.candidates:
-        for mine, faster in _faster_siblings(row, result):
-            own, other = (_precision(each.target, result) for each in (mine, faster))
+        own = _precision(row.target, result)
+        for faster, times in _faster_siblings(row, result).items():
+            other = _precision(faster, result)
             if _bits(own) < _bits(other):
                 yield (
-                    f"{mine.target} ({own}) is slower than {faster.target} ({other}) on {mine.device}: "
-                    f"{_times(mine, faster)}; the two were measured one after the other, not in turns."
+                    f"{row.target} ({own}) is slower than {faster} ({other}) on {row.device}: {times}; "
+                    "the two were measured one after the other, not in turns."
                 )
 
 
 def _remarks(row: CandidateRow, result: Result) -> Iterator[str]:
-    for mine, faster in _faster_siblings(row, result):
-        yield f"slower than {faster.target} ({_precision(faster.target, result)}): {_times(mine, faster)}"
+    for faster, times in _faster_siblings(row, result).items():
+        yield f"slower than {faster} ({_precision(faster, result)}): {times}"
 
 
-def _faster_siblings(row: CandidateRow, result: Result) -> Iterator[tuple[LatencyRow, LatencyRow]]:
-    """At each batch size, the fastest target of another precision that is surely faster than a candidate there."""
-    own = _precision(row.target, result)
+def _faster_siblings(row: CandidateRow, result: Result) -> dict[str, str]:
+    """Targets of another precision, the fastest at each batch size, that are surely faster; and how much, in words."""
+    own, found = _precision(row.target, result), dict[str, str]()
     for mine in result.only(row.target, row.device).latency if own else ():
         rivals = [
             each
@@ -180,7 +181,13 @@ def _faster_siblings(row: CandidateRow, result: Result) -> Iterator[tuple[Latenc
             and _surely_slower(mine, each, result)
         ]
         if rivals:
-            yield mine, min(rivals, key=_median)
+            fastest = min(rivals, key=_median)
+            ratio = with_unit(_median(mine) / _median(fastest), RATIO)
+            before = (
+                f"{found[fastest.target]}, {ratio}" if fastest.target in found else f"{ratio} of its median latency"
+            )
+            found[fastest.target] = before + ("" if mine.batch is None else f" at batch {mine.batch}")
+    return found
 
 
 def _surely_slower(one: LatencyRow, other: LatencyRow, result: Result) -> bool:
@@ -196,11 +203,6 @@ def _surely_slower(one: LatencyRow, other: LatencyRow, result: Result) -> bool:
 def _median(row: LatencyRow) -> float:
     found = timing_of(row, CANDIDATE, "p50")
     return found.value if found else _UNKNOWN
-
-
-def _times(one: LatencyRow, faster: LatencyRow) -> str:
-    batch = "" if one.batch is None else f" at batch {one.batch}"
-    return f"{with_unit(_median(one) / _median(faster), RATIO)} of its median latency{batch}"
 
 
 def _precision(target: str, result: Result) -> str:

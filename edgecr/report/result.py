@@ -270,6 +270,13 @@ class Result:
         rows = (row for row in self.accuracy if row.condition == condition)
         return next((row for row in rows if suite in (None, row.suite)), None)
 
+    @property
+    def evidence(self) -> list[str]:
+        """Every file of the run that some row rests on."""
+        rests = [row.evidence for row in self.models] + [row.evidence for row in self.accuracy]
+        rests += [row.evidence for row in self.latency] + [row.evidence for row in self.steps]
+        return list(dict.fromkeys(file for files in rests for file in files))
+
     def unsound(self, *evidence: Sequence[str]) -> list[str]:
         """The files among some rows' evidence that are not what the run wrote."""
         return [file for file in dict.fromkeys(file for files in evidence for file in files) if file in self.unverified]

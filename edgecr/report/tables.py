@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from edgecr.report.numbers import (
     size,
     with_unit,
 )
-from edgecr.report.result import MEAN, AccuracyRow, CandidateRow, ExportRow, LatencyRow, Result
+from edgecr.report.result import MEAN, AccuracyRow, CandidateRow, ExportRow, GateResult, LatencyRow, Result, Status
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,19 @@ def _why(row: CandidateRow, result: Result) -> Iterator[str]:
         yield "may ship too" if len(shipped) > 1 else "all gates hold"
     elif not row.why:
         yield NO_GATES
-    yield from (clause.partition("; ")[0] for clause in row.why)
+    yield from _lacking(result.only(row.target, row.device).gates)
     yield from row.remarks
+
+
+def _lacking(gates: Iterable[GateResult]) -> Iterator[str]:
+    """The gates that do not hold: what a failed one demands, and once for all incomplete ones what is missing."""
+    missing: dict[str, list[str]] = {}
+    for gate in gates:
+        if gate.status is Status.FAIL:
+            yield f"FAIL {gate.name} (needs {gate.condition})"
+        elif gate.status is Status.INCOMPLETE:
+            missing.setdefault(gate.text.partition("; ")[0], []).append(gate.name)
+    yield from (f"INCOMPLETE {', '.join(dict.fromkeys(names))}: {text}" for text, names in missing.items())
 
 
 def gate_table(result: Result) -> Table:

@@ -265,4 +265,4 @@ def preferred_words(row: CandidateRow, prefer: str) -> str:
     """The reason why a target is the first of several that may ship."""
     if row.ordered_by:
         return f"preferred by {row.ordered_by}"
-    return f"the first of the recipe, because no {prefer} is known to prefer one by"
+    return f"the first in the recipe: no {prefer} to compare"

@@ -32,8 +32,8 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 def html(result: Result) -> str:
     """The whole report as one page."""
     by_title = {table.title: table for table in tables(result)}
-    sections = [_unverified(result), _warnings(result), _header(result)]
-    sections += [_table_section(by_title.pop(CANDIDATES))] if CANDIDATES in by_title else []
+    sections = [_unverified(result)]
+    sections += _answer_first(result, by_title) if result.many else [_warnings(result), _header(result)]
     sections += [_key_figures(result)]
     sections += [_table_section(by_title.pop("Gates"))] if "Gates" in by_title else []
     for view in views(result):
@@ -42,6 +42,11 @@ def html(result: Result) -> str:
     sections += [_trade_offs(named_views(result)), _examples(result)]
     sections += [_table_section(table) for table in by_title.values()]
     return _page(f"{result.name}: {result.verdict.value}", [*sections, *_sources(result)])
+
+
+def _answer_first(result: Result, by_title: dict[str, Table]) -> list[Markup]:
+    """The first screen of several candidates: which file ships on which device, and why the others do not."""
+    return [_header(result), _table_section(by_title.pop(CANDIDATES)), _warnings(result)]
 
 
 def comparison_html(results: Sequence[Result]) -> str:
@@ -197,7 +202,7 @@ def _cell(title: str, cell: str) -> Markup:
 def _unbroken(cell: str) -> Markup:
     """The cell with its intervals and units kept in one piece."""
     glued = re.sub(r"(\d) (%|ms|MB|img/s|points|s|min)(?!\w)", "\\1\N{NO-BREAK SPACE}\\2", cell)
-    glued = glued.replace("≈ ", "≈\N{NO-BREAK SPACE}")
+    glued = re.sub("([≈≤≥]) ", "\\1\N{NO-BREAK SPACE}", glued)
     pieces = re.split(r"(\[[^\[\]]{1,40}\])", glued)
     parts = (tag("span", piece, class_="interval") if number % 2 else piece for number, piece in enumerate(pieces))
     return tag("span", *parts)
