@@ -39,12 +39,13 @@ def comparison_tables(results: Sequence[Result]) -> list[Table]:
     marks = Marks()
     values = tuple(_row(parts, *entry) for entry in _values(parts)) + _timed(parts, marks)
     own = tuple(_own(parts, *entry) for entry in _against_baseline(parts))
+    one = "run" if len(columns) == len(results) else "column"
     note = (
         ""
         if len(columns) < 2
         else (
-            "In parentheses the difference to the first run, or the ratio to it. Latencies "
-            "of different runs were not measured in turns: no difference is claimed."
+            f"In parentheses the difference to the first {one}, or the ratio to it. Latencies "
+            f"of different {one}s were not measured in turns: no difference is claimed."
         )
     )
     candidates = Table("Candidates", head, (*_verdicts(results, parts), *values), note, marks.notes)

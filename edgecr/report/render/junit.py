@@ -64,7 +64,13 @@ def _devices(result: Result) -> xml.Element:
     why = reasons(result) if result.gates else reasons(result) * len(result.devices)
     for device, text in zip(result.devices, why):
         found = run_verdict([row for row in result.candidates if row.device == device])
-        _case(suite, f"a target ships {device}".rstrip(), _VERDICTS.get(found), found.value, text)
+        _case(
+            suite,
+            f"a target ships on {device}" if device else "a target ships",
+            _VERDICTS.get(found),
+            found.value,
+            text,
+        )
     return suite
 
 
