@@ -20,6 +20,7 @@ from edgecr.latency_builder.device_latencies import AgentLatencies
 from edgecr.methods.base import Method
 from edgecr.recipe import Recipe, as_yaml
 from edgecr.recipe.inputs import code_hashes, input_hashes, paths_in
+from edgecr.report.candidates import name_of
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for, usable_device
@@ -95,7 +96,8 @@ class Work:
         for target, device in itertools.product(targets, self.recipe.measure.devices):
             measured = measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
             if measured.error:
-                self.monitor.warn(f"{measured.device.name}: {measured.error}")
+                where = name_of(target if len(targets) > 1 else "", measured.device.name)
+                self.monitor.warn(f"{where}: {measured.error}")
         for target, suite in itertools.product(targets, self.recipe.robustness.suites):
             images = self.recipe.robustness.images
             robustness(self.run, suite, target, HeldOutData.of(self.data), images, self.monitor)

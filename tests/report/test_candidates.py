@@ -5,13 +5,15 @@ import json
 import re
 import xml.etree.ElementTree as xml
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from rich.console import Console
 
 from edgecr.core.estimate import Estimate
+from edgecr.recipe import Recipe
 from edgecr.report.build import accuracy_rows, build_result
-from edgecr.report.candidates import focus, run_verdict, views
+from edgecr.report.candidates import PREFERENCES, focus, run_verdict, views
 from edgecr.report.compare import comparison_tables
 from edgecr.report.gates.judge import Gate, reasons, verdict
 from edgecr.report.render.html import comparison_html, html
@@ -170,6 +172,10 @@ def test_what_is_preferred(prefer, first):
     assert sorted(each.order for each in found.candidates) == [1, 2, 3]
     assert f"ship {first}, preferred by {prefer}" in reasons(found)[0]
     assert focus(found).targets == [first]
+
+
+def test_every_preference_of_a_recipe_has_its_figure():
+    assert get_args(Recipe.model_fields["prefer"].annotation) == tuple(PREFERENCES)
 
 
 def test_only_what_may_ship_is_preferred():

@@ -32,9 +32,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 def html(result: Result) -> str:
     """The whole report as one page."""
     by_title = {table.title: table for table in tables(result)}
-    sections = [_unverified(result)]
-    sections += _answer_first(result, by_title) if result.many else [_warnings(result), _header(result)]
-    sections += [_key_figures(result)]
+    sections = [_unverified(result), *_first_screen(result, by_title.pop(CANDIDATES, None)), _key_figures(result)]
     sections += [_table_section(by_title.pop("Gates"))] if "Gates" in by_title else []
     for view in views(result):
         target = result.label(view.targets[0])
@@ -44,9 +42,11 @@ def html(result: Result) -> str:
     return _page(f"{result.name}: {result.verdict.value}", [*sections, *_sources(result)])
 
 
-def _answer_first(result: Result, by_title: dict[str, Table]) -> list[Markup]:
-    """The first screen of several candidates: which file ships on which device, and why the others do not."""
-    return [_header(result), _table_section(by_title.pop(CANDIDATES)), _warnings(result)]
+def _first_screen(result: Result, candidates: Table | None) -> list[Markup]:
+    """The verdict; of several candidates then the table that says which file ships on which device, and why not all."""
+    if candidates is None:
+        return [_warnings(result), _header(result)]
+    return [_header(result), _table_section(candidates), _warnings(result)]
 
 
 def comparison_html(results: Sequence[Result]) -> str:
