@@ -195,7 +195,8 @@ def _table(table: Table) -> Iterator[Markup]:
 def _cell(title: str, cell: str) -> Markup:
     bare, numbers = unmarked(cell)
     tone = _TONE.get(bare)
-    inner = joined([tag("span", bare, class_=f"badge {tone}") if tone else _unbroken(bare), numbers])
+    shown = tag("span", bare, class_=f"badge {tone}") if tone else _unbroken(bare)
+    inner = tag("span", shown, numbers) if numbers else shown
     return tag("td", inner, data_label=title, **({} if cell else {"class_": "empty"}))
 
 
