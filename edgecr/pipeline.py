@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from edgecr.methods.base import Method
 from edgecr.recipe import Recipe, as_yaml
 from edgecr.recipe.inputs import code_hashes, input_hashes, paths_in
 from edgecr.recipe.walk import reads_baseline
+from edgecr.report.candidates import name_of
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for, usable_device
@@ -93,12 +95,13 @@ class Work:
         for target in self.recipe.export:
             for role in ROLES:
                 export_role(self.run, role, target, ProofData.of(self.data), self.execution, self.monitor)
-        target = load_target(self.recipe.export[0]).name
-        for device in self.recipe.measure.devices:
+        targets = [load_target(name).name for name in self.recipe.export]
+        for target, device in itertools.product(targets, self.recipe.measure.devices):
             measured = measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
             if measured.error:
-                self.monitor.warn(f"{measured.device.name}: {measured.error}")
-        for suite in self.recipe.robustness.suites:
+                where = name_of(target if len(targets) > 1 else "", measured.device.name)
+                self.monitor.warn(f"{where}: {measured.error}")
+        for target, suite in itertools.product(targets, self.recipe.robustness.suites):
             images = self.recipe.robustness.images
             robustness(self.run, suite, target, HeldOutData.of(self.data), images, self.monitor)
         return self.judge()

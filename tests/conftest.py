@@ -217,3 +217,15 @@ def small_run(tmp_path_factory, config_folder):
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = (folder / "runs").glob("small-*")
     return run
+
+
+@pytest.fixture(scope="session")
+def two_run(small_run):
+    """The same run with a second target, which ships too; its pruning is taken from the first one."""
+    folder = small_run.parent.parent
+    asked = (folder / "small.yaml").read_text().replace("name: small", "name: two")
+    (folder / "two.yaml").write_text(asked.replace("[onnx]", "[onnx, onnx-embedded]"))
+    done = CommandLine(folder)("compress", "two.yaml", "--quiet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = (folder / "runs").glob("two-*")
+    return run

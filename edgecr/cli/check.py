@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -28,10 +29,26 @@ def check(
     result = _judged(run, runs, junit)
     for file, problem in result.unverified.items():
         echo(f"NOT VERIFIED {file} {problem}")
-    for gate in result.gates:
-        echo(f"{gate.status.value:<11} {gate.name}: {gate.text}")
+    for line in _lines(result):
+        echo(line)
     echo(result.verdict.value)
     raise typer.Exit(result.exit_code)
+
+
+def _lines(result: Result) -> Iterator[str]:
+    """A line for each gate; of several targets below the verdict of each on each device, then what ships where."""
+    from edgecr.report.candidates import name_of
+    from edgecr.report.gates.judge import reasons
+
+    parts = [(f"{row.verdict.value:<11} ", row) for row in result.candidates] if result.many else []
+    if not parts:
+        yield from (f"{gate.status.value:<11} {gate.name}: {gate.text}" for gate in result.gates)
+        return
+    for verdict, row in parts:
+        yield verdict + name_of(row.target, row.device) + "".join(f"; {remark}" for remark in row.remarks)
+        gates = result.only(row.target, row.device).gates
+        yield from (f"  {gate.status.value:<11} {gate.name}: {gate.text}" for gate in gates)
+    yield from reasons(result)
 
 
 def _judged(run: Path | None, runs: Path, junit: Path | None) -> Result:

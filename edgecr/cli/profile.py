@@ -104,7 +104,7 @@ def _run(
     from edgecr.stages.measure import measure
 
     chosen = chosen_run(given[0] if given else None, runs)
-    name = load_target(target).name if target else Asked.of(chosen).judged
+    name = load_target(target).name if target else Asked.of(chosen).names[0]
     with chosen.writing():
         return measure(chosen, device, name, batches, monitor, launches=launches, rounds=rounds)
 

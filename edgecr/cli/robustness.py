@@ -94,7 +94,7 @@ def _run(
 
     chosen = chosen_run(given, runs)
     asked = Asked.of(chosen)
-    recipe, name = asked.recipe, load_target(target).name if target else asked.judged
+    recipe, name = asked.recipe, load_target(target).name if target else asked.names[0]
     wanted = images or recipe.robustness.images
     data = HeldOutData.of(load_again(chosen, monitor))
     with chosen.writing():

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, create_model, model_validator
@@ -99,13 +99,15 @@ class Recipe(Options):
     steps: tuple[Step, ...] = ()
     """What is done to the model, in order."""
     export: Annotated[tuple[str, ...], Field(min_length=1)] = ("onnx",)
-    """Export targets, files in ``export/``; the first one is measured and judged."""
+    """Export targets, files in ``export/``; each one is measured on every device and judged there."""
     measure: Measure = Measure()
     """Where and how the exported files are measured."""
     robustness: Robustness = Robustness()
     """What the exported files must endure."""
+    prefer: Literal["latency", "size", "accuracy"] = "latency"
+    """Orders the targets that may ship on a device: by latency (p50, smallest batch), file size, or clean accuracy."""
     gates: dict[str, Gate] = Field(default={})
-    """What must hold before the model ships; all of them together are the verdict."""
+    """What must hold before a target ships on a device; a run ships when some target does on every device."""
 
     @property
     def baseline_steps(self) -> int:

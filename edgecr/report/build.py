@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from edgecr.exporters.base import Artifact
+from edgecr.report.candidates import judge_candidates, name_of, run_verdict, slower_siblings
 from edgecr.report.gates.evidence import place, ratio_of
-from edgecr.report.gates.judge import Gate, judge, level, shaken, verdict
+from edgecr.report.gates.judge import Gate, level, settle, verdict
 from edgecr.report.gates.quantities import accuracy_gates
 from edgecr.report.headline import claim
 from edgecr.report.numbers import RATIO, interval, with_unit
@@ -21,7 +22,6 @@ from edgecr.report.result import (
     ModelRow,
     Result,
     StepRow,
-    Verdict,
 )
 from edgecr.robustness.conditions import CLEAN
 from edgecr.robustness.examples import Example
@@ -48,6 +48,7 @@ def build_result(
     unverified: Mapping[str, str] | None = None,
     apart: Sequence[str] = (),
     allow_partial: bool = False,
+    prefer: str = "latency",
 ) -> Result:
     """One result, judged; whatever is left out is missing, and what is missing never passes a gate.
 
@@ -65,6 +66,7 @@ def build_result(
         environment=dict(environment or {}),
         unverified=dict(unverified or {}),
         apart=list(apart),
+        prefer=prefer,
         models=list(models),
         accuracy=[*accuracy, *answers],
         latency=list(latency),
@@ -72,11 +74,17 @@ def build_result(
         steps=list(steps),
         examples=list(examples),
     )
-    told = [*slower(latency), *failures(unjudged), *receipt_warnings(exports), *warnings]
-    judged = judge(gates, unjudged, allow_partial)
-    if verdict(judged) is Verdict.SHIP and (doubt := shaken(unjudged)):
-        judged.append(doubt)
-    return replace(unjudged, warnings=told, gates=judged, verdict=verdict(judged))
+    candidates, judged = judge_candidates(gates, unjudged, allow_partial)
+    if not unjudged.many:
+        judged = settle(gates, unjudged.only(unjudged.targets[0]), allow_partial) if gates else []
+    known = replace(
+        unjudged,
+        candidates=candidates,
+        gates=judged,
+        verdict=run_verdict(candidates) if unjudged.many else verdict(judged),
+    )
+    told = [*slower_siblings(known), *slower(known), *failures(known), *receipt_warnings(known), *warnings]
+    return replace(known, warnings=told)
 
 
 def accuracy_rows(answered: RobustnessResult, gates: Mapping[str, Gate]) -> list[AccuracyRow]:
@@ -118,15 +126,16 @@ def export_row(artifact: Artifact) -> ExportRow:
     )
 
 
-def slower(latency: Iterable[LatencyRow]) -> Iterator[str]:
+def slower(result: Result) -> Iterator[str]:
     """The warning that comes first: compression that costs time, or is not shown to save any."""
-    for row in latency:
+    for row in result.latency:
         ratio = ratio_of(row, "p50")
         if ratio is not None and ratio.value > 1:
             said, doubt = ("is slower", "") if ratio.differs else ("is not shown to be faster", f"; {claim(ratio)}")
             figure = f"{with_unit(ratio.value, RATIO)} {interval(ratio, RATIO)}".rstrip()
+            spot, whose = place(row.device, row.batch), f" for {row.target}" if result.many else ""
             yield (
-                f"The exported candidate {said} than its baseline on {place(row.device, row.batch)}: "
+                f"The exported candidate{whose} {said} than its baseline on {spot}: "
                 f"{figure} of the baseline's median latency{doubt}."
             )
 
@@ -134,10 +143,12 @@ def slower(latency: Iterable[LatencyRow]) -> Iterator[str]:
 def failures(result: Result) -> list[str]:
     """What went wrong on the devices, once each; files that are not verified are told apart from that."""
     rows = (row for row in result.latency if row.arms or not result.unsound(row.evidence))
-    found = ((row.device, f"partial: {row.partial}" if row.partial else row.error) for row in rows)
-    return list(dict.fromkeys(f"{device}: {text}" for device, text in found if text))
+    found = ((row, f"partial: {row.partial}" if row.partial else row.error) for row in rows)
+    named = ((name_of(result.label(row.target), row.device), text) for row, text in found)
+    return list(dict.fromkeys(f"{name}: {text}" for name, text in named if text))
 
 
-def receipt_warnings(exports: Iterable[ExportRow]) -> list[str]:
+def receipt_warnings(result: Result) -> list[str]:
     """What the receipts remark although the files are as promised."""
-    return [f"{row.file}: {text}" for row in exports for text in row.receipt.get("warnings", [])]
+    found = ((row, text) for row in result.exports for text in row.receipt.get("warnings", []))
+    return [f"{result.label(row.target)} {row.file}: {text}".lstrip() for row, text in found]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from edgecr.core.estimate import Estimate
+from edgecr.report.candidates import named_views, run_verdict
 from edgecr.report.doubts import Marks, about_figure, about_place
 from edgecr.report.gates.evidence import place, ratio_of, timing_of
 from edgecr.report.numbers import (
@@ -27,25 +28,38 @@ Pick = Callable[[Result], "Estimate | None"]
 
 
 def comparison_tables(results: Sequence[Result]) -> list[Table]:
-    """The candidates beside one another, then each candidate's distance to its own baseline."""
+    """The candidates beside one another, a column for each target of each run; then their distances to the baselines.
+
+    The verdict of a target is the one that its run would have with it alone.
+    """
     if not results:
         return []
-    head = ("", *(run_name(result) for result in results))
-    verdicts = ("verdict", *(result.verdict.value for result in results))
+    columns = [each for result in results for each in named_views(result, run_name(result))]
+    head, parts = ("", *(name for name, _ in columns)), [part for _, part in columns]
     marks = Marks()
-    values = tuple(_row(results, *entry) for entry in _values(results)) + _timed(results, marks)
-    own = tuple(_own(results, *entry) for entry in _against_baseline(results))
+    values = tuple(_row(parts, *entry) for entry in _values(parts)) + _timed(parts, marks)
+    own = tuple(_own(parts, *entry) for entry in _against_baseline(parts))
+    one = "run" if len(columns) == len(results) else "column"
     note = (
         ""
-        if len(results) < 2
+        if len(columns) < 2
         else (
-            "In parentheses the difference to the first run, or the ratio to it. Latencies "
-            "of different runs were not measured in turns: no difference is claimed."
+            f"In parentheses the difference to the first {one}, or the ratio to it. Latencies "
+            f"of different {one}s were not measured in turns: no difference is claimed."
         )
     )
-    candidates = Table("Candidates", head, (verdicts, *values), note, marks.notes)
-    against = Table("Against their own baseline", head, own, CLAIMS if _places(results) else "")
-    return [candidates, against, *record_tables(results, head)]
+    candidates = Table("Candidates", head, (*_verdicts(results, parts), *values), note, marks.notes)
+    against = Table("Against their own baseline", head, own, CLAIMS if _places(parts) else "")
+    return [candidates, against, *record_tables(results, ("", *map(run_name, results)))]
+
+
+def _verdicts(results: Sequence[Result], parts: Sequence[Result]) -> list[tuple[str, ...]]:
+    """The verdict of each column, and the runs' own where a run has several targets."""
+    if not any(result.many for result in results):
+        return [("verdict", *(result.verdict.value for result in results))]
+    own = [(run_verdict(part.candidates) if part.candidates else part.verdict).value for part in parts]
+    runs = [result.verdict.value for result in results for _ in result.targets]
+    return [("verdict", *own), ("verdict of the run", *runs)]
 
 
 def run_name(result: Result) -> str:

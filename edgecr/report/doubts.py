@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from edgecr.report.gates.evidence import place
+from edgecr.report.gates.evidence import place_in
 from edgecr.report.result import LatencyRow, Result
 
 _SMALL = "\N{SUPERSCRIPT ZERO}¹²³\N{SUPERSCRIPT FOUR}\N{SUPERSCRIPT FIVE}\N{SUPERSCRIPT SIX}"
@@ -19,7 +19,7 @@ UNVERIFIED = "Evidence that is not what the run wrote"
 
 def incomplete(result: Result) -> list[str]:
     """The measurements that did not run to their end."""
-    return [f"{place(row.device, row.batch)}: {row.partial}" for row in result.latency if row.partial]
+    return [f"{place_in(result, row)}: {row.partial}" for row in result.latency if row.partial]
 
 
 class Marks:

@@ -1,15 +1,15 @@
 """The one model of a run's outcome: every table, page and verdict is drawn from it and from nothing else.
 
-History of the format: 1, the first.
+History of the format: 1, the first; 2, every target a candidate: rows name their target, ``candidates`` are judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -20,7 +20,7 @@ from edgecr.core.step_record import Cell
 from edgecr.robustness.conditions import MEAN as MEAN  # the row of an accuracy table that averages over a suite
 from edgecr.robustness.examples import Example
 
-SCHEMA = 1
+SCHEMA = 2
 BASELINE, CANDIDATE = "baseline", "candidate"
 NOT_VERIFIED = "not verified"
 """The fact about a step that says why none of its figures are shown."""
@@ -54,6 +54,8 @@ class ModelRow:
     target: str = ""
     evidence: list[str] = field(default_factory=list)
     """Files of the run that the row rests on."""
+    file: str = ""
+    """Where the exported file lies, from the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class AccuracyRow:
     """Files of the run that the row rests on."""
     metric: str = "accuracy"
     """The task's mean score, in words."""
+    target: str = ""
+    """The target whose files answered."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,8 @@ class LatencyRow:
     """Warnings about the device while this row was measured: clock, temperature, other programs."""
     evidence: list[str] = field(default_factory=list)
     """Files of the run that the row rests on."""
+    target: str = ""
+    """The target whose files were measured."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,45 @@ class GateResult:
     value: float | None = None
     limit: float | None = None
     interval: tuple[float, float] | None = None
+    target: str = ""
+    """The target that it was judged for; empty where there is only one."""
+    device: str = ""
+    """The device that it was judged on; empty where all devices were judged together."""
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """The candidate of one target on one device, judged: a row of the verdict."""
+
+    target: str
+    device: str
+    verdict: Verdict
+    order: int = 0
+    """Its number among the targets that may ship on this device, 1 the preferred one; 0 if it may not ship."""
+    ordered_by: str = ""
+    """The preference that gave it its number; empty where the figure for that is missing."""
+    why: list[str] = field(default_factory=list)
+    """The gates that do not hold, in words."""
+    remarks: list[str] = field(default_factory=list)
+    """What to know of it beside the other targets on this device."""
+    file: str = ""
+    clean: Estimate | None = None
+    """Clean accuracy, candidate minus baseline."""
+    suite: str = ""
+    suite_delta: Estimate | None = None
+    """The largest loss of all suites' means, and the suite it is of."""
+    batch: int | None = None
+    latency: Estimate | None = None
+    """The largest ratio of median latencies of all batch sizes, and the batch size it is of."""
+    size_bytes: int | None = None
+
+    @property
+    def ships(self) -> bool:
+        """Whether it may ship."""
+        return self.verdict is Verdict.SHIP
+
+
+_Row = TypeVar("_Row", ModelRow, AccuracyRow, LatencyRow, ExportRow, GateResult, CandidateRow)
 
 
 @dataclass(frozen=True)
@@ -176,6 +221,10 @@ class Result:
     warnings: list[str] = field(default_factory=list)
     unverified: dict[str, str] = field(default_factory=dict)
     """Evidence files that are changed, missing or unreadable, and what is wrong with each."""
+    candidates: list[CandidateRow] = field(default_factory=list)
+    """Each target on each device, judged."""
+    prefer: str = ""
+    """What orders the targets that may ship on a device."""
     gates: list[GateResult] = field(default_factory=list)
     models: list[ModelRow] = field(default_factory=list)
     accuracy: list[AccuracyRow] = field(default_factory=list)
@@ -187,14 +236,57 @@ class Result:
     """Results in the run folder that are not judged: made under other options, or from other files."""
     schema: int = SCHEMA
 
+    @property
+    def targets(self) -> list[str]:
+        """The names of the targets, in the recipe's order; one empty name where no row bears any."""
+        rows = (self.models, self.accuracy, self.latency)
+        return list(dict.fromkeys(name for each in rows for name in _targets(each) if name)) or [""]
+
+    @property
+    def devices(self) -> list[str]:
+        """The names of the devices, in order; one empty name where nothing was asked to be measured."""
+        return list(dict.fromkeys(row.device for row in self.latency)) or [""]
+
+    @property
+    def many(self) -> bool:
+        """Whether there are several targets, so that figures need the name of theirs."""
+        return len(self.targets) > 1
+
+    def label(self, target: str) -> str:
+        """The name of a target where figures need it, else nothing."""
+        return target if self.many else ""
+
+    def only(self, target: str, device: str | None = None) -> Result:
+        """The part that speaks of one target, on one device or on all; rows that bear no target speak of each."""
+
+        models = _about(target, self.models)
+        shipped = [file for row in models if row.role == CANDIDATE for file in row.evidence]
+        return replace(
+            self,
+            models=models,
+            accuracy=_about(target, self.accuracy),
+            latency=[row for row in _about(target, self.latency) if device in (None, row.device)],
+            exports=_about(target, self.exports),
+            steps=[replace(step, evidence=list(dict.fromkeys([*step.evidence, *shipped]))) for step in self.steps],
+            gates=[row for row in _about(target, self.gates) if device is None or row.device in ("", device)],
+            candidates=[row for row in _about(target, self.candidates) if device in (None, row.device)],
+        )
+
     def model(self, role: str) -> ModelRow | None:
-        """The model of a role."""
+        """The model of a role; of several targets the first one's."""
         return next((row for row in self.models if row.role == role), None)
 
     def accuracy_of(self, suite: str | None, condition: str) -> AccuracyRow | None:
-        """The row of a condition; ``suite`` None takes the first suite that has it."""
+        """The row of a condition, of several targets the first one's; ``suite`` None takes the first that has it."""
         rows = (row for row in self.accuracy if row.condition == condition)
         return next((row for row in rows if suite in (None, row.suite)), None)
+
+    @property
+    def evidence(self) -> list[str]:
+        """Every file of the run that some row rests on."""
+        rests = [row.evidence for row in self.models] + [row.evidence for row in self.accuracy]
+        rests += [row.evidence for row in self.latency] + [row.evidence for row in self.steps]
+        return list(dict.fromkeys(file for files in rests for file in files))
 
     def unsound(self, *evidence: Sequence[str]) -> list[str]:
         """The files among some rows' evidence that are not what the run wrote."""
@@ -232,6 +324,14 @@ class Result:
     def load(cls, path: Path) -> Result:
         """Reads a result from JSON."""
         return cls.parse(read_json(path), str(path))
+
+
+def _targets(rows: Sequence[ModelRow] | Sequence[AccuracyRow] | Sequence[LatencyRow]) -> list[str]:
+    return [row.target for row in rows]
+
+
+def _about(target: str, rows: Sequence[_Row]) -> list[_Row]:
+    return [row for row in rows if row.target in ("", target)]
 
 
 def _adapter() -> TypeAdapter[Result]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgecr.core.step_record import Cell
-from edgecr.report.doubts import Marks, about_figure, about_place
-from edgecr.report.gates.evidence import place, ratio_of, timing_of
+from edgecr.report.candidates import name_of, views
+from edgecr.report.doubts import Marks, about_figure, about_place, about_speed
+from edgecr.report.gates.evidence import place_in, ratio_of, timing_of
+from edgecr.report.gates.judge import NO_GATES, preferred_words
 from edgecr.report.headline import ROLES, claim, model_ratio
 from edgecr.report.numbers import (
     DIFFERENCE,
@@ -16,6 +18,7 @@ from edgecr.report.numbers import (
     MILLISECONDS,
     MISSING,
     PERCENT,
+    POINTS,
     RATE,
     RATIO,
     Scale,
@@ -27,7 +30,16 @@ from edgecr.report.numbers import (
     size,
     with_unit,
 )
-from edgecr.report.result import ExportRow, LatencyRow, RecordRows, Result
+from edgecr.report.result import (
+    AccuracyRow,
+    CandidateRow,
+    ExportRow,
+    GateResult,
+    LatencyRow,
+    RecordRows,
+    Result,
+    Status,
+)
 from edgecr.robustness.conditions import in_words
 
 
@@ -45,6 +57,7 @@ class Table:
 def tables(result: Result) -> list[Table]:
     """Every table of a report, in order; a table without rows is left out."""
     found = [
+        candidate_table(result),
         gate_table(result),
         model_table(result),
         *accuracy_tables(result),
@@ -58,47 +71,123 @@ def tables(result: Result) -> list[Table]:
     return [table for table in found if table.rows]
 
 
+def candidate_table(result: Result) -> Table:
+    """The verdict of several targets: each on each device, why it may ship or may not, and its few figures."""
+    marks, rows = Marks(), list[tuple[str, ...]]()
+    for row in result.candidates if result.many else ():
+        doubts = [text for each in _measured(result, row) for text in about_speed(each)]
+        worst = figure(row.suite_delta, POINTS) + (
+            f" ({row.suite})" if row.suite_delta and len(result.suites) > 1 else ""
+        )
+        speed = figure(row.latency, RATIO) + (f" (batch {row.batch})" if row.latency and row.batch is not None else "")
+        rows.append(
+            (
+                name_of(row.target, row.device),
+                row.verdict.value,
+                "; ".join(_why(row, result)),
+                figure(row.clean, POINTS),
+                worst if row.suite else "not asked",
+                marks.beside(speed, doubts) if row.device else "not asked",
+                size(row.size_bytes),
+            )
+        )
+    head = ("candidate", "verdict", "why", "clean accuracy", "worst suite", "latency", "file")
+    return Table(CANDIDATES, head, tuple(rows), COMPARED, marks.notes)
+
+
+CANDIDATES = "Candidates"
+COMPARED = (
+    "Accuracy and median latency are against the baseline that was exported for the same target; of several suites and "
+    "batch sizes the worst one is shown."
+)
+
+
+def _measured(result: Result, row: CandidateRow) -> list[LatencyRow]:
+    """The measurement behind a candidate's latency."""
+    return [each for each in result.only(row.target, row.device).latency if each.batch == row.batch]
+
+
+def _why(row: CandidateRow, result: Result) -> Iterator[str]:
+    """The reasons for a candidate's verdict, each in a clause; the table of gates has every word."""
+    shipped = [each for each in result.candidates if each.device == row.device and each.ships]
+    if row.order == 1 and len(shipped) > 1:
+        yield preferred_words(row, result.prefer)
+    elif row.ships:
+        yield "may ship too" if len(shipped) > 1 else "all gates hold"
+    elif not row.why:
+        yield NO_GATES
+    yield from _lacking(result.only(row.target, row.device).gates)
+    yield from row.remarks
+
+
+def _lacking(gates: Iterable[GateResult]) -> Iterator[str]:
+    """The gates that do not hold: what a failed one demands, and once for all incomplete ones what is missing."""
+    missing: dict[str, list[str]] = {}
+    for gate in gates:
+        if gate.status is Status.FAIL:
+            yield f"FAIL {gate.name} (needs {gate.condition})"
+        elif gate.status is Status.INCOMPLETE:
+            missing.setdefault(gate.text.partition("; ")[0], []).append(gate.name)
+    yield from (f"INCOMPLETE {', '.join(dict.fromkeys(names))}: {text}" for text, names in missing.items())
+
+
 def gate_table(result: Result) -> Table:
-    """One row for each limit of each gate."""
-    rows = tuple((gate.status.value, gate.name, gate.condition, gate.text) for gate in result.gates)
-    return Table("Gates", ("", "gate", "must hold", "found"), rows)
+    """One row for each limit of each gate, of each candidate where there are several."""
+    many = result.many
+    names = [[name_of(gate.target, gate.device)] if many else [] for gate in result.gates]
+    rows = ((gate.status.value, *name, gate.name, gate.condition, gate.text) for name, gate in zip(names, result.gates))
+    head = ("", *(["candidate"] if many else []), "gate", "must hold", "found")
+    return Table("Gates", head, tuple(rows))
 
 
 def model_table(result: Result) -> Table:
     """What the models are and how large."""
-    rows: list[tuple[str, ...]] = [
-        (row.role, row.architecture, count(row.parameters), count(row.macs), size(row.size_bytes), row.target)
-        for row in result.models
-    ]
-    if len(result.models) == 2:
-        ratios = (model_ratio(result, field) for field in ("parameters", "macs", "size_bytes"))
-        rows.append(("candidate / baseline", "", *(point(ratio, RATIO) for ratio in ratios), ""))
+    rows: list[tuple[str, ...]] = []
+    for view in views(result):
+        rows += [
+            (row.role, row.architecture, count(row.parameters), count(row.macs), size(row.size_bytes), row.target)
+            for row in view.models
+        ]
+        if len(view.models) == 2:
+            ratios = (model_ratio(view, field) for field in ("parameters", "macs", "size_bytes"))
+            target = result.label(view.targets[0])
+            rows.append(("candidate / baseline", "", *(point(ratio, RATIO) for ratio in ratios), target))
     head = ("role", "architecture", "parameters", "MACs", "file", "target")
     return Table("Models", head, tuple(rows), "MACs are multiply-accumulates for one image.")
 
 
+def accuracy_title(suite: str, target: str) -> str:
+    """The title of a suite's table, with the target where there are several."""
+    return f"Accuracy, suite {suite}" + (f", {target}" if target else "")
+
+
 def accuracy_tables(result: Result) -> Iterator[Table]:
-    """One table a suite."""
-    for suite in result.suites:
-        rows = [row for row in result.accuracy if row.suite == suite]
-        answered = [each for row in rows for each in (row.baseline, row.candidate) if each]
-        images = max((each.samples for each in answered), default=0)
-        cells = tuple(
-            (
-                condition_name(row.condition),
-                figure(row.baseline, PERCENT),
-                figure(row.candidate, PERCENT),
-                figure(row.delta, DIFFERENCE),
-            )
-            for row in rows
+    """One table a suite, of each target."""
+    for view in views(result):
+        for suite in view.suites:
+            rows = [row for row in view.accuracy if row.suite == suite]
+            yield _accuracy_table(accuracy_title(suite, result.label(view.targets[0])), rows)
+
+
+def _accuracy_table(title: str, rows: Sequence[AccuracyRow]) -> Table:
+    answered = [each for row in rows for each in (row.baseline, row.candidate) if each]
+    images = max((each.samples for each in answered), default=0)
+    cells = tuple(
+        (
+            condition_name(row.condition),
+            figure(row.baseline, PERCENT),
+            figure(row.candidate, PERCENT),
+            figure(row.delta, DIFFERENCE),
         )
-        note = (
-            f"Estimates from {images:,} test images; {interval_note(row.delta for row in rows)} "
-            "Differences are paired: both models saw the same pixels."
-        )
-        if other := sorted({row.metric for row in rows} - {"accuracy"}):
-            note = f"The figures are the mean {other[0]} of an image, 100 % is the best. {note}"
-        yield Table(f"Accuracy, suite {suite}", ("condition", *ROLES, "difference in points"), cells, note)
+        for row in rows
+    )
+    note = (
+        f"Estimates from {images:,} test images; {interval_note(row.delta for row in rows)} "
+        "Differences are paired: both models saw the same pixels."
+    )
+    if other := sorted({row.metric for row in rows} - {"accuracy"}):
+        note = f"The figures are the mean {other[0]} of an image, 100 % is the best. {note}"
+    return Table(title, ("condition", *ROLES, "difference in points"), cells, note)
 
 
 def condition_name(condition: str) -> str:
@@ -127,7 +216,7 @@ def latency_table(result: Result) -> Table:
     """One row for each device, batch and role, then their ratio."""
     marks, rows = Marks(), list[tuple[str, ...]]()
     for row in result.latency:
-        where = marks.beside(place(row.device, row.batch), about_place(row))
+        where = marks.beside(place_in(result, row), about_place(row))
         if not row.arms:
             rows.append((where, "no figures", *[MISSING] * len(TIMINGS)))
             continue
@@ -166,7 +255,7 @@ def start_table(result: Result) -> Table:
     marks = Marks()
     rows = tuple(
         (
-            place(row.device, row.batch),
+            place_in(result, row),
             role,
             *(
                 marks.beside(figure(estimate, MILLISECONDS), about_figure(row, role, name))

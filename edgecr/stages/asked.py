@@ -70,20 +70,19 @@ class Asked:
         return cls(recipe, targets, devices, record.proof, record.purpose, record.created)
 
     @property
-    def judged(self) -> str:
-        """The name of the target that is measured and judged."""
-        return self.targets[0].name
+    def names(self) -> list[str]:
+        """The names of the targets; a command speaks of the first one when it is told no other."""
+        return [each.name for each in self.targets]
 
     def stages(self) -> list[str]:
         """Every stage that the recipe asks for."""
-        target = self.judged
         return [
             QUESTION,
             *(step_stage(number, step.name) for number, step in enumerate(self.recipe.steps)),
             *ROLES,
             *(export_stage(each.name, role) for each in self.targets for role in ROLES),
-            *(measure_stage(device.name, target) for device in self.devices),
-            *(robustness_stage(suite, target) for suite in self.recipe.robustness.suites),
+            *(measure_stage(device.name, target) for target in self.names for device in self.devices),
+            *(robustness_stage(suite, target) for target in self.names for suite in self.recipe.robustness.suites),
         ]
 
 

@@ -6,18 +6,20 @@ row carries the files that it rests on, so that a gate on any of them is incompl
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgecr.core.errors import FileProblem
 from edgecr.core.files import joint_hash, read_json
-from edgecr.exporters.artifact import MANIFEST, Artifact
+from edgecr.exporters.artifact import MANIFEST, STEM, Artifact
 from edgecr.exporters.base import Target
 from edgecr.recipe import StepBase, as_yaml
 from edgecr.report.build import accuracy_rows, build_result, export_row
+from edgecr.report.candidates import focus, name_of
 from edgecr.report.latency_rows import latency_rows
 from edgecr.report.result import (
     CANDIDATE,
@@ -82,29 +84,33 @@ class _Case:
         artifacts = {
             (target.name, role): self.artifact(target, role) for target in self.asked.targets for role in ROLES
         }
-        models = [self.model(role, artifacts[self.asked.judged, role]) for role in ROLES]
-        measured = [self.measured(device) for device in self.asked.devices]
-        answers = {name: self.answers(name) for name in self.asked.recipe.robustness.suites}
-        gates, sound = self.asked.recipe.gates, [each for each in measured if isinstance(each, Measurement)]
-        return build_result(
+        counts = {role: self.counts(role, artifacts) for role in ROLES}
+        names, suites_asked = self.asked.names, self.asked.recipe.robustness.suites
+        models = [self.model(target, role, counts[role], artifacts[target, role]) for target in names for role in ROLES]
+        measured = [(*pair, self.measured(*pair)) for pair in itertools.product(names, self.asked.devices)]
+        answers = {pair: self.answers(*pair) for pair in itertools.product(names, suites_asked)}
+        result = build_result(
             name=self.asked.recipe.name,
             id=self.run.folder.name,
             purpose=self.asked.purpose,
             created=self.asked.created,
             recipe=as_yaml(self.asked.recipe),
             environment=self.environment(),
-            gates=gates,
+            gates=self.asked.recipe.gates,
             models=models,
             exports=list(_exports(artifacts.values())),
-            latency=[row for pair in zip(self.asked.devices, measured) for row in self.latency(*pair)],
-            warnings=[f"{each.device.name}: {text}" for each in sound for text in each.warnings],
-            accuracy=[row for name, answered in answers.items() for row in self.accuracy(name, answered)],
-            examples=[example for name, answered in answers.items() if answered for example in self.examples(name)],
+            latency=[row for each in measured for row in self.latency(*each)],
+            warnings=list(self.warnings(measured)),
+            accuracy=[row for pair, answered in answers.items() for row in self.accuracy(*pair, answered)],
             steps=list(self.steps()),
             unverified=self.seen.problems,
             apart=self.apart(),
             allow_partial=self.asked.recipe.measure.allow_partial,
+            prefer=self.asked.recipe.prefer,
         )
+        (shown, *_) = focus(result).targets
+        seen = [suite for suite in suites_asked if answers[shown, suite]]
+        return replace(result, examples=[example for suite in seen for example in self.examples(shown, suite)])
 
     # Reading what is sound, and holding records against one another
 
@@ -134,30 +140,42 @@ class _Case:
             )
         return artifact if self.seen.sound(stage) else None
 
-    def model(self, role: str, artifact: Artifact | None) -> ModelRow:
-        """What a role's model is and how large; what is not sound is missing."""
+    def counts(self, role: str, artifacts: Mapping[tuple[str, str], Artifact | None]) -> SubjectCounts | None:
+        """What a role's model costs; counts that no exported file has are wrong, else the files that differ are."""
         self.seen.demand(role, *(f"{role}/{name}" for name in (*SUBJECT_FILES, COUNTS)))
-        counts, folder = None, self.run.subject(role)
-        if self.seen.sound(role):
-            try:
-                counts = SubjectCounts.load(folder)
-            except FileProblem as problem:
-                self.seen.reject(f"{role}/{COUNTS}", str(problem))
-        if counts and artifact and not _agree(counts, artifact):
+        if not self.seen.sound(role):
+            return None
+        try:
+            counts = SubjectCounts.load(self.run.subject(role))
+        except FileProblem as problem:
+            self.seen.reject(f"{role}/{COUNTS}", str(problem))
+            return None
+        files = {target: each for (target, its), each in artifacts.items() if each and its == role}
+        other = [target for target, each in files.items() if not _agree(counts, each)]
+        if other and len(other) == len(files):
             self.seen.reject(f"{role}/{COUNTS}", "counts other work than the exported file has")
+            return counts
+        for target in other:
+            self.seen.reject(
+                f"{self.place(target, role)}/{MANIFEST}", f"tells of other work than {role}/{COUNTS} counts"
+            )
+        return counts
+
+    def model(self, target: str, role: str, counts: SubjectCounts | None, artifact: Artifact | None) -> ModelRow:
+        """What a role's model is and how large its file for a target is; what is not sound is missing."""
         return ModelRow(
             role,
             counts.architecture if counts else "not verified",
             counts.params if counts else None,
             counts.macs if counts else None,
             artifact.size_bytes if artifact else None,
-            self.asked.judged,
-            self.seen.files([QUESTION, role, export_stage(self.asked.judged, role)]),
+            target,
+            self.seen.files([QUESTION, role, export_stage(target, role)]),
+            self.main_file(target, role),
         )
 
-    def measured(self, device: Device) -> Measurement | None:
-        """The recipe's measurement on a device, if it is of that device, those files and those options."""
-        target = self.asked.judged
+    def measured(self, target: str, device: Device) -> Measurement | None:
+        """The recipe's measurement of a target on a device, if it is of that device, those files and those options."""
         stage, path = measure_stage(device.name, target), self.run.measurement(device.name, target)
         file = path.relative_to(self.run.folder).as_posix()
         self.seen.demand(stage, file)
@@ -168,7 +186,7 @@ class _Case:
         except FileProblem as problem:
             self.seen.reject(file, f"cannot be read: {problem}")
             return None
-        hashes = self.exported()
+        hashes = self.exported(target)
         if hashes is None:
             return None
         key = measurement_key(device, self.asked.recipe.measure.batch, None, None, hashes)
@@ -182,9 +200,8 @@ class _Case:
             self.seen.reject(record_name(stage), "was made under other options than the recipe's")
         return measurement if self.seen.sound(stage) else None
 
-    def answers(self, suite: str) -> RobustnessResult | None:
-        """The recipe's answers to a suite, if they are those files' and answer the recipe's question."""
-        target = self.asked.judged
+    def answers(self, target: str, suite: str) -> RobustnessResult | None:
+        """A target's answers to a suite of the recipe, if they are those files' and answer the recipe's question."""
         stage, folder = robustness_stage(suite, target), self.run.robustness(suite, target)
         place = folder.relative_to(self.run.folder).as_posix()
         names = ("robustness.json", "examples.json", *(f"{name}.npz" for name in suites.get(suite).conditions))
@@ -196,7 +213,7 @@ class _Case:
         except FileProblem as problem:
             self.seen.reject(f"{place}/robustness.json", f"cannot be read: {problem}")
             return None
-        recipe, hashes = self.asked.recipe, self.exported()
+        recipe, hashes = self.asked.recipe, self.exported(target)
         if hashes is None:
             return None
         if answered.models != hashes:
@@ -207,12 +224,12 @@ class _Case:
             self.seen.reject(record_name(stage), "was made under other options than the recipe's")
         return answered if self.seen.sound(stage) else None
 
-    def exported(self) -> dict[str, str] | None:
-        """What the files of the judged target were recorded to hash to, by role; None where none were recorded.
+    def exported(self, target: str) -> dict[str, str] | None:
+        """What the files of a target were recorded to hash to, by role; None where one was not recorded.
 
         A file that was changed since is named as such, and not whatever was made from it before.
         """
-        found = {role: self.recorded_files(self.asked.judged, role) for role in ROLES}
+        found = {role: self.recorded_files(target, role) for role in ROLES}
         return {role: joint_hash(files) for role, files in found.items()} if all(found.values()) else None
 
     def place(self, target: str, role: str) -> str:
@@ -226,44 +243,56 @@ class _Case:
         found = {file.removeprefix(start): digest for file, digest in outputs.items() if file.startswith(start)}
         return {name: digest for name, digest in found.items() if name != MANIFEST}
 
+    def main_file(self, target: str, role: str) -> str:
+        """Where the main file of an artifact lies in the run folder; empty where none was recorded."""
+        main = [name for name in self.recorded_files(target, role) if PurePosixPath(name).stem == STEM]
+        return f"{self.place(target, role)}/{main[0]}" if main else ""
+
     # Rows, each with the files that it rests on
 
-    def files(self, stage: str) -> list[str]:
-        """What a figure rests on that was taken from the exported files in some stage."""
-        exports = [export_stage(self.asked.judged, role) for role in ROLES]
+    def files(self, target: str, stage: str) -> list[str]:
+        """What a figure rests on that was taken from the exported files of a target in some stage."""
+        exports = [export_stage(target, role) for role in ROLES]
         return self.seen.files([stage, QUESTION, *exports, *ROLES])
 
-    def latency(self, device: Device, measurement: Measurement | None) -> Iterator[LatencyRow]:
-        """The rows of one device; a batch size that the recipe asks for and nobody measured has one too."""
-        stage = measure_stage(device.name, self.asked.judged)
+    def warnings(self, measured: Iterable[tuple[str, Device, Measurement | None]]) -> Iterator[str]:
+        """The measurer's warnings, with the place that they are about."""
+        for target, device, measurement in measured:
+            where = name_of(target if len(self.asked.targets) > 1 else "", device.name)
+            yield from (f"{where}: {text}" for text in (measurement.warnings if measurement else ()))
+
+    def latency(self, target: str, device: Device, measurement: Measurement | None) -> Iterator[LatencyRow]:
+        """The rows of a target on one device; a batch size that the recipe asks for and nobody measured has one too."""
+        stage = measure_stage(device.name, target)
         rows = latency_rows(measurement) if measurement else []
+        evidence = self.files(target, stage)
         for row in rows:
-            yield replace(row, evidence=self.files(stage))
+            yield replace(row, evidence=evidence, target=target)
         for batch in self.asked.recipe.measure.batch:
             if batch not in {row.batch for row in rows}:
-                why = "not measured" if measurement else f"{NOT_VERIFIED}: {self.wrong(stage)}"
-                yield LatencyRow(device.name, batch, error=why, evidence=self.files(stage))
+                why = "not measured" if measurement else f"{NOT_VERIFIED}: {self.wrong(evidence)}"
+                yield LatencyRow(device.name, batch, error=why, evidence=evidence, target=target)
 
-    def accuracy(self, suite: str, answered: RobustnessResult | None) -> list[AccuracyRow]:
-        """The rows of one suite; without sound answers they are empty, but name what they would rest on."""
-        stage = robustness_stage(suite, self.asked.judged)
+    def accuracy(self, target: str, suite: str, answered: RobustnessResult | None) -> list[AccuracyRow]:
+        """The rows of a target under one suite; without sound answers they are empty, but name what they rest on."""
+        stage = robustness_stage(suite, target)
         if answered:
             rows = accuracy_rows(answered, self.asked.recipe.gates)
         else:
             rows = [AccuracyRow(suite, row) for row in averages(suites.get(suite).conditions)]
-        return [replace(row, evidence=self.files(stage)) for row in rows]
+        evidence = self.files(target, stage)
+        return [replace(row, evidence=evidence, target=target) for row in rows]
 
-    def examples(self, suite: str) -> list[Example]:
+    def examples(self, target: str, suite: str) -> list[Example]:
         """Images worth looking at."""
-        return load_examples(self.run.robustness(suite, self.asked.judged) / "examples.json")
+        return load_examples(self.run.robustness(suite, target) / "examples.json")
 
     def steps(self) -> Iterator[StepRow]:
         """What was done to the model; the figures of a step whose files were changed are left out."""
         for number, step in enumerate(self.asked.recipe.steps):
             stage, options = step_stage(number, step.name), json.dumps(step.plain()[step.name])
             row = self.step(stage, step, options, self.run.step(number, step.name))
-            left = [stage, QUESTION, CANDIDATE, export_stage(self.asked.judged, CANDIDATE)]
-            yield replace(row, evidence=self.seen.files(left))
+            yield replace(row, evidence=self.seen.files([stage, QUESTION, CANDIDATE]))
 
     def step(self, stage: str, step: StepBase, options: str, folder: Path) -> StepRow:
         """One step, read only from files that its record vouches for."""
@@ -274,12 +303,12 @@ class _Case:
             for file, problem in unreadable(folder, read):
                 self.seen.reject(f"{place}/{file}", f"cannot be read: {problem}")
         if not self.seen.sound(stage):
-            return StepRow(step.name, options, facts={NOT_VERIFIED: self.wrong(stage)})
+            return StepRow(step.name, options, facts={NOT_VERIFIED: self.wrong(self.seen.files([stage]))})
         return step_row(step.name, options, folder, self.seen.records[stage].model_dump(exclude_none=True))
 
-    def wrong(self, stage: str) -> str:
-        """The first file behind a stage's figures that is not what the run wrote."""
-        return next(file for file in self.files(stage) if file in self.seen.problems)
+    def wrong(self, evidence: Sequence[str]) -> str:
+        """The first file behind some figures that is not what the run wrote."""
+        return next(file for file in evidence if file in self.seen.problems)
 
     def apart(self) -> list[str]:
         """Results under other options, and from other files: they lie beside the run's own, and nothing reads them."""

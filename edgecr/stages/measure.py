@@ -35,7 +35,7 @@ def measure(
         batches == recipe
         and launches is None
         and rounds is None
-        and target == asked.judged
+        and target in asked.names
         and device.plain() in [each.plain() for each in asked.devices]
     )
     place = place_of(
@@ -47,7 +47,7 @@ def measure(
             return known
     runtime = device.runtime_name(*files.runtimes)
     plan = MeasurePlan.of(files.paths, batches, runtime, launches=launches, rounds=rounds, beside=files.beside)
-    monitor.say(f"Measuring on {device.name}")
+    monitor.say(f"Measuring {target} on {device.name}" if len(asked.names) > 1 else f"Measuring on {device.name}")
     measurement = runner_for(device).measure(plan, monitor)
     measurement.save(place.path)
     run.finish(place.stage, key, [place.path])

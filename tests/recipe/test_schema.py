@@ -40,6 +40,13 @@ def test_a_default_written_out_does_not_change_the_identity():
     assert checked(parse_yaml(written, "r.yaml")).canonical() == checked(parse_yaml(GOOD, "r.yaml")).canonical()
 
 
+def test_a_preference_is_part_of_the_identity_only_where_it_is_not_the_usual_one():
+    usual = checked(parse_yaml(GOOD, "r.yaml"))
+    assert usual.prefer == "latency"
+    assert "prefer" not in usual.canonical()
+    assert checked(parse_yaml(GOOD + "prefer: size\n", "r.yaml")).canonical()["prefer"] == "size"
+
+
 def test_all_mistakes_at_once_each_with_line_path_and_near_name():
     found = mistakes("""\
         name: bad
@@ -104,6 +111,8 @@ def test_all_mistakes_at_once_each_with_line_path_and_near_name():
         ("seed: -1", "seed"),
         ("name: 'a b'", "name"),
         ("export: []", "export"),
+        ("prefer: speed", "prefer: Input should be 'latency', 'size' or 'accuracy'"),
+        ("prefer: [latency, size]", "prefer"),
         ("export: [onnx, onnx]", "twice"),
         ("measure: {devices: [cpu], batch: []}", "measure.batch"),
         ("measure: {devices: [cup]}", "'cpu'"),

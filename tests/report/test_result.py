@@ -15,7 +15,7 @@ def test_json_round_trip(full, tmp_path):
     assert Result.load(tmp_path / "report.json") == full
 
 
-@pytest.mark.parametrize("change", [{"schema": 2}, {"schema": None}, {"models": 3}, {"verdict": "MAYBE"}])
+@pytest.mark.parametrize("change", [{"schema": 1}, {"schema": None}, {"models": 3}, {"verdict": "MAYBE"}])
 def test_foreign_files_are_refused(full, tmp_path, change):
     path = tmp_path / "report.json"
     path.write_text(json.dumps(full.plain() | change))

@@ -161,9 +161,15 @@ def _absent(row: LatencyRow, field: str, ratio: bool) -> str:
     return next((reason for reason in reasons if reason), "it was not measured")
 
 
-def place(device: str, batch: int | None) -> str:
-    """Where something was measured, in words."""
-    return device if batch is None else f"{device}, batch {batch}"
+def place(device: str, batch: int | None, target: str = "") -> str:
+    """Where something was measured, in words; with the target where figures of several stand together."""
+    where = f"{target} on {device}" if target else device
+    return where if batch is None else f"{where}, batch {batch}"
+
+
+def place_in(result: Result, row: LatencyRow) -> str:
+    """Where a row of a result was measured, in words."""
+    return place(row.device, row.batch, result.label(row.target))
 
 
 def timing_of(row: LatencyRow, role: str, field: str) -> Estimate | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -13,7 +13,7 @@ from edgecr.core.options import Options
 from edgecr.report.gates.evidence import Evidence, evidence_for, unsound_words
 from edgecr.report.gates.quantities import Kind, Quantity, quantities
 from edgecr.report.numbers import apart, confidence_text, figure, number, with_unit
-from edgecr.report.result import GateResult, Result, Status, Verdict
+from edgecr.report.result import CandidateRow, GateResult, Result, Status, Verdict
 
 LIMITS = ("drop", "ratio", "min", "max")
 TOLERANCE = 1e-9
@@ -77,6 +77,19 @@ def level(gates: Mapping[str, Gate], *names: str) -> float:
     """The confidence at which the figure behind some gates is to be estimated: the highest that is asked for."""
     asked = [gate.confidence for name in names if (gate := gates.get(name)) and gate.confidence]
     return max(asked, default=0.95)
+
+
+def about_device(gates: Mapping[str, Gate], device: str, devices: Sequence[str]) -> dict[str, Gate]:
+    """The gates that must hold on one of the devices; one that names a device nobody measured must hold on each."""
+    return {name: gate for name, gate in gates.items() if gate.device == device or gate.device not in devices}
+
+
+def settle(gates: Mapping[str, Gate], result: Result, allow_partial: bool = False) -> list[GateResult]:
+    """Every limit judged, and where all of them hold, the doubt that forbids to ship nevertheless."""
+    judged = judge(gates, result, allow_partial)
+    if all(each.status is Status.PASS for each in judged) and (doubt := shaken(result)):
+        judged.append(doubt)
+    return judged
 
 
 def judge(gates: Mapping[str, Gate], result: Result, allow_partial: bool = False) -> list[GateResult]:
@@ -226,7 +239,30 @@ def reasons(result: Result) -> list[str]:
     """Why the verdict is what it is: the gates that did not pass, or what all of them together say."""
     if not result.gates:
         return [f"{NO_GATES}, so nothing says that this model may ship"]
+    if result.many:
+        return [_on_device(device, result) for device in result.devices]
     open_gates = [each for each in result.gates if each.status is not Status.PASS]
     if open_gates:
         return [f"{each.status.value} {each.name}: {each.text}; must hold: {each.condition}" for each in open_gates]
     return ["the only gate holds" if len(result.gates) == 1 else f"all {len(result.gates)} gates hold"]
+
+
+def _on_device(device: str, result: Result) -> str:
+    """What ships on a device, the preferred target first, or what became of each target."""
+    where, rows = f"on {device}" if device else "", [row for row in result.candidates if row.device == device]
+    shipped = sorted((row for row in rows if row.ships), key=lambda row: row.order)
+    if not shipped:
+        told = "; ".join(f"{row.target}: {row.verdict.value}" for row in rows)
+        return f"{where} no target may ship: {told}".lstrip()
+    first, *others = shipped
+    chosen = f"{where} ship {first.target}".lstrip()
+    reason = preferred_words(first, result.prefer) if others else ""
+    more = f"; {', '.join(row.target for row in others)} may ship too" if others else ""
+    return chosen + (f", {reason}" if reason else "") + (f" ({first.file})" if first.file else "") + more
+
+
+def preferred_words(row: CandidateRow, prefer: str) -> str:
+    """The reason why a target is the first of several that may ship."""
+    if row.ordered_by:
+        return f"preferred by {row.ordered_by}"
+    return f"the first in the recipe: no {prefer} to compare"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from edgecr.report.candidates import focus, focus_name, named_views, views
 from edgecr.report.compare import comparison_tables
 from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
 from edgecr.report.gates.judge import reasons
@@ -12,9 +13,9 @@ from edgecr.report.headline import ROLES, ideal_vs_measured, key_figures
 from edgecr.report.render.markup import Markup, joined, tag, void
 from edgecr.report.render.plots import accuracy_bars, difference_plot, trade_off
 from edgecr.report.render.style import STYLE
-from edgecr.report.render.trade_off import common_condition, latency_points, size_points
+from edgecr.report.render.trade_off import Named, common_condition, latency_points, size_points
 from edgecr.report.result import Result, Status, Verdict
-from edgecr.report.tables import Table, condition_name, provenance, tables
+from edgecr.report.tables import CANDIDATES, Table, accuracy_title, condition_name, provenance, tables
 from edgecr.robustness.examples import Answer, Example
 
 _TONE = {
@@ -31,20 +32,30 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 def html(result: Result) -> str:
     """The whole report as one page."""
     by_title = {table.title: table for table in tables(result)}
-    sections = [_unverified(result), _warnings(result), _header(result), _key_figures(result)]
+    sections = [_unverified(result), *_first_screen(result, by_title.pop(CANDIDATES, None)), _key_figures(result)]
     sections += [_table_section(by_title.pop("Gates"))] if "Gates" in by_title else []
-    sections += [_robustness(result, suite, by_title) for suite in result.suites]
-    sections += [_trade_offs([result]), _examples(result.examples)]
+    for view in views(result):
+        target = result.label(view.targets[0])
+        sections += [_robustness(view, suite, by_title.pop(accuracy_title(suite, target))) for suite in view.suites]
+    sections += [_trade_offs(named_views(result)), _examples(result)]
     sections += [_table_section(table) for table in by_title.values()]
     return _page(f"{result.name}: {result.verdict.value}", [*sections, *_sources(result)])
+
+
+def _first_screen(result: Result, candidates: Table | None) -> list[Markup]:
+    """The verdict; of several candidates then the table that says which file ships on which device, and why not all."""
+    if candidates is None:
+        return [_warnings(result), _header(result)]
+    return [_header(result), _table_section(candidates), _warnings(result)]
 
 
 def comparison_html(results: Sequence[Result]) -> str:
     """Several results side by side as one page."""
     names = ", ".join(result.name for result in results)
     head = tag("header", tag("p", "EdgeCR comparison", class_="kicker"), tag("h1", names))
+    models = [view for result in results for view in named_views(result, result.name)]
     return _page(
-        "Comparison", [head, _trade_offs(results), *(_table_section(table) for table in comparison_tables(results))]
+        "Comparison", [head, _trade_offs(models), *(_table_section(table) for table in comparison_tables(results))]
     )
 
 
@@ -97,21 +108,21 @@ def _key_figures(result: Result) -> Markup:
             *(tag("small", f"Doubt: {doubt}", class_="doubt") for doubt in each.doubts),
             class_="tile",
         )
-        for each in key_figures(result)
+        for each in key_figures(focus(result))
     ]
+    title = tag("h2", focus_name(result)) if result.many else ""
     grid = tag("div", *tiles, class_="tiles")
-    remark = ideal_vs_measured(result)
-    return tag("section", grid, tag("p", remark, class_="note") if remark else "")
+    remark = ideal_vs_measured(focus(result))
+    return tag("section", title, grid, tag("p", remark, class_="note") if remark else "")
 
 
-def _robustness(result: Result, suite: str, by_title: dict[str, Table]) -> Markup:
+def _robustness(result: Result, suite: str, table: Table) -> Markup:
     """A suite's plots, and below them their figures as a table."""
-    table = by_title.pop(f"Accuracy, suite {suite}")
     rows = [row for row in result.accuracy if row.suite == suite]
     plots = [_figure("Accuracy, %", accuracy_bars(rows), legend=True)]
     if any(row.delta for row in rows):
         plots.append(_figure("Candidate minus baseline, points", difference_plot(rows)))
-    title = tag("h2", f"Accuracy under {suite}")
+    title = tag("h2", f"Accuracy under {suite}" + table.title.removeprefix(accuracy_title(suite, "")))
     return tag("section", title, tag("div", *plots, class_="plots"), *_table(table))
 
 
@@ -120,7 +131,7 @@ def _figure(caption: str, plot: Markup, *, legend: bool = False) -> Markup:
     return tag("figure", tag("figcaption", caption, *keys), plot)
 
 
-def _trade_offs(results: Sequence[Result]) -> Markup:
+def _trade_offs(results: Named) -> Markup:
     """Accuracy against what it costs: size, and latency on the first device."""
     plots = []
     if sizes := size_points(results):
@@ -137,15 +148,16 @@ def _trade_offs(results: Sequence[Result]) -> Markup:
     return tag("section", tag("h2", "Trade-off"), tag("div", *plots, class_="plots"), note)
 
 
-def _examples(examples: Sequence[Example]) -> Markup:
-    if not examples:
+def _examples(result: Result) -> Markup:
+    if not result.examples:
         return Markup("")
     note = (
         "Images whose answer compression changed come first. "
         "Left the image as it was taken, right as the models saw it."
     )
-    cards = tag("div", *map(_card, examples), class_="cards")
-    return tag("section", tag("h2", "How it looks"), tag("p", note, class_="note"), cards)
+    cards = tag("div", *map(_card, result.examples), class_="cards")
+    whose = f", {focus(result).targets[0]}" if result.many else ""
+    return tag("section", tag("h2", f"How it looks{whose}"), tag("p", note, class_="note"), cards)
 
 
 def _card(example: Example) -> Markup:
@@ -189,14 +201,15 @@ def _table(table: Table) -> Iterator[Markup]:
 def _cell(title: str, cell: str) -> Markup:
     bare, numbers = unmarked(cell)
     tone = _TONE.get(bare)
-    inner = joined([tag("span", bare, class_=f"badge {tone}") if tone else _unbroken(bare), numbers])
+    shown = tag("span", bare, class_=f"badge {tone}") if tone else _unbroken(bare)
+    inner = tag("span", shown, numbers) if numbers else shown
     return tag("td", inner, data_label=title, **({} if cell else {"class_": "empty"}))
 
 
 def _unbroken(cell: str) -> Markup:
     """The cell with its intervals and units kept in one piece."""
     glued = re.sub(r"(\d) (%|ms|MB|img/s|points|s|min)(?!\w)", "\\1\N{NO-BREAK SPACE}\\2", cell)
-    glued = glued.replace("≈ ", "≈\N{NO-BREAK SPACE}")
+    glued = re.sub("([≈≤≥]) ", "\\1\N{NO-BREAK SPACE}", glued)
     pieces = re.split(r"(\[[^\[\]]{1,40}\])", glued)
     parts = (tag("span", piece, class_="interval") if number % 2 else piece for number, piece in enumerate(pieces))
     return tag("span", *parts)

@@ -1,30 +1,52 @@
-"""The gates as JUnit XML, which build servers show as tests: nothing but a gate that holds reads as passed."""
+"""The gates as JUnit XML, which build servers show as tests: nothing but a gate that holds reads as passed.
+
+A run with several targets has a suite for each of them on each device, and one of its own with a case for each device.
+Where a target ships, what another one lacks on that device is skipped with its reason: the build is as good as the
+exit code says.
+"""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as xml
+from collections.abc import Iterable
 from pathlib import Path
 
 from edgecr.core.errors import FileProblem, StorageError
 from edgecr.core.files import write_bytes
 from edgecr.core.printable import printable
+from edgecr.report.candidates import name_of, run_verdict
 from edgecr.report.gates.judge import reasons
 from edgecr.report.result import GateResult, Result, Status, Verdict
 
 _ELEMENTS = {Status.FAIL: "failure", Status.INCOMPLETE: "error"}
+_VERDICTS = {Verdict.DONT_SHIP: "failure", Verdict.INCOMPLETE: "error"}
 
 
 def write_junit(result: Result, path: Path) -> None:
-    """Writes one test case for each limit of each gate, and the verdict as a property."""
-    suite = _suite(result.id)
-    _property(suite, "verdict", result.verdict.value)
-    for file, problem in result.unverified.items():
-        _property(suite, "not verified", f"{file} {problem}")
+    """Writes one test case for each limit of each gate, and the verdict as a property; one suite for each candidate."""
+    if not result.many:
+        return _write(_gates(result.id, result.verdict, result, result.unverified), path)
+    suites = xml.Element("testsuites", name=printable(result.id))
+    suites.append(_devices(result))
+    served = {row.device for row in result.candidates if row.ships}
+    for row in result.candidates:
+        part = result.only(row.target, row.device)
+        name = f"{result.id}: {name_of(row.target, row.device)}"
+        suites.append(_gates(name, row.verdict, part, part.unsound(part.evidence), needed=row.device not in served))
+    return _write(suites, path)
+
+
+def _gates(name: str, verdict: Verdict, result: Result, wrong: Iterable[str], *, needed: bool = True) -> xml.Element:
+    """The gates as one suite; where another target ships instead, a gate that does not hold breaks no build."""
+    suite = _suite(name)
+    _property(suite, "verdict", verdict.value)
+    _not_verified(suite, result, wrong)
     for gate in result.gates:
-        _gate(suite, gate)
-    if result.verdict is not Verdict.SHIP and all(gate.status is Status.PASS for gate in result.gates):
-        _case(suite, "verdict", "error", result.verdict.value, "\n".join(reasons(result)))
-    _write(suite, path)
+        element = _ELEMENTS.get(gate.status)
+        _gate(suite, gate, element if needed or element is None else "skipped")
+    if verdict is not Verdict.SHIP and all(gate.status is Status.PASS for gate in result.gates):
+        _case(suite, "verdict", "error", verdict.value, "\n".join(reasons(result)))
+    return suite
 
 
 def write_junit_error(run: str, why: str, path: Path) -> None:
@@ -32,6 +54,29 @@ def write_junit_error(run: str, why: str, path: Path) -> None:
     suite = _suite(run)
     _case(suite, "verdict", "error", "the run could not be judged", why)
     _write(suite, path)
+
+
+def _devices(result: Result) -> xml.Element:
+    """The run's own suite: a case for each device, which passes when some target may ship on it."""
+    suite = _suite(result.id)
+    _property(suite, "verdict", result.verdict.value)
+    _not_verified(suite, result, result.unverified)
+    why = reasons(result) if result.gates else reasons(result) * len(result.devices)
+    for device, text in zip(result.devices, why):
+        found = run_verdict([row for row in result.candidates if row.device == device])
+        _case(
+            suite,
+            f"a target ships on {device}" if device else "a target ships",
+            _VERDICTS.get(found),
+            found.value,
+            text,
+        )
+    return suite
+
+
+def _not_verified(suite: xml.Element, result: Result, files: Iterable[str]) -> None:
+    for file in files:
+        _property(suite, "not verified", f"{file} {result.unverified[file]}")
 
 
 def _suite(name: str) -> xml.Element:
@@ -44,8 +89,8 @@ def _property(suite: xml.Element, name: str, value: str) -> None:
     xml.SubElement(suite[0], "property", name=name, value=printable(value))
 
 
-def _gate(suite: xml.Element, gate: GateResult) -> None:
-    _case(suite, f"{gate.name}: {gate.condition}", _ELEMENTS.get(gate.status), gate.status.value, gate.text)
+def _gate(suite: xml.Element, gate: GateResult, element: str | None) -> None:
+    _case(suite, f"{gate.name}: {gate.condition}", element, gate.status.value, gate.text)
 
 
 def _case(suite: xml.Element, name: str, element: str | None, status: str, text: str) -> None:
@@ -57,12 +102,16 @@ def _case(suite: xml.Element, name: str, element: str | None, status: str, text:
         xml.SubElement(case, element, message=message, type=printable(status)).text = message
 
 
-def _write(suite: xml.Element, path: Path) -> None:
-    for name, kind in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
-        suite.set(name, str(len(list(suite.iter(kind)))))
-    suite.set("skipped", "0")
-    xml.indent(suite)
+def _write(root: xml.Element, path: Path) -> None:
+    for suite in root.iter():
+        if suite.tag in ("testsuite", "testsuites"):
+            for name, kind in _COUNTED:
+                suite.set(name, str(len(list(suite.iter(kind)))))
+    xml.indent(root)
     try:
-        write_bytes(path, xml.tostring(suite, "utf-8", xml_declaration=True) + b"\n")
+        write_bytes(path, xml.tostring(root, "utf-8", xml_declaration=True) + b"\n")
     except (StorageError, ValueError) as error:  # exit code 1 would read as a verdict
         raise FileProblem(f"--junit {path} cannot be written: {error}") from error
+
+
+_COUNTED = (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from edgecr.report.candidates import focus, focus_name
 from edgecr.report.compare import comparison_tables
 from edgecr.report.doubts import UNVERIFIED, incomplete
 from edgecr.report.gates.judge import reasons
 from edgecr.report.headline import ideal_vs_measured, key_figures
 from edgecr.report.result import Result
-from edgecr.report.tables import Table, provenance, tables
+from edgecr.report.tables import CANDIDATES, Table, provenance, tables
 
 
 def markdown(result: Result) -> str:
@@ -36,13 +37,17 @@ def _lines(result: Result) -> Iterator[str]:
     yield from (f"> **Not complete:** {escaped(text)}\n" for text in incomplete(result))
     yield from (f"- {escaped(reason)}" for reason in reasons(result))
     yield ""
-    for each in key_figures(result):
+    found, shown = {table.title: table for table in tables(result)}, focus(result)
+    if CANDIDATES in found:
+        yield from _table(found.pop(CANDIDATES))
+        yield from (f"{escaped(focus_name(result))}:", "")
+    for each in key_figures(shown):
         yield f"- {escaped(each.label)}: **{escaped(each.value)}** ({escaped(each.detail)})"
         yield from (f"  - doubt: {escaped(doubt)}" for doubt in each.doubts)
-    if remark := ideal_vs_measured(result):
+    if remark := ideal_vs_measured(shown):
         yield f"- {remark}"
     yield ""
-    for table in tables(result):
+    for table in found.values():
         yield from _table(table)
     yield from _sources(result)
 

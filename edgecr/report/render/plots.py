@@ -16,6 +16,8 @@ from edgecr.report.tables import condition_name
 WIDTH = 400.0
 LEFT, RIGHT = 104.0, 52.0
 """Room for the names on the left and the figures on the right."""
+LETTER = 7.0
+"""What one letter of a name takes at most."""
 
 
 @dataclass(frozen=True)
@@ -161,13 +163,15 @@ def _spot(across: Axis, up: Axis, spot: TradeOffPoint) -> Markup:
 
 def _names(across: Axis, up: Axis, spots: Sequence[TradeOffPoint]) -> list[Markup]:
     """Baselines are named above, candidates below; a name that would cover another moves further down."""
-    middle, taken, names = (across.start + across.end) / 2, set[tuple[float, float]](), []
+    middle, taken, names = (across.start + across.end) / 2, list[tuple[float, float, float]](), []
     for spot in spots:
         x, y = across(spot.x.value), up(spot.y.value) + (-9 if spot.role == BASELINE else 20)
-        while any(abs(x - other) < 90 and abs(y - line) < 13 for other, line in taken):
-            y += 14
-        taken.add((x, y))
         side, anchor = (-12, "end") if x > middle else (12, "start")
+        width = LETTER * len(spot.name)
+        left = x + side - (width if anchor == "end" else 0)
+        while any(left < right and start < left + width and abs(y - line) < 13 for start, right, line in taken):
+            y += 14
+        taken.append((left, left + width, y))
         names.append(tag("text", spot.name, x=x + side, y=y, class_="figure", text_anchor=anchor))
     return names
 

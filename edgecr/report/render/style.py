@@ -26,6 +26,7 @@ p{margin:0 0 8px}
 .verdict.open{background:var(--open-bg)}
 .pass{color:var(--pass)}.fail{color:var(--fail)}.open{color:var(--open)}
 .warnings{margin:0 0 28px;padding:14px 24px;border-radius:12px;background:var(--open-bg)}
+header~.warnings{margin-top:28px}
 .warnings p{margin:2px 0}.warnings b{color:var(--open)}
 .unverified{background:var(--fail-bg)}.unverified b{color:var(--fail)}.unverified ul{margin:0;padding-left:1.2em}
 .doubts{list-style:none;margin:8px 0 0;padding:0;color:var(--open);font-size:.875rem;max-width:75ch}

@@ -12,12 +12,13 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from edgecr.core.printable import one_line, printable
+from edgecr.report.candidates import focus, focus_name
 from edgecr.report.compare import comparison_tables
 from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
 from edgecr.report.gates.judge import reasons
 from edgecr.report.headline import ideal_vs_measured, key_figures
 from edgecr.report.result import Result, Status, Verdict
-from edgecr.report.tables import Table, tables
+from edgecr.report.tables import CANDIDATES, Table, tables
 
 ROOM = 100
 """Columns from which tables are drawn; below, every row becomes a short list."""
@@ -38,11 +39,12 @@ def render(result: Result) -> RenderableType:
     parts += [Text(printable(f"Warning: {each}"), style="yellow") for each in result.warnings]
     parts += [Text(printable(f"Not complete: {each}"), style="yellow") for each in incomplete(result)]
     parts.append(Text(one_line(f"{result.name}  {result.id}"), style="bold"))
-    parts += [TableView(table) for table in tables(result) if table.title != "Gates"]
-    if remark := ideal_vs_measured(result):
+    drawn = {table.title: TableView(table) for table in tables(result)}
+    last = [drawn.pop(title) for title in ("Gates", CANDIDATES) if title in drawn]
+    parts += drawn.values()
+    if remark := ideal_vs_measured(focus(result)):
         parts.append(Padding(Text(remark, style="dim"), (1, 0, 0, 0)))
-    parts += [TableView(table) for table in tables(result) if table.title == "Gates"]
-    return Group(*parts, verdict_panel(result))
+    return Group(*parts, *last, verdict_panel(result))
 
 
 def render_comparison(results: Iterable[Result]) -> RenderableType:
@@ -51,9 +53,11 @@ def render_comparison(results: Iterable[Result]) -> RenderableType:
 
 
 def verdict_panel(result: Result) -> RenderableType:
-    """The key figures, the verdict and its reasons."""
-    body = Text()
-    for each in key_figures(result):
+    """The key figures, of several targets those of the preferred one, the verdict and its reasons."""
+    body, shown = Text(), focus(result)
+    if result.many:
+        body.append(printable(f"{focus_name(result)}\n"), style="bold")
+    for each in key_figures(shown):
         body.append(printable(f"{each.label}: "))
         body.append(printable(each.value), style="bold")
         body.append(printable(f"  ({each.detail})\n"), style="dim")

@@ -13,16 +13,18 @@ from edgecr.report.result import BASELINE, MEAN, Result
 from edgecr.robustness.suites import CLEAN
 
 Cost = Callable[[Result, str], "Estimate | None"]
+Named = Sequence[tuple[str, Result]]
+"""Results of one target each, with their names."""
 
 
-def size_points(results: Sequence[Result]) -> list[TradeOffPoint]:
+def size_points(results: Named) -> list[TradeOffPoint]:
     """Accuracy against file size."""
     return list(_spots(results, _size))
 
 
-def latency_points(results: Sequence[Result]) -> tuple[str, list[TradeOffPoint]]:
+def latency_points(results: Named) -> tuple[str, list[TradeOffPoint]]:
     """Accuracy against the median latency on the first device and batch measured, and their name."""
-    first = next((row for result in results if (row := first_measured(result))), None)
+    first = next((row for _, result in results if (row := first_measured(result))), None)
     if first is None:
         return "", []
     where = (first.device, first.batch)
@@ -34,25 +36,25 @@ def latency_points(results: Sequence[Result]) -> tuple[str, list[TradeOffPoint]]
     return place(*where), list(_spots(results, latency))
 
 
-def common_condition(results: Sequence[Result]) -> tuple[str | None, str]:
+def common_condition(results: Named) -> tuple[str | None, str]:
     """The first suite whose mean every result has, else the clean images."""
     shared = (
         suite
-        for suite in (results[0].suites if results else [])
-        if all(result.accuracy_of(suite, MEAN) for result in results)
+        for suite in (results[0][1].suites if results else [])
+        if all(result.accuracy_of(suite, MEAN) for _, result in results)
     )
     suite = next(shared, None)
     return (suite, MEAN) if suite else (None, CLEAN)
 
 
-def _spots(results: Sequence[Result], cost: Cost) -> Iterator[TradeOffPoint]:
+def _spots(results: Named, cost: Cost) -> Iterator[TradeOffPoint]:
     suite, condition = common_condition(results)
-    for result in results:
+    for name, result in results:
         row = result.accuracy_of(suite, condition)
         for role in ROLES:
             x, y = cost(result, role), getattr(row, role, None)
             if x is not None and y is not None:
-                yield TradeOffPoint(_name(results, result, role), role, x, y)
+                yield TradeOffPoint(_name(name, role, len(results)), role, x, y)
 
 
 def _size(result: Result, role: str) -> Estimate | None:
@@ -60,8 +62,8 @@ def _size(result: Result, role: str) -> Estimate | None:
     return counted(model.size_bytes / 1e6) if model and model.size_bytes else None
 
 
-def _name(results: Sequence[Result], result: Result, role: str) -> str:
-    """Among several runs only candidates are named; their baselines mostly coincide."""
-    if len(results) == 1:
+def _name(name: str, role: str, models: int) -> str:
+    """Among several models only candidates are named; their baselines mostly coincide."""
+    if models == 1:
         return role
-    return "" if role == BASELINE else result.name
+    return "" if role == BASELINE else name
