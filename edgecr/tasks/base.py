@@ -64,7 +64,9 @@ class Task(ABC):
         Without a decision in it an answer is the same where all of its numbers are within the noise.
         """
         same = [
-            (np.abs(expected[name] - given[name]) <= tolerance[name]).reshape(len(given[name]), -1).all(axis=1)
+            (np.abs(expected[name].astype(np.float64) - given[name]) <= tolerance[name])
+            .reshape(len(given[name]), -1)
+            .all(axis=1)
             for name in self.outputs
         ]
         agrees: np.ndarray = np.all(same, axis=0)
