@@ -71,7 +71,7 @@ class Dataset:
     seen_by_steps: str = ""
     """The same for the classes, training and validation images alone: all that a step may depend on."""
     task: str = "classification"
-    """What a model answers about the images, by its name among ``edgecr.tasks``."""
+    """Name of the task among ``edgecr.tasks``: the question that a model answers about the images."""
 
 
 Augmentation = Literal["none", "shift", "crop-flip"]

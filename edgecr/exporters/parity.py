@@ -19,7 +19,7 @@ _AT_MOST = 16
 
 @dataclass(frozen=True)
 class ParityResult:
-    """How far two predictors differ; the worst of all outputs and batch sizes."""
+    """Differences between two predictors; the worst of all outputs and batch sizes."""
 
     images: int
     batches: list[int]
@@ -64,7 +64,7 @@ def _joined(parts: Sequence[Outputs], name: str) -> np.ndarray:
 
 
 class Difference(NamedTuple):
-    """How far some outputs differ, as in a parity result."""
+    """Differences between the outputs for one batch size, as in a parity result."""
 
     max_abs: float
     max_rel: float
@@ -90,7 +90,7 @@ def _comparable(expected: np.ndarray, given: np.ndarray) -> bool:
 
 
 def _signed(values: np.ndarray) -> np.ndarray:
-    """Whole numbers as floats: differences of unsigned ones would wrap around."""
+    """The numbers as floats where they are whole: differences of unsigned ones would wrap around."""
     return values if np.issubdtype(values.dtype, np.floating) else values.astype(np.float64)
 
 

@@ -30,7 +30,7 @@ _CORRUPTION = re.compile(r"[a-z][a-z0-9_]*\Z")  # no hyphen: it stands before a 
 
 @dataclass(frozen=True)
 class Condition:
-    """What the images of a suite undergo: a corruption, at one severity where it has severities."""
+    """A corruption at one of its severities, or at its only strength: all that the images of a suite undergo."""
 
     corruption: str
     severity: int | None = None

@@ -1,4 +1,4 @@
-"""What a model is asked for, from its named outputs to a score of each image. Torch-free."""
+"""Tasks: from the named outputs of a model to answers and a score of each image. Torch-free."""
 
 from edgecr.tasks.base import Answers, Outputs, Task, arrays, tasks
 from edgecr.tasks.classification import CLASSIFICATION

@@ -18,7 +18,7 @@ Answers = Mapping[str, np.ndarray]
 
 
 class Task(ABC):
-    """What a model answers, how an answer is scored, and when two answers count as the same."""
+    """A kind of question to a model: its outputs and answers, the score of an answer, and when two are the same."""
 
     name: ClassVar[str]
     metric: ClassVar[str]
@@ -59,19 +59,21 @@ class Task(ABC):
         return np.asarray(values)
 
     def agreement(self, expected: Outputs, given: Outputs, tolerance: Mapping[str, float]) -> np.ndarray:
-        """For each image whether both outputs stand for the same answer; ``tolerance`` is the noise of each output.
+        """True for each image whose outputs stand for the same answer; ``tolerance`` is the noise of each output.
 
         Without a decision in it an answer is the same where all of its numbers are within the noise.
         """
         same = [
-            (np.abs(expected[name] - given[name]) <= tolerance[name]).reshape(len(given[name]), -1).all(axis=1)
+            (np.abs(expected[name].astype(np.float64) - given[name]) <= tolerance[name])
+            .reshape(len(given[name]), -1)
+            .all(axis=1)
             for name in self.outputs
         ]
         agrees: np.ndarray = np.all(same, axis=0)
         return agrees
 
     def same(self, one: Answers, other: Answers) -> np.ndarray:
-        """For each image whether two models gave one answer, to find the images whose answer changed."""
+        """True for each image that two models gave one answer for, to find the images whose answer changed."""
         equal = [(one[name] == other[name]).reshape(len(one[name]), -1).all(axis=1) for name in self.answers]
         unchanged: np.ndarray = np.all(equal, axis=0)
         return unchanged
