@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,14 @@ from edgecr.core.errors import RequestError
 from edgecr.robustness.suites import Corruption
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before the import, which would ask the network otherwise
+_WITHOUT_TORCH = not {"torch", "albumentations"} & sys.modules.keys()
+"""albumentations imports torch where it can, for one transform that no corruption uses; that would take seconds."""
+if _WITHOUT_TORCH:
+    sys.modules["albumentations.pytorch"] = None  # type: ignore[assignment]
 import albumentations
+
+if _WITHOUT_TORCH:
+    del sys.modules["albumentations.pytorch"]  # whoever asks for it later still gets it
 
 
 def corrupt(images: np.ndarray, indices: Sequence[int] | np.ndarray, corruption: Corruption, seed: int) -> np.ndarray:
