@@ -138,8 +138,8 @@ def held_out(root: Path) -> HeldOutFolder:
             trained = _subfolders(root / found["train"][0]) if found["train"] else []
             return _held_out(root, root / found[split][0], tuple(trained))
     raise FileProblem(
-        f"{root} has no test images: it holds {found['train'][0]}/, but neither test/ nor val/. Images that training has "
-        f"seen prove nothing. Put others into {root / 'test'}/CLASS/, or give the folder whose class folders hold them."
+        f"{root} has no test images: it holds {found['train'][0]}/, but neither test/ nor val/. Images that "
+        f"training has seen prove nothing. Put others into {root / 'test'}/CLASS/, or give the folder with theirs."
     )
 
 

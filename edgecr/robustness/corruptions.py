@@ -19,7 +19,7 @@ _WITHOUT_TORCH = not {"torch", "albumentations"} & sys.modules.keys()
 """albumentations imports torch where it can, for one transform that no corruption uses; that would take seconds."""
 if _WITHOUT_TORCH:
     sys.modules["albumentations.pytorch"] = None  # type: ignore[assignment]
-import albumentations
+import albumentations  # noqa: E402
 
 if _WITHOUT_TORCH:
     del sys.modules["albumentations.pytorch"]  # whoever asks for it later still gets it

@@ -249,7 +249,8 @@ def test_images_are_read_without_torch(tmp_path):
     tree(tmp_path, {"a": 2, "b": 2})
     code = (
         "import sys\nfrom pathlib import Path\nfrom edgecr.data.folder import held_out\n"
-        f"found = held_out(Path({str(tmp_path)!r}))\nassert found.load(found.listing, (8, 8)).numpy([3]).shape == (1, 8, 8, 3)\n"
+        f"found = held_out(Path({str(tmp_path)!r}))\n"
+        "assert found.load(found.listing, (8, 8)).numpy([3]).shape == (1, 8, 8, 3)\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

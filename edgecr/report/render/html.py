@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from edgecr.report.compare import comparison_tables
 from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
@@ -46,6 +46,20 @@ def comparison_html(results: Sequence[Result]) -> str:
     return _page(
         "Comparison", [head, _trade_offs(results), *(_table_section(table) for table in comparison_tables(results))]
     )
+
+
+def overview_html(answer: str, results: Sequence[Result], table: Table, links: Mapping[str, str]) -> str:
+    """Several candidates of one baseline as one page, with links to the report of each."""
+    tone = "pass" if any(result.verdict is Verdict.SHIP for result in results) else "fail"
+    head = tag(
+        "header",
+        tag("p", "EdgeCR report", class_="kicker"),
+        tag("h1", "Candidates"),
+        tag("div", tag("strong", answer), class_=f"verdict {tone}"),
+    )
+    pages = tag("ul", *(tag("li", tag("a", name, href=link)) for name, link in links.items()))
+    reports = tag("section", tag("h2", "The report of each candidate"), pages)
+    return _page("Candidates", [head, _table_section(table), _trade_offs(results), reports])
 
 
 def _page(title: str, sections: Sequence[Markup]) -> str:
