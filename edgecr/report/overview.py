@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgecr.core.files import write_text
+from edgecr.report.doubts import Marks
 from edgecr.report.gates.judge import reasons
 from edgecr.report.headline import key_figures
 from edgecr.report.render.html import overview_html
@@ -16,18 +17,18 @@ from edgecr.report.tables import Table
 
 def overview_table(results: Sequence[Result]) -> Table:
     """One row for each candidate: its verdict, its key figures, and its reasons."""
-    labels = [figure.label for figure in key_figures(results[0])]
+    marks, labels = Marks(), [figure.label for figure in key_figures(results[0])]
     rows = tuple(
         (
             result.name,
             result.verdict.value,
-            *(f"{figure.value} ({figure.detail})" for figure in key_figures(result)),
+            *(marks.beside(f"{figure.value} ({figure.detail})", figure.doubts) for figure in key_figures(result)),
             "; ".join(reasons(result)),
         )
         for result in results
     )
     note = "Each candidate was measured beside the baseline; candidates were not measured beside one another."
-    return Table("Candidates", ("candidate", "verdict", *labels, "why"), rows, note)
+    return Table("Candidates", ("candidate", "verdict", *labels, "why"), rows, note, marks.notes)
 
 
 def answer(results: Sequence[Result]) -> str:

@@ -50,14 +50,16 @@ def comparison_html(results: Sequence[Result]) -> str:
 
 def overview_html(answer: str, results: Sequence[Result], table: Table, links: Mapping[str, str]) -> str:
     """Several candidates of one baseline as one page, with links to the report of each."""
-    tone = "pass" if any(result.verdict is Verdict.SHIP for result in results) else "fail"
+    found = {result.verdict for result in results}
+    best = next(each for each in (Verdict.SHIP, Verdict.INCOMPLETE, Verdict.DONT_SHIP) if each in found)
     head = tag(
         "header",
         tag("p", "EdgeCR report", class_="kicker"),
         tag("h1", "Candidates"),
-        tag("div", tag("strong", answer), class_=f"verdict {tone}"),
+        tag("div", tag("strong", answer), class_=f"verdict {_TONE[best.value]}"),
     )
-    pages = tag("ul", *(tag("li", tag("a", name, href=link)) for name, link in links.items()))
+    purposes = {result.name: result.purpose for result in results}
+    pages = tag("ul", *(tag("li", tag("a", name, href=link), f": {purposes[name]}") for name, link in links.items()))
     reports = tag("section", tag("h2", "The report of each candidate"), pages)
     return _page("Candidates", [head, _table_section(table), _trade_offs(results), reports])
 
