@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from edgecr.cli.app import app
 from edgecr.cli.echo import echo
-from edgecr.cli.options import JUnit, RunArgument, Runs, judged_anew, with_junit
+from edgecr.cli.judge import check_if_judgement
+from edgecr.cli.options import RunArgument, Runs
+
+if TYPE_CHECKING:
+    from edgecr.report.result import Result
 
 
 @app.command()
 def check(
     run: RunArgument = None,
     runs: Runs = Path("runs"),
-    junit: JUnit = None,
+    junit: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--junit", help="Write the gates there as JUnit XML too; an INCOMPLETE gate is an error."),
+    ] = None,
 ) -> None:
-    """Judge a run anew from its evidence and print each gate; exit 0 for SHIP, 1 for DON'T SHIP or INCOMPLETE.
+    """Judge a run anew from its evidence and print each gate; exit 0 for SHIP, 1 for DON'T SHIP or INCOMPLETE."""
+    check_if_judgement(run, junit)
+    result = _judged(run, runs, junit)
+    for file, problem in result.unverified.items():
+        echo(f"NOT VERIFIED {file} {problem}")
+    for gate in result.gates:
+        echo(f"{gate.status.value:<11} {gate.name}: {gate.text}")
+    echo(result.verdict.value)
+    raise typer.Exit(result.exit_code)
 
-    The folder of `edgecr judge` is judged in the same way; it exits 0 when one of its candidates may ship.
-    """
-    with with_junit(junit, str(run or runs)) as written:
-        results = judged_anew(run, runs)
-        written(results)
-    for result in results:
-        if len(results) > 1:
-            echo(f"{result.name}:")
-        for file, problem in result.unverified.items():
-            echo(f"NOT VERIFIED {file} {problem}")
-        for gate in result.gates:
-            echo(f"{gate.status.value:<11} {gate.name}: {gate.text}")
-        echo(result.verdict.value)
-    raise typer.Exit(min(result.exit_code for result in results))
+
+def _judged(run: Path | None, runs: Path, junit: Path | None) -> Result:
+    """The result; what is written for a build server says when there is none, so that no older file speaks for it."""
+    from edgecr.cli.options import chosen_run
+    from edgecr.core.errors import EdgecrError
+    from edgecr.report.render.junit import write_junit, write_junit_error
+    from edgecr.stages.judge import judged
+
+    try:
+        result = judged(chosen_run(run, runs))
+    except EdgecrError as error:
+        if junit:
+            write_junit_error(str(run or runs), str(error), junit)
+        raise
+    if junit:
+        write_junit(result, junit)
+    return result

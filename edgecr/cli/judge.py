@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from edgecr.cli.app import app
-from edgecr.cli.options import JUnit, Quiet, Threads
+from edgecr.cli.echo import echo
+from edgecr.cli.options import Quiet, Threads
+
+if TYPE_CHECKING:
+    from edgecr.report.result import Result
+
+JUnit = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--junit", help="Write the gates there as JUnit XML too; an INCOMPLETE gate is an error."),
+]
 
 
 @app.command()
@@ -59,12 +70,11 @@ def judge(
     resume; `edgecr check` and `edgecr report` judge the folder that it writes again.
     """
     from edgecr.cli.display import TerminalMonitor
-    from edgecr.cli.options import with_junit
     from edgecr.cli.show import show_judgement
     from edgecr.stages.judge_files import FilesToJudge, judge_files, parse_gates
     from edgecr.stages.judge_inputs import Given, deviations, means, sides
 
-    with with_junit(junit, str(baseline)) as written:
+    with _told(junit, str(baseline)) as tell:
         asked = FilesToJudge(
             baseline,
             tuple(candidates),
@@ -82,5 +92,47 @@ def judge(
             threads,
         )
         case, results = judge_files(asked, output, TerminalMonitor(quiet))
-        written(results)
+        tell(results)
     raise typer.Exit(show_judgement(case.folder, results))
+
+
+def check_if_judgement(folder: Path | None, junit: Path | None) -> None:
+    """Judges the folder of an earlier judgement anew, prints each gate and ends; returns for any other folder."""
+    from edgecr.stages.judge_case import Case
+
+    case = Case.at(folder) if folder else None
+    if case is None:
+        return
+    with _told(junit, str(folder)) as tell:
+        results = case.results()
+        tell(results)
+    for result in results:
+        if len(results) > 1:
+            echo(f"{result.name}:")
+        for file, problem in result.unverified.items():
+            echo(f"NOT VERIFIED {file} {problem}")
+        for gate in result.gates:
+            echo(f"{gate.status.value:<11} {gate.name}: {gate.text}")
+        echo(result.verdict.value)
+    raise typer.Exit(min(result.exit_code for result in results))
+
+
+@contextlib.contextmanager
+def _told(file: Path | None, name: str) -> Iterator[Callable[[Sequence[Result]], None]]:
+    """Around judging: gives what takes the results for a build server, and tells it when there are none.
+
+    So no older file speaks for files that could not be judged.
+    """
+    from edgecr.core.errors import EdgecrError
+    from edgecr.report.overview import together
+    from edgecr.report.render.junit import write_junit, write_junit_error
+
+    results: list[Result] = []
+    try:
+        yield results.extend
+    except EdgecrError as error:
+        if file:
+            write_junit_error(name, str(error), file)
+        raise
+    if file:
+        write_junit(together(results), file)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -31,39 +29,6 @@ Size = Annotated[Optional[int], typer.Option("--size", min=1, help="Input height
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress bars: long steps print nothing until they end.")
 ]
-JUnit = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--junit", help="Write the gates there as JUnit XML too; an INCOMPLETE gate is an error."),
-]
-
-
-@contextlib.contextmanager
-def with_junit(file: Path | None, name: str) -> Iterator[Callable[[list[Result]], None]]:
-    """Around judging: gives what writes the results for a build server, and tells it when there are none.
-
-    So no older file speaks for a run that could not be judged.
-    """
-    from edgecr.core.errors import EdgecrError
-    from edgecr.report.render.junit import write_junit_error, write_junits
-
-    results: list[Result] = []
-    try:
-        yield results.extend
-    except EdgecrError as error:
-        if file:
-            write_junit_error(name, str(error), file)
-        raise
-    if file:
-        write_junits(results, file)
-
-
-def judged_anew(given: Path | None, root: Path) -> list[Result]:
-    """The verdicts on what a folder holds: a run, the latest one when none is named, or a judgement of files."""
-    from edgecr.stages.judge import judged
-    from edgecr.stages.judge_case import Case
-
-    case = Case.at(given) if given else None
-    return case.results() if case else [judged(chosen_run(given, root))]
 
 
 def execution(threads: int, allow_code: bool, accelerator: str = "cpu", devices: int = 1) -> Execution:

@@ -190,8 +190,11 @@ def test_a_worse_candidate_fails_and_the_table_says_which_ships(world, tmp_path)
     assert "May ship: good" in (folder / "report.md").read_text()
     code, output = invoke("check", folder)
     assert (code, "bad: FAIL clean_accuracy" in output) == (0, True)
-    root = xml.parse(tmp_path / "j").getroot()
-    assert (root.tag, root.get("tests"), root.get("failures")) == ("testsuites", "2", "1")
+    (gate,) = xml.parse(tmp_path / "j").getroot().iter("testcase")
+    assert gate.get("name") == "good: clean_accuracy: drop ≤ 1.00 points"
+    assert gate.find("failure") is None
+    assert invoke("check", folder, "--junit", tmp_path / "again")[0] == 0
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "j").read_bytes()
     # damage to one candidate's evidence leaves the other one's verdict
     (folder / "files/good/model.onnx").write_bytes(b"")
     code, output = invoke("check", folder)

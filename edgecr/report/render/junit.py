@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as xml
-from collections.abc import Sequence
 from pathlib import Path
 
 from edgecr.core.errors import FileProblem, StorageError
@@ -17,17 +16,7 @@ _ELEMENTS = {Status.FAIL: "failure", Status.INCOMPLETE: "error"}
 
 def write_junit(result: Result, path: Path) -> None:
     """Writes one test case for each limit of each gate, and the verdict as a property."""
-    write_junits([result], path)
-
-
-def write_junits(results: Sequence[Result], path: Path) -> None:
-    """Writes one suite for each result."""
-    found = [_judged(result, result.id if len(results) == 1 else f"{result.id}.{result.name}") for result in results]
-    _write(found, path)
-
-
-def _judged(result: Result, name: str) -> xml.Element:
-    suite = _suite(name)
+    suite = _suite(result.id)
     _property(suite, "verdict", result.verdict.value)
     for file, problem in result.unverified.items():
         _property(suite, "not verified", f"{file} {problem}")
@@ -35,14 +24,14 @@ def _judged(result: Result, name: str) -> xml.Element:
         _gate(suite, gate)
     if result.verdict is not Verdict.SHIP and all(gate.status is Status.PASS for gate in result.gates):
         _case(suite, "verdict", "error", result.verdict.value, "\n".join(reasons(result)))
-    return suite
+    _write(suite, path)
 
 
 def write_junit_error(run: str, why: str, path: Path) -> None:
     """Writes that a run could not be judged, over what an earlier call may have left."""
     suite = _suite(run)
     _case(suite, "verdict", "error", "the run could not be judged", why)
-    _write([suite], path)
+    _write(suite, path)
 
 
 def _suite(name: str) -> xml.Element:
@@ -68,17 +57,12 @@ def _case(suite: xml.Element, name: str, element: str | None, status: str, text:
         xml.SubElement(case, element, message=message, type=printable(status)).text = message
 
 
-def _write(suites: Sequence[xml.Element], path: Path) -> None:
-    root = suites[0]
-    if len(suites) > 1:
-        root = xml.Element("testsuites")
-        root.extend(suites)
-    for each in dict.fromkeys([*suites, root]):
-        for name, kind in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
-            each.set(name, str(len(list(each.iter(kind)))))
-        each.set("skipped", "0")
-    xml.indent(root)
+def _write(suite: xml.Element, path: Path) -> None:
+    for name, kind in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
+        suite.set(name, str(len(list(suite.iter(kind)))))
+    suite.set("skipped", "0")
+    xml.indent(suite)
     try:
-        write_bytes(path, xml.tostring(root, "utf-8", xml_declaration=True) + b"\n")
+        write_bytes(path, xml.tostring(suite, "utf-8", xml_declaration=True) + b"\n")
     except (StorageError, ValueError) as error:  # exit code 1 would read as a verdict
         raise FileProblem(f"--junit {path} cannot be written: {error}") from error
