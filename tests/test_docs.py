@@ -45,7 +45,7 @@ def test_commands_and_recipes_in_the_docs_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_the_docs_name_exist(page):
     for file in re.findall(r"`((?:edgecr|devices|tests)/[\w/.-]+)`", page.read_text()):
-        assert re.search(r"(^|[/_])x\.(py|yaml)$", file) or (ROOT / file).exists(), file
+        assert re.search(r"(^|[/_])x(\.(py|yaml)|/)$", file) or (ROOT / file).exists(), file
 
 
 @needs_clone

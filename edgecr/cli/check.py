@@ -10,6 +10,7 @@ import typer
 
 from edgecr.cli.app import app
 from edgecr.cli.echo import echo
+from edgecr.cli.judge import check_if_judgement
 from edgecr.cli.options import RunArgument, Runs
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def check(
     ] = None,
 ) -> None:
     """Judge a run anew from its evidence and print each gate; exit 0 for SHIP, 1 for DON'T SHIP or INCOMPLETE."""
+    check_if_judgement(run, junit)
     result = _judged(run, runs, junit)
     for file, problem in result.unverified.items():
         echo(f"NOT VERIFIED {file} {problem}")

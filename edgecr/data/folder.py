@@ -105,12 +105,56 @@ class Folder(DataSource):
         return [listing.at(part) for part in stratified(listing.labels, fractions, self.seed)]
 
 
+@dataclass(frozen=True)
+class HeldOutFolder:
+    """The images of a folder that no training has seen, for judging files of which nothing else is known."""
+
+    root: Path
+    folder: Path
+    """The folder below ``root`` that holds the class folders; ``root`` itself where it holds them directly."""
+    classes: tuple[str, ...]
+    trained: tuple[str, ...]
+    """The classes of the training images beside them; empty where there are none."""
+    listing: Listing
+
+    def load(self, listing: Listing, size: tuple[int, int], memory_limit_mb: int = 2048) -> MemorySet | StreamSet:
+        """Some or all of the images at that size."""
+        needed = len(listing.files) * size[0] * size[1] * 3
+        return _image_set(self.root, listing, size, needed <= memory_limit_mb * 2**20)
+
+
+def held_out(root: Path) -> HeldOutFolder:
+    """The images in ``test/`` of a folder, else in ``val/``, else in the folder itself if its folders are classes."""
+    if not root.is_dir():
+        raise FileProblem(f"The image folder {root} does not exist.")
+    found = _split_names(root)
+    beside = [name for split in ("test", "validation") for name in found[split]]
+    if not found["train"] and not (beside and _are_splits(root, beside)):
+        return _held_out(root, root, ())
+    for split in ("test", "validation"):
+        if len(found[split]) > 1:
+            raise FileProblem(f"{root} holds {' and '.join(found[split])}: each could be the one. Keep one of them.")
+        if found[split]:
+            trained = _subfolders(root / found["train"][0]) if found["train"] else []
+            return _held_out(root, root / found[split][0], tuple(trained))
+    raise FileProblem(
+        f"{root} has no test images: it holds {found['train'][0]}/, but neither test/ nor val/. Images that "
+        f"training has seen prove nothing. Put others into {root / 'test'}/CLASS/, or give the folder with theirs."
+    )
+
+
+def _held_out(root: Path, folder: Path, trained: tuple[str, ...]) -> HeldOutFolder:
+    classes = tuple(_subfolders(folder))
+    if not classes:
+        raise FileProblem(f"{folder} has no test images: it holds no class folders. One is needed for each class.")
+    return HeldOutFolder(root, folder, classes, trained, _listed(root, folder, classes))
+
+
 def split_folders(root: Path) -> dict[str, Path]:
     """The folders of class folders by split; a flat tree is all ``train``."""
     if not root.is_dir():
         raise FileProblem(f"The image folder {root} does not exist (key data.root).")
-    filled = [name for name in _subfolders(root) if _subfolders(root / name)]
-    found = {split: [name for name in filled if name.lower() in known] for split, known in _SPLIT_NAMES.items()}
+    found = _split_names(root)
     for split, named in found.items():
         if len(named) > 1 and found["train"]:
             raise FileProblem(f"{root} holds {' and '.join(named)}, and each could be for {split}. Keep one of them.")
@@ -121,12 +165,27 @@ def split_folders(root: Path) -> dict[str, Path]:
     return {"train": root}
 
 
+def _split_names(root: Path) -> dict[str, list[str]]:
+    """The names of the folders that could be splits, by split: they hold folders themselves."""
+    filled = [name for name in _subfolders(root) if _subfolders(root / name)]
+    return {split: [name for name in filled if name.lower() in known] for split, known in _SPLIT_NAMES.items()}
+
+
+def _alike(root: Path, held_out: Sequence[str]) -> list[str]:
+    """The other folders with the same class folders as a held-out one."""
+    classes = _subfolders(root / held_out[0])
+    return [name for name in _subfolders(root) if name not in held_out and _subfolders(root / name) == classes]
+
+
+def _are_splits(root: Path, held_out: Sequence[str]) -> bool:
+    """True for splits rather than classes that bear such names: nothing else is there, or it looks like them."""
+    return bool(_alike(root, held_out)) or set(_subfolders(root)) <= set(held_out)
+
+
 def _refuse_without_training(root: Path, held_out: Sequence[str]) -> None:
     """Folders that look like splits rather than classes must have one for training among them."""
-    others = [name for name in _subfolders(root) if name not in held_out]
-    classes = _subfolders(root / held_out[0])
-    alike = [name for name in others if _subfolders(root / name) == classes]
-    if alike or not others:
+    if _are_splits(root, held_out):
+        alike = _alike(root, held_out)
         hint = f"; is it {' or '.join(alike)}?" if alike else "."
         raise FileProblem(
             f"{root} holds {' and '.join(held_out)}, but no folder for training. "

@@ -1,35 +1,47 @@
-"""The two kinds of image sets: in memory as one tensor, and read from disk when asked for."""
+"""The two kinds of image sets: in memory as one array, and read from disk when asked for.
+
+torch is only imported by whoever asks for tensors: judging exported files needs none.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
+from typing_extensions import override
 
 from edgecr.core.files import fingerprint
 from edgecr.data.base import ImageSet
 from edgecr.data.images import DECODING, decode_all
 
+if TYPE_CHECKING:
+    import torch
+
 
 class MemorySet(ImageSet):
-    """Images that lie in memory as one uint8 tensor (N, height, width, 3)."""
+    """Images that lie in memory as one uint8 array (N, height, width, 3)."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self._images = torch.from_numpy(np.ascontiguousarray(images))
+        self._images = np.ascontiguousarray(images)
         self.labels = np.asarray(labels, dtype=np.int64)
 
     def images(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
         """The images at those indices as one uint8 NHWC tensor."""
-        return self._images[torch.as_tensor(np.asarray(indices, dtype=np.int64))]
+        import torch
+
+        return torch.from_numpy(self.numpy(indices))
+
+    @override
+    def numpy(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        return self._images[np.asarray(indices, dtype=np.int64)]
 
     def digest(self) -> str:
         """The SHA-256 of every pixel and label."""
         digest = hashlib.sha256(f"{tuple(self._images.shape)}".encode())
-        digest.update(self._images.numpy().data)
+        digest.update(self._images.data)
         digest.update(self.labels.tobytes())
         return digest.hexdigest()
 
@@ -45,8 +57,13 @@ class StreamSet(ImageSet):
 
     def images(self, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
         """The images at those indices as one uint8 NHWC tensor."""
-        files = [self._root / self._files[index] for index in indices]
-        return torch.from_numpy(decode_all(files, self._size))
+        import torch
+
+        return torch.from_numpy(self.numpy(indices))
+
+    @override
+    def numpy(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        return decode_all([self._root / self._files[index] for index in indices], self._size)
 
     def digest(self) -> str:
         """The SHA-256 of names, file sizes and labels: reading every pixel would take too long.

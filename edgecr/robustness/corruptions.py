@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,14 @@ from edgecr.core.errors import RequestError
 from edgecr.robustness.conditions import Albumentation, Condition, Corruption
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before the import, which would ask the network otherwise
-import albumentations
+_WITHOUT_TORCH = not {"torch", "albumentations"} & sys.modules.keys()
+"""albumentations imports torch where it can, for one transform that no corruption uses; that would take seconds."""
+if _WITHOUT_TORCH:
+    sys.modules["albumentations.pytorch"] = None  # type: ignore[assignment]
+import albumentations  # noqa: E402
+
+if _WITHOUT_TORCH:
+    del sys.modules["albumentations.pytorch"]  # whoever asks for it later still gets it
 
 if TYPE_CHECKING:
     from edgecr.robustness.conditions import Spoiler

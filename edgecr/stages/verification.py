@@ -20,7 +20,7 @@ from edgecr.run import Run
 
 REPORT = "report"
 """The stage of the written report: a cache of the verdict, and no evidence of it."""
-CHANGED = "was changed after its stage wrote it: restore the file, or run `edgecr compress` again"
+CHANGED = "was changed after its stage wrote it: restore the file, or run `{}` again"
 
 
 class StageRecord(BaseModel):
@@ -78,8 +78,11 @@ def record_name(stage: str) -> str:
     return f"stages/{stage}.json"
 
 
-def verify(run: Run, expected: Iterable[str]) -> Verification:
-    """Hashes every recorded output of a run again; an expected stage without a record is a problem too."""
+def verify(run: Run, expected: Iterable[str], command: str = "edgecr compress") -> Verification:
+    """Hashes every recorded output of a run again; an expected stage without a record is a problem too.
+
+    ``command`` is what made the folder, and makes anew what was changed in it.
+    """
     problems: dict[str, str] = {}
     records = dict(_records(run, problems))
     for stage in expected:
@@ -91,7 +94,7 @@ def verify(run: Run, expected: Iterable[str]) -> Verification:
         for file, digest in record.outputs.items():
             found = _hash(run.folder, file, problems)
             if found is not None and found != digest:
-                problems.setdefault(file, CHANGED)
+                problems.setdefault(file, CHANGED.format(command))
             hashes[file] = found or ""
     return Verification(run.folder, records, problems, hashes)
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -5,6 +8,7 @@ from pydantic import ValidationError
 
 from edgecr.core.errors import FileProblem
 from edgecr.data import sources
+from edgecr.data.folder import held_out
 
 
 def tree(root, counts, shape=(8, 8)):
@@ -194,3 +198,59 @@ def test_a_bad_image_of_a_stream_is_named_when_it_is_read(tmp_path):
         file.unlink()
     with pytest.raises(FileProblem, match=r"\.png: No such file"):
         data.train.images([0])
+
+
+@pytest.mark.parametrize(
+    ("folders", "used", "trained"),
+    [
+        (("train/a", "train/b", "test/a", "test/b"), "test", ("a", "b")),
+        (("train/a", "train/b", "val/a", "val/b", "test/a", "test/b"), "test", ("a", "b")),
+        (("train/a", "train/b", "val/a", "val/b"), "val", ("a", "b")),
+        (("test/a", "test/b"), "test", ()),
+        (("Valid/a", "Valid/b"), "Valid", ()),
+        (("photos/a", "photos/b", "testing/a", "testing/b"), "testing", ()),
+        (("a", "b"), "", ()),
+        (("valid/monday", "invalid/tuesday"), "", ()),
+        (("train", "tram"), "", ()),
+    ],
+)
+def test_only_held_out_images_are_read_for_judging(tmp_path, folders, used, trained):
+    tree(tmp_path, dict.fromkeys(folders, 3))
+    found = held_out(tmp_path)
+    assert found.folder == tmp_path / used
+    assert found.trained == trained
+    assert all(file.startswith(f"{used}/" if used else "") for file in found.listing.files)
+    assert len(found.listing.files) == 6
+    images = found.load(found.listing, (8, 8))
+    assert images.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    streamed = found.load(found.listing, (8, 8), memory_limit_mb=0)
+    assert np.array_equal(images.numpy(range(6)), streamed.numpy(range(6)))
+    assert colours(images) == colours(streamed)
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        ({"train/a": 2, "train/b": 2}, "holds train/, but neither test/ nor val/"),
+        ({"test/a": 2, "testing/a": 2}, "test and testing: each could be the one"),
+        ({"test/a": 0, "test/b": 2}, "without images"),
+        ({}, "no test images"),
+    ],
+)
+def test_folders_without_test_images_say_what_is_missing(tmp_path, folders, words):
+    tree(tmp_path, folders)
+    with pytest.raises(FileProblem, match=words):
+        held_out(tmp_path)
+    with pytest.raises(FileProblem, match="does not exist"):
+        held_out(tmp_path / "nowhere")
+
+
+def test_images_are_read_without_torch(tmp_path):
+    tree(tmp_path, {"a": 2, "b": 2})
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom edgecr.data.folder import held_out\n"
+        f"found = held_out(Path({str(tmp_path)!r}))\n"
+        "assert found.load(found.listing, (8, 8)).numpy([3]).shape == (1, 8, 8, 3)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from edgecr.report.candidates import focus, focus_name, named_views, views
 from edgecr.report.compare import comparison_tables
@@ -56,6 +56,24 @@ def comparison_html(results: Sequence[Result]) -> str:
     models = [view for result in results for view in named_views(result, result.name)]
     return _page(
         "Comparison", [head, _trade_offs(models), *(_table_section(table) for table in comparison_tables(results))]
+    )
+
+
+def overview_html(answer: str, results: Sequence[Result], table: Table, links: Mapping[str, str]) -> str:
+    """Several candidates of one baseline as one page, with links to the report of each."""
+    found = {result.verdict for result in results}
+    best = next(each for each in (Verdict.SHIP, Verdict.INCOMPLETE, Verdict.DONT_SHIP) if each in found)
+    head = tag(
+        "header",
+        tag("p", "EdgeCR report", class_="kicker"),
+        tag("h1", "Candidates"),
+        tag("div", tag("strong", answer), class_=f"verdict {_TONE[best.value]}"),
+    )
+    purposes = {result.name: result.purpose for result in results}
+    pages = tag("ul", *(tag("li", tag("a", name, href=link), f": {purposes[name]}") for name, link in links.items()))
+    reports = tag("section", tag("h2", "The report of each candidate"), pages)
+    return _page(
+        "Candidates", [head, _table_section(table), _trade_offs([(each.name, each) for each in results]), reports]
     )
 
 

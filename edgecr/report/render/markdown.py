@@ -25,6 +25,11 @@ def comparison_markdown(results: Iterable[Result]) -> str:
     return "\n".join(["# Comparison", "", *parts]).rstrip() + "\n"
 
 
+def overview_markdown(answer: str, table: Table) -> str:
+    """Several candidates of one baseline."""
+    return "\n".join([f"# {escaped(answer)}", "", *_table(table)]).rstrip() + "\n"
+
+
 def _lines(result: Result) -> Iterator[str]:
     yield from (f"# {escaped(result.name)}: {result.verdict.value}", "")
     if result.purpose:

@@ -1,0 +1,59 @@
+"""Several candidates beside one another: which of them may ship, and why the others may not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgecr.core.files import write_text
+from edgecr.report.doubts import Marks
+from edgecr.report.gates.judge import reasons
+from edgecr.report.headline import key_figures
+from edgecr.report.render.html import overview_html
+from edgecr.report.render.markdown import overview_markdown
+from edgecr.report.result import Result, Verdict
+from edgecr.report.tables import Table
+
+
+def overview_table(results: Sequence[Result]) -> Table:
+    """One row for each candidate: its verdict, its key figures, and its reasons."""
+    marks, labels = Marks(), [figure.label for figure in key_figures(results[0])]
+    rows = tuple(
+        (
+            result.name,
+            result.verdict.value,
+            *(marks.beside(f"{figure.value} ({figure.detail})", figure.doubts) for figure in key_figures(result)),
+            "; ".join(reasons(result)),
+        )
+        for result in results
+    )
+    note = "Each candidate was measured beside the baseline; candidates were not measured beside one another."
+    return Table("Candidates", ("candidate", "verdict", *labels, "why"), rows, note, marks.notes)
+
+
+def answer(results: Sequence[Result]) -> str:
+    """Which candidates may ship, in a sentence."""
+    good = [result.name for result in results if result.verdict is Verdict.SHIP]
+    return f"May ship: {', '.join(good)}." if good else "None of the candidates may ship."
+
+
+def together(results: Sequence[Result]) -> Result:
+    """One result for a build server: the gates of what may ship, or of all candidates if none may.
+
+    So the gates that fail are those that keep the build from shipping anything.
+    """
+    if len(results) == 1:
+        return results[0]
+    counted = [result for result in results if result.verdict is Verdict.SHIP] or list(results)
+    gates = [replace(gate, name=f"{result.name}: {gate.name}") for result in counted for gate in result.gates]
+    unverified = {file: text for result in counted for file, text in result.unverified.items()}
+    verdicts = {result.verdict for result in counted}
+    worst = Verdict.INCOMPLETE if Verdict.INCOMPLETE in verdicts else counted[0].verdict
+    return replace(counted[0], name="candidates", gates=gates, unverified=unverified, verdict=worst)
+
+
+def write_overview(results: Sequence[Result], folder: Path, links: Mapping[str, str]) -> None:
+    """Writes the overview as ``report.html`` and ``report.md``; ``links`` lead to the report of each candidate."""
+    write_text(folder / "report.html", overview_html(answer(results), results, overview_table(results), links))
+    write_text(folder / "report.md", overview_markdown(answer(results), overview_table(results)))
