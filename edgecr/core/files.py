@@ -215,5 +215,8 @@ def fingerprint(value: Any) -> str:
 
 
 def joint_hash(files: Mapping[str, str]) -> str:
-    """The identity of what consists of some files, by their names and hashes: of one file its own hash."""
+    """The identity of what consists of some files, by their names and hashes: of one file its own hash.
+
+    The main file of a model has no name, so that a copy under another one is the same model.
+    """
     return next(iter(files.values())) if len(files) == 1 else fingerprint(dict(files))

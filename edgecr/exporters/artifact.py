@@ -73,7 +73,7 @@ class Artifact:
     @property
     def identity(self) -> str:
         """One hash of all files: what measurements and answers speak of."""
-        return joint_hash(self.hashes)
+        return joint_hash({"": self.sha256} | {name: facts.sha256 for name, facts in self.files.items()})
 
     @property
     def beside(self) -> tuple[str, ...]:

@@ -230,7 +230,7 @@ class _Case:
         A file that was changed since is named as such, and not whatever was made from it before.
         """
         found = {role: self.recorded_files(target, role) for role in ROLES}
-        return {role: joint_hash(files) for role, files in found.items()} if all(found.values()) else None
+        return {role: joint_hash(_unnamed(files)) for role, files in found.items()} if all(found.values()) else None
 
     def place(self, target: str, role: str) -> str:
         """Where an artifact lies in the run folder."""
@@ -324,6 +324,11 @@ class _Case:
         except (FileProblem, KeyError, TypeError, AttributeError):
             self.seen.reject("environment.json", "does not describe where the run was made")
             return {}
+
+
+def _unnamed(files: Mapping[str, str]) -> dict[str, str]:
+    """The hashes of an artifact's files as its identity takes them: the main file has no name."""
+    return {"" if PurePosixPath(name).stem == STEM and "/" not in name else name: each for name, each in files.items()}
 
 
 def _role(artifact: Artifact) -> Any:

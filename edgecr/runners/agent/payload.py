@@ -34,7 +34,7 @@ class Payload:
     @property
     def sha256(self) -> str:
         """The hash of the one file, or one over the hashes of all of them."""
-        return joint_hash({self.path.name if place == "" else place: each for place, each in self.hashes.items()})
+        return joint_hash(self.hashes)
 
     @property
     def name(self) -> str:
