@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from edgecr.cli.app import app
 from edgecr.cli.echo import echo
 from edgecr.cli.options import RunArgument, Runs
-
-if TYPE_CHECKING:
-    from edgecr.report.result import Result
 
 
 @app.command()
@@ -25,28 +22,12 @@ def check(
     ] = None,
 ) -> None:
     """Judge a run anew from its evidence and print each gate; exit 0 for SHIP, 1 for DON'T SHIP or INCOMPLETE."""
-    result = _judged(run, runs, junit)
+    from edgecr.api.runs import check as judge_again
+
+    result = judge_again(run, runs=runs, junit=junit)
     for file, problem in result.unverified.items():
         echo(f"NOT VERIFIED {file} {problem}")
     for gate in result.gates:
         echo(f"{gate.status.value:<11} {gate.name}: {gate.text}")
     echo(result.verdict.value)
     raise typer.Exit(result.exit_code)
-
-
-def _judged(run: Path | None, runs: Path, junit: Path | None) -> Result:
-    """The result; what is written for a build server says when there is none, so that no older file speaks for it."""
-    from edgecr.cli.options import chosen_run
-    from edgecr.core.errors import EdgecrError
-    from edgecr.report.render.junit import write_junit, write_junit_error
-    from edgecr.stages.judge import judged
-
-    try:
-        result = judged(chosen_run(run, runs))
-    except EdgecrError as error:
-        if junit:
-            write_junit_error(str(run or runs), str(error), junit)
-        raise
-    if junit:
-        write_junit(result, junit)
-    return result

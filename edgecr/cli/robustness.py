@@ -29,26 +29,18 @@ def robustness(
     With another suite, target or number of images than the recipe's, the result is kept apart and not judged.
     """
 
-    from edgecr.cli.display import TerminalMonitor
-    from edgecr.cli.options import chosen_run
-    from edgecr.data.views import HeldOutData
-    from edgecr.exporters import load_target
+    from edgecr.api.measuring import robustness_of_run
+    from edgecr.api.runs import chosen_run
+    from edgecr.core.display import TerminalMonitor
     from edgecr.report.build import accuracy_rows
     from edgecr.report.render.terminal import TableView
     from edgecr.report.result import Result
     from edgecr.report.tables import accuracy_tables
     from edgecr.stages.asked import Asked
-    from edgecr.stages.reload import load_again
-    from edgecr.stages.robustness import robustness as evaluate
 
     chosen = chosen_run(run, runs)
-    asked = Asked.of(chosen)
-    recipe, name = asked.recipe, load_target(target).name if target else asked.judged
-    wanted = images or recipe.robustness.images
-    monitor = TerminalMonitor(quiet)
-    data = HeldOutData.of(load_again(chosen, monitor))
-    with chosen.writing():
-        answered = evaluate(chosen, suite, name, data, wanted, monitor)
+    answered = robustness_of_run(chosen, suite, target, images, TerminalMonitor(quiet))
+    recipe = Asked.of(chosen).recipe
     shown = Result(recipe.name, chosen.folder.name, accuracy=accuracy_rows(answered, recipe.gates))
     for table in accuracy_tables(shown):
         console().print(TableView(table))
