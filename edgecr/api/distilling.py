@@ -11,15 +11,19 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from edgecr.api.given import copied, options_of
-from edgecr.api.images import Data, Size, Three, dataset_of, with_validation
+from edgecr.api.given import classes_of, copied, home_of, options_of
+from edgecr.api.images import Data, Size, Three, check_images, dataset_of, with_validation
 from edgecr.api.runs import AnyPath, progress
+from edgecr.core.errors import RequestError
+from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
 from edgecr.methods.distill import Distill
+from edgecr.training.augment import Inputs
 from edgecr.training.context import Execution, StepContext
 from edgecr.training.history import History
 from edgecr.training.loop import fit
 from edgecr.training.losses import Distillation
+from edgecr.training.order import STANDARD
 
 
 class TrainedModule(NamedTuple):
@@ -67,8 +71,22 @@ def distill(
     if validation is not None:
         images = with_validation(images, dataset_of(validation, size=size, mean=mean, std=std, monitor=monitor))
     module, taught_by = copied(student), copied(teacher)
+    _check_pair(module, taught_by, images)
     loss = Distillation(taught_by, options.temperature, options.alpha, options.direction, options.label_smoothing)
     where = Execution(torch.get_num_threads(), accelerator)
     with tempfile.TemporaryDirectory(prefix="edgecr-distill-") if folder is None else nullcontext(folder) as place:
         context = StepContext(LearningData.of(images), seed, Path(os.fspath(place)), where, monitor)
-        return TrainedModule(module, fit(module, options, loss, context))
+        history = fit(module, options, loss, context)
+    return TrainedModule(module.to(home_of(student)), history)
+
+
+def _check_pair(student: nn.Module, teacher: nn.Module, images: Dataset) -> None:
+    """Refuses modules that answer differently many classes, or fewer than there are."""
+    first = Inputs(images.preprocessing, torch.device("cpu"), STANDARD).normalise(images.train.images([0]))
+    taught, known = classes_of(student, first), classes_of(teacher, first)
+    if taught != known or not known:
+        raise RequestError(
+            f"The student has {taught or 'no'} classes, the teacher {known or 'none'}; both must answer with one "
+            "number for each of the same classes."
+        )
+    check_images(images, first.shape[1:], known)

@@ -85,6 +85,8 @@ def export(
     if example_input is None or path is None or mean is None or std is None:
         raise RequestError("Exporting a module needs an example input, a folder, mean and std.")
     subject = _subject(what, example_input, original, record)
+    if labels and len(labels) != subject.classes:
+        raise RequestError(f"There are {len(labels)} labels for {subject.classes} outputs; give one for each.")
     proof = _proof(example_input, data, mean, std, labels, progress(quiet))
     return _exported(subject, target, proof, Path(path))
 
@@ -162,7 +164,7 @@ def _proof(
         )
     if not len(shown.validation):
         shown = replace(shown, validation=shown.train)
-    return ProofData.of(replace(shown, classes=tuple(labels) or shown.classes if data is not None else tuple(labels)))
+    return ProofData.of(replace(shown, classes=tuple(labels) or shown.classes))
 
 
 def _example(example_input: Tensor, preprocessing: Preprocessing) -> Dataset:

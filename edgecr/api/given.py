@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
 from pydantic import PrivateAttr
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -39,20 +40,30 @@ class GivenModule(Architecture):
 
 
 def subject_of(module: nn.Module, example_input: Tensor) -> Subject:
-    """A copy of a module as a subject; the given one is left alone. Refuses a module that fails on the example."""
+    """A copy of a module on the CPU as a subject. Refuses a module that fails on the example."""
     _check_input(example_input)
     own = copied(module)
-    outputs = answers(own, example_input.detach())
-    classes = outputs[0].shape[-1] if outputs and outputs[0].dim() == 2 else 1
+    classes = classes_of(own, example_input)
     return Subject(GivenModule.of(own), max(1, classes), tuple(example_input.shape[1:]), own)  # type: ignore[arg-type]
 
 
+def classes_of(module: nn.Module, inputs: Tensor) -> int:
+    """The number of classes that a classifier on the CPU answers with; 0 for any other model."""
+    outputs = answers(module, inputs.detach().cpu())
+    return outputs[0].shape[1] if outputs and outputs[0].dim() == 2 else 0
+
+
+def home_of(module: nn.Module) -> torch.device:
+    """The device that a module lies on."""
+    return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+
+
 def copied(module: nn.Module) -> nn.Module:
-    """A copy that shares nothing with the module."""
+    """A copy on the CPU that shares nothing with the module."""
     if not isinstance(module, nn.Module):
         raise RequestError(f"A torch.nn.Module is needed here, not {type(module).__name__}.")
     try:
-        return copy.deepcopy(module)
+        return copy.deepcopy(module).cpu()
     except Exception as error:  # the code is the user's, so anything may be raised
         raise RequestError(
             f"The module {type(module).__name__} cannot be copied, and the given one is never changed: {error}"

@@ -110,6 +110,17 @@ def without_images(size: Size) -> Dataset:
     return Dataset("no images", (), NoImages(), NONE, NONE, as_is(3, size), "none", "none")
 
 
+def check_images(data: Dataset, input_shape: Sequence[int], classes: int) -> None:
+    """Refuses training images that a classifier with this input and so many outputs cannot be asked about."""
+    found = (len(data.preprocessing.mean), *data.preprocessing.size)
+    if found != tuple(input_shape):
+        both = ["x".join(map(str, shape)) for shape in (found, input_shape)]
+        raise RequestError(f"The data's images are {both[0]}, but the model's input is {both[1]} (channels first).")
+    most = max(int(part.labels.max(initial=0)) for part in (data.train, data.validation))
+    if most >= classes:
+        raise RequestError(f"A label is {most}, but the model has {classes} outputs; labels count from 0.")
+
+
 def held_out(data: Data, preprocessing: Preprocessing, monitor: Monitor) -> HeldOutData:
     """Test images for files with this preprocessing: of splits the test images, of anything without splits all."""
     if isinstance(data, str | os.PathLike):
@@ -200,12 +211,18 @@ WANTED = "data is a folder, a mapping, (images, labels), or batches of (images, 
 
 def _tensor(images: Any) -> Tensor:
     """Images on the CPU, as pixels or as fp32 inputs."""
-    found = torch.as_tensor(images).detach().cpu()
+    try:
+        found = torch.as_tensor(images).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RequestError(f"{WANTED} {type(images).__name__} cannot be read as images: {error}") from error
     return found.float() if found.is_floating_point() else found
 
 
 def _labels(labels: Any, count: int) -> np.ndarray:
-    found = np.asarray(torch.as_tensor(labels).detach().cpu())
+    try:
+        found = np.asarray(torch.as_tensor(labels).detach().cpu())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RequestError(f"{WANTED} {type(labels).__name__} cannot be read as labels: {error}") from error
     if found.shape != (count,) or found.dtype.kind not in "iu":
         raise RequestError(
             f"Labels are one whole number for each image; these are {found.dtype} of shape {found.shape} for "
@@ -219,6 +236,8 @@ def _labels(labels: Any, count: int) -> np.ndarray:
 def _in_memory(images: Tensor, labels: np.ndarray, mean: Three | None, std: Three | None) -> Dataset:
     """Arrays as training images: pixels with the stated preprocessing, or inputs as they are."""
     shape = tuple(images.shape)
+    if not len(images):
+        raise RequestError("The data holds no image.")
     if len(shape) == 4 and images.dtype == torch.uint8 and shape[3] == 3:
         if mean is None or std is None:
             raise RequestError(HOW)
@@ -236,8 +255,7 @@ def _in_memory(images: Tensor, labels: np.ndarray, mean: Three | None, std: Thre
 
 
 def _training_only(images: ImageSet, digest: str, preprocessing: Preprocessing) -> Dataset:
-    labels = tuple(str(number) for number in range(int(images.labels.max(initial=0)) + 1))
-    return Dataset("arrays", labels, images, NONE, NONE, preprocessing, "none", fingerprint([digest, list(labels)]))
+    return Dataset("arrays", (), images, NONE, NONE, preprocessing, "none", digest)
 
 
 def with_validation(data: Dataset, validation: Dataset | None) -> Dataset:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from typing_extensions import override
 
-from edgecr.api.given import options_of, subject_of
-from edgecr.api.images import Data, Three, dataset_of, without_images
+from edgecr.api.given import home_of, options_of, subject_of
+from edgecr.api.images import Data, Three, check_images, dataset_of, without_images
 from edgecr.api.runs import plain_values, progress
 from edgecr.core.progress import Bar, Monitor
 from edgecr.data.base import Dataset
@@ -117,8 +117,8 @@ def prune(
     with tempfile.TemporaryDirectory(prefix="edgecr-prune-") as folder:
         context = StepContext(images, seed, Path(folder), monitor=monitor, latencies=AgentLatencies(monitor))
         pruned, plan = method.apply(subject, context), PlanRecord.load(Path(folder))
-    facts = monitor.pruned
-    return PrunedModule(pruned.module, PruneRecord(plan, facts["difference"], facts["stays"], pruned.surgery))
+    facts, slim = monitor.pruned, pruned.module.to(home_of(module))
+    return PrunedModule(slim, PruneRecord(plan, facts["difference"], facts["stays"], pruned.surgery))
 
 
 def _images(data: Data | None, subject: Subject, mean: Three | None, std: Three | None, monitor: Monitor) -> Dataset:
@@ -126,7 +126,9 @@ def _images(data: Data | None, subject: Subject, mean: Three | None, std: Three 
     size = subject.input_shape[-2:] if len(subject.input_shape) == 3 else (1, 1)
     if data is None:
         return without_images(size)
-    return dataset_of(data, size=size, mean=mean, std=std, most_batches=BATCHES, monitor=monitor)
+    found = dataset_of(data, size=size, mean=mean, std=std, most_batches=BATCHES, monitor=monitor)
+    check_images(found, subject.input_shape, subject.classes)
+    return found
 
 
 class _Listening(Monitor):
