@@ -180,7 +180,7 @@ def _source(values: dict[str, Any]) -> DataSource:
 
 def _is_pair(data: Any) -> bool:
     """Whether this is one pair of arrays, and not a list of batches."""
-    return isinstance(data, list | tuple) and len(data) == 2 and all(hasattr(part, "shape") for part in data)
+    return isinstance(data, list | tuple) and len(data) == 2 and hasattr(data[0], "shape")
 
 
 def _arrays(data: Any, most: int | None) -> tuple[Tensor, np.ndarray]:
@@ -188,6 +188,8 @@ def _arrays(data: Any, most: int | None) -> tuple[Tensor, np.ndarray]:
     if not _is_pair(data):
         return _joined(data, most)
     images = _tensor(data[0])
+    if not len(images):
+        raise RequestError("The data holds no image.")
     return images, _labels(data[1], len(images))
 
 
@@ -236,8 +238,6 @@ def _labels(labels: Any, count: int) -> np.ndarray:
 def _in_memory(images: Tensor, labels: np.ndarray, mean: Three | None, std: Three | None) -> Dataset:
     """Arrays as training images: pixels with the stated preprocessing, or inputs as they are."""
     shape = tuple(images.shape)
-    if not len(images):
-        raise RequestError("The data holds no image.")
     if len(shape) == 4 and images.dtype == torch.uint8 and shape[3] == 3:
         if mean is None or std is None:
             raise RequestError(HOW)
