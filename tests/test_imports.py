@@ -12,6 +12,7 @@ import edgecr
 PACKAGE = Path(edgecr.__file__).parent
 FLOORS = [
     {"cli", "reference", "__main__"},
+    {"api"},
     {"pipeline"},
     {"stages", "latency_builder"},
     {"recipe"},

@@ -28,7 +28,9 @@ def check(
 ) -> None:
     """Judge a run anew from its evidence and print each gate; exit 0 for SHIP, 1 for DON'T SHIP or INCOMPLETE."""
     check_if_judgement(run, junit)
-    result = _judged(run, runs, junit)
+    from edgecr.api.runs import check as judge_again
+
+    result = judge_again(run, runs=runs, junit=junit)
     for file, problem in result.unverified.items():
         echo(f"NOT VERIFIED {file} {problem}")
     for line in _lines(result):
@@ -51,21 +53,3 @@ def _lines(result: Result) -> Iterator[str]:
         gates = result.only(row.target, row.device).gates
         yield from (f"  {gate.status.value:<11} {gate.name}: {gate.text}" for gate in gates)
     yield from reasons(result)
-
-
-def _judged(run: Path | None, runs: Path, junit: Path | None) -> Result:
-    """The result; what is written for a build server says when there is none, so that no older file speaks for it."""
-    from edgecr.cli.options import chosen_run
-    from edgecr.core.errors import EdgecrError
-    from edgecr.report.render.junit import write_junit, write_junit_error
-    from edgecr.stages.judge import judged
-
-    try:
-        result = judged(chosen_run(run, runs))
-    except EdgecrError as error:
-        if junit:
-            write_junit_error(str(run or runs), str(error), junit)
-        raise
-    if junit:
-        write_junit(result, junit)
-    return result

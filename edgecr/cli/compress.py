@@ -30,23 +30,23 @@ def compress(
     quiet: Quiet = False,
 ) -> None:
     """Compress, export, measure and judge; ends in the verdict. Run it again to resume."""
-    import json
-
+    from edgecr.api.runs import compress as run_recipe
+    from edgecr.cli.show import show_result
+    from edgecr.core.display import TerminalMonitor
     from edgecr.core.errors import RequestError
-    from edgecr.recipe import load_recipe, source_purpose
 
     if old_devices is not None:
         raise RequestError("The option --devices is called --train-devices now.")
-    changes = list(overrides or [])
-    if device:
-        changes.append(f"measure.devices={json.dumps(device)}")
-    checked = load_recipe(recipe, changes)  # before torch is imported
-
-    from edgecr.cli.display import TerminalMonitor
-    from edgecr.cli.options import execution
-    from edgecr.cli.show import show_result
-    from edgecr.pipeline import compress as run_pipeline
-
-    where = execution(threads, allow_code, accelerator, train_devices)
-    run, result = run_pipeline(checked, source_purpose(recipe), runs, where, TerminalMonitor(quiet), fresh=fresh)
-    raise typer.Exit(show_result(run, result))
+    found = run_recipe(
+        recipe,
+        overrides=overrides or (),
+        devices=device or (),
+        runs=runs,
+        fresh=fresh,
+        threads=threads,
+        accelerator=accelerator,
+        train_devices=train_devices,
+        allow_code=allow_code,
+        monitor=TerminalMonitor(quiet),
+    )
+    raise typer.Exit(show_result(*found))

@@ -19,6 +19,6 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 def console(*, stderr: bool = False) -> Console:
     """A console for tables and bars."""
-    from edgecr.cli.display import SafeConsole
+    from edgecr.core.display import SafeConsole
 
     return SafeConsole(stderr=stderr)

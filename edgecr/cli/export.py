@@ -22,23 +22,12 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Export a run's baseline and candidate for a target; each file is proven before it is kept."""
-    from edgecr.cli.display import TerminalMonitor
-    from edgecr.cli.options import chosen_run, execution
-    from edgecr.data.views import ProofData
-    from edgecr.exporters import load_target
-    from edgecr.run import ROLES
-    from edgecr.stages.export import export_role, refuse_namesake
-    from edgecr.stages.reload import load_again
+    from edgecr.api.exporting import export_run
+    from edgecr.api.runs import chosen_run
+    from edgecr.core.display import TerminalMonitor
 
-    declared = load_target(target)
-    chosen = chosen_run(run, runs)
-    refuse_namesake(chosen, declared)
-    where, monitor = execution(threads, allow_code), TerminalMonitor(quiet)
-    data = ProofData.of(load_again(chosen, monitor))
-    with chosen.writing():
-        for role in ROLES:
-            artifact = export_role(chosen, role, target, data, where, monitor)
-            echo(
-                f"{artifact.path}  {artifact.size_bytes:,} bytes, target {declared.name}, "
-                f"largest difference from PyTorch {artifact.parity['max_abs']:.2g}"
-            )
+    for artifact in export_run(chosen_run(run, runs), target, threads, allow_code, TerminalMonitor(quiet)):
+        echo(
+            f"{artifact.path}  {artifact.size_bytes:,} bytes, target {artifact.target}, "
+            f"largest difference from PyTorch {artifact.parity['max_abs']:.2g}"
+        )

@@ -69,8 +69,8 @@ def judge(
     How images become a file's input comes from a manifest beside it or from --mean, --std and --size. Run it again to
     resume; `edgecr check` and `edgecr report` judge the folder that it writes again.
     """
-    from edgecr.cli.display import TerminalMonitor
     from edgecr.cli.show import show_judgement
+    from edgecr.core.display import TerminalMonitor
     from edgecr.stages.judge_files import FilesToJudge, judge_files, parse_gates
     from edgecr.stages.judge_inputs import Given, deviations, means, sides
 

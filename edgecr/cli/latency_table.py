@@ -54,7 +54,7 @@ def build_table(
     quiet: Quiet = False,
 ) -> None:
     """Measure on the device every layer that pruning can make of a model; only what is missing is measured."""
-    from edgecr.cli.display import TerminalMonitor
+    from edgecr.core.display import TerminalMonitor
     from edgecr.core.errors import UnknownName
     from edgecr.latency_builder.builder import TableBuilder
     from edgecr.runners.base import usable_device

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from edgecr.api.runs import chosen_run as chosen_run
+
 if TYPE_CHECKING:
     from edgecr.report.result import Result
     from edgecr.run import Run
     from edgecr.subject import Subject
-    from edgecr.training.context import Execution
 
 # typer reads these annotations at run time, on Python 3.10 too: hence Optional
 Runs = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
@@ -29,26 +30,6 @@ Size = Annotated[Optional[int], typer.Option("--size", min=1, help="Input height
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress bars: long steps print nothing until they end.")
 ]
-
-
-def execution(threads: int, allow_code: bool, accelerator: str = "cpu", devices: int = 1) -> Execution:
-    """Where this machine's own work runs; sets the thread count for everything after it."""
-    import os
-
-    import torch
-
-    from edgecr.training.context import Execution
-
-    threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
-    torch.set_num_threads(threads or torch.get_num_threads())
-    return Execution(torch.get_num_threads(), accelerator, devices, allow_code)
-
-
-def chosen_run(given: Path | None, root: Path) -> Run:
-    """The run that a user named, or the latest one."""
-    from edgecr.run import Run
-
-    return Run.find(given) if given else Run.latest(root)
 
 
 def finished_result(run: Run) -> Result:

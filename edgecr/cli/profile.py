@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -13,8 +12,7 @@ from edgecr.cli.echo import console
 from edgecr.cli.options import Quiet, Runs, Target
 
 if TYPE_CHECKING:
-    from edgecr.core.progress import Monitor
-    from edgecr.runners.base import Measurement, Runner
+    from edgecr.runners.base import Measurement
 
 
 @app.command()
@@ -43,17 +41,11 @@ def profile(
 
     Of a run: with other options than its recipe's, the result is kept apart and not judged.
     """
-    from edgecr.cli.display import TerminalMonitor
-    from edgecr.runners.base import load_device, runner_for
+    from edgecr.api.measuring import measured
+    from edgecr.core.display import TerminalMonitor
 
-    declared = load_device(device)
-    runner = runner_for(declared)  # a device that nobody configured is refused before anything else
-    batches, monitor = _batches(batch) if batch is not None else None, TerminalMonitor(quiet)
-    given = what or []
-    if given and given[0].is_file():
-        measurement = _files(given, batches or (1,), runtime, launches, rounds, runner, monitor)
-    else:
-        measurement = _run(given, runs, device, target, batches, launches, rounds, monitor)
+    sizes = _batches(batch) if batch is not None else None
+    measurement = measured(what, device, sizes, runtime, launches, rounds, target, runs, TerminalMonitor(quiet))
     if output:
         measurement.save(output)
     _show(measurement)
@@ -68,50 +60,9 @@ def _batches(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-def _files(
-    files: Sequence[Path],
-    batches: tuple[int, ...],
-    runtime: str | None,
-    launches: int | None,
-    rounds: int | None,
-    runner: Runner,
-    monitor: Monitor,
-) -> Measurement:
-    from edgecr.runners.base import MeasurePlan
-    from edgecr.stages.files import named_files, shared_runtime
-
-    artifacts = named_files(files)
-    models = {role: artifact.path for role, artifact in artifacts.items()}
-    beside = {role: artifact.beside for role, artifact in artifacts.items()}
-    where = runtime or shared_runtime(artifacts, runner.device)
-    plan = MeasurePlan.of(models, batches, where, launches=launches, rounds=rounds, beside=beside)
-    return runner.measure(plan, monitor)
-
-
-def _run(
-    given: Sequence[Path],
-    runs: Path,
-    device: str,
-    target: str | None,
-    batches: tuple[int, ...] | None,
-    launches: int | None,
-    rounds: int | None,
-    monitor: Monitor,
-) -> Measurement:
-    from edgecr.cli.options import chosen_run
-    from edgecr.exporters import load_target
-    from edgecr.stages.asked import Asked
-    from edgecr.stages.measure import measure
-
-    chosen = chosen_run(given[0] if given else None, runs)
-    name = load_target(target).name if target else Asked.of(chosen).names[0]
-    with chosen.writing():
-        return measure(chosen, device, name, batches, monitor, launches=launches, rounds=rounds)
-
-
 def _show(measurement: Measurement) -> None:
     """Prints the tables that have figures; a failure of the device ends the command."""
-    from edgecr.core.errors import DeviceFailed
+    from edgecr.api.measuring import raise_failure
     from edgecr.report.latency_rows import latency_rows
     from edgecr.report.render.terminal import TableView
     from edgecr.report.result import Result
@@ -122,5 +73,4 @@ def _show(measurement: Measurement) -> None:
     for table in (latency_table(shown), start_table(shown)) if measurement.launches else ():
         if table.rows:
             screen.print(TableView(table))
-    if measurement.error:
-        raise DeviceFailed(f"{measurement.device.name}: {measurement.error}")
+    raise_failure(measurement)

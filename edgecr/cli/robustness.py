@@ -45,7 +45,7 @@ def robustness(
     With another suite, target, device or number of images than the recipe's, the result is kept apart and not judged.
     """
 
-    from edgecr.cli.display import TerminalMonitor
+    from edgecr.core.display import TerminalMonitor
     from edgecr.core.errors import RequestError
     from edgecr.report.render.terminal import TableView
     from edgecr.report.tables import accuracy_tables
@@ -83,20 +83,13 @@ def _run(
     device: Device | None,
     monitor: Monitor,
 ) -> Result:
-    from edgecr.cli.options import chosen_run
-    from edgecr.data.views import HeldOutData
-    from edgecr.exporters import load_target
+    from edgecr.api.measuring import robustness_of_run
+    from edgecr.api.runs import chosen_run
     from edgecr.report.build import accuracy_rows
     from edgecr.report.result import Result
     from edgecr.stages.asked import Asked
-    from edgecr.stages.reload import load_again
-    from edgecr.stages.robustness import robustness as evaluate
 
     chosen = chosen_run(given, runs)
-    asked = Asked.of(chosen)
-    recipe, name = asked.recipe, load_target(target).name if target else asked.names[0]
-    wanted = images or recipe.robustness.images
-    data = HeldOutData.of(load_again(chosen, monitor))
-    with chosen.writing():
-        answered = evaluate(chosen, suite, name, data, wanted, monitor, device)
+    answered = robustness_of_run(chosen, suite, target, images, monitor, device)
+    recipe = Asked.of(chosen).recipe
     return Result(recipe.name, chosen.folder.name, accuracy=accuracy_rows(answered, recipe.gates))

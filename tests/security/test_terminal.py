@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import edgecr
 from edgecr.cli import app
-from edgecr.cli.display import SafeConsole, TerminalMonitor
 from edgecr.cli.echo import echo
+from edgecr.core.display import SafeConsole, TerminalMonitor
 from edgecr.core.printable import one_line, printable
 from edgecr.report.render.terminal import TableView, render
 from edgecr.report.result import Result

@@ -149,6 +149,11 @@ class Planner:
 
     def by_budget(self, scope: Scope, shares: Mapping[str, int | float]) -> Plan:
         """Removes as little as keeps every figure within its budget (fractions are of the model as it is)."""
+        if not self.allowed.removable:
+            raise BudgetError(
+                "No channel may go: every group must keep all of its channels. Loosen `keep`, `min_channels`, "
+                "`min_fraction` or `align`."
+            )
         budget = self.amounts(shares)
         if not self._within(self.widths.least, budget):
             raise BudgetError(self._unreachable(budget))

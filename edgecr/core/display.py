@@ -59,6 +59,17 @@ class TerminalMonitor(Monitor):
         return _LiveBar(self.console, label, total, done) if self._bars else _LineBar(self, label, total, done)
 
 
+class WarningMonitor(TerminalMonitor):
+    """Prints warnings to stderr and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+
+    @override
+    def say(self, text: str) -> None:
+        return
+
+
 class _LiveBar(Bar):
     def __init__(self, console: Console, label: str, total: float, done: float) -> None:
         self._progress = Progress(

@@ -1,0 +1,1 @@
+"""What commands and scripts call: functions of plain arguments. ``import edgecr`` offers the public ones."""

@@ -1,0 +1,243 @@
+"""Exported files and runs, measured on a device or asked about corrupted images."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecr.api.runs import RUNS, AnyPath, chosen_run, progress
+
+if TYPE_CHECKING:
+    from edgecr.api.images import Data, Three
+    from edgecr.core.progress import Monitor
+    from edgecr.data.views import HeldOutData
+    from edgecr.exporters import Artifact
+    from edgecr.report.result import LatencyRow
+    from edgecr.robustness.result import RobustnessResult
+    from edgecr.run import Run
+    from edgecr.runners.base import Measurement
+    from edgecr.runners.device import Device
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The raw samples of a measurement, and the figures derived from them."""
+
+    measurement: Measurement
+
+    @property
+    def rows(self) -> list[LatencyRow]:
+        """One row for each batch size; a figure that the samples cannot support is None, with the reason beside it."""
+        from edgecr.report.latency_rows import latency_rows
+
+        return latency_rows(self.measurement)
+
+
+def profile(
+    what: AnyPath | Run | Sequence[AnyPath] | None = None,
+    *,
+    device: str = "cpu",
+    batch: int | Sequence[int] | None = None,
+    runtime: str | None = None,
+    launches: int | None = None,
+    rounds: int | None = None,
+    target: str | None = None,
+    runs: AnyPath = RUNS,
+    quiet: bool = False,
+) -> Profile:
+    """Measures an exported file, two of them (baseline first) or a run on a device, as ``edgecr profile`` does.
+
+    The batch sizes are 1 for files and the recipe's own for a run when left out. A device that fails is a
+    DeviceFailed.
+    """
+    measurement = measured(what, device, batch, runtime, launches, rounds, target, runs, progress(quiet))
+    raise_failure(measurement)
+    return Profile(measurement)
+
+
+def measured(
+    what: AnyPath | Run | Sequence[AnyPath] | None,
+    device: str,
+    batch: int | Sequence[int] | None,
+    runtime: str | None,
+    launches: int | None,
+    rounds: int | None,
+    target: str | None,
+    runs: AnyPath,
+    monitor: Monitor,
+) -> Measurement:
+    """What came back from the device; its failure is ``error`` in it."""
+    from edgecr.run import Run
+    from edgecr.runners.base import MeasurePlan, load_device, runner_for
+    from edgecr.stages.files import named_files, shared_runtime
+
+    runner = runner_for(load_device(device))  # a device that nobody configured is refused before anything else
+    batches = (batch,) if isinstance(batch, int) else tuple(dict.fromkeys(batch)) if batch is not None else None
+    given = _listed(what)
+    if given and _is_file(given[0]):
+        artifacts = named_files([Path(os.fspath(each)) for each in given if not isinstance(each, Run)])
+        models = {role: artifact.path for role, artifact in artifacts.items()}
+        beside = {role: artifact.beside for role, artifact in artifacts.items()}
+        where = runtime or shared_runtime(artifacts, runner.device)
+        plan = MeasurePlan.of(models, batches or (1,), where, launches=launches, rounds=rounds, beside=beside)
+        return runner.measure(plan, monitor)
+
+    from edgecr.stages.asked import Asked
+    from edgecr.stages.measure import measure
+
+    chosen = chosen_run(_one_run(given), runs)
+    name = _target_name(target) or Asked.of(chosen).names[0]
+    with chosen.writing():
+        return measure(chosen, device, name, batches, monitor, launches=launches, rounds=rounds)
+
+
+def raise_failure(measurement: Measurement) -> None:
+    """Raises DeviceFailed for a measurement that the device broke off."""
+    from edgecr.core.errors import DeviceFailed
+
+    if measurement.error:
+        raise DeviceFailed(f"{measurement.device.name}: {measurement.error}")
+
+
+def robustness(
+    what: AnyPath | Run | Sequence[AnyPath] | None = None,
+    *,
+    data: Data | None = None,
+    suite: str = "noise5",
+    images: int | None = None,
+    mean: Three | None = None,
+    std: Three | None = None,
+    target: str | None = None,
+    seed: int = 0,
+    runs: AnyPath = RUNS,
+    quiet: bool = False,
+) -> RobustnessResult:
+    """Accuracy on clean and corrupted images of an exported file, of two (baseline first) or of a run's files.
+
+    A run brings its own test images and seed. Files need ``data``: a folder, a mapping such as a recipe's ``data:``,
+    or ``(images, labels)`` of 8-bit pixels (N, H, W, 3); ``mean`` and ``std`` only where no manifest records them.
+    """
+    from edgecr.core.errors import RequestError
+
+    monitor, given = progress(quiet), _listed(what)
+    if given and _is_file(given[0]):
+        if data is None:
+            raise RequestError("A file brings no images: give data=FOLDER, or data=(images, labels).")
+        return _robustness_of_files(_artifacts(given), data, suite, images, mean, std, seed, monitor)
+    if data is not None:
+        raise RequestError("A run brings its own test images; data is for exported files.")
+    return robustness_of_run(chosen_run(_one_run(given), runs), suite, target, images, monitor)
+
+
+def robustness_of_run(
+    run: Run, suite: str, target: str | None, images: int | None, monitor: Monitor, device: Device | None = None
+) -> RobustnessResult:
+    """The answers of a run's exported files; under other options than the recipe's they are kept apart."""
+    from edgecr.data.views import HeldOutData
+    from edgecr.stages.asked import Asked
+    from edgecr.stages.reload import load_again
+    from edgecr.stages.robustness import robustness as evaluate
+
+    asked = Asked.of(run)
+    name, wanted = _target_name(target) or asked.names[0], images or asked.recipe.robustness.images
+    data = HeldOutData.of(load_again(run, monitor))
+    with run.writing():
+        return evaluate(run, suite, name, data, wanted, monitor, device)
+
+
+def _robustness_of_files(
+    artifacts: dict[str, Artifact],
+    data: Data,
+    suite: str,
+    images: int | None,
+    mean: Three | None,
+    std: Three | None,
+    seed: int,
+    monitor: Monitor,
+) -> RobustnessResult:
+    from edgecr.api.images import held_out
+    from edgecr.data.splits import spread
+    from edgecr.predictors import predictor_for, preprocessing_of
+    from edgecr.robustness.evaluate import evaluate
+    from edgecr.robustness.suites import suites
+
+    known = suites.get(suite)
+    described = {role: _described(artifact, mean, std) for role, artifact in artifacts.items()}
+    preprocessing = preprocessing_of(next(iter(described.values())))
+    shown = held_out(data, preprocessing, monitor)
+    for artifact in described.values():
+        _check_classes(artifact, shown)
+    chosen = spread(shown.test.labels, images if images is not None else len(shown.test), seed)
+    predictors = {role: predictor_for(artifact) for role, artifact in described.items()}
+    hashes = {role: artifact.identity for role, artifact in described.items()}
+    with tempfile.TemporaryDirectory(prefix="edgecr-robustness-") as folder:
+        return evaluate(
+            predictors, known, shown.test, Path(folder), indices=chosen, seed=seed, identities=hashes, monitor=monitor
+        )
+
+
+def _check_classes(artifact: Artifact, shown: HeldOutData) -> None:
+    """Refuses images of other classes than the file was made for, as far as both are known."""
+    from edgecr.core.errors import RequestError
+
+    classes, labels = artifact.labels, shown.test.labels
+    if classes and shown.classes and tuple(classes) != shown.classes:
+        raise RequestError(
+            f"{artifact.path} knows the classes {', '.join(classes[:5])}…, but the images are of "
+            f"{', '.join(shown.classes[:5])}…; give images of the same classes in the same order."
+        )
+    outputs = artifact.outputs[0]["shape"][-1] if artifact.outputs[0].get("shape") else None
+    if outputs is not None and len(labels) and int(labels.max()) >= outputs:
+        raise RequestError(f"{artifact.path} has {outputs} outputs, but a label is {int(labels.max())}.")
+
+
+def _described(artifact: Artifact, mean: Three | None, std: Three | None) -> Artifact:
+    """A file that was exported elsewhere, with the preprocessing that the caller states."""
+    from edgecr.core.errors import RequestError
+
+    if artifact.preprocessing or mean is None or std is None:
+        return artifact
+    height, width = artifact.input["shape"][2:4]
+    if artifact.input.get("layout") != "NCHW" or None in (height, width):
+        raise RequestError(f"{artifact.path} does not take NCHW images of one size; export it so, or write a manifest.")
+    stated: dict[str, Any] = {"mean": list(mean), "std": list(std), "size": [height, width], "embedded": False}
+    return replace(artifact, preprocessing=stated)
+
+
+def _listed(what: AnyPath | Run | Sequence[AnyPath] | None) -> list[AnyPath | Run]:
+    if what is None:
+        return []
+    return list(what) if isinstance(what, list | tuple) else [what]  # type: ignore[list-item]
+
+
+def _is_file(what: AnyPath | Run) -> bool:
+    from edgecr.run import Run
+
+    return not isinstance(what, Run) and Path(what).is_file()
+
+
+def _one_run(given: Sequence[AnyPath | Run]) -> AnyPath | Run | None:
+    return given[0] if given else None
+
+
+def _artifacts(files: Sequence[Any]) -> dict[str, Artifact]:
+    """Exported files by role: a single one is the candidate."""
+    from edgecr.core.errors import RequestError
+    from edgecr.exporters.bare import artifact_of
+    from edgecr.report.result import BASELINE, CANDIDATE
+
+    if len(files) > 2:
+        raise RequestError("Give one exported file, or two: the baseline first, then the candidate.")
+    roles = (BASELINE, CANDIDATE) if len(files) == 2 else (CANDIDATE,)
+    return {role: artifact_of(Path(file)) for role, file in zip(roles, files)}
+
+
+def _target_name(target: str | None) -> str | None:
+    """The name that a target's declaration gives itself."""
+    from edgecr.exporters import load_target
+
+    return load_target(target).name if target else None
