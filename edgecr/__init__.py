@@ -17,6 +17,7 @@ __all__ = [
     "compress",
     "distill",
     "export",
+    "judge",
     "profile",
     "prune",
     "robustness",
@@ -25,6 +26,7 @@ __all__ = [
 if TYPE_CHECKING:
     from edgecr.api.distilling import distill as distill
     from edgecr.api.exporting import export as export
+    from edgecr.api.judging import judge as judge
     from edgecr.api.measuring import profile as profile
     from edgecr.api.measuring import robustness as robustness
     from edgecr.api.pruning import prune as prune
@@ -57,6 +59,7 @@ _HOMES = {
     "compress": ("edgecr.api.runs", "compress"),
     "distill": ("edgecr.api.distilling", "distill"),
     "export": ("edgecr.api.exporting", "export"),
+    "judge": ("edgecr.api.judging", "judge"),
     "profile": ("edgecr.api.measuring", "profile"),
     "prune": ("edgecr.api.pruning", "prune"),
 }

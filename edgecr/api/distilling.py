@@ -18,9 +18,9 @@ from edgecr.core.errors import RequestError
 from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
 from edgecr.methods.distill import Distill
-from edgecr.training.augment import Inputs
 from edgecr.training.context import Execution, StepContext
 from edgecr.training.history import History
+from edgecr.training.inputs import Inputs
 from edgecr.training.loop import fit
 from edgecr.training.losses.kd import Distillation
 from edgecr.training.order import STANDARD

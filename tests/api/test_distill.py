@@ -37,7 +37,7 @@ def same(one, other):
 def test_it_trains_as_the_recipes_step_does_bit_by_bit(tmp_path):
     from edgecr.methods.distill import Distill
     from edgecr.training.loop import fit
-    from edgecr.training.losses import Distillation
+    from edgecr.training.losses.kd import Distillation
 
     keys = {name: OPTIONS[name] for name in ("epochs", "batch", "lr", "precision")}
     expected, data = network(1), dataset(train=50, augmentation="none")

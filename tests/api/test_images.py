@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from edgecr.training.augment import Inputs
 from PIL import Image
 
 from edgecr.api.images import Joined, as_is, dataset_of, held_out
@@ -11,6 +10,7 @@ from edgecr.core.errors import EdgecrError
 from edgecr.core.progress import Monitor
 from edgecr.data.base import Preprocessing
 from edgecr.data.sets import MemorySet
+from edgecr.training.inputs import Inputs
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 

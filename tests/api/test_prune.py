@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import edgecr
-from edgecr.surgery.changes.cut import replay
+from edgecr.surgery.changes.base import replay
 from tests.workplace import dataset, network
 
 
