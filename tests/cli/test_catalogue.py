@@ -53,7 +53,8 @@ def test_a_group_without_a_verb_lists_what_there_is(group):
 
 
 def test_a_group_with_a_verb_does_not_list_too():
-    assert "distill" not in run("methods", "show", "train").output
+    lines = run("methods", "show", "train").output.splitlines()
+    assert not any(line.startswith("distill") for line in lines)
 
 
 def test_an_unknown_verb_is_an_error():

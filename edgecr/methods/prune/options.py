@@ -206,7 +206,7 @@ class PruneOptions(Method):
             found["latency_batch"] = _first(measure.get("batch"), 1)
         if by_latency or options.get("align", "auto") == "auto":
             found["device"] = _first(measure.get("devices"), "cpu")
-        options = options | {"schedule": _with_loss(options.get("schedule"), recipe)}
+        options = options | {"when": _with_loss(options.get("when"), recipe)}
         return found | {key: value for key, value in options.items() if value is not None}
 
 
