@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +12,6 @@ from edgecr.api.runs import RUNS, AnyPath, chosen_run, progress
 if TYPE_CHECKING:
     from edgecr.api.images import Data, Three
     from edgecr.core.progress import Monitor
-    from edgecr.data.views import HeldOutData
     from edgecr.exporters import Artifact
     from edgecr.report.result import LatencyRow
     from edgecr.robustness.result import RobustnessResult
@@ -71,15 +68,14 @@ def measured(
     monitor: Monitor,
 ) -> Measurement:
     """What came back from the device; its failure is ``error`` in it."""
-    from edgecr.run import Run
     from edgecr.runners.base import MeasurePlan, load_device, runner_for
-    from edgecr.stages.files import named_files, shared_runtime
+    from edgecr.stages.files import shared_runtime
 
     runner = runner_for(load_device(device))  # a device that nobody configured is refused before anything else
     batches = (batch,) if isinstance(batch, int) else tuple(dict.fromkeys(batch)) if batch is not None else None
     given = _listed(what)
     if given and _is_file(given[0]):
-        artifacts = named_files([Path(os.fspath(each)) for each in given if not isinstance(each, Run)])
+        artifacts = _artifacts(given)
         models = {role: artifact.path for role, artifact in artifacts.items()}
         beside = {role: artifact.beside for role, artifact in artifacts.items()}
         where = runtime or shared_runtime(artifacts, runner.device)
@@ -160,39 +156,14 @@ def _robustness_of_files(
     monitor: Monitor,
 ) -> RobustnessResult:
     from edgecr.api.images import held_out
-    from edgecr.data.splits import spread
-    from edgecr.predictors import predictor_for, preprocessing_of
-    from edgecr.robustness.evaluate import evaluate
+    from edgecr.predictors import preprocessing_of
     from edgecr.robustness.suites import suites
+    from edgecr.stages.file_answers import answers_of
 
-    known = suites.get(suite)
+    suites.get(suite)  # an unknown suite is refused before images are read
     described = {role: _described(artifact, mean, std) for role, artifact in artifacts.items()}
-    preprocessing = preprocessing_of(next(iter(described.values())))
-    shown = held_out(data, preprocessing, monitor)
-    for artifact in described.values():
-        _check_classes(artifact, shown)
-    chosen = spread(shown.test.labels, images if images is not None else len(shown.test), seed)
-    predictors = {role: predictor_for(artifact) for role, artifact in described.items()}
-    hashes = {role: artifact.identity for role, artifact in described.items()}
-    with tempfile.TemporaryDirectory(prefix="edgecr-robustness-") as folder:
-        return evaluate(
-            predictors, known, shown.test, Path(folder), indices=chosen, seed=seed, identities=hashes, monitor=monitor
-        )
-
-
-def _check_classes(artifact: Artifact, shown: HeldOutData) -> None:
-    """Refuses images of other classes than the file was made for, as far as both are known."""
-    from edgecr.core.errors import RequestError
-
-    classes, labels = artifact.labels, shown.test.labels
-    if classes and shown.classes and tuple(classes) != shown.classes:
-        raise RequestError(
-            f"{artifact.path} knows the classes {', '.join(classes[:5])}…, but the images are of "
-            f"{', '.join(shown.classes[:5])}…; give images of the same classes in the same order."
-        )
-    outputs = artifact.outputs[0]["shape"][-1] if artifact.outputs[0].get("shape") else None
-    if outputs is not None and len(labels) and int(labels.max()) >= outputs:
-        raise RequestError(f"{artifact.path} has {outputs} outputs, but a label is {int(labels.max())}.")
+    shown = held_out(data, preprocessing_of(next(iter(described.values()))), monitor)
+    return answers_of(described, suite, shown, images, monitor, seed=seed)
 
 
 def _described(artifact: Artifact, mean: Three | None, std: Three | None) -> Artifact:
@@ -224,16 +195,12 @@ def _one_run(given: Sequence[AnyPath | Run]) -> AnyPath | Run | None:
     return given[0] if given else None
 
 
-def _artifacts(files: Sequence[Any]) -> dict[str, Artifact]:
-    """Exported files by role: a single one is the candidate."""
-    from edgecr.core.errors import RequestError
-    from edgecr.exporters.bare import artifact_of
-    from edgecr.report.result import BASELINE, CANDIDATE
+def _artifacts(given: Sequence[AnyPath | Run]) -> dict[str, Artifact]:
+    """Exported files by role."""
+    from edgecr.run import Run
+    from edgecr.stages.files import named_files
 
-    if len(files) > 2:
-        raise RequestError("Give one exported file, or two: the baseline first, then the candidate.")
-    roles = (BASELINE, CANDIDATE) if len(files) == 2 else (CANDIDATE,)
-    return {role: artifact_of(Path(file)) for role, file in zip(roles, files)}
+    return named_files([Path(each) for each in given if not isinstance(each, Run)])
 
 
 def _target_name(target: str | None) -> str | None:

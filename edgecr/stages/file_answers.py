@@ -27,22 +27,50 @@ def answers_of_files(
     files: Sequence[Path], suite: str, data: str | None, images: int | None, device: Device | None, monitor: Monitor
 ) -> RobustnessResult:
     """Asks exported files about clean and corrupted test images; nothing is kept."""
-    artifacts, wanted = named_files(files), suites.get(suite)
+    artifacts = named_files(files)
+    suites.get(suite)  # an unknown suite is refused before images are read
+    return answers_of(artifacts, suite, HeldOutData.of(_images_for(artifacts, data, monitor)), images, monitor, device)
+
+
+def answers_of(
+    artifacts: Mapping[str, Artifact],
+    suite: str,
+    held_out: HeldOutData,
+    images: int | None,
+    monitor: Monitor,
+    device: Device | None = None,
+    seed: int = 0,
+) -> RobustnessResult:
+    """The answers of artifacts to images that may be of other classes, which is refused."""
     predictors = {role: predictor_on(artifact, device) for role, artifact in artifacts.items()}
-    held_out = HeldOutData.of(_images_for(artifacts, data, monitor))
     for artifact in artifacts.values():
-        if artifact.labels and tuple(artifact.labels) != held_out.classes:
-            raise RequestError(
-                f"{artifact.path} tells {len(artifact.labels)} classes apart ({', '.join(artifact.labels[:5])}…), "
-                f"the images are of {len(held_out.classes)} ({', '.join(held_out.classes[:5])}…). "
-                "Give the data that it was trained for."
-            )
+        _refuse_other_classes(artifact, held_out)
     identities = {role: artifact.identity for role, artifact in artifacts.items()}
-    chosen = chosen_images(held_out, images, 0)
-    with tempfile.TemporaryDirectory() as folder:
+    chosen = chosen_images(held_out, images, seed)
+    with tempfile.TemporaryDirectory(prefix="edgecr-robustness-") as folder:
         return evaluate(
-            predictors, wanted, held_out.test, Path(folder), indices=chosen, identities=identities, monitor=monitor
+            predictors,
+            suites.get(suite),
+            held_out.test,
+            Path(folder),
+            indices=chosen,
+            seed=seed,
+            identities=identities,
+            monitor=monitor,
         )
+
+
+def _refuse_other_classes(artifact: Artifact, held_out: HeldOutData) -> None:
+    """Raises for images of other classes than a file was made for, as far as both are known."""
+    if artifact.labels and held_out.classes and tuple(artifact.labels) != held_out.classes:
+        raise RequestError(
+            f"{artifact.path} tells {len(artifact.labels)} classes apart ({', '.join(artifact.labels[:5])}…), "
+            f"the images are of {len(held_out.classes)} ({', '.join(held_out.classes[:5])}…). "
+            "Give the data that it was trained for."
+        )
+    shape, labels = artifact.outputs[0].get("shape"), held_out.test.labels
+    if shape and shape[-1] is not None and len(labels) and int(labels.max()) >= shape[-1]:
+        raise RequestError(f"{artifact.path} has {shape[-1]} outputs, but a label is {int(labels.max())}.")
 
 
 def _images_for(artifacts: Mapping[str, Artifact], data: str | None, monitor: Monitor) -> Dataset:

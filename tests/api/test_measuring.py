@@ -84,7 +84,7 @@ def test_a_file_from_elsewhere_needs_to_be_told_its_preprocessing(files, tmp_pat
         ({"data": (PIXELS, LABELS), "suite": "noise6"}, "Did you mean 'noise5'"),
         ({"data": (torch.rand(4, 3, 8, 8), [0] * 4)}, "Corruptions work on pixels"),
         ({"data": (PIXELS, LABELS + 1)}, "has 4 outputs, but a label is 4"),
-        ({"data": {"name": "digits"}}, "knows the classes a, b, c, d"),
+        ({"data": {"name": "digits"}}, "tells 4 classes apart \\(a, b, c, d"),
         ({"data": (PIXELS[:, :6], LABELS)}, "8x8.*6x8"),
     ],
 )
