@@ -61,3 +61,14 @@ def test_what_check_prints_is_explained():
 )
 def test_contributing_says_how_to_add(what):
     assert f"\n| {what} |" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+@needs_clone
+def test_the_map_of_the_design_names_every_room():
+    page = (ROOT / "docs" / "design.md").read_text()
+    told = page[page.index("    edgecr/ ") : page.index("    recipes/ ")]
+    rooms = {
+        path.name for path in (ROOT / "edgecr").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    named = [room.rstrip("/") for room in re.findall(r"^      (\S+)", told, re.MULTILINE)]
+    assert sorted(named) == sorted(rooms - {"__init__.py", "__main__.py", "reference.py"})
