@@ -22,7 +22,7 @@ def test_a_mapping_is_the_same_run_as_its_file(small_run):
         def say(self, text):
             told.append(text)
 
-    run, report = edgecr.compress(recipe, runs=small_run.parent, threads=1, monitor=Listener())
+    run, report = edgecr.compress(recipe, runs=small_run.parent, monitor=Listener())
     assert run.folder == small_run
     assert any("nothing had to be done" in text for text in told)
     assert report.verdict.value == "SHIP"

@@ -286,7 +286,7 @@ def test_a_bad_file_is_not_kept(tmp_path, monkeypatch):
     proof, whole = ProofData.of(dataset(size=8)), ToyExporter.write
     first = ToyExporter().export(subject(), target, proof, tmp_path, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.manifest.json", "model.toy", "weights.bin"]
-    answers = predictor_for(first).predict(proof.parity(4))
+    answers = predictor_for(first).predict(proof.parity(4))["logits"]
 
     def damaged(self, subject, target, proof, folder):
         written = whole(self, subject, target, proof, folder)
@@ -295,13 +295,13 @@ def test_a_bad_file_is_not_kept(tmp_path, monkeypatch):
         return written
 
     monkeypatch.setattr(ToyExporter, "write", damaged)
-    with pytest.raises(ExportRefused, match="parity: logits differ"):
+    with pytest.raises(ExportRefused, match="parity: outputs differ"):
         ToyExporter().export(subject(), target, proof, tmp_path, {})
     assert [path.name for path in tmp_path.iterdir()] == ["refused.json"]
     monkeypatch.undo()
     again = ToyExporter().export(subject(), target, proof, tmp_path, {})
     assert again.hashes == first.hashes
-    np.testing.assert_array_equal(predictor_for(again).predict(proof.parity(4)), answers)
+    np.testing.assert_array_equal(predictor_for(again).predict(proof.parity(4))["logits"], answers)
 
 
 class Watched(Memory):
