@@ -16,7 +16,7 @@ from edgecr.cli.options import AllowCode, Classes, ModelName, Settings, Size, na
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgecr.surgery.tracing.explain import Row
+    from edgecr.surgery.tracing.explain import ExplainedGroup
 
 Cell: TypeAlias = "str | int | tuple[str, ...]"
 _SHOWN = 3
@@ -63,9 +63,9 @@ def show_groups(
         _print(("stopped by", "channels", "made by"), _by_reason(staying))
 
 
-def _by_reason(rows: Sequence[Row]) -> list[tuple[Cell, ...]]:
+def _by_reason(rows: Sequence[ExplainedGroup]) -> list[tuple[Cell, ...]]:
     """One line for each reason, with all its layers."""
-    alike: dict[tuple[str, ...], list[Row]] = {}
+    alike: dict[tuple[str, ...], list[ExplainedGroup]] = {}
     for row in rows:
         alike.setdefault(row.why, []).append(row)
     return [(why, sum(row.channels for row in some), tuple(row.name for row in some)) for why, some in alike.items()]

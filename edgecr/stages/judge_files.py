@@ -55,7 +55,7 @@ from edgecr.stages.judge_case import (
     suite_stage,
     write_reports,
 )
-from edgecr.stages.judge_inputs import Given, GivenFile, Inputs, as_name, labels_for, read_inputs
+from edgecr.stages.judge_inputs import Given, GivenFile, JudgeInputs, as_name, labels_for, read_inputs
 from edgecr.tasks.base import Outputs
 
 PROBE = 2
@@ -147,7 +147,7 @@ def _refuse_early(asked: FilesToJudge) -> tuple[Device, ...]:
     return devices
 
 
-def _refuse_other_batches(gates: Mapping[str, Gate], inputs: Inputs) -> None:
+def _refuse_other_batches(gates: Mapping[str, Gate], inputs: JudgeInputs) -> None:
     for name, gate in gates.items():
         if quantities()[name].kind is Kind.TIMING and gate.batch not in (None, inputs.batch):
             raise RequestError(f"--gate {name}.batch={gate.batch}: these files are measured at batch {inputs.batch}.")
@@ -166,7 +166,7 @@ class _TestImages:
     fingerprint: str
 
 
-def _test_images(asked: FilesToJudge, inputs: Inputs, monitor: Monitor) -> _TestImages:
+def _test_images(asked: FilesToJudge, inputs: JudgeInputs, monitor: Monitor) -> _TestImages:
     """Reads the held-out images of the folder, all of them or as many as were asked for, drawn by the seed."""
     source = held_out(asked.data)
     names = labels_for(inputs, source.classes, source.trained, source.folder)
@@ -215,7 +215,7 @@ def _predictor(file: GivenFile, path: Path, preprocessing: Preprocessing, thread
     return _Answers(predictor_for(_Exported(path, values | {"embedded": file.embedded}), threads), file)
 
 
-def _probe(inputs: Inputs, data: _TestImages, threads: int) -> None:
+def _probe(inputs: JudgeInputs, data: _TestImages, threads: int) -> None:
     """Raises for a file that cannot run on these images, or that answers other classes than there are."""
     images = data.images.numpy(np.arange(min(PROBE, len(data.images))))
     for file in inputs.files:
@@ -230,7 +230,7 @@ def _probe(inputs: Inputs, data: _TestImages, threads: int) -> None:
             )
 
 
-def _question(asked: FilesToJudge, inputs: Inputs, data: _TestImages, devices: tuple[Device, ...]) -> Question:
+def _question(asked: FilesToJudge, inputs: JudgeInputs, data: _TestImages, devices: tuple[Device, ...]) -> Question:
     """Everything that the verdict depends on."""
     several = len(inputs.files) > 2
     present = {data.names[label] for label in np.unique(data.images.labels)}
@@ -280,7 +280,7 @@ class _Work:
 
     case: Case
     question: Question
-    inputs: Inputs
+    inputs: JudgeInputs
     data: _TestImages
     threads: int
     monitor: Monitor

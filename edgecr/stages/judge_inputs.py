@@ -103,7 +103,7 @@ class GivenFile:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class JudgeInputs:
     """Files that can be compared: they take the same images and answer with the same classes."""
 
     files: tuple[GivenFile, ...]
@@ -116,7 +116,7 @@ class Inputs:
     """The classes in the order of the outputs; empty where only the data can tell."""
 
 
-def read_inputs(baseline: Path, candidates: Sequence[Path], given: Given) -> Inputs:
+def read_inputs(baseline: Path, candidates: Sequence[Path], given: Given) -> JudgeInputs:
     """Reads the files and checks that they can be compared; a RequestError says what is wrong or missing."""
     if not candidates:
         raise RequestError("There is nothing to judge: give the baseline's file, then those of the candidates.")
@@ -125,7 +125,7 @@ def read_inputs(baseline: Path, candidates: Sequence[Path], given: Given) -> Inp
     _refuse_twins(files)
     _refuse_other_classes(files)
     preprocessing, answered = _preprocessing(files, given)
-    return Inputs(files, preprocessing, answered, _batch(files), _names(files, given))
+    return JudgeInputs(files, preprocessing, answered, _batch(files), _names(files, given))
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
@@ -373,7 +373,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     return names
 
 
-def labels_for(inputs: Inputs, classes: Sequence[str], trained: Sequence[str], place: Path) -> tuple[str, ...]:
+def labels_for(inputs: JudgeInputs, classes: Sequence[str], trained: Sequence[str], place: Path) -> tuple[str, ...]:
     """The classes in the order of the outputs, once the folders are known; data of other classes is refused."""
     outputs = next((file.classes for file in inputs.files if file.classes), None)
     by_name = "Give --classes FILE with the name of one class folder a line, in the order of the outputs"

@@ -1,6 +1,7 @@
 """Every split keeps to its role: images that are looked at outside it stop whoever looks."""
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -174,7 +175,7 @@ def test_a_whole_recipe_gives_each_stage_its_own_images(data, roles, tmp_path, m
 
     monkeypatch.setattr(pipeline, "export_role", played("proving", pipeline.export_role))
     monkeypatch.setattr(pipeline, "robustness", played("judging", pipeline.robustness))
-    monkeypatch.setattr(pipeline, "measure", lambda *_, **__: None)
+    monkeypatch.setattr(pipeline, "measure", lambda *_, **__: SimpleNamespace(error=""))
     monkeypatch.setattr(pipeline.Work, "judge", lambda self: None)
     execution, run = Execution(), Run(tmp_path / "run")
     run.begin(question(recipe(), "", data), "", {})

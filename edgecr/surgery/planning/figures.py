@@ -78,7 +78,7 @@ class ChannelParts(Parts):
 
 
 @dataclass(frozen=True)
-class Figure:
+class BudgetFigure:
     """One figure of a model as a function of the channels that each group keeps, in whole units."""
 
     name: str
@@ -104,17 +104,17 @@ class Figure:
         return result
 
 
-def counted_figures(cost: Cost) -> Mapping[str, Figure]:
+def counted_figures(cost: Cost) -> Mapping[str, BudgetFigure]:
     """Everything that shapes alone decide; fixed filters are no parameters, but a file carries them like these."""
     owners, each = owners_of(cost.graph, cost.parameters), np.ones(len(cost.parameters), dtype=np.int64)
     weights = {"params": cost.learned.astype(np.int64), "macs": cost.positions, SIZE: BYTES * each}
-    return {name: Figure(name, ParameterParts(cost, weight), owners) for name, weight in weights.items()}
+    return {name: BudgetFigure(name, ParameterParts(cost, weight), owners) for name, weight in weights.items()}
 
 
-def channel_figure(removable: npt.NDArray[np.bool_], elsewhere: int = 0) -> Figure:
+def channel_figure(removable: npt.NDArray[np.bool_], elsewhere: int = 0) -> BudgetFigure:
     """The channels of the groups that could lose some when the pruning began; ``elsewhere``: of those not seen here."""
     owners = np.append(np.arange(len(removable)), -1)
-    return Figure(CHANNELS, ChannelParts(removable, elsewhere), owners)
+    return BudgetFigure(CHANNELS, ChannelParts(removable, elsewhere), owners)
 
 
 def owners_of(graph: ChannelGraph, tensors: list[str]) -> Counts:

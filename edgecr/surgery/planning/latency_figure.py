@@ -11,7 +11,7 @@ from typing_extensions import override
 from edgecr.latency import LatencyTable, LayerConfig
 from edgecr.surgery.planning.amounts import LATENCY
 from edgecr.surgery.planning.cost import Counts
-from edgecr.surgery.planning.figures import Figure, Parts, owners_of
+from edgecr.surgery.planning.figures import BudgetFigure, Parts, owners_of
 from edgecr.surgery.planning.layers import LayerSizes, with_shape
 
 NS_PER_MS = 1e6
@@ -19,9 +19,9 @@ NS_PER_MS = 1e6
 _UNKNOWN = -1
 
 
-def latency_figure(sizes: LayerSizes, table: LatencyTable) -> Figure:
+def latency_figure(sizes: LayerSizes, table: LatencyTable) -> BudgetFigure:
     """The calibrated time of each layer in nanoseconds; what was not measured is interpolated."""
-    return Figure(LATENCY, LayerParts(sizes, table), owners_of(sizes.graph, [one.tensor for one in sizes.layers]))
+    return BudgetFigure(LATENCY, LayerParts(sizes, table), owners_of(sizes.graph, [one.tensor for one in sizes.layers]))
 
 
 @dataclass

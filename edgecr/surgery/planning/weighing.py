@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgecr.surgery.planning.cost import Counts
-from edgecr.surgery.planning.figures import Figure
+from edgecr.surgery.planning.figures import BudgetFigure
 from edgecr.surgery.planning.knapsack import Solution, solve
 from edgecr.surgery.scoring.scores import Values
 from edgecr.surgery.tracing.slots import Ids
@@ -24,7 +24,7 @@ RECKONINGS = 4
 
 
 def weighed(
-    figure: Figure, amount: int, options: Sequence[Ids], ordered: Sequence[Values], start: Counts
+    figure: BudgetFigure, amount: int, options: Sequence[Ids], ordered: Sequence[Values], start: Counts
 ) -> Counts | None:
     """The widths with the most importance whose figure stays within the amount; None if none was found.
 
@@ -53,13 +53,13 @@ def worth_of(ordered: Values, widths: Ids) -> Values:
     return result
 
 
-def charges(figure: Figure, options: Sequence[Ids], reference: Counts) -> list[Counts]:
+def charges(figure: BudgetFigure, options: Sequence[Ids], reference: Counts) -> list[Counts]:
     """What each width of each group costs in the parts that the group owns, all other widths held."""
     return [figure.charges(reference, number, widths) for number, widths in enumerate(options)]
 
 
 def _reckoned(
-    figure: Figure, amount: int, options: Sequence[Ids], worth: Sequence[Values], reference: Counts
+    figure: BudgetFigure, amount: int, options: Sequence[Ids], worth: Sequence[Values], reference: Counts
 ) -> Counts | None:
     """The fullest solution that keeps the budget, when layers cost what they do with these inputs."""
     costs = charges(figure, options, reference)
@@ -69,7 +69,7 @@ def _reckoned(
     return _fullest(solution, figure, amount, options)
 
 
-def _fullest(solution: Solution, figure: Figure, amount: int, options: Sequence[Ids]) -> Counts | None:
+def _fullest(solution: Solution, figure: BudgetFigure, amount: int, options: Sequence[Ids]) -> Counts | None:
     """Searches the largest capacity whose solution really keeps the budget."""
     low, high, best = solution.cheapest, len(solution.best) - 1, None
     while low <= high:

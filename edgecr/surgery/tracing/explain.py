@@ -11,7 +11,7 @@ from edgecr.surgery.tracing.proof import proven_channels
 
 
 @dataclass(frozen=True)
-class Row:
+class ExplainedGroup:
     """One group of channels that go together, or one layer whose channels stay."""
 
     name: str
@@ -26,9 +26,9 @@ class Row:
     """What ties the channels together, or what keeps them."""
 
 
-def explain(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Row, ...]:
+def explain(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ExplainedGroup, ...]:
     """The groups of a model and the layers that stay whole, each with its reasons."""
     graph = proven_channels(module, input_shape)
-    groups = (Row(g.name, g.width, True, g.layers, g.readers, g.reasons) for g in explained(graph))
-    stays = (Row(f.layer, f.channels, False, (f.layer,), (), (f.reason,)) for f in graph.frozen)
+    groups = (ExplainedGroup(g.name, g.width, True, g.layers, g.readers, g.reasons) for g in explained(graph))
+    stays = (ExplainedGroup(f.layer, f.channels, False, (f.layer,), (), (f.reason,)) for f in graph.frozen)
     return (*groups, *stays)
