@@ -113,7 +113,7 @@ class Work:
             *(sha256(file) for file in sorted(self.run.folder.glob("stages/*.json")) if file.stem != "report"),
         )
         if self.run.finished("report", key):
-            self.monitor.say("This run was finished before; nothing had to be done. --fresh starts it anew.")
+            self.monitor.say("Already finished; nothing to do. --fresh starts it anew.")
             return judged(self.run)  # what a written report says is never believed
         path, result = self.run.folder / "report.json", report(self.run)
         self.run.finish("report", key, [path, path.with_suffix(".md"), path.with_suffix(".html")])

@@ -63,7 +63,7 @@ def test_from_recipe_to_verdict(mini_run):
 def test_a_finished_run_is_not_made_again(edgecr_here, finished):
     again = edgecr_here("compress", "mini.yaml")
     assert again.returncode == 0, again.stderr
-    assert "finished before" in again.stderr
+    assert "Already finished" in again.stderr
     assert "Step" not in again.stderr
 
 

@@ -119,16 +119,10 @@ def check(run: AnyPath | Run | None = None, *, runs: AnyPath = RUNS, junit: AnyP
     With ``junit`` the gates are written there for a build server; so is the reason where there is no report, so that
     no older file speaks for it.
     """
-    from edgecr.core.errors import EdgecrError
-    from edgecr.report.render.junit import write_junit, write_junit_error
+    from edgecr.report.render.junit import junit_file
     from edgecr.stages.judge import judged
 
-    try:
+    with junit_file(None if junit is None else Path(junit), str(getattr(run, "folder", run) or runs)) as tell:
         result = judged(chosen_run(run, runs))
-    except EdgecrError as error:
-        if junit is not None:
-            write_junit_error(str(getattr(run, "folder", run) or runs), str(error), Path(junit))
-        raise
-    if junit is not None:
-        write_junit(result, Path(junit))
+        tell([result])
     return result

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from edgecr.cli.app import app
 from edgecr.cli.echo import echo
 from edgecr.cli.options import Quiet, Threads
-
-if TYPE_CHECKING:
-    from edgecr.report.result import Result
 
 JUnit = Annotated[
     Optional[Path],  # noqa: UP045
@@ -69,41 +64,39 @@ def judge(
     How images become a file's input comes from a manifest beside it or from --mean, --std and --size. Run it again to
     resume; `edgecr check` and `edgecr report` judge the folder that it writes again.
     """
+    from edgecr.api.judging import judge as judge_files
     from edgecr.cli.show import show_judgement
     from edgecr.core.display import TerminalMonitor
-    from edgecr.stages.judge_files import FilesToJudge, judge_files, parse_gates
-    from edgecr.stages.judge_inputs import Given, deviations, means, sides
 
-    with _told(junit, str(baseline)) as tell:
-        asked = FilesToJudge(
-            baseline,
-            tuple(candidates),
-            data,
-            tuple(device or ["cpu"]),
-            tuple(suite or ["noise5"]),
-            parse_gates(gate or []),
-            images,
-            Given(
-                None if mean is None else means(mean),
-                None if std is None else deviations(std),
-                None if size is None else sides(size),
-                classes,
-            ),
-            threads,
-        )
-        case, results = judge_files(asked, output, TerminalMonitor(quiet))
-        tell(results)
-    raise typer.Exit(show_judgement(case.folder, results))
+    found = judge_files(
+        baseline,
+        candidates,
+        data=data,
+        devices=device or ["cpu"],
+        suites=suite or ["noise5"],
+        gates=gate or [],
+        images=images,
+        mean=mean,
+        std=std,
+        size=size,
+        classes=classes,
+        output=output,
+        junit=junit,
+        threads=threads,
+        monitor=TerminalMonitor(quiet),
+    )
+    raise typer.Exit(show_judgement(found.folder, found.reports))
 
 
 def check_if_judgement(folder: Path | None, junit: Path | None) -> None:
     """Judges the folder of an earlier judgement anew, prints each gate and ends; returns for any other folder."""
+    from edgecr.report.render.junit import junit_file
     from edgecr.stages.judge_case import Case
 
     case = Case.at(folder) if folder else None
     if case is None:
         return
-    with _told(junit, str(folder)) as tell:
+    with junit_file(junit, str(folder)) as tell:
         results = case.results()
         tell(results)
     for result in results:
@@ -115,24 +108,3 @@ def check_if_judgement(folder: Path | None, junit: Path | None) -> None:
             echo(f"{gate.status.value:<11} {gate.name}: {gate.text}")
         echo(result.verdict.value)
     raise typer.Exit(min(result.exit_code for result in results))
-
-
-@contextlib.contextmanager
-def _told(file: Path | None, name: str) -> Iterator[Callable[[Sequence[Result]], None]]:
-    """Around judging: gives what takes the results for a build server, and tells it when there are none.
-
-    So no older file speaks for files that could not be judged.
-    """
-    from edgecr.core.errors import EdgecrError
-    from edgecr.report.overview import together
-    from edgecr.report.render.junit import write_junit, write_junit_error
-
-    results: list[Result] = []
-    try:
-        yield results.extend
-    except EdgecrError as error:
-        if file:
-            write_junit_error(name, str(error), file)
-        raise
-    if file:
-        write_junit(together(results), file)

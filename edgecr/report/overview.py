@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from edgecr.core.files import write_text
@@ -36,21 +35,6 @@ def answer(results: Sequence[Result]) -> str:
     """Which candidates may ship, in a sentence."""
     good = [result.name for result in results if result.verdict is Verdict.SHIP]
     return f"May ship: {', '.join(good)}." if good else "None of the candidates may ship."
-
-
-def together(results: Sequence[Result]) -> Result:
-    """One result for a build server: the gates of what may ship, or of all candidates if none may.
-
-    So the gates that fail are those that keep the build from shipping anything.
-    """
-    if len(results) == 1:
-        return results[0]
-    counted = [result for result in results if result.verdict is Verdict.SHIP] or list(results)
-    gates = [replace(gate, name=f"{result.name}: {gate.name}") for result in counted for gate in result.gates]
-    unverified = {file: text for result in counted for file, text in result.unverified.items()}
-    verdicts = {result.verdict for result in counted}
-    worst = Verdict.INCOMPLETE if Verdict.INCOMPLETE in verdicts else counted[0].verdict
-    return replace(counted[0], name="candidates", gates=gates, unverified=unverified, verdict=worst)
 
 
 def write_overview(results: Sequence[Result], folder: Path, links: Mapping[str, str]) -> None:

@@ -301,7 +301,9 @@ class Pruning:
             self.context.monitor.warn(f"The channels of {layer.layer} stay: {layer.reason}")
         for operator, layers in first.graph.stopped_by().items():
             where = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
-            self.context.monitor.warn(f"Channels that meet operator {operator} in {where} stay: it is not known.")
+            self.context.monitor.warn(
+                f"Operator {operator} is not supported; these layers were left unpruned: {where}."
+            )
         self.context.monitor.event(
             "pruned",
             sparsity=gone,

@@ -7,11 +7,13 @@ exit code says.
 
 from __future__ import annotations
 
+import contextlib
 import xml.etree.ElementTree as xml
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from edgecr.core.errors import FileProblem, StorageError
+from edgecr.core.errors import EdgecrError, FileProblem, StorageError
 from edgecr.core.files import write_bytes
 from edgecr.core.printable import printable
 from edgecr.report.candidates import name_of, run_verdict
@@ -20,6 +22,38 @@ from edgecr.report.result import GateResult, Result, Status, Verdict
 
 _ELEMENTS = {Status.FAIL: "failure", Status.INCOMPLETE: "error"}
 _VERDICTS = {Verdict.DONT_SHIP: "failure", Verdict.INCOMPLETE: "error"}
+
+
+@contextlib.contextmanager
+def junit_file(path: Path | None, name: str) -> Iterator[Callable[[Sequence[Result]], None]]:
+    """Around judging: yields a function that takes the results, and writes them; without a path it writes nothing.
+
+    Where judging fails, the file says so, so that no older file speaks for what could not be judged.
+    """
+    results: list[Result] = []
+    try:
+        yield results.extend
+    except EdgecrError as error:
+        if path:
+            write_junit_error(name, str(error), path)
+        raise
+    if path:
+        write_junit(_together(results), path)
+
+
+def _together(results: Sequence[Result]) -> Result:
+    """One result for a build server: the gates of what may ship, or of all candidates if none may.
+
+    So the gates that fail are those that keep the build from shipping anything.
+    """
+    if len(results) == 1:
+        return results[0]
+    counted = [result for result in results if result.verdict is Verdict.SHIP] or list(results)
+    gates = [replace(gate, name=f"{result.name}: {gate.name}") for result in counted for gate in result.gates]
+    unverified = {file: text for result in counted for file, text in result.unverified.items()}
+    verdicts = {result.verdict for result in counted}
+    worst = Verdict.INCOMPLETE if Verdict.INCOMPLETE in verdicts else counted[0].verdict
+    return replace(counted[0], name="candidates", gates=gates, unverified=unverified, verdict=worst)
 
 
 def write_junit(result: Result, path: Path) -> None:
