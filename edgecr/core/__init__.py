@@ -1,1 +1,1 @@
-"""What every room stands on: errors, options, files, YAML with places, registries, progress."""
+"""The base of all other packages: errors, options, files, YAML with places, registries, progress."""

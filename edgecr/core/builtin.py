@@ -18,7 +18,7 @@ Owner = Literal["shipped", "own", "foreign"]
 
 
 def folder(kind: str) -> Path:
-    """Where the declarations of a kind lie: inside an installed wheel, else beside the package in a clone."""
+    """Returns the folder of a kind's declarations: inside an installed wheel, else beside the package in a clone."""
     packaged = _PACKAGE / "_builtin" / kind
     return packaged if packaged.is_dir() else _PACKAGE.parent / kind
 
@@ -61,7 +61,7 @@ def shipped(kind: str, name: str) -> Path | None:
 
 
 def owner(kind: str, path: Path) -> Owner:
-    """Who answers for a declaration: EdgeCR, the user, or whoever made the folder it lies in."""
+    """Returns the owner of a declaration: EdgeCR, the user, or whoever made the folder it lies in."""
     real = path.resolve()
     if real.is_relative_to(folder(kind).resolve()):
         return "shipped"

@@ -31,7 +31,7 @@ class EdgecrError(Exception):
 
 
 class RequestError(EdgecrError):
-    """What was asked for is wrong (recipe, option or file)."""
+    """The request is wrong (recipe, option or file)."""
 
     exit_code = 2
 

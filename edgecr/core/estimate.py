@@ -27,7 +27,7 @@ class Estimate:
 
     @property
     def differs(self) -> bool:
-        """Whether a ratio shows a difference: its interval excludes 1, and the change is over a percent."""
+        """True if a ratio shows a difference: its interval excludes 1, and the change is over a percent."""
         if self.low is None or self.high is None:
             return False
         return not self.low <= 1 <= self.high and abs(self.value - 1) > SMALLEST_CLAIM

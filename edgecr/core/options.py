@@ -72,7 +72,7 @@ def chosen_by(key: str, kinds: Iterable[type[Options]], kind_of: Callable[[str],
 
 
 def _refusal(value: Any, key: str, kind_of: Callable[[str], type[Options]]) -> PydanticCustomError:
-    """Why no kind could be chosen for a value."""
+    """Returns the error for a value that no kind could be chosen for."""
     name = value.get(key) if isinstance(value, dict) else None
     if not isinstance(name, str):
         message = "a mapping with the key {key} (text) is required here"

@@ -1,4 +1,4 @@
-"""What long work tells about itself; the command line decides how to show it."""
+"""Messages and progress of long work; the command line decides how to show them."""
 
 from __future__ import annotations
 

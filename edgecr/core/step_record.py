@@ -36,7 +36,7 @@ class Row(Options):
 
 
 class BudgetOutcome(Options):
-    """What a step was allowed to leave of a figure, and what it left."""
+    """The amount of a figure that a step was allowed to leave, and the amount it left."""
 
     figure: Text
     asked: Whole
@@ -51,10 +51,10 @@ class Shown(Options):
     head: tuple[Text, Text] = ("", "value")
     """Names of the two columns."""
     note: Text = ""
-    """How to read the table."""
+    """Explanation of the table."""
     rows: Annotated[tuple[Row, ...], Field(max_length=100_000)] = ()
     facts: Annotated[dict[str, Text], Field(max_length=100)] = Field(default_factory=dict)
-    """What stands beside the step itself, by name."""
+    """Facts shown beside the step itself, by name."""
     budgets: Annotated[tuple[BudgetOutcome, ...], Field(max_length=100)] = ()
 
     @model_validator(mode="after")
@@ -74,7 +74,7 @@ class StepRecord(Options):
 
 
 class _File(Options):
-    """What a record's file holds."""
+    """The content of a record's file."""
 
     schema_version: Literal[1] = 1
     values: dict[str, Any]
@@ -91,7 +91,7 @@ def write_record(folder: Path, name: str, noted: Options | Mapping[str, Any]) ->
 
 
 def record_file(folder: Path, name: str) -> Path:
-    """Where a record of that name lies in a step's folder."""
+    """Returns the path of the record of that name in a step's folder."""
     return folder / FOLDER / f"{name}.json"
 
 
@@ -102,12 +102,12 @@ def record_files(folder: Path, required: tuple[str, ...] = ()) -> list[str]:
 
 
 def read_shown(file: Path) -> Shown:
-    """What a record's file shows; a damaged one, or one of another version, is a FileProblem."""
+    """Returns the display of a record's file; a damaged one, or one of another version, is a FileProblem."""
     return _read(file).shown
 
 
 def read_values(file: Path) -> dict[str, Any]:
-    """What a method noted in a record's file."""
+    """Returns the values that a method noted in a record's file."""
     return _read(file).values
 
 

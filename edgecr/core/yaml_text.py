@@ -44,7 +44,7 @@ class Document:
     places: dict[KeyPath, str] = field(default_factory=dict)
 
     def place(self, path: KeyPath) -> str:
-        """Where the value at a key path, or its nearest written parent, stands."""
+        """Returns the place of the value at a key path, or of its nearest written parent."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
@@ -260,7 +260,7 @@ def real_path(loc: KeyPath, values: Any) -> KeyPath:
 
 
 def _entry(values: Any, part: str | int) -> tuple[bool, Any]:
-    """Whether plain values have an entry of that key or index, and the entry."""
+    """Returns True and the entry of that key or index in plain values, or False and None if there is none."""
     if isinstance(values, dict) and part in values:
         return True, values[part]
     if isinstance(values, list) and isinstance(part, int) and part < len(values):

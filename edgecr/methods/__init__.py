@@ -1,4 +1,4 @@
-"""How a model is changed; each import registers one method."""
+"""Methods that change a model; each import registers one."""
 
 from edgecr.methods import distill as distill
 from edgecr.methods import finetune as finetune

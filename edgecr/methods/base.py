@@ -1,4 +1,4 @@
-"""What a method is, and what it may use.
+"""The base class of methods, and their registry.
 
 Method modules are read to check a recipe, which happens before torch is imported: they import torch, and
 whatever needs torch, inside their functions only.
@@ -22,7 +22,7 @@ class Method(Options):
     """One way to compress or train; the fields of a subclass are its options, and their YAML keys."""
 
     compresses: ClassVar[bool] = False
-    """Whether the model before this step is the uncompressed baseline that everything is compared with."""
+    """True if the model before this step is the uncompressed baseline that everything is compared with."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named option values, chosen by ``preset: NAME``; keys beside it win."""
     renamed: ClassVar[Mapping[str, str]] = {}

@@ -41,10 +41,10 @@ class Distill(SoftAnswers, TrainOptions, Method):
     }
 
     student: AnyArchitecture | None = None
-    """Who is taught: the keys that differ from the recipe's model; left out: the model as it stands."""
+    """Model to train: the keys that differ from the recipe's model; left out: the model as it stands."""
     teacher: Teacher | None = None
-    """Who teaches: ``baseline``, ``{run: DIR}``, ``{weights: FILE, ...}`` or ``{pretrained: true, ...}``; left out: the
-    model as it stood before."""
+    """Model to learn from: ``baseline``, ``{run: DIR}``, ``{weights: FILE, ...}`` or ``{pretrained: true, ...}``; left
+    out: the model as it stood before."""
 
     @model_validator(mode="after")
     def _says_it_once(self) -> Self:

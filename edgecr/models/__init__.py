@@ -1,4 +1,4 @@
-"""Which models there are. Torch-free: an architecture is declared and checked here, and built on demand."""
+"""Architectures of models. Torch-free: an architecture is declared and checked here, and built on demand."""
 
 from __future__ import annotations
 

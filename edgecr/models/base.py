@@ -1,4 +1,4 @@
-"""How an architecture is declared. Torch-free: recipes are checked with these classes."""
+"""Declarations of architectures. Torch-free: recipes are checked with these classes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Architecture(Options):
 
     @property
     def starts_trained(self) -> bool:
-        """Whether the declaration names weights to start from."""
+        """True if the declaration names weights to start from."""
         return self.weights is not None
 
     def fetch_weights(self, module: nn.Module) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ Four = Annotated[tuple[Count, ...], Field(min_length=4, max_length=4)]
 
 
 class CifarResNetBase(Architecture):
-    """What all of them share: width, stem and depth as options."""
+    """The options that all of them share: the widths of the stages and of the stem."""
 
     stage_widths: ClassVar[tuple[int, ...]]
     """Channels of each stage at width 1."""
@@ -40,7 +40,7 @@ class CifarResNetBase(Architecture):
         return CifarResNet(stem=stem, widths=self.widths, classes=classes, **self._structure())
 
     def _structure(self) -> dict[str, Any]:
-        """What a family decides: the block, how many a stage has, the shortcut, the pooling of the stem."""
+        """Returns the choices of a family: the block, blocks per stage, the shortcut, the pooling of the stem."""
         raise NotImplementedError
 
 
@@ -55,7 +55,7 @@ class SmallResNet(CifarResNetBase):
     blocks: Three | None = None
     """Residual blocks in each stage; as many as the name says when left out."""
     shortcut: Literal["A", "B"] = "A"
-    """Where the shape changes: A subsamples and pads with zero channels, B is a 1x1 convolution."""
+    """Shortcut where the shape changes: A subsamples and pads with zero channels, B is a 1x1 convolution."""
 
     @model_validator(mode="after")
     def _padding_only_adds(self) -> SmallResNet:

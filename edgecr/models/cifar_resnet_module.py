@@ -21,7 +21,7 @@ class PadShortcut(nn.Module):
         return pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
     def extra_repr(self) -> str:
-        """What ``print(model)`` shows."""
+        """Returns the settings that ``print(model)`` shows."""
         return f"stride={self.stride}, before={self.before}, after={self.after}"
 
 

@@ -59,7 +59,7 @@ class External(Architecture):
 
     @property
     def starts_trained(self) -> bool:
-        """Whether the declaration names weights to start from, its own or published ones."""
+        """True if the declaration names weights to start from, its own or published ones."""
         return self.pretrained or super().starts_trained
 
     def fetch_weights(self, module: nn.Module) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ class External(Architecture):
 
 
 def _own_model(arch: str, classes: int, options: dict[str, Any], allow_code: bool) -> nn.Module:
-    """What the user's function returns when called with ``num_classes`` and the options."""
+    """Returns the model that the user's function makes from ``num_classes`` and the options."""
     from edgecr.models.libraries import called
 
     if not allow_code:

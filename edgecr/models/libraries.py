@@ -65,7 +65,7 @@ def fetch_weights(source: str, name: str, options: Mapping[str, Any], module: nn
 
 
 def _without_network(source: str, name: str) -> str:
-    """What to do where nothing can be downloaded."""
+    """Returns the advice for a machine without a network."""
     if source == "torchvision":
         url = torchvision.models.get_model_weights(name)["DEFAULT"].url
         return f"Without a network, download {url} elsewhere and put it into {torch.hub.get_dir()}/checkpoints."

@@ -1,1 +1,1 @@
-"""What can be cut from a model and how: channel graph, groups, scores, plans, removal, counters."""
+"""Surgery on models: channel graph, groups, scores, plans, removal of channels, and cost counters."""

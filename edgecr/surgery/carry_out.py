@@ -27,7 +27,7 @@ class Pruned:
     cut: ChannelCut
     plan: Plan
     difference: float
-    """How far the slimmed module's answers are from the masked one's, relative to the largest."""
+    """The largest deviation of the slimmed module's outputs from the masked one's, relative to the largest output."""
 
     @property
     def graph(self) -> ChannelGraph:
@@ -87,7 +87,7 @@ def hidden(module: nn.Module, plan: Plan) -> float:
 
 
 def nothing_to_prune(graph: ChannelGraph) -> str:
-    """Why no channel of a model can be removed."""
+    """Returns the message that no channel of a model can be removed, with the first reasons."""
     reasons = [*(f"{one.layer}: {one.reason}" for one in graph.withheld), *graph.trace.stops]
     more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     return f"No channel of this model can be removed ({'; '.join(reasons[:3])}{more})."

@@ -38,7 +38,7 @@ class LayerCount:
 
 @dataclass(frozen=True)
 class Count:
-    """What a model costs for one image."""
+    """The cost of a model: parameters, multiply-accumulates for one image, and bytes of its saved tensors."""
 
     params: int
     macs: int
@@ -97,7 +97,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _follow(self, inputs: Any, result: Any) -> None:
-        """What is computed from constants alone is a constant with the name of the first parameter in it."""
+        """Marks results computed from constants alone as constants, named after the first parameter among them."""
         tensors = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
         constant = bool(tensors) and all(id(tensor) in self._constants for tensor in tensors)
         names = [self._constants[id(tensor)] for tensor in tensors] if constant else []

@@ -1,4 +1,4 @@
-"""What a pruning step knows of the time on its device: of layers by its own table, of whole models by measuring.
+"""The latencies on a pruning step's device: of layers by the step's own table, of whole models by measuring.
 
 Everything that was measured lies in the step's folder: a resumed step plans with the same figures.
 """
@@ -31,7 +31,7 @@ class Whole(NamedTuple):
     dense: int
     slim: int
     calm: bool
-    """Whether the subject was as fast as in other sessions, so that the pair teaches something."""
+    """True if the subject was as fast as in other sessions, so that the pair is fit for calibration."""
 
 
 class Latencies:

@@ -19,31 +19,31 @@ NEAR, MOST, AIM = 0.95, 0.99, 0.975
 """Of the asked latency: a whole model between the first two is good (measurements differ by a hundredth), and the next
 plan aims between them."""
 LOOSER = 1.1
-"""How much more a plan may take by the table, if the table knows none that is as fast as asked for."""
+"""Factor by which the latency in the table may rise for the next try, if no plan is as fast as asked for."""
 
 Lessons = tuple[CalibrationPoint, ...]
-"""What whole models taught of the difference between a sum of layers and a model."""
+"""Calibration points from whole models: the difference between a sum of layers and a model."""
 
 
 @dataclass(frozen=True)
 class Aim:
-    """What a plan is made with."""
+    """The strictness and the calibration that a plan is made with."""
 
     strictness: float = 1.0
-    """What the table must promise, as a part of the asked latency, for the whole model to take what was asked."""
+    """Latency that the table must promise, as a part of the asked one, for the whole model to take what was asked."""
     lessons: Lessons = ()
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found out about a plan by measuring its whole model."""
+    """The result of measuring a plan's whole model."""
 
     part: float
-    """What the whole model takes of the asked latency."""
+    """Latency of the whole model, as a part of the asked one."""
     lessons: Lessons
-    """What is known with this measurement."""
+    """Calibration points known after this measurement."""
     promised: tuple[float, float]
-    """What the table promises of the plan without and with what the measurement taught."""
+    """Latency by the table, as a part of the asked one, without and with the calibration by this measurement."""
 
 
 P = TypeVar("P")
@@ -64,7 +64,7 @@ class Tried(Generic[P]):
 
     @property
     def keeps(self) -> bool:
-        """Whether the whole model stays within the asked latency."""
+        """True if the whole model stays within the asked latency."""
         return self.part <= MOST
 
     @property

@@ -1,4 +1,4 @@
-"""What can be said about pruning: what goes, budgets and schedules. Torch-free: recipes are checked with it."""
+"""The options of pruning: targets, budgets and schedules. Torch-free: recipes are checked with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 
 class Budget(Options):
-    """What may remain: a fraction (0.5) of the model before this step, or a figure (150000, 5 MB, 3 ms)."""
+    """Limits on what remains: a fraction (0.5) of the model before this step, or a figure (150000, 5 MB, 3 ms)."""
 
     params: Share | None = None
     """Parameters, batch-norm scales and biases included."""
@@ -75,7 +75,7 @@ class Iterative(Options):
     kind: Literal["iterative"]
     """When channels go."""
     steps: Annotated[int, Field(ge=1)] = 3
-    """How many times."""
+    """Number of rounds of removal and training."""
     retrain: Retraining = Retraining()
     """The training after each time."""
 
@@ -88,11 +88,11 @@ class Exponential(Options):
     start: Annotated[float, Field(ge=0)] = 0.0
     """Epochs before the first ones go."""
     steps: Annotated[int, Field(ge=1)] = 30
-    """How many times some go; each time the same fraction of what is there (de Jorge et al. 2021)."""
+    """Number of times that channels go; each time the same fraction of what is there (de Jorge et al. 2021)."""
     every: Annotated[int, Field(ge=1)] = 40
     """Updates between two times; scores by gradients are averaged over them."""
     masks: Literal["hard", "soft"] = "hard"
-    """Whether channels that went never return (hard), or may until the last time (soft), as in SMCP."""
+    """Return of channels that went: never (hard), or possible until the last time (soft), as in SMCP."""
     slim: Literal["each", "end"] = "end"
     """When masked channels are removed: each time, which trains faster and faster, or once at the end."""
     retrain: Retraining = Retraining()
@@ -127,7 +127,7 @@ class PruneOptions(Method):
     renamed: ClassVar[Mapping[str, str]] = {"schedule": "when", "keep": "exclude", "batch": "latency_batch"}
 
     what: Literal["channels"] = "channels"
-    """What goes: whole channels, from all coupled layers at once."""
+    """Structures to remove: whole channels, from all coupled layers at once."""
     score: Score = "l2"
     """Importance of a channel: a norm, batch-norm scales, Taylor's estimates or sensitivities on data, or chance."""
     normalise: bool = False
@@ -137,11 +137,11 @@ class PruneOptions(Method):
     sparsity: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Fraction of the removable channels that goes; channels that must stay are no part of the count."""
     budget: Budget | None = None
-    """What may remain, at most; of all cuts that meet it, the smallest is made."""
+    """Limits on what remains; of all cuts that meet them, the smallest is made."""
     when: Schedule = OneShot(kind="oneshot")
     """When channels go: all at once, in rounds with training between them, or while the model is trained."""
     device: str | None = None
-    """Whose latency and preferred widths count; the first of measure.devices when left out."""
+    """Device whose latency and preferred widths count; the first of measure.devices when left out."""
     latency_batch: Annotated[int, Field(ge=1)] | None = None
     """Images in one call that a latency is planned for; the first of measure.batch when left out."""
     align: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = "auto"

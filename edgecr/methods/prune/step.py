@@ -1,4 +1,4 @@
-"""How pruning goes about its work: at once, in rounds, or while the model is trained."""
+"""The work of a pruning step: at once, in rounds, or while the model is trained."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ Shares = Mapping[str, int | float]
 
 @dataclass(frozen=True)
 class _Request:
-    """What may remain of each figure, in whole units."""
+    """The amounts of each figure that may remain, in whole units."""
 
     dense: dict[str, int]
-    """What there is before the step."""
+    """Amounts before the step."""
     asked: dict[str, int]
     left: dict[str, int]
-    """What plans are made for: a latency is stricter or looser than asked where the table misjudges whole models."""
+    """Amounts that plans aim at: a latency is stricter or looser than asked where the table misjudges whole models."""
 
     @classmethod
     def of(cls, planner: Planner, shares: Shares, strict: Shares) -> _Request:
@@ -83,7 +83,7 @@ class Pruning:
 
     request: _Request
     aim: Aim
-    """What the first plan was made with, and those of the schedule's steps are."""
+    """The aim of the first plan, and of those of the schedule's steps."""
 
     def __init__(self, method: PruneOptions, subject: Subject, context: StepContext) -> None:
         self.method, self.subject, self.context = method, subject, context
@@ -96,7 +96,7 @@ class Pruning:
 
     @cached_property
     def limits(self) -> Limits:
-        """What every plan respects; automatic alignment follows the device."""
+        """The limits that every plan respects; automatic alignment follows the device."""
         method, most = self.method, self.context.latencies.align(self.device)
         multiples = tuple(dict.fromkeys([most, *(m for m in MULTIPLES if m < most)]))
         return Limits(
@@ -110,7 +110,7 @@ class Pruning:
 
     @property
     def by_latency(self) -> bool:
-        """Whether a budget of latency was given."""
+        """True if a budget of latency was given."""
         return self.method.budget is not None and self.method.budget.latency is not None
 
     def done(self) -> Subject:
@@ -183,7 +183,7 @@ class Pruning:
         return Measured(whole.slim / allowed, lessons, (promised, self._promised(module, lessons)))
 
     def _promised(self, module: nn.Module, lessons: Lessons) -> float:
-        """What a module takes of the asked latency by the table, with what whole models have taught."""
+        """Returns a module's latency by the calibrated table, as a part of the asked one."""
         dense, slim = (self.latencies.predicted(one, lessons) for one in (self.subject.module, module))
         return slim / self._allowed(dense)
 
@@ -198,7 +198,7 @@ class Pruning:
         )
 
     def _allowed(self, dense: int) -> int:
-        """What the whole model may take, in nanoseconds, when the unpruned one takes this."""
+        """Returns the latency that the whole model may have, given the unpruned one's, in nanoseconds."""
         budget = self.method.budget
         share = budget.shares()[LATENCY] if budget is not None else 1.0
         return share if isinstance(share, int) else round(share * dense)
@@ -229,7 +229,7 @@ class Pruning:
         return subject
 
     def _kept(self, folder: Path, key: str, make: Callable[[], Subject]) -> Subject:
-        """What an earlier attempt made of the same, or what is made now."""
+        """Returns the result that an earlier attempt stored under the same key, or else makes and stores it."""
         record = folder.with_suffix(".json")
         if not (record.is_file() and read_json(record) == {"key": key}):
             make().save(folder)
@@ -237,7 +237,7 @@ class Pruning:
         return Subject.load(folder, allow_code=self.context.execution.allow_code)
 
     def _cuts(self, subject: Subject) -> tuple[ChannelCut, ...]:
-        """What this step has removed."""
+        """Returns the cuts that this step has made."""
         added = subject.surgery[len(self.subject.surgery) :]
         return tuple(change for change in added if isinstance(change, ChannelCut))
 
@@ -343,7 +343,7 @@ class Pruning:
         return found
 
     def _whole(self, result: Subject) -> Amount:
-        """What the whole model takes, measured beside the unpruned one."""
+        """Measures the whole model's latency beside the unpruned one's; warns if it exceeds what was asked for."""
         dense, slim, _ = self.latencies.whole(result.module)
         found = Amount(figure=WHOLE_LATENCY, before=dense, after=slim, budget=self._allowed(dense))
         if slim > self._allowed(dense):

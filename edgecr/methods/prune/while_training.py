@@ -47,7 +47,7 @@ class RemovalSchedule:
         return number if rest == 0 and 1 <= number <= self.steps else None
 
     def counts(self, update: int, per_epoch: int) -> bool:
-        """Whether the update after this many ones falls between two steps."""
+        """Returns True if the update after this many contributes to the averaged importance."""
         begin = self.began(per_epoch)
         return begin <= update < begin + self.steps * self.every
 
@@ -155,7 +155,7 @@ class RemovalObserver(Observer):
             self._forget(session, plan.removed)
 
     def _planner(self, session: TrainingState) -> Planner:
-        """What plans the next step, with the beginning of the training as its reference."""
+        """Returns the planner of the next step, with the beginning of the training as its reference."""
         evidence = replace(self.evidence, module=session.module)
         allocation = self.allocator(self.graph.groups, evidence) if self.allocator is not None else None
         return Planner(
@@ -187,7 +187,7 @@ class RemovalObserver(Observer):
             session.kept[f"importance/{number}"] = torch.zeros(group.width, dtype=torch.float64)
 
     def plan(self) -> Plan:
-        """What is masked but still there."""
+        """Returns the plan that removes the channels which are masked but still there."""
         return self._plan_without(self.dead)
 
     def _plan_without(self, gone: Sequence[Ids]) -> Plan:

@@ -31,7 +31,7 @@ class Change(Options):
 
     @abstractmethod
     def promise(self, module: nn.Module) -> Promise:
-        """What an exported file must show because of this change; ``module`` has just undergone it."""
+        """Returns what an exported file must show because of this change; ``module`` has just undergone it."""
 
     def plain(self) -> dict[str, Any]:
         """The record: plain JSON values with the tag."""

@@ -34,12 +34,12 @@ class TensorCut(Options):
     removed: str
     """Positions as text: ``0-3,7``."""
     role: Role = "out"
-    """Whether the axis makes channels or reads them."""
+    """``out`` if the axis makes channels, ``in`` if it reads them."""
     closes: bool = False
-    """Whether masks of what makes the channels close this reader too: zeros do not stay zeros on the way to it."""
+    """True if masks of what makes the channels also cover this reader: zeros do not stay zeros on the way to it."""
 
     def masked_by(self, role: Role) -> bool:
-        """Whether a mask of what makes, or of what reads, the channels covers this axis."""
+        """Returns True if a mask of what makes (``out``) or reads (``in``) the channels covers this axis."""
         return self.role == role or self.closes
 
 
@@ -55,7 +55,7 @@ class SettingCut(Options):
 
 
 class GroupCut(Options):
-    """How many channels one group lost."""
+    """The number of channels that one group lost."""
 
     group: str
     """Name of the group: the first layer that makes its channels."""
@@ -76,7 +76,7 @@ class ChannelCut(Change):
     settings: tuple[SettingCut, ...] = ()
     """Attributes that change."""
     groups: tuple[GroupCut, ...] = ()
-    """What went, for people."""
+    """Channels removed from each group, for display."""
     why: str = ""
     """The method that chose."""
 

@@ -1,4 +1,4 @@
-"""What a model costs when its groups keep fewer channels: the counters' arithmetic on shapes alone."""
+"""The cost of a model whose groups keep fewer channels: the counters' arithmetic on shapes alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Cost:
 
     @cached_property
     def learned(self) -> npt.NDArray[np.bool_]:
-        """Which of the tensors of every figure are parameters; the others are fixed filters in buffers."""
+        """The mask of the tensors in every figure that are parameters; the others are fixed filters in buffers."""
         learned = {name for name, _ in self.module.named_parameters()}
         return np.array([name in learned for name in self._shapes], dtype=np.bool_)
 

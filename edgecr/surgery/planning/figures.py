@@ -19,7 +19,7 @@ BYTES = 4
 
 
 class Parts(ABC):
-    """What each part of a model adds to a figure: a parameter, a layer or a group."""
+    """The contribution of each part of a model (a parameter, a layer or a group) to a figure."""
 
     @abstractmethod
     def __call__(self, kept: Counts) -> Counts:
@@ -36,7 +36,7 @@ class Parts(ABC):
 
 @dataclass(frozen=True)
 class ParameterParts(Parts):
-    """What each parameter adds: so much for each of its elements."""
+    """The contribution of each parameter: a fixed amount for each of its elements."""
 
     cost: Cost
     weights: Counts
@@ -91,13 +91,13 @@ class BudgetFigure:
         return int(self.parts(kept).sum())
 
     def change(self, kept: Counts, number: int, width: int) -> int:
-        """What the figure grows by when one group takes another width."""
+        """Returns the increase of the figure when one group takes another width."""
         widths = np.array([kept[number], width])
         before, after = self.parts.along(kept, number, widths, self.parts.touched(number)).sum(1)
         return int(after - before)
 
     def charges(self, kept: Counts, number: int, widths: Counts) -> Counts:
-        """What the parts that a group owns cost at several widths of it, all other widths held."""
+        """Returns the cost of the parts that a group owns at several of its widths, all other widths held fixed."""
         touched = self.parts.touched(number)
         own = touched[self.owners[touched] == number]
         result: Counts = self.parts.along(kept, number, widths, own).sum(1)

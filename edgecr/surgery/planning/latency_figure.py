@@ -79,7 +79,7 @@ class LayerTimes:
 
 @dataclass(frozen=True)
 class LayerParts(Parts):
-    """What each layer of a model adds to its latency."""
+    """The contribution of each layer of a model to its latency."""
 
     sizes: LayerSizes
     table: LatencyTable

@@ -95,7 +95,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _place(tensor: Tensor) -> int:
-    """What a parameter and its transpose have in common."""
+    """Returns the address of a tensor's storage, which a parameter and its transpose share."""
     return tensor.untyped_storage().data_ptr()
 
 
@@ -128,7 +128,7 @@ class LayerSizes:
         return self.cost.widths
 
     def configurations(self, kept: Counts) -> list[LayerConfig]:
-        """What the layers become when the groups keep this many channels."""
+        """Returns the configurations of the layers when the groups keep this many channels."""
         shapes = self.cost.shapes(kept)
         return [with_shape(layer.config, shapes.get(layer.tensor)) for layer in self.layers]
 

@@ -1,4 +1,4 @@
-"""Which channels go: scores ranked per layer or over all groups, until a sparsity or a budget is met."""
+"""The choice of channels to remove: scores ranked per layer or over all groups, until a sparsity or a budget is met."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from edgecr.surgery.tracing.slots import Ids
 from edgecr.surgery.tracing.trace import SettingMember, TensorMember
 
 Scope = Literal["layer", "global", "knapsack"]
-"""Whether channels are compared within their layer, all together, or by what they bring for what they cost."""
+"""Comparison of channels: within their layer, all together, or by importance against cost."""
 ROOM = 1.5
 """Automatic alignment leaves whole blocks if this many times as much as asked could go: a choice must be left."""
 LEVELS = 1 << 24
-"""How finely the share that goes of every layer is searched."""
+"""Resolution of the search for the share that is removed from every layer."""
 Allocation = Callable[[float], Counts | Values]
 """The channels that each group keeps at a level between 0 (all of them) and 1 (as few as there may be)."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many channels each group keeps, and which ones go."""
+    """The number of channels that each group keeps, and the channels that are removed."""
 
     graph: ChannelGraph
     kept: Counts
@@ -172,7 +172,7 @@ class Planner:
         return self.blocks
 
     def _ranked(self, widths: Widths, scope: Scope, budget: Mapping[str, int]) -> Counts | Values:
-        """What is left when the least important channels go, as few as it takes."""
+        """Returns the channels per group, before limits, at the smallest removed share that meets the budget."""
         steps = LEVELS if scope == "layer" else len(self._ranking)
         low, high = 0, steps
         while low < high:

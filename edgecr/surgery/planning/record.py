@@ -1,4 +1,4 @@
-"""What a pruning decided, for people and reports: channels of each group before and after, and the figures."""
+"""The record of a pruning, for people and reports: channels of each group before and after, and the figures."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class Amount(Options):
     before: Annotated[int, Field(ge=1, lt=2**63)]
     after: Annotated[int, Field(ge=0, lt=2**63)]
     budget: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    """What was asked for, under the same counter."""
+    """The requested amount, under the same counter."""
 
     @property
     def reached(self) -> float | None:
-        """What remains, over what may remain; above 1 the pruning is short of its request."""
+        """The amount that remains, divided by the budget; above 1 the pruning falls short of its request."""
         return None if self.budget is None else self.after / max(1, self.budget)
 
     @property
     def short(self) -> bool:
-        """Whether clearly more remains than was asked for."""
+        """True if clearly more remains than was asked for."""
         return self.reached is not None and self.reached > 1 + SHORT
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class PlanRecord(StepRecord):
     """One pruning, from the model as it came to the model as it went."""
 
     device: str = ""
-    """Whose latency was planned for."""
+    """The device that latency was planned for; empty without a budget of latency."""
     widths: tuple[Width, ...] = ()
     amounts: tuple[Amount, ...] = ()
     estimated: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""How much is left after each step of a pruning that takes several."""
+"""The amounts left after each step of a pruning that takes several."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Which widths are worth what they cost: importance weighed against one figure by an exact knapsack.
+"""The choice of widths by importance against one figure, solved as an exact knapsack.
 
-HALP (Shen et al. 2022) charges a channel what the layers that make it cost with the inputs they have now, although
-the layers that read it become cheaper too. Here the widths that come out give the inputs of a second and third
-reckoning, and of every reckoning the fullest solution counts whose real figure keeps the budget.
+HALP (Shen et al. 2022) charges a channel the cost of the layers that make it with the inputs they have now, although
+the layers that read it become cheaper too. Here the resulting widths give the inputs of the next pass, and each pass
+yields the fullest solution whose real figure keeps the budget.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def worth_of(ordered: Values, widths: Ids) -> Values:
 
 
 def charges(figure: BudgetFigure, options: Sequence[Ids], reference: Counts) -> list[Counts]:
-    """What each width of each group costs in the parts that the group owns, all other widths held."""
+    """Returns the cost of each width of each group in the parts that the group owns, all other widths held fixed."""
     return [figure.charges(reference, number, widths) for number, widths in enumerate(options)]
 
 

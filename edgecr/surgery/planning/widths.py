@@ -1,4 +1,4 @@
-"""Which channel counts a group may keep: what the user limits, and what the device computes without waste."""
+"""The channel counts that a group may keep: within the user's limits, and without waste on the device."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from edgecr.surgery.tracing.trace import TensorMember
 STEPS_AT_LEAST = 3
 """Automatic alignment takes the largest multiple that still leaves a group this many widths."""
 MULTIPLES = (16, 8, 4, 2)
-"""What automatic alignment tries; 16 fills the vector registers of current processors."""
+"""Multiples that automatic alignment tries; 16 fills the vector registers of current processors."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a plan must respect in every group."""
+    """The limits that a plan must respect in every group."""
 
     align: Literal["auto", "off"] | int = "auto"
     min_channels: int = 1
@@ -34,7 +34,7 @@ class Limits:
     exclude: tuple[str, ...] = ()
     max_fraction: float = 1.0
     multiples: tuple[int, ...] = MULTIPLES
-    """What automatic alignment tries, the largest first."""
+    """Multiples that automatic alignment tries, the largest first."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Widths:
 
     @classmethod
     def up_to(cls, current: Counts, graph: ChannelGraph, allowed: Allowed) -> Widths:
-        """What groups of which this many channels are left can still keep."""
+        """Returns the counts that groups with this many channels left can still keep."""
         pairs = zip(graph.groups, current)
         return cls(tuple(_up_to(allowed.counts[group.name], count) for group, count in pairs))
 
@@ -129,7 +129,7 @@ class Widths:
 
 
 def allowed_by(graph: ChannelGraph, limits: Limits) -> Allowed:
-    """What limits allow the groups of a model that nothing was removed from yet."""
+    """Returns the channel counts that limits allow in a model from which nothing has been removed yet."""
     dense = matched_layers(graph, limits.exclude)
     counts = {
         group.name: np.array([group.width]) if dense.intersection(group.layers) else allowed_widths(group, limits)

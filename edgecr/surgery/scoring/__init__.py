@@ -1,1 +1,1 @@
-"""How much each channel of a group matters."""
+"""Importance scores of the channels in each group."""

@@ -1,4 +1,4 @@
-"""What scores may look at: the weights, and training images if there are any; never test images."""
+"""The inputs of scores: the weights, and training images if there are any; never test images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ScoringInputs:
-    """What scores may look at, and how to compare and draw."""
+    """The data that scores may use, with the settings for comparisons and random draws."""
 
     module: nn.Module
     normalise: bool = False
@@ -33,7 +33,7 @@ class ScoringInputs:
     ready: Sequence[Products] = ()
     """Products that are at hand already, as in an update of a training; the images are not asked then."""
     say: Callable[[str], None] | None = None
-    """Who is told what a long look at the images costs, before it begins."""
+    """Callback that receives the cost of a long pass over the images, before it begins."""
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""How much of any output can hang on one channel: PFP's sensitivities and what they allot (Liebenwein et al. 2020).
+"""Sensitivities of channels by PFP, and the channel counts that it allots by them (Liebenwein et al. 2020).
 
 A weight's share of an output is its product with the activation, over the sum of all products with weights of the
-same sign; negative activations are looked at apart. A channel is as sensitive as its largest share in any image,
+same sign; negative activations are treated apart. A channel is as sensitive as its largest share in any image,
 output, place and kernel position. Biases take no part.
 """
 
@@ -52,7 +52,7 @@ class Reader:
 
     @property
     def factor(self) -> float:
-        """What the bound multiplies the sum of sensitivities with."""
+        """The factor of the sum of sensitivities in the bound."""
         return 2 * CONFIDENCE * math.log(8 * (self.patches + 1) * self.kernel / FAILURE)
 
     def joined(self, other: Reader) -> Reader:
@@ -136,9 +136,9 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def read_sensitivities(
     module: nn.Module, batches: Iterable[Tensor], most: int | None = None, say: Callable[[str], None] | None = None
 ) -> dict[str, Reader]:
-    """What each weight of a module says of the channels that it reads; one image runs at a time.
+    """Returns the sensitivities of the channels that each weight of a module reads; one image runs at a time.
 
-    As many images are looked at as PFP's bound asks for, but at most so many; what that costs is told before it starts.
+    As many images are used as PFP's bound asks for, but at most ``most``; ``say`` is told the cost before it starts.
     """
     device, watcher = next(module.parameters()).device, _Watcher(module)
     images, tell = _one_by_one(batches), say or (lambda _: None)
@@ -188,7 +188,7 @@ def group_sensitivity(group: Group, found: dict[str, Reader]) -> Reader:
 
 
 def pfp_keep(reader: Reader, error: float) -> int:
-    """How many channels a layer needs so that its outputs err by at most this factor."""
+    """Returns the number of channels that a layer needs so that its outputs err by at most this factor."""
     total = float(reader.values.sum())
     chances = reader.values[reader.values > 0] / max(total, np.finfo(np.float64).tiny)
     draws = max(1, math.ceil(3 * (6 + 2 * error) * reader.factor * total / error**2))

@@ -1,4 +1,4 @@
-"""How much each channel of a group matters; the least important ones go first."""
+"""Importance scores of channels; the least important ones are removed first."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def pfp_widths(groups: Sequence[Group], evidence: ScoringInputs) -> Callable[[fl
 
 
 allocators: Mapping[str, Allocator] = {"pfp": pfp_widths}
-"""How ``scope: layer`` shares out what goes with some scores; with all others it is the same fraction everywhere."""
+"""Allocators for ``scope: layer``, by score; all other scores remove the same fraction of every layer."""
 
 
 def _summed(places: Sequence[Place[TensorMember]], evidence: ScoringInputs, power: int) -> Values:

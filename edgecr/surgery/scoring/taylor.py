@@ -1,8 +1,8 @@
-"""What the loss would lose with a channel, to first order, from the gradients of a mini-batch (Molchanov et al. 2019).
+"""The first-order change of the loss without a channel, from the gradients of a mini-batch (Molchanov et al. 2019).
 
 Everything is built from weight times gradient, summed for each position of each axis, so one pass over the images
-serves all groups and all forms. A gate of value 1 behind a layer would feel the sum of weight times gradient of that
-layer, or of the batch norm behind it: gates are never really built.
+serves all groups and all forms. The gradient of a gate of value 1 behind a layer is the sum of weight times gradient
+of that layer, or of the batch norm behind it: gates are never really built.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _along(weight: Tensor, gradient: Tensor | None, axis: int, power: int) -> Va
 
 
 def _rows(weight: Tensor, axis: int) -> int:
-    """How many positions of an axis are worked on at once: on a processor, as many as its cache holds."""
+    """Returns the number of positions of an axis processed at once: on a CPU, as many as fit its cache."""
     size = max(weight.shape[axis], 1)
     return max(1, _AT_ONCE * size // max(weight.numel(), 1)) if weight.device.type == "cpu" else size
 

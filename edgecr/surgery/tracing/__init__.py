@@ -1,1 +1,1 @@
-"""Which channels of a module are tied to which: found by tracing it, held as groups."""
+"""Channel dependencies of a module: found by tracing it, held as groups."""

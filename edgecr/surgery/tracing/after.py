@@ -51,7 +51,7 @@ _CURE = "Begin the step anew, with the model that it began with."
 
 
 def _removed(group: Group, gone: Gone) -> npt.NDArray[np.bool_]:
-    """Which channels of a group left, all their places together."""
+    """Returns the mask of the channels that left a group; raises if one left some of its places only."""
     votes = [np.isin(place.positions, gone.get(_key(place), ())) for place in group.tensors]
     whole = [vote.all(1) for vote in votes]
     if any((vote.any(1) != whole[0]).any() or (all_ != whole[0]).any() for vote, all_ in zip(votes, whole)):

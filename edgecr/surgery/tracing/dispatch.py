@@ -52,7 +52,7 @@ class Call:
 
 Handler = Callable[[Trace, Call], None]
 handlers: Registry[Handler] = Registry("operator")
-"""How slots flow through each operator, by its name without namespace and trailing underscore."""
+"""Handlers that propagate slots through operators, by name without namespace and trailing underscore."""
 
 
 class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Who is tied to whom and why: the table behind a question about a model's groups."""
+"""The explanation of a model's groups: coupled layers, layers that stay whole, and the reasons."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ExplainedGroup:
     readers: tuple[str, ...]
     """The layers that read them."""
     why: tuple[str, ...]
-    """What ties the channels together, or what keeps them."""
+    """The reasons that tie the channels together, or that keep them from removal."""
 
 
 def explain(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ExplainedGroup, ...]:

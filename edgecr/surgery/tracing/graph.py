@@ -1,4 +1,4 @@
-"""Which channels of a model can be removed, and which must go together."""
+"""The channels of a model that can be removed, in groups that must be removed together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ M = TypeVar("M", bound=Member)
 
 @dataclass(frozen=True)
 class Place(Generic[M]):
-    """Where the channels of a group sit in one tensor axis or setting."""
+    """The positions of a group's channels in one tensor axis or setting."""
 
     member: M
     positions: Ids
@@ -35,7 +35,7 @@ class Place(Generic[M]):
 
     @property
     def multiplicity(self) -> int:
-        """How many positions one channel takes."""
+        """Number of positions that one channel takes."""
         return int(self.positions.shape[1])
 
 
@@ -50,7 +50,7 @@ class Group:
 
     @property
     def width(self) -> int:
-        """How many channels the group has."""
+        """Number of channels in the group."""
         return len(self.tensors[0].positions)
 
     @property
@@ -94,7 +94,7 @@ class ChannelGraph:
     layers: tuple[str, ...]
     """All layers with weights that ran."""
     auxiliary: bool
-    """Whether some parameters only take part in training (auxiliary heads)."""
+    """True if some parameters only take part in training (auxiliary heads)."""
     trace: Trace
     withheld: tuple[Frozen, ...] = ()
     """Layers that looked removable, until the module failed without some of their channels."""

@@ -1,4 +1,4 @@
-"""How slots flow through layers with weights: convolutions, linear layers and normalisations."""
+"""Slot propagation through layers with weights: convolutions, linear layers and normalisations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How slots flow through elementwise operators, reductions and pooling."""
+"""Slot propagation through elementwise operators, reductions and pooling."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pointwise(trace: Trace, call: Call) -> None:
 
 
 def _stays_zero(trace: Trace, call: Call) -> bool:
-    """Whether the result is zero wherever the masked operands are, tried out on a few numbers."""
+    """Returns True if the result is zero wherever the masked operands are, tested on a few numbers."""
     zeros = {id(tensor): (slots := trace.slots(tensor)) is not None and slots.zero for tensor in call.tensors}
     rank = max(tensor.dim() for tensor in call.tensors)
 
@@ -75,7 +75,7 @@ def reduction(trace: Trace, call: Call) -> None:
 
 
 def _adds_up(call: Call) -> bool:
-    """Whether elements that are zero do not change the result."""
+    """Returns True if elements that are zero do not change the result."""
     return call.operator == "sum" or (call.operator == "linalg_vector_norm" and call.get("ord", 2) > 0)
 
 

@@ -1,4 +1,4 @@
-"""What a module answers without some channels, and which groups of channels it really can do without."""
+"""Tests of a module without some channels, to find the groups that it really can do without."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _compared(module: nn.Module, cut: ChannelCut, graph: ChannelGraph) -> tuple[
 
 
 def _hides(module: nn.Module) -> bool:
-    """Whether some weight is all zero, as heads of untrained models are: then answers would agree untested."""
+    """Returns True if some weight is all zero, as in heads of untrained models; outputs then agree untested."""
     return any(parameter.dim() > 1 and not parameter.any() for parameter in module.parameters())
 
 

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from edgecr.core.errors import UnsupportedModel
 
 Mode = Callable[[nn.Module], bool]
-"""Whether a submodule is to run as in training."""
+"""Predicate that is true for the submodules to run in training mode."""
 
 
 def in_evaluation(_: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""How slots flow through operators that only move, cut or join values."""
+"""Slot propagation through operators that only move, cut or join values."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ class Slots:
 
     ids: Ids
     zero: bool = True
-    """Whether a channel that is masked where it is made is still zero here (false after a sigmoid)."""
+    """True if a channel that is masked where it is made is still zero here (false after a sigmoid)."""
     constant: bool = False
-    """Whether the tensor comes from parameters alone."""
+    """True if the tensor comes from parameters alone."""
 
     def along(self, axis: int) -> Ids | None:
         """The ids as a vector when they vary along this axis only."""
@@ -91,7 +91,7 @@ class Ledger:
             parent = _flattened(parent)
 
     def frozen(self, roots: Ids) -> npt.NDArray[np.bool_]:
-        """Which roots may not be removed."""
+        """Returns the mask of the roots that may not be removed."""
         marked = np.zeros(self.size, dtype=np.bool_)
         for freeze in self.freezes:
             marked[roots[freeze.ids]] = True

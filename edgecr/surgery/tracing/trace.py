@@ -1,4 +1,4 @@
-"""What one forward pass teaches about the channels of a model."""
+"""The facts about a model's channels that one forward pass records."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class TensorMember:
     role: Role
     ids: Ids
     weight: bool
-    """Whether this is the weight of a convolution or linear layer, so that its channels can be removed."""
+    """True for the weight of a convolution or linear layer, so that its channels can be removed."""
     closes: bool = False
-    """Whether a channel that is zero where it is made is not zero here, so that masks close what reads it too."""
+    """True if a channel that is zero where it is made is not zero here, so that masks cover what reads it too."""
 
     @property
     def layer(self) -> str:
@@ -34,7 +34,7 @@ class TensorMember:
 
     @property
     def makes_channels(self) -> bool:
-        """Whether channels come into being here."""
+        """True if this axis creates channels."""
         return self.weight and self.role == "out"
 
 
@@ -121,7 +121,7 @@ class Trace:
         return name
 
     def carries(self, tensor: Tensor) -> bool:
-        """Whether a computed tensor carries slots."""
+        """Returns True if a computed tensor carries slots."""
         return self._flowing.get(tensor) is not None
 
     def slots(self, tensor: object) -> Slots | None:

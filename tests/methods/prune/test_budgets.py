@@ -196,7 +196,7 @@ def test_pfp_in_every_layer_meets_its_budget(tmp_path: Path, schedule: str) -> N
 
 
 def test_pfp_in_every_layer_lets_all_err_by_the_same_factor(tmp_path: Path) -> None:
-    """What is left is what the bound allots at some error, but for the channels that a whole budget gives back."""
+    """The channels left are those that the bound allots at some error, but for a whole budget's rounding."""
     model = subject()
     evidence = ScoringInputs(model.module, batches=TrainingSample(context(tmp_path).data, 7), most=35)
     graph = trace_channels(model.module, model.input_shape)

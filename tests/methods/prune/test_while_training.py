@@ -143,7 +143,7 @@ def pruned(folder, watch, score="l2", module=None, beside=(), soft=True):
 
 
 def difference(module, masks, plan):
-    """How far the network that the session sees is from the one without the channels."""
+    """Returns the relative difference between the network that the session sees and the one without the channels."""
     images = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(3))
     with masks.applied(), torch.no_grad():
         found = module.eval()(images)
@@ -153,7 +153,7 @@ def difference(module, masks, plan):
 
 
 def gone(plan):
-    """How many channels a plan removes."""
+    """Counts the channels that a plan removes."""
     return sum(map(len, plan.removed))
 
 

@@ -1,4 +1,4 @@
-"""What a changed group touches, reckoned alone, is what reckoning everything again would say."""
+"""Figures updated for one changed group equal the figures computed anew."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_a_plan_that_still_rests_on_estimates_says_so(net: nn.Module, monkeypatc
 
 
 def test_no_budget_is_refused_because_of_an_estimate(net: nn.Module) -> None:
-    """What the fewest channels take was interpolated between entries that say too much."""
+    """The latency of the fewest channels was interpolated between entries that are too slow."""
     planner = planner_for(net, SHAPE, align=STAIR)
     sizes = LayerSizes(planner.cost.module, planner.graph)
     least = sizes.configurations(planner.widths.least)

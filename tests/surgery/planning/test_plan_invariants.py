@@ -1,4 +1,4 @@
-"""What every plan must keep, on networks that are not friendly: grouped, concatenated, shared and tied layers."""
+"""Invariants of every plan, on difficult networks: grouped, concatenated, shared and tied layers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_least_important_channels_of_each_group_go(network: nn.Module, graph
 
 @pytest.mark.parametrize("scope", ["global", "knapsack"])
 def test_the_most_important_channels_of_all_stay(network: nn.Module, graph: ChannelGraph, scope: Any) -> None:
-    """Where channels count there is one right answer: the first of each group, and then the highest scores."""
+    """A budget of channels has one right answer: the best of each group, and then the highest scores."""
     one = planner(network, graph)
     plan = one.by_sparsity(scope, 0.6)
     firsts = [value.max() for value in one.values]

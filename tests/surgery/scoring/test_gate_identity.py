@@ -1,4 +1,4 @@
-"""What a gate of value 1 behind a layer would feel is already in the layer's own gradients (Molchanov et al. 2019)."""
+"""The gradient of a gate of value 1 behind a layer follows from the layer's own gradients (Molchanov et al. 2019)."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ class Read(nn.Module):
 
 @pytest.mark.parametrize("hidden", [(), (1, 3)])
 def test_the_derivative_by_a_gate_in_front_of_readers(hidden):
-    """Where weights do not see a channel, their own gradients tell what opening its gate would change."""
+    """Gradients of weights that do not see a channel still give the derivative by its gate."""
 
     def backward(module):
         images = torch.randn(8, 3, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

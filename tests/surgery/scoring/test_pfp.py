@@ -147,7 +147,7 @@ def test_resnet20_needs_183_images() -> None:
 
 
 def looked_at(count: int, most: int | None = None) -> tuple[int, list[str]]:
-    """How many of so many images resnet20 is looked into with, and what is told first."""
+    """Returns the number of images, out of so many, that resnet20 runs on, and the messages told."""
     module, told, known = build(architecture({"arch": "resnet20"}), 10), list[str](), list[int]()
     images = (torch.randn(4, 3, 32, 32) for _ in range(count // 4))
     with patch("edgecr.surgery.scoring.pfp.answers", lambda *_: known.append(len(told))):
