@@ -59,7 +59,7 @@ def compress(
 
 
 def _refuse_early(recipe: Recipe) -> None:
-    """What export and measurement would refuse is rather refused now than after hours of training."""
+    """Refuses early what export and measurement would refuse only after hours of training."""
     targets = [load_target(name) for name in recipe.export]
     for target in targets:
         exporters.get(target.format)().check(target)
@@ -84,7 +84,7 @@ class Work:
     code: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """The hashes of the files with the user's own code, by the model that it builds."""
     fresh: bool = False
-    """Whether steps are done again even if the store has them."""
+    """Do the steps again even if the store has them."""
 
     def finish(self) -> Result:
         """Does what is left to do and judges the outcome."""
@@ -170,7 +170,7 @@ class Work:
         return load_device(name).plain() if name else None
 
     def step_folder(self, index: int) -> Path:
-        """Where a step's outputs lie in the run."""
+        """The folder of a step's outputs in the run."""
         return self.run.step(index, self.recipe.steps[index].name)
 
     def step(self, index: int) -> None:
@@ -211,7 +211,7 @@ class Work:
         return stored.finish(run=self.run.folder.name, seconds=seconds)
 
     def _why_anew(self, stored: Step) -> str:
-        """What keeps the most similar step of the store from being taken over, if it has one."""
+        """The differences that keep the most similar step of the store from being reused; empty if there is none."""
         near = None if self.fresh else nearest(self.store.root, stored.inputs, stored.maker)
         return f", made anew: {near[0]} did it with other {', '.join(near[1])}" if near else ""
 

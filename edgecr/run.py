@@ -103,7 +103,7 @@ class Run:
         return inside(self.folder, "robustness", f"{suite}@{target}")
 
     def beside(self, own: Path, key: str) -> Path:
-        """Where a result like ``own``, but under other options than the recipe's, lies."""
+        """The path for a result like ``own``, but made under other options than the recipe's."""
         place = self.folder / "extra" / own.relative_to(self.folder)
         return place.with_name(f"{place.name.removesuffix('.json')}-{key[:8]}{'.json' * (own.suffix == '.json')}")
 
@@ -114,7 +114,7 @@ class Run:
         return inside(self.folder, "stages", f"{name}.json")
 
     def finished(self, name: str, key: str) -> bool:
-        """Whether a stage was finished with exactly these inputs and its outputs are still what it wrote."""
+        """True if a stage was finished with exactly these inputs and its outputs are still as it wrote them."""
         try:
             return self._recorded(name)["key"] == key and not self.damaged(name)
         except FileProblem:
@@ -191,7 +191,7 @@ class Run:
 
 
 def _same_place(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two environments differ in nothing but the command that was typed."""
+    """True if two environments differ at most in the command that was typed and in the list of resumptions."""
     apart = {"command", RESUMED}
     return {k: v for k, v in one.items() if k not in apart} == {k: v for k, v in other.items() if k not in apart}
 

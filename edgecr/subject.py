@@ -24,7 +24,7 @@ Side = Annotated[int, Field(ge=1, le=65536)]
 
 
 class _Described(BaseModel):
-    """What ``subject.json`` says of a model."""
+    """The description of a model in ``subject.json``."""
 
     architecture: dict[str, Any]
     classes: Annotated[int, Field(ge=1, le=1_000_000)]

@@ -1,4 +1,4 @@
-"""Where the agent starts: as the supervisor (``main``) or as one measuring process (``measure``)."""
+"""The entry points of the agent: the supervisor (``main``) and one measuring process (``measure``)."""
 
 import os
 import sys

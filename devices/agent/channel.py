@@ -1,4 +1,4 @@
-"""How the agent speaks: JSON events on stdout, each a line that starts with the byte 0x1E."""
+"""The output channel of the agent: JSON events on stdout, each a line that starts with the byte 0x1E."""
 
 import json
 import os

@@ -29,7 +29,7 @@ def counters() -> Dict[str, Optional[int]]:
 
 
 def since(before: Dict[str, Optional[int]]) -> Dict[str, Optional[int]]:
-    """How far the counters moved since ``before``; CPU time is read first, so that reading the others is no part."""
+    """The increase of the counters since ``before``; CPU time is read first, so that it excludes reading the others."""
     run = processor()
     after = dict(others(), run_ns=run)
     return {key: difference(before[key], value) for key, value in after.items()}

@@ -90,7 +90,7 @@ def rounds(
 
 
 def per_round(median_ns: int, round_s: float) -> int:
-    """How many calls fill a round."""
+    """Number of calls that fill a round."""
     return max(1, int(round(round_s * 1e9 / max(1, median_ns))))
 
 

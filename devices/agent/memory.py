@@ -1,4 +1,4 @@
-"""How much memory the board has free, and whether what is to be measured fits; a board must never swap."""
+"""Checks that a measurement fits into the board's free memory, and caps its allocations; a board must never swap."""
 
 import os
 import re

@@ -129,9 +129,9 @@ def libraries(packages: Sequence[str]) -> Dict[str, str]:
 
 
 def watched() -> Dict[str, Any]:
-    """How many cores are busy just now, and up to three other processes that use them most.
+    """The number of cores that are busy just now, and up to three other processes that use them most.
 
-    The load average would still tell a minute later of what has ended, a training of the same run for one.
+    The load average would still include programs that ended up to a minute ago, such as a training of the same run.
     """
     cores, before, start = busy_ticks(), ticks(), time.monotonic()
     time.sleep(LOOK_S)

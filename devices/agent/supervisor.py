@@ -239,7 +239,7 @@ class Supervisor(object):
 
 
 def how_it_died(code: int) -> str:
-    """What to tell of a measuring process that ended without a word."""
+    """The message for a measuring process that ended without reporting an error."""
     if code == -signal.SIGKILL:
         return (
             "The measuring process was killed, most likely because the board ran out of memory. "

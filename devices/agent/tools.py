@@ -47,7 +47,7 @@ def checked(argv: Sequence[str], work: str) -> List[str]:
 
 
 def find(name: str) -> str:
-    """Where a tool is."""
+    """The path of a tool; NotAllowed if it is not on this board."""
     path = shutil.which(name) or shutil.which(name, path=os.pathsep.join(ELSEWHERE))
     if path is None:
         raise NotAllowed("%s is not on this board (looked on PATH and in %s)." % (name, ", ".join(ELSEWHERE)))

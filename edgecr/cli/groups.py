@@ -42,7 +42,7 @@ def show_groups(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every layer and reason.")] = False,
     allow_code: AllowCode = False,
 ) -> None:
-    """Which channels of a model can only be removed together, which stay, and what ties or stops them."""
+    """List the channels of a model that can only be removed together, those that stay, and the reasons."""
     from edgecr.surgery.tracing.explain import explain
 
     subject = named_subject(name, options, classes, size, allow_code)

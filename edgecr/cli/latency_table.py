@@ -86,7 +86,7 @@ def show_table(
     table: TablePath = None,
     layers: Annotated[bool, typer.Option("--layers", help="Every entry too.")] = False,
 ) -> None:
-    """Whose table it is, what it holds, and how well it predicts."""
+    """Show the device of a table, its contents, and how well it predicts."""
     found = _table(device, runtime, table)
     machine = found.machine
     echo(

@@ -111,7 +111,7 @@ def _mean_row(answered: RobustnessResult, figure: str, confidence: float) -> Acc
 
 
 def export_row(artifact: Artifact) -> ExportRow:
-    """What the report says of an artifact; its lineage knows the role."""
+    """The row of the report for an exported artifact; its role is read from the lineage."""
     role = str(artifact.lineage.get("role", CANDIDATE))
     return ExportRow(
         role,
@@ -141,7 +141,7 @@ def slower(result: Result) -> Iterator[str]:
 
 
 def failures(result: Result) -> list[str]:
-    """What went wrong on the devices, once each; files that are not verified are told apart from that."""
+    """Device errors and partial measurements, each once; rows emptied by unverified files are left out."""
     rows = (row for row in result.latency if row.arms or not result.unsound(row.evidence))
     found = ((row, f"partial: {row.partial}" if row.partial else row.error) for row in rows)
     named = ((name_of(result.label(row.target), row.device), text) for row, text in found)
@@ -149,6 +149,6 @@ def failures(result: Result) -> list[str]:
 
 
 def receipt_warnings(result: Result) -> list[str]:
-    """What the receipts remark although the files are as promised."""
+    """The warnings in the receipts of exported files; they do not make an export fail."""
     found = ((row, text) for row in result.exports for text in row.receipt.get("warnings", []))
     return [f"{result.label(row.target)} {row.file}: {text}".lstrip() for row, text in found]

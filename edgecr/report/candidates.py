@@ -191,7 +191,7 @@ def _faster_siblings(row: CandidateRow, result: Result) -> dict[str, str]:
 
 
 def _surely_slower(one: LatencyRow, other: LatencyRow, result: Result) -> bool:
-    """Whether the intervals of two median latencies lie apart by more than what is claimed; both must be sound."""
+    """True if ``one`` is slower by a claimable factor, with disjoint intervals of the medians; both must be sound."""
     slow, fast = (timing_of(row, CANDIDATE, "p50") for row in (one, other))
     if slow is None or fast is None or slow.low is None or fast.high is None or fast.value <= 0:
         return False

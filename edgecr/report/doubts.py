@@ -50,14 +50,14 @@ def _small(number: int) -> str:
 
 
 def about_place(row: LatencyRow) -> list[str]:
-    """What makes all figures of a device doubtful."""
+    """The reasons to doubt all figures of a device."""
     partial = [f"not complete: {row.partial}"] if row.partial else []
     failed = [row.error] if row.error and row.error.rstrip(".") not in row.partial else []
     return [*partial, *failed, *row.doubts]
 
 
 def about_figure(row: LatencyRow, role: str, field: str) -> list[str]:
-    """What makes one figure of a role doubtful, or why there is none."""
+    """The reasons to doubt one figure of a role, or the reason why it is missing."""
     arm = row.arms.get(role)
     if arm is None:
         return []
@@ -67,9 +67,9 @@ def about_figure(row: LatencyRow, role: str, field: str) -> list[str]:
 
 
 def about_speed(row: LatencyRow) -> list[str]:
-    """What makes the median latencies of a device doubtful, or why they are missing: each in a sentence, once.
+    """The reasons to doubt the median latencies of a device, or why they are missing: one sentence each, no repetition.
 
-    What both roles share is told of both together; the table of speeds has every word.
+    Reasons that both roles share are merged; the full text is below the table of speeds.
     """
     whole = about_place(row)
     grouped: dict[str, dict[str, list[str]]] = {}

@@ -84,7 +84,7 @@ def _speed_figure(result: Result) -> KeyFigure:
 
 
 def claim(ratio: Estimate | None) -> str:
-    """What a ratio of times allows to say."""
+    """The claim that a ratio of times supports, in words."""
     if ratio is None or ratio.low is None:
         return "nothing is claimed without an interval"
     if not ratio.differs:

@@ -1,4 +1,4 @@
-"""How figures are written: one place for digits, units, signs, intervals and missing values."""
+"""The format of figures: one place for digits, units, signs, intervals and missing values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from edgecr.core.estimate import Estimate
 
 MINUS = "\N{MINUS SIGN}"
 MISSING = "INCOMPLETE"
-"""What a missing figure reads; never an empty cell, never zero."""
+"""The text shown for a missing figure; never an empty cell, never zero."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How a kind of figure is shown; ``digits`` None means three significant ones."""
+    """The display format of a kind of figure; ``digits`` None means three significant digits."""
 
     unit: str = ""
     factor: float = 1.0
@@ -89,7 +89,7 @@ def figure(estimate: Estimate | None, scale: Scale) -> str:
 
 
 def exact(estimate: Estimate) -> bool:
-    """Whether the figure was counted, not sampled."""
+    """True if the figure was counted, not sampled."""
     return estimate.confidence == 1.0
 
 

@@ -32,7 +32,7 @@ def overview_table(results: Sequence[Result]) -> Table:
 
 
 def answer(results: Sequence[Result]) -> str:
-    """Which candidates may ship, in a sentence."""
+    """The candidates that may ship, in a sentence."""
     good = [result.name for result in results if result.verdict is Verdict.SHIP]
     return f"May ship: {', '.join(good)}." if good else "None of the candidates may ship."
 

@@ -27,7 +27,7 @@ NOT_VERIFIED = "not verified"
 
 
 class Status(str, Enum):
-    """What became of one gate."""
+    """The outcome of one gate."""
 
     PASS = "PASS"
     FAIL = "FAIL"
@@ -35,7 +35,7 @@ class Status(str, Enum):
 
 
 class Verdict(str, Enum):
-    """What became of all gates together."""
+    """The outcome of all gates together."""
 
     SHIP = "SHIP"
     DONT_SHIP = "DON'T SHIP"
@@ -55,7 +55,7 @@ class ModelRow:
     evidence: list[str] = field(default_factory=list)
     """Files of the run that the row rests on."""
     file: str = ""
-    """Where the exported file lies, from the run's folder."""
+    """Path of the exported file, relative to the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class Timing:
-    """How one role runs on a device at one batch size; what the samples cannot support is None."""
+    """The performance of one role on a device at one batch size; figures that the samples cannot support are None."""
 
     p50: Estimate | None = None
     p90: Estimate | None = None
@@ -132,7 +132,7 @@ class LatencyRow:
 
 @dataclass(frozen=True)
 class RecordRows:
-    """What one record of a step shows: a value for each label, or one before and after the step."""
+    """The rows that one record of a step shows: a value for each label, or one before and one after the step."""
 
     title: str
     head: tuple[str, str] = ("", "value")
@@ -150,7 +150,7 @@ class StepRow:
     facts: dict[str, str] = field(default_factory=dict)
     records: list[RecordRows] = field(default_factory=list)
     budgets: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """What may remain of each figure that was asked for, and what does."""
+    """The allowed and the reached amount of each figure for which the step had a budget."""
     evidence: list[str] = field(default_factory=list)
     """Files of the run that the row rests on."""
 
@@ -186,7 +186,7 @@ class CandidateRow:
     why: list[str] = field(default_factory=list)
     """The gates that do not hold, in words."""
     remarks: list[str] = field(default_factory=list)
-    """What to know of it beside the other targets on this device."""
+    """Remarks on this target in comparison with the others on this device."""
     file: str = ""
     clean: Estimate | None = None
     """Clean accuracy, candidate minus baseline."""
@@ -200,7 +200,7 @@ class CandidateRow:
 
     @property
     def ships(self) -> bool:
-        """Whether it may ship."""
+        """True if this target may ship on this device."""
         return self.verdict is Verdict.SHIP
 
 
@@ -224,7 +224,7 @@ class Result:
     candidates: list[CandidateRow] = field(default_factory=list)
     """Each target on each device, judged."""
     prefer: str = ""
-    """What orders the targets that may ship on a device."""
+    """The figure by which the targets that may ship on a device are ordered."""
     gates: list[GateResult] = field(default_factory=list)
     models: list[ModelRow] = field(default_factory=list)
     accuracy: list[AccuracyRow] = field(default_factory=list)
@@ -249,7 +249,7 @@ class Result:
 
     @property
     def many(self) -> bool:
-        """Whether there are several targets, so that figures need the name of theirs."""
+        """True if there are several targets, so that figures need a label with the target."""
         return len(self.targets) > 1
 
     def label(self, target: str) -> str:

@@ -141,7 +141,7 @@ def gate_table(result: Result) -> Table:
 
 
 def model_table(result: Result) -> Table:
-    """What the models are and how large."""
+    """The architectures and sizes of the models."""
     rows: list[tuple[str, ...]] = []
     for view in views(result):
         rows += [
@@ -196,7 +196,7 @@ def condition_name(condition: str) -> str:
 
 
 def interval_note(estimates: Any) -> str:
-    """What the brackets mean."""
+    """The explanation of the intervals in brackets; empty if there are none."""
     levels = sorted({each.confidence for each in estimates if each and each.confidence and not exact(each)})
     return f"in brackets the {' and '.join(map(confidence_text, levels))} interval." if levels else ""
 
@@ -251,7 +251,7 @@ def _ratio_cell(row: LatencyRow, name: str, marks: Marks) -> str:
 
 
 def start_table(result: Result) -> Table:
-    """How long loading and the first call take."""
+    """The times of loading and of the first call."""
     marks = Marks()
     rows = tuple(
         (
@@ -318,7 +318,7 @@ def _parity(row: ExportRow) -> str:
 
 
 def step_table(result: Result) -> Table:
-    """What was done to the model."""
+    """The steps that were applied to the model."""
     rows = tuple(
         (
             str(number),
@@ -373,7 +373,7 @@ def _cell_text(value: Cell) -> str:
 
 
 def apart_table(result: Result) -> Table:
-    """What else lies in the run folder, and is not judged."""
+    """The results in the run folder that are not judged."""
     note = "Made under other options than the recipe's, or from other files than the exported ones."
     return Table("Not judged", ("kept apart",), tuple((place,) for place in result.apart), note)
 
@@ -385,6 +385,6 @@ def _seconds(value: float | None) -> str:
 
 
 def provenance(result: Result) -> dict[str, str]:
-    """Where and when the result was made."""
+    """The run, date and environment of the result."""
     facts = {"run": result.id, "created": result.created, **result.environment}
     return {name: value for name, value in facts.items() if value}

@@ -12,7 +12,7 @@ from edgecr.report.render.markdown import comparison_markdown, markdown
 from edgecr.report.result import Result
 
 COMPARISONS = {".html": comparison_html, ".md": comparison_markdown}
-"""How several results are written side by side, by the ending of the file."""
+"""The functions that write several results side by side, by the file's ending."""
 
 
 def write_report(result: Result, folder: Path) -> dict[str, Path]:

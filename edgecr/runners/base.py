@@ -1,4 +1,4 @@
-"""What a runner is: it brings files to a device, has them measured there, and returns what came back."""
+"""The interface of runners, which bring files to a device, have them measured there, and return the measurement."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class MeasurePlan:
-    """What to measure in one session; ``launches`` and ``rounds`` override the device's protocol."""
+    """The arms to measure in one session; ``launches`` and ``rounds`` override the device's protocol."""
 
     arms: tuple[Arm, ...]
     launches: int | None = None

@@ -57,7 +57,7 @@ class SshTransport(Options):
     ssh_options: Annotated[tuple[str, ...], AfterValidator(check_ssh_options)] = ()
     """Further arguments for ``ssh``, such as ``-p`` and a port; none that runs a command."""
     connect_timeout_s: Count = 10
-    """How long to wait for the board to answer."""
+    """Seconds to wait for the board to answer."""
     env: dict[Variable, Value] = Field(default_factory=dict)
     """Environment variables for the agent, such as TMPDIR."""
     lease_s: Lease = 30.0
@@ -79,7 +79,7 @@ class Warmup(Options):
 
 
 class Throughput(Options):
-    """How throughput is measured, apart from latency."""
+    """The measurement of throughput, separate from latency."""
 
     seconds: Seconds = 3.0
     """Length of one measurement."""
@@ -88,7 +88,7 @@ class Throughput(Options):
 
 
 class Protocol(Options):
-    """How much is measured; the defaults are careful, a device file may ask for less."""
+    """Extent of the measurement; the defaults are careful, a device file may ask for less."""
 
     launches: Count = 3
     """Fresh processes; intervals are over launches, 5 are needed to find differences of a few percent."""
@@ -102,7 +102,7 @@ class Protocol(Options):
     """No new round starts after that long in a launch."""
     warmup: Warmup = Warmup()
     throughput: Throughput | None = None
-    """How to measure throughput apart from latency; not measured when left out."""
+    """Options of a throughput measurement, separate from latency; not measured when left out."""
     gate_wait: Annotated[float, Field(gt=0, lt=1)] = 0.03
     """Launches that waited for the processor for that share or more give no absolute latency, nor throughput.
 
@@ -132,7 +132,7 @@ class Expect(Options):
 
 @dataclass(frozen=True)
 class Origin:
-    """Who answers for a device, and the file it was read from; devices of different origin are still equal."""
+    """The party that vouches for a device, and the device's file; devices of different origin are still equal."""
 
     owner: Literal["nobody", "program", "shipped", "own", "foreign"] = field(default="nobody", compare=False)
     file: Path | None = field(default=None, compare=False)
@@ -157,7 +157,7 @@ class Device(Options):
 
     @property
     def origin(self) -> Origin:
-        """Where the declaration comes from; nobody answers for one that was read out of a record."""
+        """The origin of the declaration; nobody vouches for one that was read from a record."""
         return self._origin
 
     def with_origin(self, origin: Origin) -> Self:

@@ -1,4 +1,4 @@
-"""Whether a machine is in a state to be measured; each warning names its remedy."""
+"""Checks that a machine is in a fit state for measuring; each warning names its remedy."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class SshRunner(AgentRunner):
         )
 
     def explain(self, ending: Ending) -> str:
-        """What the end of the connection means for the user."""
+        """Explains the end of the connection to the user."""
         if ending.code == REFUSED_BY_SSH:
             return self._lost(ending) if ending.greeted else self._not_connected(ending)
         if ending.greeted:
@@ -119,7 +119,7 @@ class SshRunner(AgentRunner):
 
 
 def how_to_configure(name: str) -> str:
-    """What to write where, for a device that has no host yet."""
+    """Instructions for setting up a device that has no host yet."""
     return f"""Device {name!r} has no board yet. Do this once:
   1. Name the board in ~/.ssh/config:
        Host {name}

@@ -1,4 +1,4 @@
-"""Which device files may be used: EdgeCR's, the user's own, and those that the user has trusted.
+"""The device files that may be used: EdgeCR's, the user's own, and those that the user has trusted.
 
 A device file says where to connect and what to run, so one that came with somebody's folder is foreign. It can be
 shown and checked, but no runner is made of it until ``edgecr devices trust`` has remembered its hash.
@@ -134,7 +134,7 @@ def _store() -> Path:
 
 
 def _trusted() -> dict[str, str]:
-    """What the user has trusted: the place of each file and its hash."""
+    """The files that the user has trusted: the path of each and its hash."""
     path = _store()
     if not path.exists():
         return {}

@@ -1,4 +1,4 @@
-"""What a run was asked, as its ``run.json`` records it, and the keys and names of the stages that answer it.
+"""The question of a run, as its ``run.json`` records it, and the keys and names of the stages that answer it.
 
 A run folder is data: targets and devices are read from the record, not looked up again among the declarations of
 this machine, and nothing in the record allows code to run.
@@ -25,7 +25,7 @@ from edgecr.runners.base import load_device
 from edgecr.runners.device import Device
 
 SUBJECT_FILES = ("subject.json", "tensors.safetensors")
-"""What a saved subject consists of."""
+"""The files of a saved subject."""
 
 
 class RunRecord(BaseModel):
@@ -106,7 +106,7 @@ def _but_export(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def question(recipe: Recipe, purpose: str, data: Dataset) -> dict[str, Any]:
-    """What a run is asked, for its ``run.json``: every name in the recipe is spelled out, for judging later."""
+    """The question of a run, for its ``run.json``: every name in the recipe is resolved, for judging later."""
     return {
         "name": recipe.name,
         "purpose": purpose,
@@ -139,17 +139,17 @@ def robustness_stage(suite: str, target: str) -> str:
 
 
 def export_key(target: Target, proof: str, subject: Sequence[str]) -> str:
-    """What an exported file depends on: ``proof`` are its images, ``subject`` the hashes of ``SUBJECT_FILES``."""
+    """The key of an exported file; ``proof`` identifies its images, ``subject`` are the hashes of ``SUBJECT_FILES``."""
     return identity(target.plain(), proof, *subject)
 
 
 def measurement_key(
     device: Device, batches: Sequence[int], launches: int | None, rounds: int | None, files: Mapping[str, str]
 ) -> str:
-    """What a measurement depends on; ``files`` are the hashes of the exported files by role."""
+    """The key of a measurement; ``files`` are the hashes of the exported files by role."""
     return identity(device.plain(), list(batches), launches, rounds, *(files[role] for role in ROLES))
 
 
 def answers_key(question: str, images: int | None) -> str:
-    """What a suite's answers depend on: the key of their question, and how many images were asked for."""
+    """The key of a suite's answers, made of the key of their question and the number of images asked for."""
     return identity(question, images)

@@ -99,12 +99,12 @@ class Exports:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """What the files hash to now, by role."""
+        """The current hashes of the files, by role."""
         return {role: artifact.identity for role, artifact in self.artifacts.items()}
 
     @property
     def paths(self) -> dict[str, Path]:
-        """Where the main files lie, by role."""
+        """The paths of the main files, by role."""
         return {role: artifact.path for role, artifact in self.artifacts.items()}
 
     @property

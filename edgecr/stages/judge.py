@@ -141,7 +141,7 @@ class _Case:
         return artifact if self.seen.sound(stage) else None
 
     def counts(self, role: str, artifacts: Mapping[tuple[str, str], Artifact | None]) -> SubjectCounts | None:
-        """What a role's model costs; counts that no exported file has are wrong, else the files that differ are."""
+        """The counts of a role's model; rejects them if no exported file agrees, otherwise the files that differ."""
         self.seen.demand(role, *(f"{role}/{name}" for name in (*SUBJECT_FILES, COUNTS)))
         if not self.seen.sound(role):
             return None
@@ -162,7 +162,7 @@ class _Case:
         return counts
 
     def model(self, target: str, role: str, counts: SubjectCounts | None, artifact: Artifact | None) -> ModelRow:
-        """What a role's model is and how large its file for a target is; what is not sound is missing."""
+        """The architecture, counts and file size of a role's model for a target; unverified values are missing."""
         return ModelRow(
             role,
             counts.architecture if counts else "not verified",
@@ -225,33 +225,33 @@ class _Case:
         return answered if self.seen.sound(stage) else None
 
     def exported(self, target: str) -> dict[str, str] | None:
-        """What the files of a target were recorded to hash to, by role; None where one was not recorded.
+        """The recorded hashes of a target's files, by role; None if one was not recorded.
 
-        A file that was changed since is named as such, and not whatever was made from it before.
+        If a file was changed since, the file itself is reported, not the results made from it before.
         """
         found = {role: self.recorded_files(target, role) for role in ROLES}
         return {role: joint_hash(_unnamed(files)) for role, files in found.items()} if all(found.values()) else None
 
     def place(self, target: str, role: str) -> str:
-        """Where an artifact lies in the run folder."""
+        """The path of an artifact in the run folder."""
         return (self.run.export(target) / role).relative_to(self.run.folder).as_posix()
 
     def recorded_files(self, target: str, role: str) -> dict[str, str]:
-        """What each file of an artifact was recorded to hash to; its manifest is none of them."""
+        """The recorded hash of each file of an artifact, without its manifest."""
         stage, start = export_stage(target, role), f"{self.place(target, role)}/"
         outputs = self.seen.records[stage].outputs if stage in self.seen.records else {}
         found = {file.removeprefix(start): digest for file, digest in outputs.items() if file.startswith(start)}
         return {name: digest for name, digest in found.items() if name != MANIFEST}
 
     def main_file(self, target: str, role: str) -> str:
-        """Where the main file of an artifact lies in the run folder; empty where none was recorded."""
+        """The path of an artifact's main file in the run folder; empty if none was recorded."""
         main = [name for name in self.recorded_files(target, role) if PurePosixPath(name).stem == STEM]
         return f"{self.place(target, role)}/{main[0]}" if main else ""
 
     # Rows, each with the files that it rests on
 
     def files(self, target: str, stage: str) -> list[str]:
-        """What a figure rests on that was taken from the exported files of a target in some stage."""
+        """The evidence files of a figure that a stage took from the exported files of a target."""
         exports = [export_stage(target, role) for role in ROLES]
         return self.seen.files([stage, QUESTION, *exports, *ROLES])
 
@@ -288,7 +288,7 @@ class _Case:
         return load_examples(self.run.robustness(suite, target) / "examples.json")
 
     def steps(self) -> Iterator[StepRow]:
-        """What was done to the model; the figures of a step whose files were changed are left out."""
+        """The steps that were applied to the model; figures of a step whose files were changed are left out."""
         for number, step in enumerate(self.asked.recipe.steps):
             stage, options = step_stage(number, step.name), json.dumps(step.plain()[step.name])
             row = self.step(stage, step, options, self.run.step(number, step.name))
@@ -316,7 +316,7 @@ class _Case:
         return [path.relative_to(self.run.folder).as_posix() for path in found]
 
     def environment(self) -> dict[str, str]:
-        """Where the run was made, if its record of that is sound."""
+        """The environment in which the run was made; empty if its record is not sound."""
         if not self.seen.sound(QUESTION):
             return {}
         try:
@@ -336,7 +336,7 @@ def _role(artifact: Artifact) -> Any:
 
 
 def _agree(counts: SubjectCounts, artifact: Artifact) -> bool:
-    """Whether the work counted in PyTorch is what the receipt found in the file."""
+    """True if the MACs counted in PyTorch are those that the receipt found in the file."""
     found = artifact.receipt.get("file") if isinstance(artifact.receipt, dict) else None
     return isinstance(found, dict) and found.get("macs") == counts.macs
 

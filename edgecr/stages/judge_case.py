@@ -75,7 +75,7 @@ class DataRecord(Options):
     """The folder that was read."""
     images: Count
     available: Count
-    """How many images the folder holds."""
+    """Number of images in the folder."""
     classes: tuple[str, ...]
     """In the order of the outputs."""
     absent: tuple[str, ...] = ()
@@ -84,13 +84,13 @@ class DataRecord(Options):
 
 
 class ImageRecord(Options):
-    """How images become the files' input."""
+    """The preprocessing that turns images into the files' input."""
 
     mean: Channels
     std: Channels
     size: tuple[int, int]
     answered: str = ""
-    """Who said so; empty where the files scale their images themselves."""
+    """Source of these values, in words; empty if the files scale their images themselves."""
 
 
 class Question(Options):
@@ -105,7 +105,7 @@ class Question(Options):
     batch: Count = 1
     """The batch size that latencies were measured with."""
     images: Count | None = None
-    """How many test images were asked for; all when left out."""
+    """Number of test images asked for; all when left out."""
     suites: Annotated[tuple[str, ...], Field(min_length=1)]
     devices: Annotated[tuple[Device, ...], Field(min_length=1)]
     gates: dict[str, Gate] = Field(default={})
@@ -158,7 +158,7 @@ class Case:
         return Run(self.folder)
 
     def question(self) -> Question:
-        """What was asked; a damaged record, or one of another version, is a FileProblem."""
+        """The recorded question; a damaged record, or one of another version, is a FileProblem."""
         path = self.folder / "question.json"
         with refused_as(f"{path} is damaged, or of another version: run `{COMMAND}` again"):
             return Question.parse(read_json(path))
@@ -304,7 +304,7 @@ class _Judging:
         return answered if self.seen.sound(stage) else None
 
     def environment(self) -> dict[str, str]:
-        """Where the judgement was made, if its record of that is sound."""
+        """The environment in which the judgement was made; empty if its record is not sound."""
         if not self.seen.sound(QUESTION):
             return {}
         try:
@@ -316,11 +316,11 @@ class _Judging:
     # Rows, each with the files that it rests on
 
     def files(self, file: FileRecord, *stages: str) -> list[str]:
-        """What a figure of a candidate rests on."""
+        """The evidence files of a candidate's figures."""
         return self.seen.files([*stages, QUESTION, file_stage(BASELINE), file_stage(file.label)])
 
     def problems(self, file: FileRecord) -> dict[str, str]:
-        """What is wrong with the evidence, but for what concerns other candidates alone."""
+        """The problems of the evidence, without those that concern only other candidates."""
         own = set(self.files(file, *self.stages_of(file)))
         others = {
             name
@@ -372,7 +372,7 @@ class _Judging:
     # Words
 
     def purpose(self, file: FileRecord) -> str:
-        """What was compared, on which images."""
+        """The compared files and the test images, in a sentence."""
         base, data, input_ = self.question.files[0], self.question.data, self.question.input
         used = f"{data.images:,}" if data.images == data.available else f"{data.images:,} of {data.available:,}"
         scaled = (
@@ -386,7 +386,7 @@ class _Judging:
         )
 
     def notes(self, file: FileRecord) -> Iterator[str]:
-        """What the reader must know beside the figures."""
+        """Notes that the reader needs beside the figures."""
         if not self.question.gates:
             yield f"{HOW_TO_GATE}."
         if absent := self.question.data.absent:
@@ -407,7 +407,7 @@ def _numbers(values: Channels) -> str:
 
 
 def maker(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What an environment holds that answers may depend on; under another one everything is done anew."""
+    """The part of an environment that answers may depend on; if it changes, everything is done again."""
     machine = {name: record[name] for name in ("cpu", "machine", "threads", "python")}
     return machine | {name: record["packages"][name] for name in PACKAGES}
 

@@ -66,7 +66,7 @@ UNCOUNTED = ("params", "macs", "budget")
 
 @dataclass(frozen=True)
 class FilesToJudge:
-    """What the user of ``edgecr judge`` asks."""
+    """The request of an ``edgecr judge`` command."""
 
     baseline: Path
     candidates: tuple[Path, ...]

@@ -36,7 +36,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Given:
-    """What the command line says about all files: how they want their images, and their classes in order."""
+    """The command line's options for all files: the preprocessing of their images, and their classes in order."""
 
     mean: Channels | None = None
     std: Channels | None = None
@@ -110,7 +110,7 @@ class JudgeInputs:
     """The baseline first."""
     preprocessing: Preprocessing
     answered: str
-    """Where the preprocessing comes from, in words; empty where the files scale their images themselves."""
+    """The source of the preprocessing, in words; empty if the files scale their images themselves."""
     batch: int
     names: tuple[str, ...]
     """The classes in the order of the outputs; empty where only the data can tell."""
@@ -274,7 +274,7 @@ def _batch(files: Sequence[GivenFile]) -> int:
 
 
 def _preprocessing(files: Sequence[GivenFile], given: Given) -> tuple[Preprocessing, str]:
-    """How all files want their images, and who said so; a question that nobody answered is refused."""
+    """The preprocessing of all files, and its source in words; a RequestError if unknown or contradictory."""
     size = _size(files, given)
     told = [file for file in files if file.told]
     for file in told:
@@ -316,7 +316,7 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _question(file: GivenFile, told: Sequence[GivenFile]) -> str:
-    """What must be answered before a file can be fed, and how."""
+    """The question about a file's preprocessing, and the options that answer it."""
     known = ""
     if told and told[0].told:
         values = told[0].told

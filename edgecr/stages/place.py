@@ -1,6 +1,6 @@
-"""Where the result of a stage is kept.
+"""The places of stage results in a run folder.
 
-What gates read is written under the recipe's own options only. A command that asks for anything else gets a result of
+Results that gates read are made under the recipe's own options only. A command with other options gets a result of
 its own in ``extra/``.
 """
 
@@ -16,7 +16,7 @@ from edgecr.stages.export import Exports
 
 @dataclass(frozen=True)
 class ResultPlace:
-    """Where a result is kept, and the stage that vouches for it."""
+    """The path of a result, and the stage that vouches for it."""
 
     stage: str
     path: Path

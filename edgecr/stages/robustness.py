@@ -82,7 +82,7 @@ def chosen_images(data: HeldOutData, images: int | None, seed: int) -> np.ndarra
 
 
 def predictor_on(artifact: Artifact, device: Device | None) -> Predictor:
-    """What runs an artifact: this machine in its own way, or in the runtime and with the settings of a device."""
+    """The predictor for an artifact, on this machine: by default, or with the runtime and settings of a device."""
     if device is None:
         return predictor_for(artifact)
     if not runner_for(device).on_this_machine:

@@ -1,4 +1,4 @@
-"""Why a finished step cannot stand in for another one: what else it was made from, in words."""
+"""The differences, in words, that keep a finished step from being reused for another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a subject costs, counted once when it is set aside, so that judging a run never has to build its model."""
+"""The parameters and MACs of a subject, counted once when it is saved: judging a run need not build its model."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class StageRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Verification:
-    """What a run's stages recorded, and which files are not what was recorded."""
+    """The records of a run's stages, and the files that are not as recorded."""
 
     folder: Path
     records: Mapping[str, StageRecord] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Verification:
     problems: dict[str, str] = field(default_factory=dict)
     """Files of the run that no gate may rest on, and what is wrong with each."""
     hashes: Mapping[str, str] = field(default_factory=dict)
-    """What the files hash to now."""
+    """The current hashes of the files."""
 
     def files(self, stages: Iterable[str]) -> list[str]:
         """The records of some stages and all that they vouch for."""
@@ -53,11 +53,11 @@ class Verification:
         return list(found)
 
     def sound(self, *stages: str) -> bool:
-        """Whether those stages are recorded and all their files are what they wrote."""
+        """True if those stages are recorded and all their files are as the stages wrote them."""
         return not any(file in self.problems for file in self.files(stages))
 
     def recorded(self, stage: str, files: Sequence[str]) -> list[str] | None:
-        """What a stage recorded its files to hash to; None if it does not vouch for all of them."""
+        """The hashes that a stage recorded for some files; None if it does not vouch for all of them."""
         outputs = self.records[stage].outputs if stage in self.records else {}
         return [outputs[file] for file in files] if all(file in outputs for file in files) else None
 
@@ -74,7 +74,7 @@ class Verification:
 
 
 def record_name(stage: str) -> str:
-    """Where a stage's record lies in the run folder."""
+    """The path of a stage's record in the run folder."""
     return f"stages/{stage}.json"
 
 

@@ -24,7 +24,7 @@ def written(tmp_path, **values):
 
 
 def outcomes(suite):
-    """What a build server makes of each test case."""
+    """The outcome of each test case, as a build server reads it."""
     bad = ("failure", "error", "skipped")
     return {
         case.get("name"): next((each.tag for each in case if each.tag in bad), "passed")

@@ -1,4 +1,4 @@
-"""What `check`, `report`, `profile` and `robustness` do to a finished run, and what they never do."""
+"""Effects of `check`, `report`, `profile` and `robustness` on a finished run, and changes that they never make."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""What a recipe's mistakes say: the keys that fit what was chosen, and no others."""
+"""The messages for mistakes in a recipe: they name the keys that fit what was chosen, and no others."""
 
 import pytest
 

@@ -41,7 +41,7 @@ def timed(target, device="cpu", ms=2.0, batch=1, baseline=4.0, **parts):
 
 
 def of_target(target, size=400_000, lost=0):
-    """What a target brings besides its latencies: both models, the exported candidate, and answers."""
+    """The parts of a result about a target, besides its latencies: both models, the exported candidate, answers."""
     models = [
         ModelRow(role, "resnet20", 1000, 9000, bytes_, target, [f"export/{target}/{role}"], f"export/{target}/{role}")
         for role, bytes_ in (("baseline", 1_000_000), ("candidate", size))

@@ -1,4 +1,4 @@
-"""What the measurer doubts, as a reader of the report finds it."""
+"""The doubts that a measurement records, as a reader of the report finds them."""
 
 import re
 from dataclasses import replace

@@ -74,7 +74,7 @@ NAMED = 3
 
 
 def unsound_words(result: Result, *evidence: Sequence[str]) -> str:
-    """What is wrong with the first file that is not what the run wrote, and which others are not; empty for none."""
+    """The problem of the first file that is not as the run wrote it, and the names of others; empty if none."""
     first, *others = result.unsound(*evidence) or [""]
     if not first:
         return ""
@@ -118,7 +118,7 @@ def _count(quantity: Quantity, limit: str, result: Result) -> Evidence:
 
 
 def _budgets(result: Result) -> Iterator[Evidence]:
-    """What remains over what may remain, of each figure that a step was asked for; a damaged step may hide some."""
+    """Yields reached / allowed for each budget of a step; a step with damaged files yields missing evidence."""
     unknown = [row for row in result.steps if NOT_VERIFIED in row.facts]
     asked = [(row, figure, pair) for row in result.steps for figure, pair in row.budgets.items()]
     for row in unknown:
@@ -155,20 +155,20 @@ def _timings(
 
 
 def _absent(row: LatencyRow, field: str, ratio: bool) -> str:
-    """Why a figure is missing, in the measurer's words."""
+    """The reason why a figure is missing, as the measurement gives it."""
     roles = (BASELINE, CANDIDATE) if ratio else (CANDIDATE,)
     reasons = (row.arms[role].missing.get(field) for role in roles if role in row.arms)
     return next((reason for reason in reasons if reason), "it was not measured")
 
 
 def place(device: str, batch: int | None, target: str = "") -> str:
-    """Where something was measured, in words; with the target where figures of several stand together."""
+    """The device and batch size of a measurement, in words; with the target if several are shown together."""
     where = f"{target} on {device}" if target else device
     return where if batch is None else f"{where}, batch {batch}"
 
 
 def place_in(result: Result, row: LatencyRow) -> str:
-    """Where a row of a result was measured, in words."""
+    """The target, device and batch size of a latency row, in words."""
     return place(row.device, row.batch, result.label(row.target))
 
 

@@ -182,7 +182,7 @@ def _text(quantity: Quantity, gate: Gate, limit: str, evidence: Evidence, places
 
 
 def _doubt(quantity: Quantity, gate: Gate, limit: str, estimate: Estimate) -> str:
-    """What the interval, and the asked confidence, add to the point estimate's story."""
+    """A remark on the interval: too wide, absent, of another confidence than asked for, or beyond the limit."""
     if gate.confidence is None or not _holds(quantity, gate, limit, estimate.value):
         return _coarse(quantity, limit, gate.limits[limit], estimate)
     asked = confidence_text(gate.confidence)
@@ -213,7 +213,7 @@ def _coarse(quantity: Quantity, limit: str, bound: float, estimate: Estimate) ->
 
 
 def _tolerance(quantity: Quantity, limit: str, bound: float) -> float | None:
-    """How much a limit leaves between what is wished for and what is refused; None where it leaves nothing."""
+    """The margin between the ideal value and the limit; None for a ratio of exactly 1, which has no margin."""
     if limit == "ratio":
         return abs(1 - bound) or None
     return 1 - bound if limit == "min" and quantity.kind is Kind.ACCURACY else bound
@@ -228,7 +228,7 @@ def verdict(judged: Iterable[GateResult]) -> Verdict:
 
 
 def shaken(result: Result) -> GateResult | None:
-    """What forbids to ship although every gate holds: a judged model, or the question, is not what the run wrote."""
+    """A result that prevents shipping although all gates pass: a model or the question is not as the run wrote it."""
     wrong = unsound_words(result, *(row.evidence for row in result.models))
     if not wrong:
         return None
@@ -236,7 +236,7 @@ def shaken(result: Result) -> GateResult | None:
 
 
 def reasons(result: Result) -> list[str]:
-    """Why the verdict is what it is: the gates that did not pass, or what all of them together say."""
+    """The reasons for the verdict: the gates that did not pass, or a statement that all of them hold."""
     if not result.gates:
         return [f"{NO_GATES}, so nothing says that this model may ship"]
     if result.many:
@@ -248,7 +248,7 @@ def reasons(result: Result) -> list[str]:
 
 
 def _on_device(device: str, result: Result) -> str:
-    """What ships on a device, the preferred target first, or what became of each target."""
+    """The targets that may ship on a device, the preferred one first; if there are none, the verdict on each target."""
     where, rows = f"on {device}" if device else "", [row for row in result.candidates if row.device == device]
     shipped = sorted((row for row in rows if row.ships), key=lambda row: row.order)
     if not shipped:

@@ -1,4 +1,4 @@
-"""What a gate can be about, by the gate's name."""
+"""The quantities that gates can judge, by the gate's name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgecr.robustness.suites import suites
 
 
 class Kind(Enum):
-    """Where a quantity's figures stand in a result."""
+    """The part of a result that holds a quantity's figures."""
 
     ACCURACY = "accuracy"
     TIMING = "timing"
@@ -43,11 +43,11 @@ class Quantity:
     more_is_better: bool = False
 
     def at_least(self, limit: str) -> bool:
-        """Whether that limit is a lower one."""
+        """True if that limit is a lower bound."""
         return limit == "min" or (limit == "ratio" and self.more_is_better)
 
     def scale_of(self, limit: str) -> Scale:
-        """How values compared with that limit are written."""
+        """The scale in which values compared with that limit are written."""
         return {"drop": LOSS, "ratio": RATIO}.get(limit, self.scale)
 
 

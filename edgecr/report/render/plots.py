@@ -17,7 +17,7 @@ WIDTH = 400.0
 LEFT, RIGHT = 104.0, 52.0
 """Room for the names on the left and the figures on the right."""
 LETTER = 7.0
-"""What one letter of a name takes at most."""
+"""Upper bound of the width of a letter in a name."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _whisker(axis: Axis, y: float, estimate: Estimate) -> Markup:
 
 
 def difference_plot(rows: Sequence[AccuracyRow]) -> Markup:
-    """What compression changed under each condition: candidate minus baseline with its paired interval."""
+    """The plot of the change in accuracy under each condition: candidate minus baseline with its paired interval."""
     known = [row.delta for row in rows if row.delta]
     ends = [end for each in known for end in (each.value, each.low, each.high) if end is not None]
     room = max([0.01, *map(abs, ends)]) * 0.15

@@ -1,4 +1,4 @@
-"""Which models a trade-off plot shows, and where: all under the same condition, on the same device."""
+"""The models in a trade-off plot and their coordinates, all under the same condition and on the same device."""
 
 from __future__ import annotations
 

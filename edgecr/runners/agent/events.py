@@ -1,4 +1,4 @@
-"""What a board says: events and noise, read with distrust and shown with its control characters escaped."""
+"""Parsing of a board's output: events and noise, treated as untrusted and shown with control characters escaped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Hello(Options):
 
 
 def parse_line(line: bytes) -> tuple[str, Event | None]:
-    """What a line holds: text that is no protocol, and the event behind the mark if there is one."""
+    """Returns the text of a line that is not part of the protocol, and the event behind the mark if there is one."""
     noise, mark, text = line.partition(MARK)
     if not mark:
         return shown(line).strip(), None
@@ -64,7 +64,7 @@ def cleaned(value: Any) -> Any:
 
 
 def message_of(event: Event) -> str:
-    """Why something failed, in the board's words."""
+    """The reason for a failure, as the board gives it."""
     found = event.get("message")
     return shown(found) if isinstance(found, str) and found else "The agent failed and did not say why."
 

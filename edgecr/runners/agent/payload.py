@@ -1,4 +1,4 @@
-"""What a board gets of an arm: every file that its model consists of, under names that its content gives."""
+"""The files of an arm that a board gets: all that its model consists of, in a folder named after their hash."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Payload:
 
     @property
     def name(self) -> str:
-        """What the model is called in the agent's folder; its weights lie beside it, as here."""
+        """The model's path in the agent's folder; its external weights lie beside it, as on this machine."""
         name, taken = f"model{self.path.suffix}", {PurePosixPath(place).parts[0] for place in self.beside}
         while name in taken:
             name = f"_{name}"

@@ -32,13 +32,13 @@ Explain = Callable[["Ending"], str]
 
 @dataclass(frozen=True)
 class Ending:
-    """How a connection ended: exit code, and the last lines of both streams that were not protocol."""
+    """The end of a connection: exit code, and the last lines of both streams that were not protocol."""
 
     code: int | None
     errors: Sequence[str]
     noise: Sequence[str]
     greeted: bool = False
-    """Whether the agent had answered before: what never was cannot be lost."""
+    """True if the agent had answered before; only then can the connection have been lost."""
 
     def last_words(self) -> str:
         """The most telling lines, for a message."""
@@ -47,7 +47,7 @@ class Ending:
 
 
 def plainly(ending: Ending) -> str:
-    """What to tell when nothing better is known."""
+    """The message for an unexpected end when no better explanation is known."""
     return f"The agent ended unexpectedly (exit code {ending.code}): {ending.last_words()}."
 
 

@@ -149,7 +149,7 @@ class MeasuringSession:
 
 
 def measured(arm: Arm, payload: Payload) -> MeasuredArm:
-    """What the result says about an arm's files."""
+    """The description of an arm and its files in the result."""
     return MeasuredArm(
         label=arm.label,
         file=arm.path.name,
@@ -161,7 +161,7 @@ def measured(arm: Arm, payload: Payload) -> MeasuredArm:
 
 
 def payloads_of(plan: MeasurePlan) -> tuple[Payload, ...]:
-    """What is sent for each arm; arms of one file share it."""
+    """The payload of each arm; arms of the same file share one."""
     batches: dict[tuple[Path, tuple[str, ...]], set[int]] = {}
     for arm in plan.arms:
         batches.setdefault((arm.path, arm.beside), set()).add(arm.batch)

@@ -7,7 +7,7 @@ from edgecr.runners.measurement.record import Launch, Measurement
 
 
 def shortfall(measurement: Measurement) -> str:
-    """What is missing of what the protocol asked for, in words; empty when nothing is."""
+    """The launches and rounds that the protocol asked for and that are missing, in words; empty if complete."""
     protocol, launches = measurement.device.protocol, measurement.launches
     found = [measurement.error.rstrip(".")] if measurement.error else []
     if len(launches) < protocol.launches:

@@ -1,4 +1,4 @@
-"""Who else had the processor while something was timed, and whether a time measured then still is the model's."""
+"""Contention for the processor during a timing, and the limits above which the time is not the model's alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNKNOWN = "its kernel tells no {what}, as in some containers, so nothing shows t
 
 @dataclass(frozen=True)
 class Contention:
-    """How much others took; None where the kernel does not tell."""
+    """The contention for the processor during some spans; figures are None where the kernel does not report them."""
 
     wait: float | None
     """Share of the wanted processor time that was waiting in the run queue."""
@@ -36,7 +36,7 @@ class Contention:
         )
 
     def reason(self, protocol: Protocol) -> str | None:
-        """Why a time measured meanwhile cannot be told as the model's own; None when it can."""
+        """The reason why a time measured meanwhile cannot be reported as the model's own; None if it can."""
         shared = [
             f"{name} {shown.format(found)}"
             for name, shown, found, limit in (
@@ -61,6 +61,6 @@ class Contention:
 
 
 def _rate(counts: Sequence[int | None], spans: Sequence[float]) -> float | None:
-    """How many in one unit of the spans; None if one of the counts is not known."""
+    """Counts per unit of the spans; None if a count is not known or the spans are empty."""
     known = [count for count in counts if count is not None]
     return sum(known) / sum(spans) if len(known) == len(counts) and sum(spans) > 0 else None

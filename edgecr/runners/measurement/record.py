@@ -1,4 +1,4 @@
-"""What a board answered: raw samples, units and machine facts as versioned JSON; statistics are derived."""
+"""The record of a measurement: raw samples, units and machine facts as versioned JSON; statistics are derived."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Nanoseconds = Count
 
 
 class MeasuredArm(Options):
-    """What was measured: one file in one runtime with one batch size."""
+    """The subject of a measurement: one file in one runtime with one batch size."""
 
     label: str
     file: str
@@ -28,7 +28,7 @@ class MeasuredArm(Options):
 
 
 class Counted(Options):
-    """What the kernel counted during a span of time; None where it does not tell."""
+    """The kernel's counters over a span of time; None where it does not report them."""
 
     run_ns: Nanoseconds | None = None
     """Time that all threads of the process spent on a processor."""
@@ -50,12 +50,12 @@ class Round(Counted):
 
     @property
     def elapsed_ns(self) -> int:
-        """How long the turn took."""
+        """The duration of the turn."""
         return sum(self.ns)
 
 
 class Start(Options):
-    """How one arm came up in a fresh process."""
+    """The start of one arm in a fresh process: import, load, first inference, memory."""
 
     arm: int
     import_ns: int
@@ -64,11 +64,11 @@ class Start(Options):
     memory_kb: dict[str, int | None]
     """Peak memory of the process: empty, imported, loaded, inferred."""
     info: dict[str, Any]
-    """What the runtime says of itself: version, providers, settings."""
+    """The runtime's description of itself: version, providers, settings."""
 
 
 class Warmth(Options):
-    """How the warm-up of one arm went."""
+    """The course of one arm's warm-up."""
 
     arm: int
     steady: bool
@@ -93,7 +93,7 @@ class Launch(Options):
 
 
 class Rate(Counted):
-    """How many calls ran in that time with that many streams."""
+    """The number of calls that ran in a span of time with a given number of streams."""
 
     arm: int
     streams: int

@@ -33,7 +33,7 @@ def percentile(samples: Sequence[float], percent: float) -> float:
 
 
 def lack_of_samples(percent: int, count: int) -> str | None:
-    """Why a percentile cannot be told from that many samples; None when it can."""
+    """The reason why that many samples cannot support a percentile; None if they can."""
     needed = LEAST_SAMPLES[percent]
     if count >= needed:
         return None
@@ -41,7 +41,7 @@ def lack_of_samples(percent: int, count: int) -> str | None:
 
 
 def one_moment(percent: int, launches: Sequence[Sequence[Sequence[float]]]) -> str | None:
-    """Why a percentile would only tell of one moment: launches as turns of samples; None when it would not."""
+    """The reason why a percentile reflects too few moments, for launches as turns of samples; None if it does not."""
     levelled = [
         [[time / middle for time in turn] for turn in turns]
         for turns in launches
@@ -183,7 +183,7 @@ def _change(group: Sequence[Sequence[float]]) -> float | None:
 
 
 def _unexplained(group: Sequence[Sequence[float]], shape: Callable[[int], float]) -> float:
-    """How far the values stay from a shape, in sum; each series has a level of its own."""
+    """The sum of absolute deviations from a shape; each series has a level of its own."""
     rests = [[value - shape(turn) for turn, value in enumerate(series)] for series in group]
     return sum(abs(rest - median(own)) for own in rests for rest in own)
 

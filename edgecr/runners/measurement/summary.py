@@ -30,7 +30,7 @@ UNTIMED = "nothing was timed"
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """What one arm's samples say; a figure that nobody measured is None, and ``missing`` tells why."""
+    """The summary of one arm's samples; a figure that was not measured is None, and ``missing`` gives the reason."""
 
     label: str
     file: str
@@ -65,7 +65,7 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the candidate's time relates to the baseline's in one runtime and batch; below 1 is faster."""
+    """The candidate's time relative to the baseline's in one runtime and batch; below 1 is faster."""
 
     runtime: str
     batch: int
@@ -147,7 +147,7 @@ LATENCIES = tuple(f"p{percent}_ms" for percent in PERCENTILES)
 
 
 def _reasons(measurement: Measurement) -> dict[str, str]:
-    """Why each figure is absent if it is, as far as the whole measurement tells."""
+    """The reason for each figure if it is absent, as far as the measurement as a whole gives it."""
     failed, asked = measurement.error, measurement.device.protocol.throughput
     names = (*LATENCIES, "load_ms", "first_ms")
     unasked = "not measured: the device's protocol does not ask for it"
@@ -173,7 +173,7 @@ def _identity(arm: MeasuredArm) -> dict[str, Any]:
 
 
 def no_absolute(measurement: Measurement, contention: Contention) -> str:
-    """Why absolute latencies are left out, and what to do about it."""
+    """The reason why absolute latencies are left out, and the remedy."""
     reason = contention.reason(measurement.device.protocol) or "every launch was disturbed"
     remedy = (
         "Measure outside of the container, or where the kernel has CONFIG_SCHEDSTATS."
@@ -294,7 +294,7 @@ def _ratio(
 
 
 def conclusion(base: str, candidate: str, ratio: Estimate | None) -> str:
-    """What may be claimed: a difference only if the interval excludes 1 and the change is over a percent."""
+    """The claim a ratio supports: a difference only if the interval excludes 1 and the change is over a percent."""
     if ratio is None:
         return f"{candidate} and {base} were not measured in the same rounds: no comparison."
     if ratio.low is None or ratio.high is None or ratio.confidence is None:
