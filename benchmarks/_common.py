@@ -1,4 +1,4 @@
-"""What every benchmark shares: the command line, the table, the last JSON line and the exit code.
+"""Functions that every benchmark shares: the command line, the table, the last JSON line and the exit code.
 
 A benchmark prints a table for people, then one JSON line ``{"bench", "figures", "goals", "met"}`` for
 programs, and exits with 0 when every goal is met, 3 when one is not. Goals are ratios of one run.
@@ -27,7 +27,7 @@ class Goal:
     at_most: float | None = None
 
     def met(self, value: float) -> bool:
-        """Whether the value keeps the bound (nan never does)."""
+        """Returns True if the value keeps the bound (nan never does)."""
         above = self.at_least is None or value >= self.at_least
         return above and (self.at_most is None or value <= self.at_most) and value == value
 

@@ -1,4 +1,4 @@
-"""What the studies of training share: their images, cells that stay when they are finished, mean and spread.
+"""Functions that the studies of training share: their images, cells that are kept when finished, mean and spread.
 
 A study is interrupted and goes on: each cell's figures are one JSON file, and a training within a cell resumes
 from its own checkpoint. The folder's name holds the fingerprint of settings, images and weights, so that figures

@@ -1,4 +1,4 @@
-"""What AdaSAP brings over plain SGD on CIFAR-10: accuracy, accuracy under noise, and flatness of the pruned network.
+"""Compares AdaSAP with plain SGD on CIFAR-10: accuracy, accuracy under noise, and flatness of the pruned network.
 
 Both arms of a seed start from the same weights (a few epochs of SGD, or ``--weights``), lose the same share of their
 parameters by the same criterion (global L2 norms) at the same moments of the same training; only ``sharpness``
@@ -58,7 +58,7 @@ class Settings:
     lr: float = 0.05
     weight_decay: float = 5e-4
     params: float = 0.5
-    """What remains."""
+    """Fraction of the parameters that remains."""
     pruning: int = 6
     """Epochs of adaptive radii: warm-up and pruning."""
     rho_min: float = 0.01
@@ -74,7 +74,7 @@ QUICK = replace(FULL, seeds=(0,), train=3000, epochs=12, every=5, noise_images=1
 
 
 def training(s: Settings, epochs: int) -> dict[str, Any]:
-    """What all trainings have in common."""
+    """The options that all trainings share."""
     return {
         "epochs": epochs,
         "batch": s.batch,
@@ -174,7 +174,7 @@ class Compared:
 
 
 def judged(cells: Mapping[str, Sequence[Mapping[str, float]]]) -> list[Compared]:
-    """What the goals speak of."""
+    """The comparisons that the goals refer to."""
     kinds = {"clean": False, "noise5": False, "rise": True, "eigenvalue": True}
     return [
         Compared(name, {arm: [cell[name] for cell in cells[arm]] for arm in ARMS}, as_ratio)

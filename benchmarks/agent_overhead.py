@@ -1,4 +1,4 @@
-"""How far the agent's p50 lies from a bare loop.
+"""Measures the difference between the agent's p50 and that of a bare loop.
 
 Twice: on one and the same onnxruntime session, the agent's rounds and a bare loop taking turns (what its
 clock readings, counters and events cost), and as the whole agent against a bare loop in a process of its own

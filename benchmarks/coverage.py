@@ -1,4 +1,4 @@
-"""How much of torchvision can be pruned and exported: 60 classification CNNs and 6 segmentation networks at 30 %.
+"""Prunes and exports the CNNs of torchvision: 60 for classification and 6 for segmentation, at 30 %.
 
 Each network loses 30 % of the channels of every group. What is checked: the slimmed module answers like the
 masked one (relative difference below 1e-5), channels really went, and the record repeats on a fresh copy; then
@@ -79,7 +79,7 @@ TARGET = parse_target({
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one network."""
+    """The outcome for one network."""
 
     name: str
     result: str
@@ -94,7 +94,7 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether the network was pruned, exported unless it is too large, and proved equal."""
+        """True if the network was pruned, exported unless it is too large, and proved equal."""
         return self.result in ("equal", "pruned; too large to export")
 
     def row(self) -> list[object]:
@@ -201,7 +201,7 @@ def examined(name: str) -> Outcome:
 
 
 def fault_of(slim: Subject, pruned: Pruned, *, nothing_went: bool) -> str:
-    """What is wrong with a slimmed network before any export; empty when nothing is."""
+    """Describes the fault of a slimmed network before any export; empty when there is none."""
     if nothing_went:
         return "nothing went"
     if not pruned.difference < TOLERANCE:
@@ -228,7 +228,7 @@ def exported(slim: Subject, outcome: Outcome) -> Outcome:
 
 
 def remembered(cache: Path | None) -> dict[str, Outcome]:
-    """What an earlier, interrupted run found."""
+    """The outcomes of an earlier, interrupted run."""
     if cache is None or not cache.exists():
         return {}
     return {name: Outcome(**values) for name, values in json.loads(cache.read_text()).items()}

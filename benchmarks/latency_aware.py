@@ -79,16 +79,16 @@ QUARTER_OF_EACH = {"score": "l1", "min_fraction": 0.25}
 AWARE_AT: Mapping[float, Sequence[Mapping[str, Any]]] = {
     1.5: [WHOLE_STREAMS, HALF_OF_EACH], 2.0: [HALF_OF_EACH, QUARTER_OF_EACH],
 }  # fmt: skip
-"""How a user would ask for these speed-ups: keep what many layers share while that is possible, and never thin a layer
-too much. Where a way is refused, because the latency cannot be reached like that, the next one counts."""
+"""Options that a user would choose for these speed-ups: keep what many layers share while that is possible, and never
+thin a layer too much. Where the latency cannot be reached with some options, the next ones are used."""
 JUDGED = [arm for arm in ARMS if arm not in (AWARE, ALIGNED)]
 NOISE = 0.97
 CLEARLY = 1.01
-"""How much faster than wanted a file should be when its latency is asked for anew."""
+"""Factor by which a file should be faster than wanted when its latency is asked for anew."""
 CALM, LONGEST = 1.04, 5
-"""How much slower than usual the dense file may be in a round, and how often all rounds are repeated for calm ones."""
+"""Largest time of the dense file in a calm round, relative to the usual one; most repetitions of all rounds."""
 TURN_S = 0.02
-"""How long a file is measured in each round, after as long a time that only warms it up."""
+"""Seconds that a file is measured in each round, after as many seconds that only warm it up."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Settings:
     rounds: int = 40
     speedups: tuple[float, ...] = (1.5, 2.0)
     tries: int = 5
-    """How often a latency is asked for until the file is as fast as wanted."""
+    """Most requests for a latency until the file is as fast as wanted."""
     arms: tuple[str, ...] = tuple(ARMS)
 
 
@@ -160,7 +160,7 @@ class Study:
         return self.cells.get(self._name(*names), make)
 
     def path(self, *names: object) -> Path:
-        """Where a cell keeps its files."""
+        """The folder of a cell's files."""
         return self.cells.folder / self._name(*names)
 
     def _name(self, *names: object) -> str:
@@ -193,7 +193,7 @@ class Study:
     # Plans.
 
     def pruned(self, options: Mapping[str, Any], seed: int, folder: Path) -> Subject:
-        """What the product's own method makes of the network."""
+        """Prunes the network by the product's own method."""
         step = methods.get("prune").parse({**options, "device": DEVICE, "latency_batch": 1})
         bench = AgentLatencies(Monitor(), self.cells.folder / f"{self.network}-latency")
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How well a latency table predicts pruned networks that it has never seen whole.
+"""Measures the accuracy of a latency table for pruned networks that it has never seen whole.
 
 Three architectures are pruned to several sizes. The table gets their layers, one by one; its calibration is fitted to
 the dense networks and uniformly slimmed ones, and then predicts the other networks. All whole networks are measured
@@ -81,7 +81,7 @@ def pruned_for_latencies(name: str, side: int, bench: AgentLatencies, device: st
 
 
 def requested(sizes: Mapping[str, int], device: str, folder: Path) -> dict[str, tuple[float, float]]:
-    """What part of its dense latency each pruned network takes, measured afterwards, and what part was requested."""
+    """Fraction of its dense latency that each pruned network takes, measured afterwards, and the fraction requested."""
     bench = AgentLatencies(Told(), folder)
     families = [pruned_for_latencies(name, side, bench, device, folder) for name, side in sizes.items()]
     found: dict[str, list[float]] = {}

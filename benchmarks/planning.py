@@ -1,4 +1,4 @@
-"""How long planning takes: a plan by latency, the importance that training gathers, and pruning against a peer.
+"""Measures the time of a plan by latency, of the importance that training gathers, and of pruning against a peer.
 
 **Plans.** Half of the latency by an exact knapsack, for a made-up device whose times step at multiples of eight. The
 table knows the layers that plans mostly lead to; *first* is all planning until every layer of the plan is known (the
@@ -86,7 +86,7 @@ def plan_seconds(name: str, limits: Limits, rounds: int) -> tuple[float, float, 
 
 
 def taylor_parts(batch: int, rounds: int) -> dict[str, float]:
-    """What adding up each score costs, as a part of an update of ResNet-50."""
+    """The cost of adding up each score, as a fraction of an update of ResNet-50."""
     network = torchvision.models.resnet50(weights=None)
     groups, images = trace_channels(network, SHAPE).groups, torch.randn(batch, *SHAPE)
     labels, tensors = torch.arange(batch), dict(network.named_parameters())

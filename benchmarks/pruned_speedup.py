@@ -1,4 +1,4 @@
-"""How much faster the exported file of a pruned network is, against what its multiply-accumulates promise.
+"""Compares the speed-up of a pruned network's exported file with the one that its multiply-accumulates promise.
 
 Networks lose 5, 10, 30 and 50 % of the channels of every group: by EdgeCR with its automatic alignment, by
 Torch-Pruning as it comes, and by Torch-Pruning with ``round_to`` 8 and 16, of which the faster file counts. All are
@@ -44,7 +44,7 @@ SIDE = 224
 OURS, PEER = "EdgeCR", "Torch-Pruning"
 ROUND_TO = (8, 16)
 TURN_S = 0.05
-"""How long a file is measured in each round, after as long a time that only warms it up."""
+"""Seconds that a file is measured in each round, after as many seconds that only warm it up."""
 Prune = Callable[[nn.Module, float], nn.Module]
 
 
@@ -100,7 +100,7 @@ class File:
 
 @dataclass(frozen=True)
 class Speed:
-    """What one file brought against the dense one."""
+    """The speed-up of one file over the dense one."""
 
     file: File
     speedup: float

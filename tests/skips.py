@@ -34,7 +34,7 @@ def missing() -> str:
 
 
 def strict() -> bool:
-    """Whether a skip that is not allowed fails the session."""
+    """Returns True if a skip that is not allowed fails the session."""
     return bool(os.environ.get(STRICT))
 
 

@@ -1,1 +1,1 @@
-"""What commands and scripts call: functions of plain arguments. ``import edgecr`` offers the public ones."""
+"""Functions of plain arguments, for commands and scripts. ``import edgecr`` offers the public ones."""

@@ -179,7 +179,7 @@ def _source(values: dict[str, Any]) -> DataSource:
 
 
 def _is_pair(data: Any) -> bool:
-    """Whether this is one pair of arrays, and not a list of batches."""
+    """Returns True for one pair of arrays, False for a list of batches."""
     return isinstance(data, list | tuple) and len(data) == 2 and hasattr(data[0], "shape")
 
 

@@ -67,7 +67,7 @@ def measured(
     runs: AnyPath,
     monitor: Monitor,
 ) -> Measurement:
-    """What came back from the device; its failure is ``error`` in it."""
+    """Returns the measurement from the device; a failure of the device is its ``error``."""
     from edgecr.runners.base import MeasurePlan, load_device, runner_for
     from edgecr.stages.files import shared_runtime
 

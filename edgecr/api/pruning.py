@@ -30,11 +30,11 @@ BATCHES = 8
 
 @dataclass(frozen=True)
 class PruneRecord:
-    """What a pruning did: the plan with its figures, and the proof that the result computes the same."""
+    """The record of a pruning: the plan with its figures, and the proof that the result computes the same."""
 
     plan: PlanRecord
     difference: float
-    """How far the answers are from those of the module with the same channels set to zero, relative to the largest."""
+    """Difference from the answers of the module with the same channels set to zero, relative to the largest."""
     kept: Mapping[str, str]
     """Layers whose channels all stay, with the reasons."""
     surgery: tuple[Change, ...] = field(repr=False)

@@ -84,7 +84,7 @@ def plain_values(given: Mapping[str, Any], what: str) -> dict[str, Any]:
 
 
 def execution(threads: int, allow_code: bool, accelerator: str = "cpu", devices: int = 1) -> Execution:
-    """Where this machine's own work runs; sets the thread count for everything after it."""
+    """The resources of this machine's own work; sets the thread count for everything after it."""
     import torch
 
     from edgecr.training.context import Execution
@@ -95,7 +95,7 @@ def execution(threads: int, allow_code: bool, accelerator: str = "cpu", devices:
 
 
 def progress(quiet: bool) -> Monitor:
-    """What shows progress on stderr: bars on a terminal, plain lines elsewhere, notebooks included.
+    """Returns the progress display on stderr: bars on a terminal, plain lines elsewhere, notebooks included.
 
     A quiet one shows warnings only.
     """

@@ -1,4 +1,4 @@
-"""Where images come from. Torch-free: a source is declared and checked here, and read on demand."""
+"""The sources of images. Torch-free: a source is declared and checked here, and read on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dataset is: three image sets kept apart, and how their images become a model's input."""
+"""Datasets: three image sets kept apart, and the preprocessing that turns their images into a model's input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How uint8 RGB images become a model's input: ``(x / 255 - mean) / std`` in that height and width."""
+    """Converts uint8 RGB images to a model's input: ``(x / 255 - mean) / std`` in that height and width."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -39,7 +39,7 @@ class ImageSet(ABC):
     labels: np.ndarray
     """The task's targets, one row for each image; classes as int64."""
     streams: ClassVar[bool] = False
-    """Whether images are read from disk each time, so that fetching the next ones ahead pays."""
+    """True if images are read from disk each time, so that prefetching the next ones pays."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,7 +65,7 @@ class Dataset:
     test: ImageSet
     preprocessing: Preprocessing
     augmentation: str
-    """What training uses unless told otherwise: ``none``, ``shift`` (small shifts) or ``crop-flip``."""
+    """Augmentation that training uses by default: ``none``, ``shift`` (small shifts) or ``crop-flip``."""
     fingerprint: str
     """Changes whenever an image, a label, a split or the task changes."""
     seen_by_steps: str = ""
@@ -83,21 +83,21 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class DataSource(Options):
-    """Where a dataset comes from; the fields of a subclass are its YAML keys."""
+    """The source of a dataset; the fields of a subclass are its YAML keys."""
 
     name: str
     """Name of the source."""
     mean: Means = (0.485, 0.456, 0.406)
-    """What is subtracted from red, green and blue, on a scale from 0 to 1."""
+    """Means that are subtracted from red, green and blue, on a scale from 0 to 1."""
     std: Deviations = (0.229, 0.224, 0.225)
-    """What they are divided by then."""
+    """Standard deviations that red, green and blue are then divided by."""
 
     @abstractmethod
     def load(self, monitor: Monitor | None = None) -> Dataset:
         """Reads the data; every problem is an EdgecrError that says what to do."""
 
     def preprocessing(self, height: int, width: int) -> Preprocessing:
-        """How images of that size become a model's input."""
+        """The preprocessing that turns images of that size into a model's input."""
         return Preprocessing(self.mean, self.std, (height, width))
 
 

@@ -53,7 +53,7 @@ def eval_batches(image_set: ImageSet, batch: int, share: Share = WHOLE) -> Itera
 
 
 def batch_count(images: int, batch: int) -> int:
-    """How many batches ``train_batches`` gives in one epoch."""
+    """Counts the batches that ``train_batches`` gives in one epoch."""
     whole, rest = divmod(images, batch)
     return whole + (rest > 1)
 

@@ -21,11 +21,11 @@ class Cifar(DataSource):
     name: Literal["cifar10", "cifar100"]
     """Name of the source."""
     mean: Means = (0.4914, 0.4822, 0.4465)
-    """What is subtracted from red, green and blue, on a scale from 0 to 1."""
+    """Means that are subtracted from red, green and blue, on a scale from 0 to 1."""
     std: Deviations = (0.2023, 0.1994, 0.2010)
-    """What they are divided by then."""
+    """Standard deviations that red, green and blue are then divided by."""
     root: Path = Path("~/.cache/edgecr/data")
-    """Where the archive lies or is downloaded to."""
+    """Folder that holds the archive, or that it is downloaded to."""
     validation: Fraction = 0.1
     """Share of the training images that is kept for decisions."""
     seed: Seed = 0

@@ -22,9 +22,9 @@ class Digits(DataSource):
     name: Literal["digits"]
     """Name of the source."""
     mean: Means = (0.5, 0.5, 0.5)
-    """What is subtracted from red, green and blue, on a scale from 0 to 1."""
+    """Means that are subtracted from red, green and blue, on a scale from 0 to 1."""
     std: Deviations = (0.5, 0.5, 0.5)
-    """What they are divided by then."""
+    """Standard deviations that red, green and blue are then divided by."""
     seed: Seed = 0
     """Chooses which images are for training, validation and test."""
 

@@ -58,7 +58,7 @@ class Folder(DataSource):
     seed: Seed = 0
     """Chooses which images these are."""
     augmentation: Augmentation = "crop-flip"
-    """What training does to images unless told otherwise."""
+    """Augmentation of the training images, unless a training chooses its own."""
     memory_limit_mb: Annotated[int, Field(ge=0)] = 2048
     """Datasets that need more decoded pixels than this are read from disk again in every epoch."""
 

@@ -18,7 +18,7 @@ _SIXTEEN_BITS = 65535
 
 
 DECODING = 2
-"""Which pixels ``decode`` makes of a file; part of the fingerprint of images that are decoded on demand."""
+"""Version of the pixels that ``decode`` makes; part of the fingerprint of images that are decoded on demand."""
 
 
 def decode(file: Path, size: tuple[int, int]) -> np.ndarray:
@@ -62,7 +62,7 @@ def decode_all(files: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a file, in a few words; a missing one is named by the system's own words."""
+    """Describes the fault of a file in a few words; a missing one in the system's own words."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     return getattr(error, "strerror", None) or str(error)

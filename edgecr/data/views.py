@@ -14,7 +14,7 @@ from edgecr.tasks import CLASSIFICATION, Task, tasks
 
 @dataclass(frozen=True)
 class LearningData:
-    """What methods see: training images to learn from, validation images to decide by."""
+    """The data that methods see: training images to learn from, validation images to decide by."""
 
     name: str
     classes: tuple[str, ...]
@@ -43,7 +43,7 @@ class LearningData:
 
 @dataclass(frozen=True)
 class ProofData:
-    """What exporters see: some training images to calibrate with, some validation images to prove a file on.
+    """The data that exporters see: training images to calibrate with, validation images to prove a file on.
 
     Both are spread over the classes: image lists are often sorted by class, so the first ones would be of one class.
     """
@@ -73,7 +73,7 @@ class ProofData:
 
 @dataclass(frozen=True)
 class HeldOutData:
-    """What the robustness stage sees: the test images, which no method and no exporter has seen."""
+    """The data that the robustness stage sees: the test images, which no method and no exporter has seen."""
 
     classes: tuple[str, ...]
     test: ImageSet

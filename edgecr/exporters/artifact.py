@@ -61,7 +61,7 @@ class Artifact:
     receipt: dict[str, Any]
     """Channels, parameters and MACs recounted from the file beside what the surgery promises."""
     lineage: dict[str, Any] = field(default_factory=dict)
-    """Where it came from: run, role (baseline or candidate), steps, versions."""
+    """Origin of the artifact: run, role (baseline or candidate), steps, versions."""
     files: dict[str, FileFacts] = field(default_factory=dict)
     """The files besides the main one, by their place in its folder."""
 

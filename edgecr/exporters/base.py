@@ -41,7 +41,7 @@ PARITY_IMAGES = 64
 
 
 class Parity(Options):
-    """How far the exported file may differ from PyTorch on real images."""
+    """Limits on the difference between the exported file and PyTorch on real images."""
 
     max_abs: Annotated[float, Field(ge=0)] = 1e-3
     """Largest absolute difference of any logit."""
@@ -99,7 +99,7 @@ class Exporter(ABC, Generic[AnyTargetOf]):
 
     @abstractmethod
     def receipt(self, subject: Subject, file: Path) -> Receipt:
-        """What the surgery promises beside what the written file holds."""
+        """Sets the promises of the surgery beside the contents of the written file."""
 
     def export(
         self, subject: Subject, target: AnyTargetOf, proof: ProofData, folder: Path, lineage: dict[str, Any]

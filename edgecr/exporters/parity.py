@@ -95,7 +95,7 @@ def _signed(values: np.ndarray) -> np.ndarray:
 
 
 def failures(result: ParityResult, allowed: Parity) -> list[str]:
-    """What of a parity result is not allowed, in words with figures; empty when it passes."""
+    """The limits that a parity result breaks, in words with figures; empty when it passes."""
     if not np.isfinite(result.max_abs):
         return [f"output {result.output!r} cannot be compared: another shape, or values that are not finite"]
     found = []
@@ -113,7 +113,7 @@ def failures(result: ParityResult, allowed: Parity) -> list[str]:
 
 
 def _hint(result: ParityResult, allowed: Parity) -> str:
-    """What to do when only the absolute limit is too tight: the model's outputs are large numbers."""
+    """Advice for when only the absolute limit is too tight: the model's outputs are large numbers."""
     if result.max_rel > allowed.max_rel:
         return ""
     return f", only {result.max_rel:.1g} of the largest; for such outputs widen `parity: max_abs` in the target"

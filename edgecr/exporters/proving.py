@@ -25,7 +25,7 @@ from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.subject import Subject
 
 REFUSED = "refused.json"
-"""What lies in the place of an artifact that was not kept: the reasons, with the figures."""
+"""The file in place of an artifact that was refused: the reasons, with the figures."""
 _FRESH = ".export."
 
 

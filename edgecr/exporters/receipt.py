@@ -17,19 +17,19 @@ from edgecr.surgery.counters import Count, LayerCount
 
 @dataclass(frozen=True)
 class Receipt:
-    """What was there before surgery, what surgery promised and what the file holds."""
+    """The counts before surgery, those that the surgery promises, and those of the file."""
 
     baseline: Count
     promised: Count
     file: Count
     zero_channels: Mapping[str, int] = field(default_factory=dict)
     promise: Promise = field(default_factory=Promise)
-    """What the changes promise, summed."""
+    """Sum of the promises of all changes."""
     found: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """The promised figures as found in the file, one amount for each of its layers; see ``recounted``."""
 
     def failures(self) -> list[str]:
-        """Why the file does not keep the promise, in words with figures; empty when it does."""
+        """The reasons that the file breaks the promise, in words with figures; empty when it keeps it."""
         found = self._differences()
         if found:
             return found
@@ -39,7 +39,7 @@ class Receipt:
         return [*found, *self._broken_promises()]
 
     def warnings(self) -> list[str]:
-        """What the reader should know although the file is as promised."""
+        """Remarks for the reader on a file that is as promised."""
         zeros = sum(self.zero_channels.values())
         if not zeros:
             return []

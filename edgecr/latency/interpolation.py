@@ -62,12 +62,12 @@ class Surface:
 
     @cached_property
     def _rows(self) -> dict[int, Line]:
-        """How times follow the outputs, by inputs."""
+        """Times as a function of the outputs, for each number of inputs."""
         return _lines((cin, cout, ms) for (cin, cout), ms in self._cells.items())
 
     @cached_property
     def _columns(self) -> dict[int, Line]:
-        """How times follow the inputs, by outputs."""
+        """Times as a function of the inputs, for each number of outputs."""
         return _lines((cout, cin, ms) for (cin, cout), ms in self._cells.items())
 
     @cached_property

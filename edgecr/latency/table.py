@@ -26,9 +26,9 @@ SCHEMA = 2
 DOUBT = 0.02
 """Relative error of one measured model, for the calibration."""
 PLAUSIBLE = (0.5, 0.5, 0.25, 0.5)
-"""How much of the latency of a usual model the factor, layers, weights and activations may add or take."""
+"""Prior standard deviations of the terms for factor, layers, weights and activations, as fractions of the latency."""
 DISTURBED, ENOUGH = 1.08, 2
-"""How much slower than usual the gauge is in a round that does not count, and how many rounds have to count."""
+"""Largest gauge time of a round that counts, relative to the usual one; number of rounds that have to count."""
 Clock = Literal["cpu", "wall"]
 """Processor time of a call (right for one thread, hardly disturbed by other programs), or elapsed time."""
 Dimension = Literal["cin", "cout"]
@@ -89,7 +89,7 @@ class LayerConfig:
 
     @property
     def tied(self) -> bool:
-        """Whether groups are so narrow (one channel in depthwise layers) that only whole groups can go."""
+        """True if groups are so narrow (one channel in depthwise layers) that only whole groups can go."""
         return self.groups > 1 and self.groups >= self.cin // self.groups
 
     @property
@@ -135,13 +135,13 @@ GAUGE = LayerConfig("conv", 16, 16, 1, 32, 32, (3, 3), padding=(1, 1))
 
 
 def usual(gauge_ns: Iterable[int]) -> float:
-    """What the gauge takes on an undisturbed device: a tenth of its rounds are faster. 0 without any."""
+    """The gauge's time on an undisturbed device: the 10th percentile of its rounds; 0 without any."""
     known = sorted(gauge_ns)
     return float(known[len(known) // 10]) if known else 0.0
 
 
 class Machine(Options):
-    """What a table is true for; a device that differs in any of it needs a table of its own."""
+    """The conditions that a table holds for; a device that differs in any of them needs a table of its own."""
 
     device: str
     """Name of the device declaration."""
@@ -154,7 +154,7 @@ class Machine(Options):
     """All settings of the runtime."""
 
     def differences(self, other: Machine) -> list[str]:
-        """What differs, in words."""
+        """The differences from another machine, in words."""
         mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
         return [f"{name} is {mine[name]!r} there, {others[name]!r} here" for name in mine if mine[name] != others[name]]
 
@@ -179,11 +179,11 @@ class Entry(Options):
 
     @property
     def _calmest_ns(self) -> int:
-        """What the gauge took at most in the rounds that count in any case."""
+        """The largest gauge time of the calmest rounds, which count in any case."""
         return sorted(self.gauge_ns)[:ENOUGH][-1] if self.gauge_ns else 0
 
     def disturbed(self, usual_ns: float) -> bool:
-        """Whether too few rounds count, because something slowed the device down."""
+        """Returns True if too few rounds count, because something slowed the device down."""
         return self._calmest_ns > DISTURBED * usual_ns
 
     def milliseconds(self, clock: Clock, usual_ns: float = 0.0) -> float:
@@ -201,7 +201,7 @@ class Entry(Options):
 
 
 class Staircase(Options):
-    """How latency follows one channel count of one layer, and the multiple at which it steps."""
+    """The latency of one layer as a function of one channel count, and the multiple at which it steps."""
 
     layer: str
     """Key of the layer with all its channels."""
@@ -211,11 +211,11 @@ class Staircase(Options):
     step: int
     """1 where latency follows the count without steps."""
     unexplained: float
-    """What steps of that size leave unexplained: root mean square, relative to the mean."""
+    """Residual of steps of that size: root mean square, relative to the mean."""
 
 
 class Sums(Options):
-    """What the layers of a model add up to."""
+    """The totals over the layers of a model."""
 
     ms: float
     """Their times in the table."""
@@ -232,7 +232,7 @@ class Sums(Options):
         return cls(ms=ms, layers=len(configs), mega_weights=weights / 1e6, mega_values=values / 1e6)
 
     def terms(self) -> tuple[float, float, float, float]:
-        """What a calibration gives a weight each."""
+        """The terms of a calibration, in the order of its coefficients."""
         return (self.ms, float(self.layers), self.mega_weights, self.mega_values)
 
 
@@ -272,7 +272,7 @@ class Calibration(Options):
         )
 
     def errors(self) -> dict[str, float]:
-        """How far the fit is from each model it rests on, as a fraction of what was measured."""
+        """The relative error of the fit on each model it rests on."""
         return {one.model: self.apply(one.sums) / one.measured_ms - 1 for one in self.evidence}
 
 
@@ -285,7 +285,7 @@ class Latency:
 
 
 class LatencyTable(Options):
-    """What each layer takes on one machine, with the raw samples it follows from."""
+    """The latency of each layer on one machine, with the raw samples it is derived from."""
 
     schema_version: Literal[2] = 2
     machine: Machine
@@ -293,7 +293,7 @@ class LatencyTable(Options):
     facts: dict[str, Any] = Field(default_factory=dict)
     """The state of the machine when the table was begun."""
     protocol: dict[str, Any] = Field(default_factory=dict)
-    """How much was measured for each entry."""
+    """The protocol that each entry was measured by: rounds, their duration, warm-up."""
     entries: dict[str, Entry] = Field(default_factory=dict)
     staircases: tuple[Staircase, ...] = ()
     calibration: Calibration = Calibration()
@@ -383,7 +383,7 @@ class LatencyTable(Options):
         return Latency(self.calibration.apply(sums), tuple(config.key for config in guessed))
 
     def sums(self, configs: Sequence[LayerConfig], *, estimate: bool = False) -> Sums:
-        """What the layers of a model add up to, before calibration."""
+        """The totals over the layers of a model, before calibration."""
         return Sums.of(sum(self.latency(config, estimate=estimate).ms for config in configs), configs)
 
     # Between measured counts.
@@ -445,12 +445,12 @@ class LatencyTable(Options):
 
 
 def _as_many(config: LayerConfig) -> LayerConfig:
-    """What layers share that differ in their channel counts only."""
+    """The common key of layers that differ in their channel counts only."""
     return replace(config, cin=0, cout=0)
 
 
 def _as_wide(config: LayerConfig) -> LayerConfig:
-    """What layers share that differ in the number of their groups only; one group alone is the narrowest of them."""
+    """The common key of layers that differ in the number of their groups only; the narrowest has a single group."""
     return replace(config, cin=0, cout=0, groups=-config.cin // config.groups)
 
 

@@ -57,7 +57,7 @@ MODEL_PROTOCOL: Mapping[str, Any] = {
 }
 """About two seconds for a whole model."""
 SESSIONS = 3
-"""How often something is measured at most while the gauge shows that the device is slower than usual."""
+"""Most measurements of the same thing while the gauge shows that the device is slower than usual."""
 CALM = 0.03
 """A round that waited for the processor for a larger share ran with caches that others had emptied."""
 
@@ -81,7 +81,7 @@ class Weighed:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a table says of a model, and what was measured."""
+    """The latency of a model as a table predicts it, and as it was measured."""
 
     model: str
     predicted_ms: float
@@ -90,7 +90,7 @@ class Prediction:
 
     @classmethod
     def by(cls, calibration: Calibration, weighed: Weighed) -> Prediction:
-        """What a calibration makes of the sum of the layers."""
+        """Applies a calibration to the sum of the layers."""
         one = weighed.evidence
         return cls(one.model, calibration.apply(one.sums), one.measured_ms, weighed.wall_ms)
 
@@ -101,7 +101,7 @@ class Prediction:
 
 
 def default_path(device: Device, runtime: str) -> Path:
-    """Where the table of a device lies when nobody says otherwise."""
+    """The default path of a device's table."""
     threads = device.runtime_options(runtime)["threads"]
     return Path("latency") / f"{device.name}-{runtime}-t{threads}.json"
 
@@ -112,7 +112,7 @@ def natural_clock(device: Device, runtime: str) -> Clock:
 
 
 def machine_of(device: Device, runtime: str, facts: Mapping[str, Any]) -> Machine:
-    """What a table of this device is true for, by what its agent tells."""
+    """The machine that a table of this device holds for, by the facts that its agent reports."""
     options, packages = device.runtime_options(runtime), device.runtime(runtime).packages
     libraries = facts.get("libraries", {})
     versions = [libraries[name] for name in packages if name in libraries]
@@ -132,7 +132,7 @@ def machine_of(device: Device, runtime: str, facts: Mapping[str, Any]) -> Machin
 
 
 def declared_machine(device: Device, runtime: str, table: LatencyTable) -> Machine:
-    """What the device file says the machine is; processor and version are taken from the table unseen."""
+    """The machine as the device file declares it; processor and version are taken from the table unchecked."""
     options = device.runtime_options(runtime)
     declared = {"device": device.name, "runtime": runtime, "threads": options.pop("threads"), "settings": options}
     return table.machine.model_copy(update=declared)
@@ -295,7 +295,7 @@ class TableBuilder:
         return [self._weighed(model, entry, self._usual(entries)) for model, entry in zip(models, entries)]
 
     def _usual(self, entries: Sequence[Entry]) -> float:
-        """What the gauge takes on this device when nothing slows it down, in nanoseconds."""
+        """The gauge's time on this device when nothing slows it down, in nanoseconds."""
         return usual([*self.table.gauge_ns, *entries[0].gauge_ns])
 
     def _weighed(self, model: Model, entry: Entry, usual_ns: float) -> Weighed:

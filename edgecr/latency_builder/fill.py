@@ -30,7 +30,7 @@ _AS_IS = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1, 1))
 
 @dataclass(frozen=True)
 class Filled:
-    """What filling a table brought."""
+    """The outcome of filling a table."""
 
     table: LatencyTable
     path: Path

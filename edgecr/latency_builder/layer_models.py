@@ -9,7 +9,7 @@ from typing import Any
 from edgecr.latency import LayerConfig
 
 OPSET, IR = 13, 8
-"""What the oldest supported boards load."""
+"""Opset and IR version that the oldest supported boards load."""
 
 
 def write_layer(config: LayerConfig, path: Path) -> None:
@@ -40,14 +40,14 @@ def _weight_shape(config: LayerConfig) -> tuple[int, ...]:
 
 
 def input_shape(config: LayerConfig) -> list[int]:
-    """What the file takes in; the rows of a linear layer are places of several images."""
+    """The shape of the file's input; a linear layer has one row for each position in each image."""
     if config.kind == "linear":
         return [config.batch * config.height, config.cin]
     return [config.batch, config.cin, config.height, config.width]
 
 
 def output_shape(config: LayerConfig) -> list[int]:
-    """What comes out of the file."""
+    """The shape of the file's output."""
     spread = [] if config.kind == "linear" else config.out_size
     return [input_shape(config)[0], config.cout, *spread]
 

@@ -1,4 +1,4 @@
-"""What all predictors do with a pile of images: check it, and feed it in portions that fit the memory."""
+"""Functions that all predictors share: images are checked, and fed in portions that fit into memory."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from edgecr.core.errors import FileProblem
 
 @dataclass(frozen=True)
 class OnnxDescription:
-    """What an ONNX file says of itself; inputs and outputs are described as in a manifest."""
+    """The contents that an ONNX file declares; inputs and outputs are described as in a manifest."""
 
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]

@@ -26,7 +26,7 @@ def parsed(path: Path) -> Any:
 
 
 def external_places(model: Any) -> Iterator[str]:
-    """Where the tensors of a model that lie in other files say that they are."""
+    """Yields the declared locations of those tensors of a model that are stored in other files."""
     for tensor in _tensors(model):
         if tensor.data_location == tensor.EXTERNAL:
             yield next((one.value for one in tensor.external_data if one.key == "location"), "")

@@ -66,7 +66,7 @@ else:
 
 
 class Measure(Options):
-    """Where and how the exported files are measured."""
+    """Devices and batch sizes that the exported files are measured with."""
 
     devices: tuple[str, ...] = ("cpu",)
     """Names of devices, files in ``devices/``."""
@@ -77,7 +77,7 @@ class Measure(Options):
 
 
 class Robustness(Options):
-    """What the exported files must endure."""
+    """Corruptions that the exported files are tested on."""
 
     suites: tuple[str, ...] = ("noise5",)
     """Names of corruption suites."""
@@ -86,7 +86,7 @@ class Robustness(Options):
 
 
 class Recipe(Options):
-    """How to compress one model, where to export and measure it, and what must hold before it ships."""
+    """The declaration of a run: one model, its compression, export and measurement, and the gates before it ships."""
 
     name: Name
     """Names the run's folder."""
@@ -95,30 +95,30 @@ class Recipe(Options):
     model: AnyArchitecture
     """The architecture of the baseline; with ``weights`` it needs no train step."""
     data: AnySource
-    """Where the images come from."""
+    """Source of the images."""
     steps: tuple[Step, ...] = ()
-    """What is done to the model, in order."""
+    """Methods that are applied to the model, in order."""
     export: Annotated[tuple[str, ...], Field(min_length=1)] = ("onnx",)
     """Export targets, files in ``export/``; each one is measured on every device and judged there."""
     measure: Measure = Measure()
-    """Where and how the exported files are measured."""
+    """Devices and batch sizes that the exported files are measured with."""
     robustness: Robustness = Robustness()
-    """What the exported files must endure."""
+    """Corruptions that the exported files are tested on."""
     prefer: Literal["latency", "size", "accuracy"] = "latency"
     """Orders the targets that may ship on a device: by latency (p50, smallest batch), file size, or clean accuracy."""
     gates: dict[str, Gate] = Field(default={})
-    """What must hold before a target ships on a device; a run ships when some target does on every device."""
+    """Conditions for a target to ship on a device; a run ships when on every device at least one target does."""
 
     @property
     def baseline_steps(self) -> int:
-        """How many leading steps make the uncompressed baseline."""
+        """Number of leading steps that make the uncompressed baseline."""
         for index, step in enumerate(self.steps):
             if step.method.compresses:
                 return index
         return len(self.steps)
 
     def canonical(self) -> dict[str, Any]:
-        """What the recipe means, as plain values: defaults left out, export targets spelled out."""
+        """The content of the recipe as plain values: defaults left out, export targets spelled out."""
         return self.plain() | {"export": [load_target(name).plain() for name in self.export]}
 
 

@@ -1,1 +1,1 @@
-"""How right a model stays on bad images: corruptions, suites, paired statistics, examples."""
+"""Accuracy of a model on corrupted images: corruptions, suites, paired statistics, examples."""

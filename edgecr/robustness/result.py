@@ -24,7 +24,7 @@ from edgecr.tasks import CLASSIFICATION, Answers, Task, tasks
 from edgecr.tasks.base import checked_scores
 
 QUESTION_FILE = "robustness.json"
-"""What was asked of every role; written when all conditions are answered."""
+"""The file with the question that every role was asked; written when all conditions are answered."""
 
 
 def joined(parts: Sequence[Answers]) -> Answers:
@@ -42,7 +42,7 @@ class RobustnessResult:
     labels: np.ndarray
     answers: Mapping[str, Mapping[str, Answers]]
     models: Mapping[str, str] = field(default_factory=dict)
-    """What answered: the hash of each role's file."""
+    """The models that answered: the hash of each role's file."""
     key: str = ""
     """The question: suite, seed, images and models, as one hash."""
     task: Task = CLASSIFICATION
@@ -59,7 +59,7 @@ class RobustnessResult:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Who answered."""
+        """The roles that answered."""
         return tuple(self.answers[CLEAN])
 
     def scores(self, role: str, condition: str) -> np.ndarray:
@@ -171,7 +171,7 @@ _NO_ANSWERS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""How numpy, zipfile and zlib say that an archive is damaged: each part of the format has its own way."""
+"""Exceptions of numpy, zipfile and zlib for a damaged archive: each part of the format raises its own."""
 
 
 def read_answers(file: Path, key: str, task: Task = CLASSIFICATION) -> dict[str, Answers]:

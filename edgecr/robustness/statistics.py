@@ -130,7 +130,7 @@ def _tango(gained: int, lost: int, images: int, difference: float) -> float:
 
 
 def _root(falling: Callable[[float], float], low: float, high: float) -> float:
-    """Where a falling function crosses zero, by bisection; an end of the range when it does not."""
+    """Finds the zero of a falling function by bisection; an end of the range when there is none."""
     for _ in range(60):
         middle = (low + high) / 2
         if falling(middle) > 0:

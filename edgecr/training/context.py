@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Execution:
-    """Where the host's own work runs; results are promised bit-identical only for equal values."""
+    """The resources of the host's own work; results are promised to be bit-identical only for equal values."""
 
     threads: int = 0
     accelerator: str = "cpu"

@@ -144,7 +144,7 @@ def _train_together(
 
 
 class _Worker:
-    """What each process runs. An object, because Fabric takes apart the dataclasses among plain arguments."""
+    """The callable of each process; an object, because Fabric takes apart the dataclasses among plain arguments."""
 
     def __init__(self, setup: TrainingSetup, observers: Sequence[Observer]) -> None:
         self.setup, self.observers = setup, observers

@@ -14,7 +14,7 @@ PULL = 2e-4
 
 
 class Masks:
-    """Which entries of a module's parameters are pruned, by name; part of a training's state.
+    """The pruned entries of a module's parameters, by name; part of a training's state.
 
     An entry that is pruned is zero. One that is hidden is zero to the network only: underneath it goes on learning by
     the gradient that the network has there, so it can come back (straight-through, as in SMCP).
@@ -83,7 +83,7 @@ class Masks:
             self._parameters[name].masked_fill_(gone, 0)
 
     def alive(self, name: str) -> Tensor | None:
-        """Which rows of a parameter have an entry that is not pruned to zero; None: all of them."""
+        """Returns a mask of the rows of a parameter that have an entry not pruned to zero; None: all of them."""
         gone = self._gone.get(name)
         return None if gone is None else ~gone.reshape(len(gone), -1).all(dim=1)
 

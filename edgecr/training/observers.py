@@ -1,4 +1,4 @@
-"""What happens beside the updates: progress, validation, checkpoints. The loop itself knows none of them."""
+"""Observers of the updates: progress, validation, checkpoints. The loop itself knows none of them."""
 
 from __future__ import annotations
 

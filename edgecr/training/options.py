@@ -1,4 +1,4 @@
-"""What can be said about a training. Torch-free: recipes are checked with it."""
+"""The options of a training. Torch-free: recipes are checked with them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OWNED = {
 
 
 class TrainOptions(Options):
-    """How long, how fast and on what a model is trained."""
+    """The settings of a training: epochs, batches, optimiser, learning rate, loss and more."""
 
     epochs: Annotated[int, Field(ge=1)] = 100
     """Passes over the training images."""
@@ -48,9 +48,9 @@ class TrainOptions(Options):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """Pull towards zero; part of the gradient for sgd and adam, decoupled for adamw."""
     decay_norm: bool = True
-    """Whether weight decay also acts on biases and on the scales and shifts of normalisations."""
+    """Apply weight decay also to biases and to the scales and shifts of normalisations."""
     schedule: Literal["cosine", "multistep", "poly", "constant", "onecycle"] = "cosine"
-    """How the learning rate falls."""
+    """Schedule of the learning rate over the training."""
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Epochs at which multistep multiplies the learning rate by gamma."""
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -77,7 +77,7 @@ class TrainOptions(Options):
     validate_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between two looks at the validation images; the last epoch is always looked at."""
     keep: Literal["last", "best"] = "last"
-    """Which epoch's model is the result: the last one, or the best one on the validation images."""
+    """Epoch whose model is the result: the last one, or the best one on the validation images."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -1,4 +1,4 @@
-"""Which number format pays on the processor at hand."""
+"""The choice of a number format: bf16 where the processor computes in it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Precision = Literal["fp32", "bf16"]
 
 
 def on_cuda(accelerator: str) -> bool:
-    """Whether an accelerator's name means CUDA on this machine."""
+    """Returns True if an accelerator's name means CUDA on this machine."""
     return accelerator in ("cuda", "gpu") or (accelerator == "auto" and torch.cuda.is_available())
 
 
 def resolve(precision: str, accelerator: str) -> Precision:
-    """What ``auto`` means here; the others mean themselves."""
+    """Returns the number format that ``auto`` means here; the others stand for themselves."""
     if precision == "auto":
         return "bf16" if _computes_bf16(accelerator) else "fp32"
     return "bf16" if precision == "bf16" else "fp32"

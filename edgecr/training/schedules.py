@@ -14,14 +14,14 @@ _ONECYCLE_END = 1e-4 / 25
 
 @dataclass(frozen=True)
 class Steps:
-    """How many updates an epoch and the whole training have."""
+    """Number of updates in an epoch and in the whole training."""
 
     per_epoch: int
     total: int
 
 
 def factor(step: int, steps: Steps, options: TrainOptions) -> float:
-    """What the peak learning rate is multiplied by at an update, counted from 0."""
+    """The factor of the peak learning rate at an update, counted from 0."""
     warmup = round(options.warmup * steps.per_epoch)
     if options.schedule == "onecycle":
         return _onecycle(step, warmup or round(_RISE_SHARE * steps.total), steps.total)

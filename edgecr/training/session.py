@@ -43,7 +43,7 @@ _PENDING_ON_CUDA = 16
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What is to be trained on what, and where its state is kept."""
+    """The inputs of a training, and the folder of its state."""
 
     data: LearningData
     options: TrainOptions
@@ -54,7 +54,7 @@ class TrainingSetup:
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     """0 where a parameter is pruned from the first update on."""
     importance: Importance = filter_norms
-    """Which neurons AdaSAP prepares for being pruned."""
+    """Scores the neurons; AdaSAP prepares the least important ones for being pruned."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Totals:
 
     loss: float = 0.0
     correct: float = 0
-    """How right all answers were, each from 0 to 1."""
+    """Sum of the scores of all answers, each from 0 to 1."""
     seen: int = 0
     seconds: float = 0.0
 
@@ -74,7 +74,7 @@ class Totals:
 
     @property
     def accuracy(self) -> float:
-        """How right an answer is in the mean; of a classification the fraction of right answers."""
+        """The mean score of an answer; in classification the fraction of right answers."""
         return self.correct / max(1, self.seen)
 
 
@@ -102,7 +102,7 @@ class TrainingState:
         self.started_at = time.monotonic()
         self.best: dict[str, Tensor] = {}
         self.kept: dict[str, Tensor] = {}
-        """What observers need to go on from a checkpoint."""
+        """Tensors that observers need to resume from a checkpoint."""
         self.gradient_hooks: list[Callable[[], None]] = []
         """Called when an update's gradients are there, before anything is added to them."""
         self.cuts: list[ChannelCut] = []
@@ -145,7 +145,7 @@ class TrainingState:
         self.descend = self._descent(wrapped)
 
     def _descent(self, optimiser: Any) -> optimisers.Descent | sharpness.SharpDescent:
-        """How an update is made of gradients: plainly, or with those of the worst point nearby."""
+        """Returns the descent of an update: a plain one, or one with the gradients of the worst point nearby."""
         plain = optimisers.Descent(
             self.module.parameters(), optimiser, self.options.clip_norm, self.masks, self.gradient_hooks
         )
@@ -169,7 +169,7 @@ class TrainingState:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done."""
+        """True if all epochs are done."""
         return self.epoch >= self.options.epochs
 
     @property

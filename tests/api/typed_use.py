@@ -1,4 +1,4 @@
-"""What a user's own code looks like to a type checker: `make lint` checks this file, and nothing runs it."""
+"""A user's own code, as a type checker sees it: `make lint` checks this file, and nothing runs it."""
 
 import torch
 from torch import nn

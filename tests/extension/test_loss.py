@@ -32,7 +32,7 @@ class ToyOptions(LossOptions):
     layer: str
     """The layer that is compared."""
     weight: float = 0.5
-    """How much agreement counts."""
+    """Weight of the agreement."""
     from_baseline: bool = False
     """Compare with the baseline instead of the model before this step."""
 
@@ -81,7 +81,7 @@ class Toy(Loss):
 
 
 def maps(features):
-    """Where a layer looks, however many channels it has."""
+    """The spatial attention of a layer, comparable between different numbers of channels."""
     return functional.normalize(features.square().mean(1).flatten(1), dim=1)
 
 

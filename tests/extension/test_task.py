@@ -34,7 +34,7 @@ from edgecr.training.evaluate import accuracy
 
 
 class Gauge(Task):
-    """How bright an image is, from 0 to 1, and how doubtful the model finds its answer."""
+    """The brightness of an image, from 0 to 1, and the model's doubt about its answer."""
 
     name: ClassVar[str] = "gauge"
     metric: ClassVar[str] = "closeness"

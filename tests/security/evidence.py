@@ -1,4 +1,4 @@
-"""What tests of damaged and forged evidence share: asking for a verdict, and rewriting files with their records."""
+"""Helpers for tests of damaged and forged evidence: asking for a verdict, and rewriting files with their records."""
 
 import json
 import os

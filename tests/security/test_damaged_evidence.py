@@ -59,7 +59,7 @@ def test_a_damaged_file(small_run, tmp_path, damage):
 
 
 def numbers(value, path=()):
-    """Where the numbers of a JSON value stand."""
+    """Yields the paths of the numbers in a JSON value."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from numbers(inner, (*path, key))

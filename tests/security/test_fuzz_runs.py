@@ -219,7 +219,7 @@ READS = {
     "robustness": ("robustness/noise5@onnx/clean.npz", "run.json"),
     "profile": ("run.json",),
 }
-"""Which files to try a command on: where others are damaged, it would do whole work again, which takes long."""
+"""Files to try each command on, by prefix: where others are damaged, it would redo whole work, which takes long."""
 
 
 class Hang(BaseException):

@@ -50,7 +50,7 @@ class _Layer:
 
 
 def count_onnx(path: Path) -> Count:
-    """What an ONNX file costs for one image; ``size_bytes`` is the file itself."""
+    """Counts the cost of an ONNX file for one image; ``size_bytes`` is the size of the file itself."""
     model = read_onnx(path)
     layers = tuple(layer.count for layer in _layers(model))
     floats = [tensor for tensor in model.graph.initializer if tensor.data_type in _FLOATS]
@@ -63,7 +63,7 @@ def count_onnx(path: Path) -> Count:
 
 
 def zero_channels(path: Path) -> dict[str, int]:
-    """How many output channels of each layer hold only zero weights: masked, but still in the file."""
+    """Counts the output channels of each layer that hold only zero weights: masked, but still in the file."""
     stored = [layer for layer in _layers(read_onnx(path)) if not _is_elsewhere(layer.weight.tensor)]
     found = {layer.count.name: _zero_rows(layer) for layer in stored}
     return {name: zeros for name, zeros in found.items() if zeros}

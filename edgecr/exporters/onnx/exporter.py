@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FILE = "model.onnx"
 OPSETS = range(18, 24)
-"""What torch's exporter emits; asked for less it silently gives 18."""
+"""The opsets that torch's exporter emits; asked for a lower one it silently emits 18."""
 
 
 @exporters.register("onnx")
@@ -41,7 +41,7 @@ class OnnxExporter(Exporter[OnnxTarget]):
         return onnx_write.write(subject, target, proof.preprocessing, folder / FILE, task=proof.task)
 
     def receipt(self, subject: Subject, file: Path) -> Receipt:
-        """What the surgery promises beside what the layers of the graph are."""
+        """Sets the promises of the surgery beside the layers of the graph."""
         return _receipt(subject, file)
 
 

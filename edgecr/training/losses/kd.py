@@ -27,7 +27,7 @@ class SoftAnswers(Options):
     """The weight of a teacher's softened answers, and how they are compared."""
 
     temperature: Annotated[float, Field(gt=0)] = 4.0
-    """How soft the answers are made that are compared."""
+    """Divisor of the logits before the softmax; larger values soften the answers that are compared."""
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Weight of the teacher's answers; the labels have the rest."""
     direction: Direction = "forward"
@@ -39,7 +39,7 @@ class DistillationOptions(SoftAnswers, LossOptions):
     """Knowledge distillation: cross-entropy with the labels, and a teacher's softened answers (Hinton et al. 2015)."""
 
     teacher: Teacher = "baseline"
-    """Who teaches: ``baseline`` (of this run), ``before`` (the model before this step), ``{run: DIR}``,
+    """The teacher: ``baseline`` (of this run), ``before`` (the model before this step), ``{run: DIR}``,
     ``{weights: FILE, ...}`` or ``{pretrained: true, ...}``."""
     label_smoothing: Smoothing = 0.0
     """Share of the labels' target that is spread over all classes."""

@@ -113,7 +113,7 @@ class NeuronBalls(Ascent):
         return [torch.lerp(share.new_tensor(largest), share.new_tensor(smallest), share) for share in shares]
 
     def _shares(self, layers: Sequence[NeuronLayer]) -> list[Tensor]:
-        """How important each neuron is among those it is compared with; 1 where nothing can be pruned."""
+        """The importance of each neuron among those it is compared with, from 0 to 1; 1 where none can be pruned."""
         scores = [self.importance(layer.name, layer.module) for layer in layers]
         compared = {layer.name: self._ends(layer, score) for layer, score in zip(layers, scores) if score is not None}
         if self.scope == "global" and compared:
@@ -136,7 +136,7 @@ class NeuronBalls(Ascent):
 
 
 def _share(score: Tensor, ends: Tensor) -> Tensor:
-    """Where scores lie between two ends, from 0 to 1; 0 where both ends are the same."""
+    """Scales scores to the range between two ends, from 0 to 1; 0 where both ends are the same."""
     lowest, highest = ends
     share = ((score - lowest) / (highest - lowest)).clamp(0, 1)
     return torch.where(highest > lowest, share, torch.zeros_like(share))

@@ -1,4 +1,4 @@
-"""How flat a minimum is: the largest rise of the loss nearby, and the largest curvature.
+"""The flatness of a minimum: the largest rise of the loss nearby, and the largest curvature.
 
 Everything is measured in evaluation mode, in float32 and on the same images each time, so that two models
 can be compared; the module comes back as it was.
@@ -29,7 +29,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Flatness:
-    """How the loss of a model lies around its weights."""
+    """The shape of a model's loss around its weights."""
 
     loss: float
     """At the weights themselves."""
@@ -155,7 +155,7 @@ class Terrain:
             yield
 
     def _parts(self) -> Iterator[Tensor]:
-        """What each batch adds to the mean loss."""
+        """Yields the contribution of each batch to the mean loss."""
         for inputs, labels in self.batches:
             loss, _ = self.loss.step(self.module, [inputs] * self.loss.views, labels)
             yield loss * (len(labels) / self.images)

@@ -1,4 +1,4 @@
-"""Where the neurons of a module are: rows of weights, and what belongs to each row."""
+"""The neurons of a module: rows of weights, and the parameters that belong to each row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Part:
 
     parameter: nn.Parameter
     is_weight: bool
-    """Whether balls are stretched by its size; shifts are not."""
+    """True if the parameter's size stretches the balls; False for shifts."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class NeuronLayer:
 
 
 Importance = Callable[[str, nn.Module], Tensor | None]
-"""How much each neuron of a layer matters, by the name of its weight; None: none of them can be pruned."""
+"""Scores the neurons of a layer, given the name of its weight; None: none of them can be pruned."""
 
 
 def filter_norms(name: str, layer: nn.Module) -> Tensor | None:

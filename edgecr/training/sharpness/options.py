@@ -1,4 +1,4 @@
-"""What can be said about sharpness-aware training. Torch-free: recipes are checked with it."""
+"""The options of sharpness-aware training. Torch-free: recipes are checked with them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Sharpness(Options):
     """Updates with the gradient at the worst point nearby, so that training ends in a flat minimum."""
 
     kind: Kind
-    """How the neighbourhood is shaped."""
+    """Shape of the neighbourhood in which the worst point is searched for."""
 
     @property
     def epochs(self) -> int:
-        """How many epochs of training the settings speak of at least."""
+        """Least number of training epochs that the settings need."""
         return 1
 
 
@@ -37,7 +37,7 @@ class Sam(Sharpness):
     """One ball around all weights together (Foret et al. 2021)."""
 
     kind: Literal["sam"]
-    """How the neighbourhood is shaped."""
+    """Shape of the neighbourhood in which the worst point is searched for."""
     rho: Radius = 0.05
     """Radius of the ball; 0 trains as without it."""
 
@@ -47,11 +47,11 @@ class Asam(Sharpness):
     """A ball stretched by each weight's size, so that scaling layers changes nothing (Kwon et al. 2021)."""
 
     kind: Literal["asam"]
-    """How the neighbourhood is shaped."""
+    """Shape of the neighbourhood in which the worst point is searched for."""
     rho: Radius = 0.5
     """Radius of the ball, before it is stretched; 0 trains as without it."""
     eta: Radius = 0.01
-    """What is added to each weight's size, so that small weights move too."""
+    """Constant that is added to the size of each weight, so that small weights move too."""
 
 
 class Bounds(NamedTuple):
@@ -65,7 +65,7 @@ class Phase(Options):
     """Bounds of the radii that hold for some epochs."""
 
     epochs: Annotated[int, Field(ge=1)]
-    """How many."""
+    """Number of epochs that the phase lasts."""
     rho_min: Radius
     """Radius of the most important neuron."""
     rho_max: Radius
@@ -82,7 +82,7 @@ class AdaSap(Sharpness):
     """A ball for each neuron, large for those that pruning will take first (Bair et al. 2024)."""
 
     kind: Literal["adasap"]
-    """How the neighbourhood is shaped."""
+    """Shape of the neighbourhood in which the worst point is searched for."""
     flavour: Literal["sam", "asam"] = "asam"
     """Round balls, or balls that are stretched by the size of each weight."""
     rho_min: Radius = 0.01
@@ -92,11 +92,11 @@ class AdaSap(Sharpness):
     phases: tuple[Phase, ...] = ()
     """Other bounds for the first epochs, one phase after the other."""
     eta: Radius | None = None
-    """What asam adds to each weight's size, so that small weights move too; 0.01 when left out."""
+    """Constant that asam adds to the size of each weight, so that small weights move too; 0.01 when left out."""
     scope: Literal["global", "layer"] = "global"
-    """Whether neurons are compared with all others, or with those of their own layer."""
+    """Neurons that each one is compared with: those of all layers, or those of its own layer."""
     include_bn: bool = False
-    """Whether a neuron's bias and batch-norm scale and shift move with it; otherwise they stay."""
+    """Move a neuron's bias and batch-norm scale and shift with it; otherwise they stay."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -112,7 +112,7 @@ class AdaSap(Sharpness):
 
     @property
     def stretch(self) -> float:
-        """What asam adds to each weight's size."""
+        """The constant that asam adds to the size of each weight."""
         return 0.01 if self.eta is None else self.eta
 
     @property
@@ -135,7 +135,7 @@ def _check_order(smallest: float, largest: float) -> None:
 
 
 def _with_defaults(name: str) -> Sharpness:
-    """What a bare name means."""
+    """Returns the settings that a bare name stands for: the defaults of that kind."""
     return kinds.get(name).parse({"kind": name})
 
 

@@ -1,4 +1,4 @@
-"""What docs/training.md shows is what works."""
+"""The examples in docs/training.md work."""
 
 import re
 from pathlib import Path
