@@ -15,15 +15,17 @@ FOLDERS = {"edgecr": Path(edgecr.__file__).parent, "devices": builtin.folder("de
 def sentences(tree):
     """Every docstring of a module with its line, those below fields and constants included."""
     for node in ast.walk(tree):
-        for expression in getattr(node, "body", []) if not isinstance(node, (ast.Lambda, ast.IfExp)) else []:
-            if isinstance(expression, ast.Expr) and isinstance(expression.value, ast.Constant):
-                if isinstance(expression.value.value, str):
-                    yield expression.lineno, expression.value.value
+        body = getattr(node, "body", [])
+        for statement in body if isinstance(body, list) else []:
+            if isinstance(statement, ast.Expr) and isinstance(text := getattr(statement.value, "value", None), str):
+                yield statement.lineno, text
 
 
 def questions(tree):
     """The lines whose docstrings open with a question word."""
-    return [line for line, text in sentences(tree) if text.split() and text.split()[0].strip(",:").lower() in QUESTIONS]
+    return [
+        line for line, text in sentences(tree) if text.split() and text.split()[0].strip(",:.").lower() in QUESTIONS
+    ]
 
 
 @pytest.mark.parametrize("room", FOLDERS)

@@ -43,7 +43,10 @@ def judge(
         Optional[str],  # noqa: UP045
         typer.Option("--mean", help="Subtracted from red, green and blue, on a scale from 0 to 1: 0.5,0.5,0.5."),
     ] = None,
-    std: Annotated[Optional[str], typer.Option("--std", help="What they are divided by then: 0.5,0.5,0.5.")] = None,  # noqa: UP045
+    std: Annotated[
+        Optional[str],
+        typer.Option("--std", help="Standard deviations that divide them then: 0.5,0.5,0.5."),
+    ] = None,  # noqa: UP045
     size: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--size", help="Side of the images, or HEIGHTxWIDTH, where the files leave it open."),
