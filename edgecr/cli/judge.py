@@ -44,9 +44,9 @@ def judge(
         typer.Option("--mean", help="Subtracted from red, green and blue, on a scale from 0 to 1: 0.5,0.5,0.5."),
     ] = None,
     std: Annotated[
-        Optional[str],
+        str | None,
         typer.Option("--std", help="Standard deviations that divide them then: 0.5,0.5,0.5."),
-    ] = None,  # noqa: UP045
+    ] = None,
     size: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--size", help="Side of the images, or HEIGHTxWIDTH, where the files leave it open."),
