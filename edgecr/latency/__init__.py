@@ -1,24 +1,17 @@
 """The latency table as data: what each layer takes on one device. Runners write it, methods read it."""
 
+from edgecr.latency.calibration import DOUBT, PLAUSIBLE, Calibration, CalibrationPoint, Sums, Term, fitted
+from edgecr.latency.layer import Dimension, LayerConfig
 from edgecr.latency.table import (
-    DOUBT,
     GAUGE,
-    PLAUSIBLE,
     SCHEMA,
-    Calibration,
-    CalibrationPoint,
     Clock,
-    Dimension,
     Entry,
     Latency,
     LatencyTable,
-    LayerConfig,
     Machine,
     MissingEntry,
     Staircase,
-    Sums,
-    Term,
-    fitted,
     usual,
 )
 

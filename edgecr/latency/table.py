@@ -6,13 +6,12 @@ is an error, or is asked for as an estimate and marked as one; it is never quiet
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,23 +19,15 @@ from pydantic import Field
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.files import fingerprint, read_json, refused_as, write_json
 from edgecr.core.options import Options
+from edgecr.latency.calibration import Calibration, CalibrationPoint, Sums, fitted
 from edgecr.latency.interpolation import Counts, Pair, Surface, Values
+from edgecr.latency.layer import Dimension, LayerConfig
 
 SCHEMA = 2
-DOUBT = 0.02
-"""Relative error of one measured model, for the calibration."""
-PLAUSIBLE = (0.5, 0.5, 0.25, 0.5)
-"""Prior standard deviations of the terms for factor, layers, weights and activations, as fractions of the latency."""
 DISTURBED, ENOUGH = 1.08, 2
 """Largest gauge time of a round that counts, relative to the usual one; number of rounds that have to count."""
 Clock = Literal["cpu", "wall"]
 """Processor time of a call (right for one thread, hardly disturbed by other programs), or elapsed time."""
-Dimension = Literal["cin", "cout"]
-Term = TypeVar("Term", float, Values)
-
-_KEY = re.compile(
-    r"(conv|linear) b(\d+) (\d+)x(\d+)x(\d+)>(\d+) k(\d+)x(\d+) s(\d+)x(\d+) p(\d+)x(\d+) d(\d+)x(\d+) g(\d+)"
-)
 
 
 class MissingEntry(RequestError):
@@ -48,86 +39,6 @@ class MissingEntry(RequestError):
             f"The latency table of {device!r} has no entry for '{key}'. Measure it with "
             "`edgecr latency-table build`, or ask for an estimate."
         )
-
-
-@dataclass(frozen=True)
-class LayerConfig:
-    """All that a layer's latency depends on; two layers with the same key take the same time."""
-
-    kind: Literal["conv", "linear"]
-    cin: int
-    cout: int
-    batch: int = 1
-    height: int = 1
-    """Height of the input."""
-    width: int = 1
-    """Width of the input."""
-    kernel: Pair = (1, 1)
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-
-    @cached_property
-    def key(self) -> str:
-        """The canonical text, for example ``conv b1 64x56x56>128 k3x3 s2x2 p1x1 d1x1 g1``."""
-        pairs = {"k": self.kernel, "s": self.stride, "p": self.padding, "d": self.dilation}
-        form = " ".join(f"{letter}{one}x{other}" for letter, (one, other) in pairs.items())
-        size = f"{self.cin}x{self.height}x{self.width}>{self.cout}"
-        return f"{self.kind} b{self.batch} {size} {form} g{self.groups}"
-
-    @classmethod
-    def of(cls, key: str) -> LayerConfig:
-        """The configuration that a key describes."""
-        found = _KEY.fullmatch(key)
-        if found is None:
-            raise RequestError(f"{key!r} is not the key of a layer, such as {cls('conv', 64, 64).key!r}.")
-        kind, *texts = found.groups()
-        batch, cin, height, width, cout, *pairs, groups = map(int, texts)
-        kernel, stride, padding, dilation = (tuple(pairs[at : at + 2]) for at in (0, 2, 4, 6))
-        return cls(kind, cin, cout, batch, height, width, kernel, stride, padding, dilation, groups)  # type: ignore[arg-type]
-
-    @property
-    def tied(self) -> bool:
-        """True if groups are so narrow (one channel in depthwise layers) that only whole groups can go."""
-        return self.groups > 1 and self.groups >= self.cin // self.groups
-
-    @property
-    def weights(self) -> int:
-        """Elements of the weight."""
-        return self.cout * (self.cin // self.groups) * self.kernel[0] * self.kernel[1]
-
-    @property
-    def values(self) -> int:
-        """Elements of the images that one call of a convolution reads and writes; 0 for a linear layer."""
-        if self.kind == "linear":  # its rows are never brought into another form
-            return 0
-        inside, outside = self.height * self.width, self.out_size[0] * self.out_size[1]
-        return self.batch * (self.cin * inside + self.cout * outside)
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one call."""
-        return self.batch * self.out_size[0] * self.out_size[1] * self.weights
-
-    @property
-    def out_size(self) -> Pair:
-        """Height and width of the output."""
-        height, width = (
-            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-            for size, pad, dilation, kernel, stride in zip(
-                (self.height, self.width), self.padding, self.dilation, self.kernel, self.stride
-            )
-        )
-        return height, width
-
-    def resized(self, dimension: Dimension, count: int) -> LayerConfig:
-        """The same layer with another number of channels; in a tied layer inputs, outputs and groups change."""
-        if not self.tied:
-            return replace(self, cin=count) if dimension == "cin" else replace(self, cout=count)
-        before = self.cin if dimension == "cin" else self.cout
-        cin, cout, groups = (old * count // before for old in (self.cin, self.cout, self.groups))
-        return replace(self, cin=cin, cout=cout, groups=groups)
 
 
 GAUGE = LayerConfig("conv", 16, 16, 1, 32, 32, (3, 3), padding=(1, 1))
@@ -212,68 +123,6 @@ class Staircase(Options):
     """1 where latency follows the count without steps."""
     unexplained: float
     """Residual of steps of that size: root mean square, relative to the mean."""
-
-
-class Sums(Options):
-    """The totals over the layers of a model."""
-
-    ms: float
-    """Their times in the table."""
-    layers: int
-    mega_weights: float
-    """Their weights, in millions."""
-    mega_values: float
-    """The elements of the images that they read and write, in millions."""
-
-    @classmethod
-    def of(cls, ms: float, configs: Sequence[LayerConfig]) -> Sums:
-        """Everything but the times follows from the layers."""
-        weights, values = sum(one.weights for one in configs), sum(one.values for one in configs)
-        return cls(ms=ms, layers=len(configs), mega_weights=weights / 1e6, mega_values=values / 1e6)
-
-    def terms(self) -> tuple[float, float, float, float]:
-        """The terms of a calibration, in the order of its coefficients."""
-        return (self.ms, float(self.layers), self.mega_weights, self.mega_values)
-
-
-class CalibrationPoint(Options):
-    """One whole model that the calibration was fitted to."""
-
-    model: str
-    sums: Sums
-    measured_ms: float = Field(gt=0)
-    """The whole model on the device, by the table's clock."""
-
-
-class Calibration(Options):
-    """From the sum of the layers to the whole model.
-
-    A layer measured alone pays for a call of its own and for bringing its images into the runtime's blocked form and
-    back; inside a network it pays for additions and pooling instead, and its weights come from memory, not a cache.
-    """
-
-    factor: float = 1.0
-    per_layer_ms: float = 0.0
-    per_mega_weight_ms: float = 0.0
-    per_mega_value_ms: float = 0.0
-    evidence: tuple[CalibrationPoint, ...] = ()
-
-    def apply(self, sums: Sums) -> float:
-        """The latency of a whole model."""
-        return float(self.weigh(*sums.terms()))
-
-    def weigh(self, ms: Term, layers: Term, mega_weights: Term, mega_values: Term) -> Term:
-        """The same from the four terms, of one model or of many at once."""
-        return (
-            self.factor * ms
-            + self.per_layer_ms * layers
-            + self.per_mega_weight_ms * mega_weights
-            + self.per_mega_value_ms * mega_values
-        )
-
-    def errors(self) -> dict[str, float]:
-        """The relative error of the fit on each model it rests on."""
-        return {one.model: self.apply(one.sums) / one.measured_ms - 1 for one in self.evidence}
 
 
 @dataclass(frozen=True)
@@ -455,27 +304,3 @@ def _as_wide(config: LayerConfig) -> LayerConfig:
 
 
 _UNKNOWN = Surface({})
-
-
-def fitted(evidence: tuple[CalibrationPoint, ...]) -> Calibration:
-    """The most likely calibration: near to the measured models, and no further from the bare sum than they ask for.
-
-    A least-squares fit of relative errors, held by what is plausible, so that few or similar models do no harm.
-    """
-    if not evidence:
-        return Calibration()
-    rows = np.array([one.sums.terms() for one in evidence])
-    rows /= np.array([[one.measured_ms] for one in evidence])
-    scale = rows.mean(0)
-    held = np.diag(DOUBT / np.array(PLAUSIBLE))
-    matrix = np.concatenate([rows / scale, held])
-    wanted = np.concatenate([1 - rows[:, 0], np.zeros(len(held))])
-    change = np.linalg.lstsq(matrix, wanted, rcond=None)[0] / scale
-    factor, per_layer, per_weight, per_value = (np.array([1.0, 0.0, 0.0, 0.0]) + change).tolist()
-    return Calibration(
-        factor=factor,
-        per_layer_ms=per_layer,
-        per_mega_weight_ms=per_weight,
-        per_mega_value_ms=per_value,
-        evidence=evidence,
-    )

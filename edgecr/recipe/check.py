@@ -1,0 +1,198 @@
+"""Checks a recipe whole: all of its mistakes are reported at once, with their places, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from edgecr.core.errors import EdgecrError, Problem, RecipeError
+from edgecr.core.yaml_text import Document, KeyPath, check, dotted
+from edgecr.exporters.base import load_target
+from edgecr.methods import methods
+from edgecr.methods.base import Method
+from edgecr.recipe.merge import overlaid
+from edgecr.recipe.schema import Recipe
+from edgecr.recipe.walk import reads_baseline
+from edgecr.report.gates.judge import check_gate_name
+from edgecr.robustness.suites import suites
+from edgecr.runners.base import load_device
+
+LONGEST = 100
+"""Entries of each list of a recipe, and of ``set``; looking every one of them up takes time."""
+_LISTS: tuple[KeyPath, ...] = (("steps",), ("export",), ("measure", "devices"), ("robustness", "suites"), ("gates",))
+
+
+def checked(document: Document) -> Recipe:
+    """The recipe that a document describes; raises all of its mistakes at once."""
+    if not isinstance(document.values, dict):
+        raise RecipeError([Problem(document.place(()), "", "a recipe is a mapping of keys")])
+    if too_long := _too_long(document):
+        raise RecipeError(too_long)
+    problems = complete(document)
+    recipe = None
+    try:
+        recipe = check(Recipe, document)
+    except RecipeError as error:
+        problems += error.problems
+    problems += _unknown_names(document)
+    if recipe and not problems:
+        problems += _impossible(recipe, document)
+    if problems:
+        raise RecipeError(_in_order(problems))
+    assert recipe is not None
+    return recipe
+
+
+def _too_long(document: Document) -> list[Problem]:
+    """Lists with more entries than anybody means, before each entry is looked up."""
+    problems = []
+    for path in _LISTS:
+        here: Any = document.values
+        for part in path:
+            here = here.get(part) if isinstance(here, dict) else None
+        if isinstance(here, dict | list) and len(here) > LONGEST:
+            problems.append(Problem(document.place(path), dotted(path), f"has more than {LONGEST} entries"))
+    return problems
+
+
+def complete(document: Document) -> list[Problem]:
+    """Fills in presets and what methods derive from the rest of the recipe; returns the mistakes found."""
+    problems: list[Problem] = []
+    steps = document.values.get("steps")
+    for index, step in enumerate(steps if isinstance(steps, list) else []):
+        if isinstance(step, str):
+            steps[index] = step = {step: {}}
+        if not isinstance(step, dict):
+            continue
+        for name, options in step.items():
+            if name not in methods:
+                continue
+            options = {} if options is None else options
+            if isinstance(options, dict):
+                path: KeyPath = ("steps", index, name)
+                step[name] = _completed(methods.get(name), options, path, document, problems)
+    return problems
+
+
+def _completed(
+    method: type[Method], options: dict[str, Any], path: KeyPath, document: Document, problems: list[Problem]
+) -> dict[str, Any]:
+    options = dict(options)
+    for old in [key for key in options if key in method.renamed]:
+        where, text = document.place((*path, old)), f"this key is called {method.renamed[old]!r} now"
+        problems.append(Problem(where, dotted((*path, old)), text))
+        del options[old]
+    preset = options.pop("preset", None)
+    if preset is not None:
+        if not isinstance(preset, str) or preset not in method.presets:
+            known = ", ".join(sorted(method.presets)) or "none"
+            where = document.place((*path, "preset"))
+            problems.append(Problem(where, dotted((*path, "preset")), f"unknown preset {preset!r}; known: {known}"))
+        else:
+            options = overlaid(method.presets[preset], options)
+    try:
+        return method.resolve(options, document.values)
+    except EdgecrError as error:
+        problems.append(Problem(document.place(path), dotted(path), str(error)))
+        return options
+
+
+def _unknown_names(document: Document) -> list[Problem]:
+    """Targets, devices, suites and gates that do not exist, or whose own files have mistakes."""
+    problems: list[Problem] = []
+    values = document.values
+
+    def each(path: KeyPath, look_up: Any) -> None:
+        here: Any = values
+        for part in path:
+            here = here.get(part) if isinstance(here, dict) else None
+        for index, name in enumerate(here if isinstance(here, list) else []):
+            if not isinstance(name, str):
+                continue
+            try:
+                look_up(name)
+            except EdgecrError as error:
+                problems.append(Problem(document.place((*path, index)), dotted((*path, index)), str(error)))
+
+    each(("export",), load_target)
+    each(("measure", "devices"), load_device)
+    each(("robustness", "suites"), suites.get)
+    return [*problems, *_unknown_step_devices(document)]
+
+
+def _unknown_step_devices(document: Document) -> Iterator[Problem]:
+    """Devices that a step plans for."""
+    steps = document.values.get("steps")
+    for index, step in enumerate(steps if isinstance(steps, list) else []):
+        for name, options in step.items() if isinstance(step, dict) else ():
+            path = ("steps", index, name, "device")
+            device = options.get("device") if isinstance(options, dict) else None
+            if path in document.places and isinstance(device, str):
+                try:
+                    load_device(device)
+                except EdgecrError as error:
+                    yield Problem(document.place(path), dotted(path), str(error))
+
+
+def _impossible(recipe: Recipe, document: Document) -> list[Problem]:
+    """Mistakes that only show when several keys are seen together."""
+    problems = []
+    for name, gate in recipe.gates.items():
+        try:
+            check_gate_name(name, recipe.robustness.suites, gate)
+        except EdgecrError as error:
+            problems.append(Problem(document.place(("gates", name)), f"gates.{name}", str(error)))
+    for key, listed in (
+        ("export", recipe.export),
+        ("measure.devices", recipe.measure.devices),
+        ("measure.batch", recipe.measure.batch),
+        ("robustness.suites", recipe.robustness.suites),
+    ):
+        if len(set(listed)) != len(listed):
+            problems.append(Problem(document.place(tuple(key.split("."))), key, "names something twice"))
+    problems += _one_name_twice(recipe, document)
+    problems += _no_baseline_yet(recipe, document)
+    if not recipe.steps and not recipe.model.starts_trained:
+        problems.append(
+            Problem(
+                document.place(("steps",)), "steps", "there is nothing to judge: give model.weights, or a train step"
+            )
+        )
+    return problems
+
+
+def _no_baseline_yet(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Steps that compare with the baseline although they still make it."""
+    for index, step in enumerate(recipe.steps[: recipe.baseline_steps]):
+        if reads_baseline(step):
+            path: KeyPath = ("steps", index, step.name, "loss")
+            text = (
+                "teacher: baseline is the model before the first step that compresses, and this step is part of making "
+                "it; name another teacher, such as {run: DIR} or {weights: FILE}"
+            )
+            yield Problem(document.place(path), dotted(path), text)
+
+
+def _one_name_twice(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Declarations that differ but give themselves one name, under which their results would overwrite each other."""
+    loaders: tuple[tuple[KeyPath, tuple[str, ...], Callable[[str], Any]], ...] = (
+        (("export",), recipe.export, load_target),
+        (("measure", "devices"), recipe.measure.devices, load_device),
+    )
+    for key, listed, load in loaders:
+        first: dict[str, str] = {}
+        for index, given in enumerate(listed):
+            name = load(given).name
+            if first.setdefault(name, given) != given:
+                text = f"{given} and {first[name]} both say `name: {name}`; give one of them another name"
+                yield Problem(document.place((*key, index)), dotted((*key, index)), text)
+
+
+def _in_order(problems: Iterable[Problem]) -> list[Problem]:
+    unique = dict.fromkeys(problems)
+
+    def line(problem: Problem) -> tuple[str, int]:
+        file, _, number = problem.where.rpartition(":")
+        return (file, int(number)) if number.isdigit() else (problem.where, 0)
+
+    return sorted(unique, key=line)
