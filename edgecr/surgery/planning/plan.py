@@ -151,7 +151,7 @@ class Planner:
         """Removes as little as keeps every figure within its budget (fractions are of the model as it is)."""
         if not self.allowed.removable:
             raise BudgetError(
-                "No channel may go: every group must keep all of its channels. Loosen `keep`, `min_channels`, "
+                "No channel may go: every group must keep all of its channels. Loosen `exclude`, `min_channels`, "
                 "`min_fraction` or `align`."
             )
         budget = self.amounts(shares)

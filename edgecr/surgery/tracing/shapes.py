@@ -171,14 +171,19 @@ def combine(trace: Trace, call: Call, operands: Sequence[Tensor], why: str) -> S
             trace.tie(leader, ids, why)
         else:
             trace.freeze(ids, f"{why} with a tensor whose channels lie elsewhere")
-            sizes = (1,) * (rank - tensor.dim()) + tuple(tensor.shape)
-            fixed |= any(wide > 1 and size > 1 for wide, size in zip(leader.shape, sizes))
+            fixed |= any(wide > 1 and size > 1 for wide, size in zip(leader.shape, _own_sizes(tensor, rank)))
     if fixed:
         trace.freeze(leader, f"{why} with channels that are fixed")
         return None
     tracked_slots = [slots for slots in known if slots is not None]
     zero = len(tracked_slots) == len(known) and all(slots.zero for slots in tracked_slots)
     return Slots(leader, zero, all(slots is None or slots.constant for slots in known))
+
+
+def _own_sizes(tensor: Tensor, rank: int) -> list[int]:
+    """Sizes of a tensor's axes; an axis that was expanded holds one value, and expands to whatever it meets."""
+    own = [1 if step == 0 else size for size, step in zip(tensor.shape, tensor.stride())]
+    return [1] * (rank - tensor.dim()) + own
 
 
 @handlers.register("slice", "select")
