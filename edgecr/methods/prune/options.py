@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from edgecr.core.options import Options
 from edgecr.methods.base import Method
+from edgecr.surgery.repair.options import RepairOptions
 from edgecr.training.losses import completed
 from edgecr.training.options import TrainOptions
 
@@ -140,6 +141,8 @@ class PruneOptions(Method):
     """Limits on what remains; of all cuts that meet them, the smallest is made."""
     when: Schedule = OneShot(kind="oneshot")
     """When channels go: all at once, in rounds with training between them, or while the model is trained."""
+    repair: bool | RepairOptions | None = None
+    """Refit the layers without training to what they answered before: on with ``when: oneshot`` unless false."""
     device: str | None = None
     """Device whose latency and preferred widths count; the first of measure.devices when left out."""
     latency_batch: Annotated[int, Field(ge=1)] | None = None
@@ -186,6 +189,10 @@ class PruneOptions(Method):
             raise ValueError(
                 f"normalise does nothing with score: {self.score}; it divides the norms {', '.join(_NORMS)} only"
             )
+        if self.repair and not isinstance(self.when, OneShot):
+            raise ValueError(
+                f"repair does nothing with when: {self.when.kind}, which trains what is left; leave it out"
+            )
         if self.latency_batch is not None and not by_latency:
             raise ValueError(
                 "latency_batch does nothing without a budget of latency; leave it out, or add budget.latency"
@@ -195,6 +202,13 @@ class PruneOptions(Method):
                 "device does nothing without a budget of latency or align: auto; leave it out, or use one of them"
             )
         return self
+
+    @property
+    def repairs(self) -> RepairOptions | None:
+        """The options of the repair; None where there is none."""
+        if not isinstance(self.when, OneShot) or self.repair is False:
+            return None
+        return self.repair if isinstance(self.repair, RepairOptions) else RepairOptions()
 
     @classmethod
     def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from edgecr.methods.prune.latencies import Latencies
 from edgecr.methods.prune.latency_search import Aim, Lessons, Measured, search
 from edgecr.methods.prune.options import Exponential, Iterative, PruneOptions
 from edgecr.methods.prune.while_training import RemovalObserver, RemovalSchedule
+from edgecr.methods.repairing import enough_images, repaired
 from edgecr.subject import Subject
 from edgecr.surgery.carry_out import Choice, Pruned, carried_out, prune_channels
 from edgecr.surgery.changes.cut import ChannelCut
@@ -26,6 +27,7 @@ from edgecr.surgery.planning.latency import amounts_after
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.record import NAME, SHORT, Amount, PlanRecord, Width
 from edgecr.surgery.planning.widths import MULTIPLES, Allowed, Limits, allowed_by
+from edgecr.surgery.repair.options import FEWEST
 from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
 from edgecr.surgery.tracing.after import after
 from edgecr.surgery.tracing.graph import ChannelGraph
@@ -123,9 +125,19 @@ class Pruning:
         elif isinstance(schedule, Exponential):
             result = self._while_training(first, schedule)
         else:
-            result = self.subject.with_changes(first.cut).with_module(first.module)
+            result = self._repaired(self.subject.with_changes(first.cut).with_module(first.module))
         self._tell(first, result)
         return result
+
+    def _repaired(self, result: Subject) -> Subject:
+        """The pruned subject with its layers refitted, unless that was not wanted or there are too few images."""
+        options, images = self.method.repairs, self.context.data.train
+        if options is None or not result.surgery[len(self.subject.surgery) :]:
+            return result
+        if self.method.repair is None and not enough_images(images):
+            self.context.monitor.say(f"Not repaired: that takes {FEWEST} training images, and there are {len(images)}.")
+            return result
+        return repaired(self.subject, result, options, self.context)
 
     def _pruned(
         self, subject: Subject, choose: Choice, allowed: Allowed | None = None, known: ChannelGraph | None = None

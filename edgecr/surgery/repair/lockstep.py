@@ -1,0 +1,77 @@
+"""Several forward passes that wait for one another at chosen points, so that a sample need not fit into one batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Lockstep(Generic[T]):
+    """Jobs in threads of their own, of which one runs at a time, in a fixed order from meeting to meeting.
+
+    At a meeting each job hands something over; the last one to come works on all of it before anyone goes on. The
+    same jobs give the same result each time, and only one of them holds temporary memory.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._turns = [threading.Semaphore(0) for _ in range(count)]
+        self._brought: list[tuple[object, T]] = []
+        self._failure: BaseException | None = None
+
+    def run(self, jobs: Sequence[Callable[[], None]]) -> None:
+        """Runs all jobs to their ends; the first failure stops them all and is raised here."""
+        threads = [
+            threading.Thread(target=self._job, args=(number, job), daemon=True) for number, job in enumerate(jobs)
+        ]
+        for thread in threads:
+            thread.start()
+        self._turns[0].release()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException as error:  # an interrupt reaches this thread only
+            self._stop(error)
+            raise
+        if self._failure is not None:
+            raise self._failure
+
+    def meet(self, number: int, point: object, brought: T, work: Callable[[list[T]], None]) -> None:
+        """Job ``number`` hands something over at a point, and goes on when all have come and the work is done."""
+        self._brought.append((point, brought))
+        if number == len(self._turns) - 1:
+            arrived, self._brought = self._brought, []
+            if len(arrived) != len(self._turns) or any(other != point for other, _ in arrived):
+                raise RuntimeError("the passes did not meet at the same points")
+            work([each for _, each in arrived])
+        self._turns[(number + 1) % len(self._turns)].release()
+        self._wait(number)
+
+    def _job(self, number: int, job: Callable[[], None]) -> None:
+        try:
+            self._wait(number)
+            job()
+        except _Stopped:
+            return
+        except BaseException as error:
+            self._stop(error)
+            return
+        if number + 1 < len(self._turns):
+            self._turns[number + 1].release()
+
+    def _wait(self, number: int) -> None:
+        self._turns[number].acquire()
+        if self._failure is not None:
+            raise _Stopped
+
+    def _stop(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+        for turn in self._turns:
+            turn.release()
+
+
+class _Stopped(BaseException):
+    """Another job failed; not an Exception, so that a module's own handlers let it pass."""
