@@ -114,7 +114,19 @@ Schedule = Annotated[OneShot | Iterative | Exponential, Field(discriminator="kin
 
 
 Score = Literal[
-    "bn", "ft", "l1", "l1_in", "l2", "pfp", "random", "taylor", "taylor_bn", "taylor_gate", "taylor_in", "taylor_joint"
+    "bn",
+    "ft",
+    "l1",
+    "l1_in",
+    "l2",
+    "obs",
+    "pfp",
+    "random",
+    "taylor",
+    "taylor_bn",
+    "taylor_gate",
+    "taylor_in",
+    "taylor_joint",
 ]
 _BLIND = ("taylor", "taylor_bn", "taylor_gate", "taylor_joint")
 """Scores by gradients that a masked channel does not get where it is made."""
@@ -130,7 +142,7 @@ class PruneOptions(Method):
     what: Literal["channels"] = "channels"
     """Structures to remove: whole channels, from all coupled layers at once."""
     score: Score = "l2"
-    """Importance of a channel: a norm, batch-norm scales, Taylor's estimates or sensitivities on data, or chance."""
+    """Importance of a channel: a norm, batch-norm scales, estimates on data (Taylor, OBS, PFP), or chance."""
     normalise: bool = False
     """Divide norms by what the number of inputs adds to them, so that thin layers are not cut first."""
     scope: Literal["layer", "global", "knapsack"] = "global"

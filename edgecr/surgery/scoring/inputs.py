@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgecr.core.errors import RequestError
+from edgecr.surgery.repair.moments import Moments, input_moments
 from edgecr.surgery.scoring.pfp import Reader, read_sensitivities
 from edgecr.surgery.scoring.taylor import Batch, Loss, Products, products
 
@@ -50,6 +51,13 @@ class ScoringInputs:
         """PFP's sensitivities of each weight."""
         found = read_sensitivities(self.module, (images for images, _ in self.batches), self.most, self.say)
         return dict(self._some(list(found.items())))
+
+    @cached_property
+    def moments(self) -> dict[str, Moments]:
+        """Second moments of what each layer reads."""
+        images = self._some([images for images, _ in self.batches])
+        weights = [name for name, tensor in self.tensors.items() if tensor.dim() > 1]
+        return input_moments(self.module, images, weights, seed=self.seed)
 
     @staticmethod
     def _some(found: list[T]) -> list[T]:

@@ -13,6 +13,7 @@ from edgecr.core.errors import RequestError
 from edgecr.core.registry import Registry
 from edgecr.surgery.scoring import taylor
 from edgecr.surgery.scoring.inputs import ScoringInputs as ScoringInputs
+from edgecr.surgery.scoring.obs import elimination
 from edgecr.surgery.scoring.pfp import group_sensitivity, pfp_allocation
 from edgecr.surgery.scoring.taylor import Products
 from edgecr.surgery.tracing.graph import Group, Place
@@ -119,6 +120,12 @@ def _usual_scale(evidence: ScoringInputs) -> float:
 def pfp(group: Group, evidence: ScoringInputs) -> Values:
     """The largest share of any output that hangs on the channel (Liebenwein et al. 2020)."""
     return group_sensitivity(group, evidence.sensitivities).values
+
+
+@scores.register("obs")
+def obs(group: Group, evidence: ScoringInputs) -> Values:
+    """The error that the readers cannot make up for when the channel goes, by greedy elimination."""
+    return elimination(group, evidence.tensors, evidence.moments)
 
 
 def pfp_widths(groups: Sequence[Group], evidence: ScoringInputs) -> Callable[[float], Ids]:
