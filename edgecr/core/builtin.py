@@ -32,6 +32,15 @@ def config_folder() -> Path:
     return base / "edgecr"
 
 
+def cache_folder(kind: str) -> Path:
+    """The user's folder of figures that can be computed again at any time; it need not exist."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    base = given if given.is_absolute() else Path(os.path.expanduser("~")) / ".cache"
+    if not base.is_absolute():
+        raise RequestError("The home folder is not known: set HOME or XDG_CACHE_HOME to an absolute path.")
+    return base / "edgecr" / kind
+
+
 def names(kind: str) -> list[str]:
     """The names of all shipped declarations of a kind, sorted, with '/' for sub-folders."""
     return _names_in(folder(kind))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -12,7 +12,7 @@ from edgecr.surgery.changes.cut import ChannelCut, mask, verify
 from edgecr.surgery.planning.cost import Cost
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.widths import Allowed, Limits
-from edgecr.surgery.scoring.scores import Allocator, Score, ScoringInputs
+from edgecr.surgery.scoring.scores import Allocator, Score, ScoringInputs, Values
 from edgecr.surgery.tracing.graph import ChannelGraph, trace_channels
 from edgecr.surgery.tracing.proof import awakened, proved, proven_channels
 
@@ -46,11 +46,12 @@ def prune_channels(
     known: ChannelGraph | None = None,
     *,
     allocator: Allocator | None = None,
+    appraise: Callable[[Planner], Sequence[Values]] | None = None,
 ) -> Pruned:
     """Prunes a copy of the module in evidence; if it fails, once more without the groups that make it fail.
 
     ``allowed`` is the reference of an earlier pruning that this one carries on, ``known`` are the groups that it found;
-    ``allocator`` shares out what goes of every layer.
+    ``allocator`` shares out what goes of every layer; ``appraise`` gives the values of widths for ``scope: measured``.
     """
 
     def pruned(graph: ChannelGraph) -> Pruned:
@@ -60,6 +61,8 @@ def prune_channels(
         allocation = allocator(graph.groups, evidence) if allocator is not None else None
         cost = Cost(evidence.module, graph)
         planner = Planner(graph, cost, values, limits, allowed=allowed, allocation=allocation)
+        if appraise is not None:
+            planner.worth = appraise(planner)
         return carried_out(evidence.module, choose(planner), why)
 
     if known is not None:

@@ -145,8 +145,8 @@ class PruneOptions(Method):
     """Importance of a channel: a norm, batch-norm scales, estimates on data (Taylor, OBS, PFP), or chance."""
     normalise: bool = False
     """Divide norms by what the number of inputs adds to them, so that thin layers are not cut first."""
-    scope: Literal["layer", "global", "knapsack"] = "global"
-    """Rank all channels together, take the same fraction of every layer, or weigh importance against cost."""
+    scope: Literal["layer", "global", "knapsack", "measured"] = "global"
+    """Rank channels together, take the same share of every layer, or weigh importance or measured loss against cost."""
     sparsity: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Fraction of the removable channels that goes; channels that must stay are no part of the count."""
     budget: Budget | None = None
@@ -189,8 +189,12 @@ class PruneOptions(Method):
                 f"score: {self.score} is 0 for masked channels, so none would return with masks: soft; use taylor_in, "
                 "or a score by weights"
             )
-        if self.scope == "knapsack" and self.budget is not None and len(self.budget.shares()) > 1:
-            raise ValueError("scope: knapsack weighs importance against one figure; name one in budget")
+        if self.scope in ("knapsack", "measured") and self.budget is not None and len(self.budget.shares()) > 1:
+            raise ValueError(f"scope: {self.scope} weighs channels against one figure; name one in budget")
+        if self.scope == "measured" and not isinstance(self.when, OneShot):
+            raise ValueError(
+                f"scope: measured plans once, for a repaired model; it does not go with when: {self.when.kind}"
+            )
         return self
 
     @model_validator(mode="after")

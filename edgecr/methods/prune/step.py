@@ -12,6 +12,7 @@ from torch import nn
 from edgecr.core.errors import BudgetError
 from edgecr.core.files import fingerprint, read_json, write_json
 from edgecr.core.seeds import derive_seed
+from edgecr.methods.prune.appraisal import Appraisal
 from edgecr.methods.prune.latencies import Latencies
 from edgecr.methods.prune.latency_search import Aim, Lessons, Measured, search
 from edgecr.methods.prune.options import Exponential, Iterative, PruneOptions
@@ -27,7 +28,7 @@ from edgecr.surgery.planning.latency import amounts_after
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.record import NAME, SHORT, Amount, PlanRecord, Width
 from edgecr.surgery.planning.widths import MULTIPLES, Allowed, Limits, allowed_by
-from edgecr.surgery.repair.options import FEWEST
+from edgecr.surgery.repair.options import FEWEST, RepairOptions
 from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
 from edgecr.surgery.tracing.after import after
 from edgecr.surgery.tracing.graph import ChannelGraph
@@ -152,7 +153,15 @@ class Pruning:
             allowed,
             known,
             allocator=self.allocator,
+            appraise=self._appraisal,
         )
+
+    @cached_property
+    def _appraisal(self) -> Appraisal | None:
+        """The measured values of widths, where the plan rests on them."""
+        if self.method.scope != "measured":
+            return None
+        return Appraisal(self.subject, self.method.repairs or RepairOptions(), self.context)
 
     def _evidence(self, subject: Subject) -> ScoringInputs:
         data, monitor = self.context.data, self.context.monitor

@@ -14,16 +14,17 @@ from edgecr.core.errors import BudgetError, RequestError, WorkError
 from edgecr.surgery.changes.cut import ChannelCut, GroupCut, SettingCut, TensorCut, as_text
 from edgecr.surgery.planning.amounts import CHANNELS, LATENCY, in_words
 from edgecr.surgery.planning.cost import Cost, Counts
+from edgecr.surgery.planning.exact import best_widths
 from edgecr.surgery.planning.figures import channel_figure, counted_figures
-from edgecr.surgery.planning.weighing import weighed
+from edgecr.surgery.planning.weighing import weighed, worth_of
 from edgecr.surgery.planning.widths import Allowed, Limits, Widths, allowed_by
 from edgecr.surgery.scoring.scores import Values, ranked
 from edgecr.surgery.tracing.graph import ChannelGraph
 from edgecr.surgery.tracing.slots import Ids
 from edgecr.surgery.tracing.trace import SettingMember, TensorMember
 
-Scope = Literal["layer", "global", "knapsack"]
-"""Comparison of channels: within their layer, all together, or by importance against cost."""
+Scope = Literal["layer", "global", "knapsack", "measured"]
+"""Comparison of channels: within their layer, all together, by importance or by measured loss against cost."""
 ROOM = 1.5
 """Automatic alignment leaves whole blocks if this many times as much as asked could go: a choice must be left."""
 LEVELS = 1 << 24
@@ -114,6 +115,8 @@ class Planner:
         channels = channel_figure(removable, self.allowed.elsewhere(graph))
         self.figures = {**counted_figures(cost), CHANNELS: channels}
         self._allocation = allocation or self._same_fraction
+        self.worth: Sequence[Values] | None = None
+        """A value for each allowed width of each group, for ``scope: measured``."""
 
     def figure(self, name: str, kept: Counts) -> int:
         """One figure by its name in a budget."""
@@ -157,8 +160,8 @@ class Planner:
         budget = self.amounts(shares)
         if not self._within(self.widths.least, budget):
             raise BudgetError(self._unreachable(budget))
-        widths = self.suitable(budget)
-        wished = self._weighed(widths, budget) if scope == "knapsack" else self._ranked(widths, scope, budget)
+        widths = self.widths if scope == "measured" else self.suitable(budget)
+        wished = self._wished(widths, scope, budget)
         return self._plan(self._refilled(widths, widths.aligned(wished), wished, budget))
 
     def suitable(self, budget: Mapping[str, int]) -> Widths:
@@ -183,13 +186,23 @@ class Planner:
                 low = middle + 1
         return self.wished(scope, high / steps)
 
-    def _weighed(self, widths: Widths, budget: Mapping[str, int]) -> Counts:
-        """The most importance that fits into the budget of one figure."""
+    def _wished(self, widths: Widths, scope: Scope, budget: Mapping[str, int]) -> Counts | Values:
+        """The channels per group that the scope chooses, before limits."""
+        if scope not in ("knapsack", "measured"):
+            return self._ranked(widths, scope, budget)
         if len(budget) != 1:
-            raise RequestError("scope: knapsack weighs importance against one figure; name one in the budget.")
+            raise RequestError(f"scope: {scope} weighs channels against one figure; name one in the budget.")
         ((name, amount),) = budget.items()
-        start = widths.aligned(self.current)
-        found = weighed(self.figures[name], amount, widths.allowed, self._sorted, start)
+        figure, found = self.figures[name], None
+        if scope == "measured":
+            if self.worth is None:
+                raise RequestError("scope: measured needs values of widths; run it as a prune step with images.")
+            worth = self.worth
+            found = best_widths(figure, amount, widths.allowed, worth)
+        else:
+            worth = [worth_of(scores, own) for scores, own in zip(self._sorted, widths.allowed)]
+        if found is None:
+            found = weighed(figure, amount, widths.allowed, worth, widths.aligned(self.current))
         return widths.least if found is None else found
 
     def amounts(self, shares: Mapping[str, int | float]) -> dict[str, int]:

@@ -24,13 +24,12 @@ RECKONINGS = 4
 
 
 def weighed(
-    figure: BudgetFigure, amount: int, options: Sequence[Ids], ordered: Sequence[Values], start: Counts
+    figure: BudgetFigure, amount: int, options: Sequence[Ids], worth: Sequence[Values], start: Counts
 ) -> Counts | None:
-    """The widths with the most importance whose figure stays within the amount; None if none was found.
+    """The widths with the most worth whose figure stays within the amount; None if none was found.
 
-    ``ordered`` holds the scores of each group, the least first; ``start`` the widths whose inputs count first.
+    ``worth`` holds a value for each width of each group; ``start`` the widths whose inputs count first.
     """
-    worth = [worth_of(scores, widths) for scores, widths in zip(ordered, options)]
     reference, best, most = start, None, -np.inf
     for _ in range(RECKONINGS):
         found = _reckoned(figure, amount, options, worth, reference)

@@ -55,7 +55,7 @@ def _by_inputs(inputs: Sequence[Tensor], residuals: Sequence[Tensor], ridge: flo
     gram = sum((_double(part.T @ part) for part in inputs), torch.tensor(0.0))
     cross = sum((_double(one.T @ other) for one, other in zip(inputs, residuals)), torch.tensor(0.0))
     total = sum(float(part.double().square().sum()) for part in residuals)
-    change = _solved(gram, cross, ridge, float(gram.diagonal().mean()))
+    change = solved(gram, cross, ridge, float(gram.diagonal().mean()))
     after = total - 2 * float((change * cross).sum()) + float((change * (gram @ change)).sum())
     return change.to(inputs[0].dtype), max(after, 0.0)
 
@@ -65,7 +65,7 @@ def _by_rows(inputs: Sequence[Tensor], residuals: Sequence[Tensor], ridge: float
     whole, wanted = torch.cat(list(inputs)), torch.cat(list(residuals)).double()
     gram = _double(whole @ whole.T)
     load = float(gram.diagonal().sum()) / whole.shape[1]
-    change = whole.T @ _solved(gram, wanted, ridge, load).to(whole.dtype)
+    change = whole.T @ solved(gram, wanted, ridge, load).to(whole.dtype)
     left = wanted - _double(whole @ change)
     return change, float(left.square().sum())
 
@@ -74,7 +74,7 @@ def _double(values: Tensor) -> Tensor:
     return values.double()
 
 
-def _solved(gram: Tensor, wanted: Tensor, ridge: float, unit: float) -> Tensor:
+def solved(gram: Tensor, wanted: Tensor, ridge: float, unit: float) -> Tensor:
     """Solves by Cholesky; the load grows where rounding leaves no positive matrix (constant or copied inputs)."""
     if not math.isfinite(unit):
         raise FloatingPointError("the inputs are not finite numbers")

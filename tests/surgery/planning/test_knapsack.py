@@ -197,11 +197,12 @@ def test_the_channel_that_would_come_back_next_decides_who_gets_it_back():
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_of_several_reckonings_the_fullest_counts(monkeypatch, order):
     _, planner = unfriendly()
-    options, ordered = planner.widths.allowed, planner._sorted
+    options = planner.widths.allowed
+    worth = [worth_of(scores, own) for scores, own in zip(planner._sorted, options)]
     plans = [np.array([own[index] for own in options]) for index in (0, 1, 2)]
     found = [plans[index] for index in order]
     monkeypatch.setattr("edgecr.surgery.planning.weighing._reckoned", lambda *_: found.pop(0) if found else None)
-    best = weighed(planner.figures["macs"], 10**9, options, ordered, planner.cost.widths)
+    best = weighed(planner.figures["macs"], 10**9, options, worth, planner.cost.widths)
     assert best.tolist() == plans[2].tolist()
 
 

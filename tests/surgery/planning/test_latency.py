@@ -198,7 +198,8 @@ def test_other_figures_can_be_weighed_too(net: nn.Module) -> None:
 def test_no_widths_fit_gives_none(net: nn.Module) -> None:
     planner, _ = timed(net, 0.5)
     figure = planner.figures[LATENCY]
-    assert weighed(figure, 1, planner.widths.allowed, planner._sorted, planner.cost.widths) is None
+    worth = [worth_of(scores, own) for scores, own in zip(planner._sorted, planner.widths.allowed)]
+    assert weighed(figure, 1, planner.widths.allowed, worth, planner.cost.widths) is None
 
 
 def test_an_estimate_is_only_used_on_the_way(net: nn.Module) -> None:

@@ -15,7 +15,7 @@ from edgecr.surgery.changes.cut import ChannelCut, GroupCut, remove
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.cost import Cost
 from edgecr.surgery.planning.plan import Plan, Planner
-from edgecr.surgery.planning.weighing import weighed
+from edgecr.surgery.planning.weighing import weighed, worth_of
 from edgecr.surgery.planning.widths import Limits, Widths, allowed_by, left_after
 from edgecr.surgery.tracing.graph import ChannelGraph, trace_channels
 
@@ -208,8 +208,9 @@ def test_a_latency_may_use_all_widths_and_counts_leave_whole_blocks(network: nn.
 
 def test_what_weighs_most_may_cost_exactly_as_much_as_there_is(network: nn.Module, graph: ChannelGraph) -> None:
     one = planner(network, graph)
-    options, ordered = one.widths.allowed, [np.sort(value) for value in one.values]
-    found = weighed(one.figures["channels"], 40, options, ordered, one.current)
+    options = one.widths.allowed
+    worth = [worth_of(np.sort(value), own) for value, own in zip(one.values, options)]
+    found = weighed(one.figures["channels"], 40, options, worth, one.current)
     assert found is not None
     assert sum(found) == 40
 

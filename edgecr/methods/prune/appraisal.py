@@ -1,0 +1,112 @@
+"""The values of widths for ``scope: measured``: measured once for a model and its images, then read from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgecr.core.builtin import cache_folder
+from edgecr.core.errors import FileProblem, RequestError
+from edgecr.core.files import fingerprint, read_json, write_json
+from edgecr.data.splits import spread
+from edgecr.subject import Subject
+from edgecr.surgery.planning.plan import Planner
+from edgecr.surgery.repair.options import FEWEST, RepairOptions
+from edgecr.surgery.repair.refit import CHUNK
+from edgecr.surgery.repair.values import Question, WidthValues
+from edgecr.surgery.scoring.scores import Values
+from edgecr.surgery.tracing.slots import Ids
+from edgecr.training.context import StepContext
+from edgecr.training.inputs import Inputs
+from edgecr.training.order import order_for
+from edgecr.weights import hash_tensors
+
+MOST = 512
+"""Images that the loss of a width is measured on."""
+WORK = 4e13
+"""Multiply-accumulates that all values together may take: about half an hour of two processor cores."""
+SCHEMA = 1
+
+
+class Appraisal:
+    """Values of the widths of one subject's groups."""
+
+    def __init__(self, subject: Subject, options: RepairOptions, context: StepContext) -> None:
+        self._subject, self._options, self._context = subject, options, context
+
+    def __call__(self, planner: Planner) -> Sequence[Values]:
+        """A value for each allowed width of each group: the measured loss, negative."""
+        groups, widths = planner.graph.groups, planner.widths.allowed
+        file = self._file(planner)
+        if (known := _read(file, widths)) is not None:
+            self._context.monitor.say(f"The values of {len(groups)} groups were measured before ({file.name}).")
+            return [-own for own in known]
+        total = sum(int((own < group.width).sum()) for own, group in zip(widths, groups))
+        question = self._question(planner, total)
+        asked = sum(map(len, question.asked))
+        self._context.monitor.say(f"Measuring {total} widths of {len(groups)} groups on {asked} images")
+        values = WidthValues(self._subject.module, groups, planner.values, question)
+        with self._context.monitor.bar("Measuring widths", total * len(question.asked)) as bar:
+            losses = values.losses(widths, bar.advance)
+        write_json(file, {"schema": SCHEMA, "losses": [own.tolist() for own in losses]})
+        return [-own for own in losses]
+
+    def _file(self, planner: Planner) -> Path:
+        """Where these values lie: they depend on the tensors, the images, the order of channels and the widths."""
+        key = fingerprint(
+            [
+                hash_tensors(self._subject.module.state_dict()),
+                self._context.data.fingerprint,
+                self._context.seed,
+                self._options.plain(),
+                [group.name for group in planner.graph.groups],
+                [np.argsort(values, kind="stable").tolist() for values in planner.values],
+                [own.tolist() for own in planner.widths.allowed],
+            ]
+        )
+        return cache_folder("values") / f"{key[:32]}.json"
+
+    def _question(self, planner: Planner, total: int) -> Question:
+        """Training images to refit on, and others to ask about; as many of these as the work allows."""
+        train = self._context.data.train
+        if len(train) < 2 * FEWEST:
+            raise RequestError(
+                f"scope: measured needs at least {2 * FEWEST} training images, and there are {len(train)}."
+            )
+        each = planner.cost.macs(planner.cost.widths)
+        affordable = max(FEWEST, int(WORK / (max(total, 1) * max(each, 1))))
+        asked = min(MOST, affordable, len(train) // 2)
+        fitted = min(self._options.images, len(train) - asked)
+        drawn = np.random.default_rng(self._context.seed).permutation(
+            spread(train.labels, fitted + asked, self._context.seed)
+        )
+        order = order_for(self._subject.module, self._context.data.preprocessing.size)
+        inputs = Inputs(self._context.data.preprocessing, torch.device("cpu"), order)
+
+        def chunks(indices: Ids) -> list[Tensor]:
+            return [
+                inputs.normalise(train.images(np.sort(part)))
+                for part in np.array_split(indices, -(-len(indices) // CHUNK))
+            ]
+
+        options = self._options
+        return Question(
+            chunks(drawn[:fitted]), chunks(drawn[fitted:]), options.positions, options.ridge, self._context.seed
+        )
+
+
+def _read(file: Path, widths: Sequence[Ids]) -> list[Values] | None:
+    """The losses in a file, if it holds one for each width."""
+    if not file.is_file():
+        return None
+    try:
+        found = read_json(file)
+        losses = [np.array(own, dtype=np.float64) for own in found["losses"]]
+    except (FileProblem, KeyError, TypeError, ValueError):
+        return None  # measured again
+    fits = found.get("schema") == SCHEMA and [len(own) for own in losses] == [len(own) for own in widths]
+    return losses if fits and all(np.isfinite(own).all() for own in losses) else None

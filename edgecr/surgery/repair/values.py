@@ -1,0 +1,166 @@
+"""The loss of cutting one group to one width, measured: its readers are refitted, and the model is asked.
+
+Values of different groups nearly add up, so that a plan needs no more than these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgecr.surgery.repair.least_squares import solved
+from edgecr.surgery.repair.moments import Moments, input_moments
+from edgecr.surgery.repair.replay import Flow, record, replay
+from edgecr.surgery.repair.stream import state_of
+from edgecr.surgery.repair.structure import Structure, structure
+from edgecr.surgery.scoring.scores import Values, ranked
+from edgecr.surgery.tracing.graph import Group
+from edgecr.surgery.tracing.running import running
+from edgecr.surgery.tracing.slots import Ids
+
+
+@dataclass(frozen=True)
+class Question:
+    """The images that layers are refitted on, and others that the loss is measured on."""
+
+    fitted: Sequence[Tensor]
+    asked: Sequence[Tensor]
+    positions: int = 16
+    ridge: float = 0.1
+    seed: int = 0
+
+
+class WidthValues:
+    """Measures what each width of each group costs; the module is left as it was."""
+
+    def __init__(
+        self, module: nn.Module, groups: Sequence[Group], scores: Sequence[Values], question: Question
+    ) -> None:
+        self._module, self._groups, self._question = module, groups, question
+        self._orders = [ranked(values) for values in scores]
+        self._state = state_of(module)
+
+    def losses(self, widths: Sequence[Ids], advance: Callable[[], None]) -> list[Values]:
+        """The mean divergence from the whole model for each width of each group; it never falls as widths shrink."""
+        sums = [np.zeros(len(own)) for own in widths]
+        with running(self._module):
+            starts = {self._start(number) for number, own in enumerate(widths) if len(own) > 1}
+            flow = Flow.of(self._module, self._question.asked[0][:2])
+            for images in self._question.asked:
+                recording = record(self._module, images, flow, starts)
+                for number, place, changes in self._variants(widths):
+                    with _installed(self._state, changes):
+                        answers = replay(self._module, images, recording, self._start(number))
+                    sums[number][place] += divergence(recording.answers, answers) * len(images)
+                    advance()
+        asked = sum(map(len, self._question.asked))
+        return [np.maximum.accumulate(total[::-1])[::-1] / asked for total in sums]
+
+    def _variants(self, widths: Sequence[Ids]) -> Iterator[tuple[int, int, Mapping[str, Tensor]]]:
+        for number, own in enumerate(widths):
+            for place, width in enumerate(own):
+                if width < self._groups[number].width:
+                    yield number, place, self._changed(number, int(width))
+
+    @cached_property
+    def _structure(self) -> Structure:
+        return structure(self._module, self._question.asked[0][:2])
+
+    @cached_property
+    def _moments(self) -> dict[str, Moments]:
+        readers = {place.member.tensor for group in self._groups for place in group.reads}
+        question = self._question
+        return input_moments(self._module, question.fitted, readers, question.positions, question.seed)
+
+    @cached_property
+    def _starts(self) -> dict[str, int]:
+        """The first operator that applies each weight."""
+        found: dict[str, int] = {}
+        for number, use in self._structure.uses.items():
+            found[use.weight] = min(number, found.get(use.weight, number))
+        return found
+
+    def _start(self, number: int) -> int:
+        """The first operator whose weight changes with a group's width; the very first where that is not known."""
+        names = {place.member.tensor for place in self._groups[number].reads}
+        return min((self._starts.get(name, 0) for name in names), default=0)
+
+    def _changed(self, number: int, width: int) -> dict[str, Tensor]:
+        """The parameters and statistics of the readers without the least important channels."""
+        group, found = self._groups[number], dict[str, Tensor]()
+        gone = self._orders[number][: group.width - width]
+        read: dict[tuple[str, int], list[Ids]] = {}
+        for place in group.reads:
+            read.setdefault((place.member.tensor, place.member.dim), []).append(place.positions[gone].ravel())
+        for (name, dim), positions in read.items():
+            weight, removed = self._state[name].detach(), torch.from_numpy(np.concatenate(positions))
+            moments = self._moments.get(name) if dim == 1 else None
+            if moments is None:
+                found[name] = weight.index_fill(dim, removed.to(weight.device), 0)
+                continue
+            found[name], shift = self._refitted(weight, moments, removed)
+            self._shift(name, shift, found)
+        return found
+
+    def _refitted(self, weight: Tensor, moments: Moments, removed: Tensor) -> tuple[Tensor, Tensor]:
+        """The weight without some inputs and with the others refitted, and what the mean output loses by it."""
+        groups, size = moments.total.shape
+        matrix = weight.double().cpu().reshape(groups, len(weight) // groups, -1)
+        taps = size // weight.shape[1]
+        rows = (removed[:, None] * taps + torch.arange(taps)).flatten()
+        gone = torch.zeros(size, dtype=torch.bool)
+        gone[rows] = True
+        new, covariance, ridge = torch.zeros_like(matrix), moments.covariance, self._question.ridge
+        for group in range(groups):
+            kept = covariance[group][~gone][:, ~gone]
+            cross = covariance[group][~gone][:, gone] @ matrix[group][:, gone].T
+            new[group][:, ~gone] = matrix[group][:, ~gone]
+            if len(kept):
+                new[group][:, ~gone] += solved(kept, cross, ridge, float(kept.diagonal().mean())).T
+        shift = ((matrix - new) @ moments.mean[:, :, None]).flatten()
+        return new.reshape(weight.shape).to(weight.device, weight.dtype), shift
+
+    def _shift(self, name: str, shift: Tensor, found: dict[str, Tensor]) -> None:
+        """Adds a constant to a reader's outputs, in its bias or in the batch norm behind it."""
+        use = next(use for use in self._structure.places if use.weight == name)
+        norm, bias = self._structure.places[use].norm, self._structure.biases.get(name, "")
+        if self._structure.shared(name):
+            return
+        if bias and bias not in self._structure.bias_shared:
+            old = found.get(bias, self._state[bias].detach())
+            found[bias] = old + shift.to(old.device, old.dtype)
+        elif not bias and norm in self._structure.norms.values():
+            assert norm is not None
+            old = found.get(norm.running_mean, self._state[norm.running_mean])
+            found[norm.running_mean] = old - shift.to(old.device, old.dtype)
+
+
+@contextmanager
+def _installed(state: Mapping[str, Tensor], changes: Mapping[str, Tensor]) -> Iterator[None]:
+    """Puts other values into some tensors for a while."""
+    before = {name: state[name].detach().clone() for name in changes}
+    try:
+        with torch.no_grad():
+            for name, value in changes.items():
+                state[name].copy_(value)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, value in before.items():
+                state[name].copy_(value)
+
+
+def divergence(expected: Tensor, given: Tensor) -> float:
+    """The mean KL divergence of class probabilities; of other answers the squared error relative to their variance."""
+    if expected.dim() == 2 and expected.shape[1] > 1:
+        one, other = functional.log_softmax(expected.double(), 1), functional.log_softmax(given.double(), 1)
+        return float((one.exp() * (one - other)).sum(1).mean())
+    spread = float((expected - expected.mean()).square().mean())
+    return float((expected - given).square().mean()) / max(spread, 1e-30)
