@@ -15,6 +15,7 @@ from edgecr.core.files import fingerprint, read_json, write_json
 from edgecr.data.splits import spread
 from edgecr.subject import Subject
 from edgecr.surgery.planning.plan import Planner
+from edgecr.surgery.repair.branches import Branch, branches
 from edgecr.surgery.repair.options import FEWEST, RepairOptions
 from edgecr.surgery.repair.refit import CHUNK
 from edgecr.surgery.repair.values import Question, WidthValues
@@ -54,6 +55,17 @@ class Appraisal:
             losses = values.losses(widths, bar.advance)
         write_json(file, {"schema": SCHEMA, "losses": [own.tolist() for own in losses]})
         return [-own for own in losses]
+
+    def without_blocks(self, planner: Planner) -> tuple[tuple[Branch, ...], list[float]]:
+        """The residual branches that can go as a whole, and the measured loss of each."""
+        question = self._question(planner, 1)
+        found = branches(self._subject.module, question.asked[0])
+        self._context.monitor.say(f"{len(found)} residual blocks hand on their input without their branch")
+        if not found:
+            return found, []
+        values = WidthValues(self._subject.module, planner.graph.groups, planner.values, question)
+        with self._context.monitor.bar("Measuring blocks", len(found) * len(question.asked)) as bar:
+            return found, values.drop_losses(found, bar.advance)
 
     def _file(self, planner: Planner) -> Path:
         """Where these values lie: they depend on the tensors, the images, the order of channels and the widths."""

@@ -147,6 +147,8 @@ class PruneOptions(Method):
     """Divide norms by what the number of inputs adds to them, so that thin layers are not cut first."""
     scope: Literal["layer", "global", "knapsack", "measured"] = "global"
     """Rank channels together, take the same share of every layer, or weigh importance or measured loss against cost."""
+    drop: Literal["none", "blocks"] = "none"
+    """Let whole residual blocks go too, where they hand on their input without their branch; with scope: measured."""
     sparsity: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Fraction of the removable channels that goes; channels that must stay are no part of the count."""
     budget: Budget | None = None
@@ -191,6 +193,8 @@ class PruneOptions(Method):
             )
         if self.scope in ("knapsack", "measured") and self.budget is not None and len(self.budget.shares()) > 1:
             raise ValueError(f"scope: {self.scope} weighs channels against one figure; name one in budget")
+        if self.drop == "blocks" and (self.scope != "measured" or self.budget is None):
+            raise ValueError("drop: blocks weighs blocks by measured loss; it needs scope: measured and a budget")
         if self.scope == "measured" and not isinstance(self.when, OneShot):
             raise ValueError(
                 f"scope: measured plans once, for a repaired model; it does not go with when: {self.when.kind}"

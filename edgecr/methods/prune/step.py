@@ -13,6 +13,7 @@ from edgecr.core.errors import BudgetError
 from edgecr.core.files import fingerprint, read_json, write_json
 from edgecr.core.seeds import derive_seed
 from edgecr.methods.prune.appraisal import Appraisal
+from edgecr.methods.prune.dropping import Dropping
 from edgecr.methods.prune.latencies import Latencies
 from edgecr.methods.prune.latency_search import Aim, Lessons, Measured, search
 from edgecr.methods.prune.options import Exponential, Iterative, PruneOptions
@@ -21,8 +22,10 @@ from edgecr.methods.repairing import enough_images, repaired
 from edgecr.subject import Subject
 from edgecr.surgery.carry_out import Choice, Pruned, carried_out, prune_channels
 from edgecr.surgery.changes.cut import ChannelCut
+from edgecr.surgery.changes.drop import BlockDrop
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.amounts import CHANNELS, LATENCY, SIZE, WHOLE_LATENCY, in_words
+from edgecr.surgery.planning.cost import Cost
 from edgecr.surgery.planning.figures import BYTES
 from edgecr.surgery.planning.latency import amounts_after
 from edgecr.surgery.planning.plan import Plan, Planner
@@ -31,7 +34,7 @@ from edgecr.surgery.planning.widths import MULTIPLES, Allowed, Limits, allowed_b
 from edgecr.surgery.repair.options import FEWEST, RepairOptions
 from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
 from edgecr.surgery.tracing.after import after
-from edgecr.surgery.tracing.graph import ChannelGraph
+from edgecr.surgery.tracing.graph import ChannelGraph, trace_channels
 from edgecr.training.checkpoint import discard
 from edgecr.training.context import StepContext
 from edgecr.training.loop import fit
@@ -70,6 +73,7 @@ class _First:
 
     pruned: Pruned
     request: _Request
+    drops: tuple[BlockDrop, ...] = ()
 
 
 def _stricter(shares: Shares, strictness: float) -> dict[str, int | float]:
@@ -126,7 +130,7 @@ class Pruning:
         elif isinstance(schedule, Exponential):
             result = self._while_training(first, schedule)
         else:
-            result = self._repaired(self.subject.with_changes(first.cut).with_module(first.module))
+            result = self._repaired(self.subject.with_changes(*whole.drops, first.cut).with_module(first.module))
         self._tell(first, result)
         return result
 
@@ -178,6 +182,8 @@ class Pruning:
 
     def _at_once(self, aim: Aim) -> _First:
         """The whole pruning at once: the result, or the proof that several steps can get there."""
+        if self._dropping is not None:
+            return self._with_drops(self._dropping, aim)
         method, requests = self.method, list[_Request]()
 
         def choose(planner: Planner) -> Plan:
@@ -188,6 +194,36 @@ class Pruning:
             return plan
 
         return _First(self._pruned(self.subject, choose), requests[-1])
+
+    def _with_drops(self, dropping: Dropping, aim: Aim) -> _First:
+        """The whole pruning with residual blocks that may go too; budgets are of the model with all of its blocks."""
+        shares = self.method.budget.shares() if self.method.budget else {}
+        dense = {name: self._dense(dropping.whole, name, aim) for name in shares}
+        asked = {name: share if isinstance(share, int) else int(share * dense[name]) for name, share in shares.items()}
+        strict = _stricter(asked, aim.strictness)
+        choice, plan = dropping.best(lambda planner: self._plan(planner, strict, aim))
+        pruned = carried_out(choice.subject.module, plan, self.why)
+        left = {name: min(int(amount), dense[name]) for name, amount in strict.items()}
+        request = _Request(dense, {name: min(amount, dense[name]) for name, amount in asked.items()}, left)
+        return _First(pruned, request, choice.drops)
+
+    def _dense(self, whole: Planner, name: str, aim: Aim) -> int:
+        """A figure of the model before this step."""
+        if name == LATENCY:
+            return self.latencies.predicted(self.subject.module, aim.lessons)
+        return whole.figure(name, whole.cost.widths)
+
+    @cached_property
+    def _dropping(self) -> Dropping | None:
+        """The choice of residual blocks to drop, where they may go."""
+        if self.method.drop == "none" or self._appraisal is None:
+            return None
+        evidence = self._evidence(self.subject)
+        graph = trace_channels(self.subject.module, self.subject.input_shape)
+        values = [self.score(group, evidence) for group in graph.groups]
+        whole = Planner(graph, Cost(self.subject.module, graph), values, self.limits)
+        whole.worth = self._appraisal(whole)
+        return Dropping(self.subject, self.limits, whole, *self._appraisal.without_blocks(whole))
 
     def _plan(self, planner: Planner, shares: Shares, aim: Aim) -> Plan:
         choose = partial(Planner.by_budget, scope=self.method.scope, shares=shares)
@@ -306,11 +342,12 @@ class Pruning:
         widths = tuple(
             Width(group=name, before=width, after=allowed.left[name]) for name, width in allowed.widths.items()
         )
-        amounts = self._amounts(allowed, result)
+        amounts, added = self._amounts(allowed, result), result.surgery[len(self.subject.surgery) :]
         record = PlanRecord(
             device=self.device if self.by_latency else "",
             widths=widths,
             amounts=tuple(amounts),
+            dropped=tuple(change.block for change in added if isinstance(change, BlockDrop)),
             estimated=self.latencies.estimated,
         )
         self.context.record(NAME, record)

@@ -87,14 +87,22 @@ def _with(
     room = amount - (figure(kept) - sum(int(cost[0]) for cost in costs))
     if room < sum(int(cost.min()) for cost in costs):
         return None
-    total = sum(float(worth[number][np.searchsorted(options[number], width)]) for number, width in chosen.items())
-    unit = max(1, math.ceil(room / UNITS))
-    scaled = [-(-cost // unit) for cost in costs]
-    if sum(int(cost.min()) for cost in scaled) > room // unit:  # rounding leaves no room for a choice
-        picked = [int(cost.argmin()) for cost in costs]
-    else:
-        picked = solve([worth[number] for number in inner], scaled, room // unit).within(room // unit)
+    picked = _picked([worth[number] for number in inner], costs, room)
     for number, place in zip(inner, picked):
         kept[number] = options[number][place]
-        total += float(worth[number][place])
+    total = sum(float(worth[n][np.searchsorted(options[n], kept[n])]) for n in [*chosen, *inner])
     return kept, total
+
+
+def _picked(worth: Sequence[Values], costs: Sequence[Counts], room: int) -> list[int]:
+    """The options with the most worth whose costs fit; costs are rounded up to units, so a bit more room is tried."""
+    unit = max(1, math.ceil(room / UNITS))
+    scaled = [-(-cost // unit) for cost in costs]
+    capacity = min(room // unit + len(costs), sum(int(cost.max()) for cost in scaled))
+    least = sum(int(cost.min()) for cost in scaled)
+    solution = solve(worth, scaled, max(capacity, least))
+    for tried in range(len(solution.best) - 1, least - 1, -1):
+        picked = solution.within(tried)
+        if sum(int(cost[place]) for cost, place in zip(costs, picked)) <= room:
+            return picked
+    return [int(cost.argmin()) for cost in costs]

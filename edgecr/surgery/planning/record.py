@@ -67,6 +67,8 @@ class PlanRecord(StepRecord):
     """The device that latency was planned for; empty without a budget of latency."""
     widths: tuple[Width, ...] = ()
     amounts: tuple[Amount, ...] = ()
+    dropped: tuple[str, ...] = ()
+    """Residual blocks that went as a whole."""
     estimated: tuple[str, ...] = ()
     """The layers of the last plan whose latency was interpolated, not measured, when it was chosen."""
 
@@ -82,6 +84,7 @@ class PlanRecord(StepRecord):
             "reached": "; ".join(str(one) for one in self.amounts if one.budget is not None),
             "short of what was asked for": "; ".join(one.figure for one in self.asked if one.short),
             "planned for": self.device,
+            "dropped blocks": ", ".join(self.dropped),
         }
         return Shown(
             title="Pruning plan",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgecr.surgery.repair.branches import Branch
 from edgecr.surgery.repair.least_squares import solved
 from edgecr.surgery.repair.moments import Moments, input_moments
 from edgecr.surgery.repair.replay import Flow, record, replay
@@ -62,6 +63,21 @@ class WidthValues:
                     advance()
         asked = sum(map(len, self._question.asked))
         return [np.maximum.accumulate(total[::-1])[::-1] / asked for total in sums]
+
+    def drop_losses(self, found: Sequence[Branch], advance: Callable[[], None]) -> list[float]:
+        """The mean divergence from the whole model without each of these branches."""
+        sums = [0.0 for _ in found]
+        with running(self._module):
+            flow = Flow.of(self._module, self._question.asked[0][:2])
+            for images in self._question.asked:
+                recording = record(self._module, images, flow, {branch.start for branch in found})
+                for number, branch in enumerate(found):
+                    changes = {name: torch.zeros_like(self._state[name]) for name in branch.silenced}
+                    with _installed(self._state, changes):
+                        answers = replay(self._module, images, recording, branch.start)
+                    sums[number] += divergence(recording.answers, answers) * len(images)
+                    advance()
+        return [total / sum(map(len, self._question.asked)) for total in sums]
 
     def _variants(self, widths: Sequence[Ids]) -> Iterator[tuple[int, int, Mapping[str, Tensor]]]:
         for number, own in enumerate(widths):

@@ -1,0 +1,91 @@
+"""Residual branches that can go as a whole: without them their block hands on its input as it is.
+
+Whether a block does so is tried out on images, with the branch's last layer silenced: a stride, a projection or an
+activation that changes the stream shows in the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgecr.surgery.repair.stream import state_of
+from edgecr.surgery.repair.structure import Structure, Use, structure
+from edgecr.surgery.tracing.running import running
+
+_SAME = 1e-5
+"""Difference from the input, relative to its largest value, that rounding explains."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One residual branch: its block, and what silences it."""
+
+    block: str
+    """Name of the module that becomes an identity without the branch."""
+    silenced: tuple[str, ...]
+    """Parameters that are zero when the branch adds nothing."""
+    start: int
+    """The first operator that these parameters change."""
+
+
+def branches(module: nn.Module, images: Tensor) -> tuple[Branch, ...]:
+    """The branches that can be dropped, in running order; the module is left as it was."""
+    with running(module):
+        known = structure(module, images[:2])
+        return tuple(_found(module, known, images))
+
+
+def _found(module: nn.Module, known: Structure, images: Tensor) -> Iterator[Branch]:
+    taken: set[str] = set()
+    for number, use in known.uses.items():
+        place = known.places[use]
+        if place.other is None or known.shared(use.weight):
+            continue
+        names = _silencing(known, use)
+        block = _identity(module, use, names, images) if names else ""
+        if block and block not in taken:
+            taken.add(block)
+            yield Branch(block, names, number)
+
+
+def _silencing(known: Structure, use: Use) -> tuple[str, ...]:
+    """The parameters that make a branch add nothing when they are zero."""
+    norm, bias = known.places[use].norm, known.biases.get(use.weight, "")
+    if norm is not None:
+        return (norm.weight, norm.bias) if norm in known.norms.values() else ()
+    return () if bias in known.bias_shared else tuple(name for name in (use.weight, bias) if name)
+
+
+@torch.no_grad()
+def _identity(module: nn.Module, use: Use, names: tuple[str, ...], images: Tensor) -> str:
+    """The smallest module around a layer that hands on its input while the branch is silent; empty if there is none."""
+    state = state_of(module)
+    before = {name: state[name].detach().clone() for name in names}
+    around = use.layer.split(".")[:-1]
+    candidates = [".".join(around[:depth]) for depth in range(len(around), 0, -1)]
+    same: dict[str, bool] = {}
+
+    def compare(name: str) -> Any:
+        def hook(_: nn.Module, given: tuple[Any, ...], out: Any) -> None:
+            one = given[0] if len(given) == 1 else None
+            alike = isinstance(one, Tensor) and isinstance(out, Tensor) and one.shape == out.shape
+            same[name] = alike and bool((one - out).abs().max() <= _SAME * out.abs().max().clamp_min(1e-30))
+
+        return hook
+
+    hooks = [module.get_submodule(name).register_forward_hook(compare(name)) for name in candidates]
+    try:
+        for name in names:
+            state[name].zero_()
+        module(images[:2])
+    finally:
+        for handle in hooks:
+            handle.remove()
+        for name, value in before.items():
+            state[name].copy_(value)
+    return next((name for name in candidates if same.get(name)), "")
