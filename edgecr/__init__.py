@@ -21,6 +21,7 @@ __all__ = [
     "profile",
     "prune",
     "robustness",
+    "shrink",
 ]
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from edgecr.api.pruning import prune as prune
     from edgecr.api.runs import check as check
     from edgecr.api.runs import compress as compress
+    from edgecr.api.shrinking import shrink as shrink
     from edgecr.core.errors import EdgecrError as EdgecrError
     from edgecr.report.result import Result as Report
     from edgecr.run import Run as Run
@@ -62,6 +64,7 @@ _HOMES = {
     "judge": ("edgecr.api.judging", "judge"),
     "profile": ("edgecr.api.measuring", "profile"),
     "prune": ("edgecr.api.pruning", "prune"),
+    "shrink": ("edgecr.api.shrinking", "shrink"),
 }
 """The module that defines each lazy name, and its name there."""
 

@@ -21,6 +21,7 @@ from edgecr.cli import (
     profile,
     report,
     robustness,
+    shrink,
 )
 from edgecr.cli.app import app
 from edgecr.cli.echo import echo
@@ -43,6 +44,7 @@ __all__ = [
     "profile",
     "report",
     "robustness",
+    "shrink",
 ]
 
 

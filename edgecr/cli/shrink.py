@@ -1,0 +1,68 @@
+"""``edgecr shrink MODEL --images DIR``: a trained model and photographs in, a faster file and its verdict out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from edgecr.cli.app import app
+from edgecr.cli.options import AllowCode, ModelName, Quiet, Runs, Size, Threads
+
+
+@app.command()
+def shrink(
+    model: ModelName,
+    images: Annotated[
+        Path, typer.Option("--images", help="Images like those of the model's use; class folders are not needed.")
+    ],
+    latency: Annotated[
+        str, typer.Option("--latency", help="What may remain: a fraction of the model's own, or a time: '3 ms'.")
+    ] = "0.5",
+    weights: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--weights", help="A checkpoint; the published weights of torchvision or timm when left out."),
+    ] = None,
+    device: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--device", help="Plan for it and measure there (repeatable: the first is planned for)."),
+    ] = None,
+    classes: Annotated[Optional[int], typer.Option("--classes", min=1, help="Number of the model's classes.")] = None,  # noqa: UP045
+    size: Size = None,
+    agreement: Annotated[
+        float, typer.Option("--agreement", min=0, max=1, help="Share of images that must get the model's own answer.")
+    ] = 0.9,
+    runs: Runs = Path("runs"),
+    threads: Threads = 0,
+    allow_code: AllowCode = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a trained model faster without training or labels; ends in the verdict. Run it again to resume."""
+    from edgecr.api.shrinking import shrink as run_shrink
+    from edgecr.cli.show import show_result
+    from edgecr.core.display import TerminalMonitor
+
+    found = run_shrink(
+        model,
+        images,
+        latency=_number(latency),
+        weights=weights,
+        classes=classes,
+        size=size,
+        agreement=agreement,
+        devices=device or ["cpu"],
+        runs=runs,
+        threads=threads,
+        allow_code=allow_code,
+        monitor=TerminalMonitor(quiet),
+    )
+    raise typer.Exit(show_result(*found))
+
+
+def _number(text: str) -> float | str:
+    """A fraction, or a time as it was written."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
