@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgecr.core.estimate import Estimate
@@ -14,6 +15,7 @@ from edgecr.report.numbers import (
     PERCENT,
     POINTS,
     RATIO,
+    Scale,
     counted,
     figure,
     interval,
@@ -81,11 +83,11 @@ def _no_figure(result: Result, label: str, row: AccuracyRow | None) -> KeyFigure
 NOT_EVALUATED = "not evaluated"
 
 
-def distance_cell(row: AccuracyRow) -> str:
+def distance_cell(row: AccuracyRow, write: Callable[[Estimate, Scale], str] = figure) -> str:
     """How far the candidate's outputs are from the baseline's; answers of earlier versions do not tell."""
     if row.agreement is None:
         return MISSING
-    return figure(row.divergence, NATS) if row.divergence else NOT_EVALUATED
+    return write(row.divergence, NATS) if row.divergence else NOT_EVALUATED
 
 
 def first_measured(result: Result) -> LatencyRow | None:

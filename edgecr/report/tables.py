@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from edgecr.core.step_record import Cell
@@ -180,7 +181,7 @@ def _accuracy_table(title: str, rows: Sequence[AccuracyRow], labelled: bool) -> 
     columns = dict(_accuracy_columns(rows, labelled))
     cells = tuple((condition_name(row.condition), *(cell(row) for cell in columns.values())) for row in rows)
     intervals = interval_note(each for row in rows for each in (row.delta, row.agreement, row.divergence))
-    note = f"Estimates from {images:,} test images; {intervals} {PAIRED}"
+    note = f"Estimates from {images:,} test images; {intervals} {PAIRED if labelled else SHOWN}"
     if other := sorted({row.metric for row in rows} - {"accuracy"}):
         note = f"The figures are the mean {other[0]} of an image, 100 % is the best. {note}"
     told = [words for head, words in EXPLAINED.items() if head in columns]
@@ -188,6 +189,7 @@ def _accuracy_table(title: str, rows: Sequence[AccuracyRow], labelled: bool) -> 
 
 
 PAIRED = "Differences are paired: both models saw the same pixels."
+SHOWN = "Both models saw the same pixels."
 ALIKE = "same answer"
 EXPLAINED = {
     ALIKE: f"'{ALIKE}' is the share of images that candidate and baseline answer alike.",
@@ -206,7 +208,9 @@ def _accuracy_columns(
         yield "difference in points", lambda row: figure(row.delta, DIFFERENCE)
     if not labelled or any(row.agreement for row in rows):
         yield ALIKE, lambda row: figure(row.agreement, PERCENT)
-        yield from ((name, distance_cell) for name in dict.fromkeys(row.distance for row in rows) if name)
+        # beside accuracies there is no room for its interval, which the JSON report has
+        cell = partial(distance_cell, write=point if labelled else figure)
+        yield from ((name, cell) for name in dict.fromkeys(row.distance for row in rows) if name)
 
 
 def condition_name(condition: str) -> str:
