@@ -84,7 +84,7 @@ NOT_EVALUATED = "not evaluated"
 
 
 def distance_cell(row: AccuracyRow, write: Callable[[Estimate, Scale], str] = figure) -> str:
-    """How far the candidate's outputs are from the baseline's; answers of earlier versions do not tell."""
+    """The distance of the candidate's outputs from the baseline's; answers of earlier versions do not tell it."""
     if row.agreement is None:
         return MISSING
     return write(row.divergence, NATS) if row.divergence else NOT_EVALUATED

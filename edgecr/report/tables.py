@@ -195,7 +195,7 @@ EXPLAINED = {
     ALIKE: f"'{ALIKE}' is the share of images that candidate and baseline answer alike.",
     "KL": "KL is the divergence of the candidate's probabilities from the baseline's, in nats; 0 is none.",
 }
-"""What columns are about, by their heads."""
+"""The meaning of columns, by their heads."""
 
 
 def _accuracy_columns(

@@ -1,4 +1,4 @@
-"""What needs labels is refused before any work where the data has none, each wish at its line."""
+"""Wishes that only labels can fulfil are refused before any work where the data has none, each at its line."""
 
 import pytest
 
