@@ -20,6 +20,7 @@ from edgecr.latency_builder.device_latencies import AgentLatencies
 from edgecr.methods.base import Method
 from edgecr.recipe import Recipe, as_yaml
 from edgecr.recipe.inputs import code_hashes, input_hashes, paths_in
+from edgecr.recipe.labels import refuse_without_labels
 from edgecr.recipe.walk import reads_baseline
 from edgecr.report.candidates import name_of
 from edgecr.report.result import Result
@@ -45,6 +46,8 @@ def compress(
     inputs = input_hashes(recipe.model, *recipe.steps)
     monitor.say(f"Reading data: {recipe.data.name}")
     data = recipe.data.load(monitor)
+    if not data.labelled:
+        refuse_without_labels(recipe)
     name = f"{recipe.name}-{identity(recipe.canonical(), data.fingerprint, inputs, code)[:8]}"
     run = Run(root / name)
     with run.writing():
@@ -121,8 +124,10 @@ class Work:
 
     @property
     def classes(self) -> int:
-        """The number of classes, which the model and the data must agree on."""
+        """The number of classes, which the model and the data must agree on; the model's own without labels."""
         found, asked = len(self.data.classes), self.recipe.model.classes
+        if asked is not None and not self.data.labelled:
+            return asked
         if asked is not None and asked != found:
             raise RequestError(
                 f"model.classes is {asked}, but the data has {found} classes "

@@ -17,6 +17,7 @@ from edgecr.api.runs import AnyPath, progress
 from edgecr.core.errors import RequestError
 from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
+from edgecr.methods.base import check_labels
 from edgecr.methods.distill import Distill
 from edgecr.training.context import Execution, StepContext
 from edgecr.training.history import History
@@ -70,6 +71,7 @@ def distill(
     images = dataset_of(data, size=size, mean=mean, std=std, monitor=monitor)
     if validation is not None:
         images = with_validation(images, dataset_of(validation, size=size, mean=mean, std=std, monitor=monitor))
+    check_labels("distill", options, images.labelled)
     module, taught_by = copied(student), copied(teacher)
     _check_pair(module, taught_by, images)
     loss = Distillation(taught_by, options.temperature, options.alpha, options.direction, options.label_smoothing)

@@ -140,7 +140,8 @@ def _of_folder(root: str, preprocessing: Preprocessing, monitor: Monitor) -> Hel
     data = _source({"name": "folder", "root": root, "size": list(preprocessing.size)}).load(monitor)
     if len(split_folders(Path(root).expanduser())) > 1:
         return HeldOutData.of(data)
-    return HeldOutData(data.classes, Joined((data.train, data.validation, data.test)))
+    every = Joined((data.train, data.validation, data.test))
+    return HeldOutData(data.classes, every, labelled=data.labelled)
 
 
 class Joined(ImageSet):

@@ -18,6 +18,7 @@ from edgecr.core.progress import Bar, Monitor
 from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
 from edgecr.latency_builder.device_latencies import AgentLatencies
+from edgecr.methods.base import check_labels
 from edgecr.methods.prune.method import Prune
 from edgecr.subject import Subject
 from edgecr.surgery.changes.base import Change
@@ -114,6 +115,7 @@ def prune(
     planned_for = {"measure": {"devices": [device], "batch": [latency_batch]}}
     method = options_of(Prune, Prune.resolve(options, planned_for), "prune")
     images = LearningData.of(_images(data, subject, mean, std, monitor))
+    check_labels("prune", method, images.labelled)
     with tempfile.TemporaryDirectory(prefix="edgecr-prune-") as folder:
         context = StepContext(images, seed, Path(folder), monitor=monitor, latencies=AgentLatencies(monitor))
         pruned, plan = method.apply(subject, context), PlanRecord.load(Path(folder))

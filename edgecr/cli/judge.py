@@ -22,7 +22,10 @@ def judge(
     baseline: Annotated[Path, typer.Argument(help="The exported file that the others are compared with.")],
     candidates: Annotated[list[Path], typer.Argument(help="One or more exported files that may ship instead.")],
     data: Annotated[
-        Path, typer.Option("--data", help="Images in class folders; beside train/, only test/ (or val/) is read.")
+        Path,
+        typer.Option(
+            "--data", help="Images, in class folders or without labels; beside train/, only test/ (or val/) is read."
+        ),
     ],
     device: Annotated[
         Optional[list[str]],  # noqa: UP045

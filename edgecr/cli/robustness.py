@@ -71,7 +71,7 @@ def _files(
     from edgecr.stages.file_answers import answers_of_files
 
     answered = answers_of_files(files, suite, data, images, device, monitor)
-    return Result(files[-1].name, "", accuracy=accuracy_rows(answered, {}))
+    return Result(files[-1].name, "", accuracy=accuracy_rows(answered, {}), labelled=answered.labelled)
 
 
 def _run(
@@ -92,4 +92,5 @@ def _run(
     chosen = chosen_run(given, runs)
     answered = robustness_of_run(chosen, suite, target, images, monitor, device)
     recipe = Asked.of(chosen).recipe
-    return Result(recipe.name, chosen.folder.name, accuracy=accuracy_rows(answered, recipe.gates))
+    rows = accuracy_rows(answered, recipe.gates)
+    return Result(recipe.name, chosen.folder.name, accuracy=rows, labelled=answered.labelled)

@@ -33,11 +33,15 @@ class Preprocessing:
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
+NO_LABEL = -2
+"""The stand-in for the class of an image that nobody labelled; no class has that number, and nothing may score it."""
+
+
 class ImageSet(ABC):
-    """Labelled images that can be fetched by index; small ones lie in memory, large ones stream from disk."""
+    """Images that can be fetched by index; small ones lie in memory, large ones stream from disk."""
 
     labels: np.ndarray
-    """The task's targets, one row for each image; classes as int64."""
+    """The task's targets, one row for each image; classes as int64, ``NO_LABEL`` where there are none."""
     streams: ClassVar[bool] = False
     """True if images are read from disk each time, so that prefetching the next ones pays."""
 
@@ -60,6 +64,7 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]
+    """Names in the order of a model's outputs; empty where nobody knows them."""
     train: ImageSet
     validation: ImageSet
     test: ImageSet
@@ -72,6 +77,8 @@ class Dataset:
     """The same for the classes, training and validation images alone: all that a step may depend on."""
     task: str = "classification"
     """Name of the task among ``edgecr.tasks``: the question that a model answers about the images."""
+    labelled: bool = True
+    """False where nobody knows the right answers: the labels are stand-ins, and no accuracy exists."""
 
 
 Augmentation = Literal["none", "shift", "crop-flip"]
@@ -95,6 +102,10 @@ class DataSource(Options):
     @abstractmethod
     def load(self, monitor: Monitor | None = None) -> Dataset:
         """Reads the data; every problem is an EdgecrError that says what to do."""
+
+    def has_labels(self) -> bool:
+        """False where a look at the names of the files already shows that there are no labels."""
+        return True
 
     def preprocessing(self, height: int, width: int) -> Preprocessing:
         """The preprocessing that turns images of that size into a model's input."""

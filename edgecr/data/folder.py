@@ -1,4 +1,4 @@
-"""Images in folders: one folder a class, with or without folders for the splits above."""
+"""Images in folders: one folder a class, or images without labels; with or without folders for the splits above."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from edgecr.core.errors import FileProblem
 from edgecr.core.progress import Monitor
-from edgecr.data.base import Augmentation, Dataset, DataSource, Fraction, Seed, sources
+from edgecr.data.base import NO_LABEL, Augmentation, Dataset, DataSource, Fraction, Seed, sources
 from edgecr.data.splits import stratified
 
 if TYPE_CHECKING:
@@ -43,12 +44,15 @@ class Listing:
 
 @sources.register("folder")
 class Folder(DataSource):
-    """Images in ``root/CLASS/`` or ``root/{train,val,test}/CLASS/``; missing splits are drawn by the seed."""
+    """Images in ``root/CLASS/`` or ``root/{train,val,test}/CLASS/``; missing splits are drawn by the seed.
+
+    Images that lie in ``root/`` or ``root/{train,val,test}/`` themselves, without class folders, have no labels.
+    """
 
     name: Literal["folder"]
     """Name of the source."""
     root: Path
-    """The folder that holds the class folders or the split folders."""
+    """The folder that holds the class folders, the split folders, or images without labels."""
     size: Side | tuple[Side, Side]
     """Side of the square images that the model sees, or [height, width]; the middle of each image is used."""
     validation: Fraction = 0.1
@@ -82,12 +86,20 @@ class Folder(DataSource):
             augmentation=self.augmentation,
             fingerprint=dataset_fingerprint(classes, (train, validation, test)),
             seen_by_steps=dataset_fingerprint(classes, (train, validation)),
+            labelled=bool(classes),
         )
 
+    @override
+    def has_labels(self) -> bool:
+        root = self.root.expanduser()
+        if not root.is_dir() or not _only_splits(_subfolders(root)):
+            return True
+        return not _without_classes(root, split_folders(root))
+
     def _splits(self, root: Path) -> tuple[tuple[str, ...], list[Listing]]:
-        """Class names, and the images for training, validation and test."""
+        """Class names, none where there are no labels, and the images for training, validation and test."""
         folders = split_folders(root)
-        classes = _common_classes(folders)
+        classes = () if _without_classes(root, folders) else _common_classes(folders)
         found = {split: _listed(root, folder, classes) for split, folder in folders.items()}
         train, held_out = found["train"], found.get("test") or found.get("validation")
         if "validation" in found and "test" in found:
@@ -113,9 +125,15 @@ class HeldOutFolder:
     folder: Path
     """The folder below ``root`` that holds the class folders; ``root`` itself where it holds them directly."""
     classes: tuple[str, ...]
+    """The names of the class folders; empty for images without labels."""
     trained: tuple[str, ...]
     """The classes of the training images beside them; empty where there are none."""
     listing: Listing
+
+    @property
+    def labelled(self) -> bool:
+        """False for images that lie in no class folders."""
+        return bool(self.classes)
 
     def load(self, listing: Listing, size: tuple[int, int], memory_limit_mb: int = 2048) -> MemorySet | StreamSet:
         """Some or all of the images at that size."""
@@ -145,8 +163,8 @@ def held_out(root: Path) -> HeldOutFolder:
 
 def _held_out(root: Path, folder: Path, trained: tuple[str, ...]) -> HeldOutFolder:
     classes = tuple(_subfolders(folder))
-    if not classes:
-        raise FileProblem(f"{folder} has no test images: it holds no class folders. One is needed for each class.")
+    if not classes and not _holds_images(folder):
+        raise FileProblem(f"{folder} has no test images: it holds neither class folders nor images.")
     return HeldOutFolder(root, folder, classes, trained, _listed(root, folder, classes))
 
 
@@ -166,9 +184,40 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 
 def _split_names(root: Path) -> dict[str, list[str]]:
-    """The names of the folders that could be splits, by split: they hold folders themselves."""
-    filled = [name for name in _subfolders(root) if _subfolders(root / name)]
+    """The names of the folders that could be splits, by split: they hold folders themselves.
+
+    Where nothing but such names is there, they may hold images without labels instead.
+    """
+    folders = _subfolders(root)
+    plain = _only_splits(folders)
+    filled = [name for name in folders if _subfolders(root / name) or (plain and _holds_images(root / name))]
     return {split: [name for name in filled if name.lower() in known] for split, known in _SPLIT_NAMES.items()}
+
+
+def _only_splits(folders: Sequence[str]) -> bool:
+    """True for names of splits alone, and for no folders at all: any other one is a class."""
+    known = {name for names in _SPLIT_NAMES.values() for name in names}
+    return all(name.lower() in known for name in folders)
+
+
+def _without_classes(root: Path, folders: Mapping[str, Path]) -> bool:
+    """True where the splits hold images and no class folders; some with and some without are a FileProblem."""
+    plain = [folder for folder in folders.values() if not _subfolders(folder) and _holds_images(folder)]
+    if plain and len(plain) < len(folders):
+        other = next(folder for folder in folders.values() if folder not in plain)
+        raise FileProblem(
+            f"{plain[0]} holds images without labels, but {other} does not. In {root} either all images lie in class "
+            "folders, or none do."
+        )
+    return bool(plain)
+
+
+def _holds_images(folder: Path) -> bool:
+    """True if some file of the folder itself bears the name of an image."""
+    from PIL import Image
+
+    kinds = Image.registered_extensions()
+    return any(not _is_debris(each.name) and each.suffix.lower() in kinds for each in folder.iterdir())
 
 
 def _alike(root: Path, held_out: Sequence[str]) -> list[str]:
@@ -196,7 +245,8 @@ def _refuse_without_training(root: Path, held_out: Sequence[str]) -> None:
 def _subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    with os.scandir(folder) as entries:  # it knows folders without looking at each
+        return sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
 
 
 def _common_classes(folders: Mapping[str, Path]) -> tuple[str, ...]:
@@ -215,7 +265,13 @@ def _common_classes(folders: Mapping[str, Path]) -> tuple[str, ...]:
 
 
 def _listed(root: Path, folder: Path, classes: tuple[str, ...]) -> Listing:
-    """Every file below each class folder, in sorted order; hidden files are passed over."""
+    """Every file below each class folder, in sorted order; what is hidden is passed over.
+
+    Without classes it is every file of the folder itself, without a label.
+    """
+    if not classes:
+        files = _files(root, folder)
+        return Listing(tuple(files), np.full(len(files), NO_LABEL, np.int64))
     by_class = [_files(root, folder / name) for name in classes]
     if empty := [str(folder / name) for name, files in zip(classes, by_class) if not files]:
         raise FileProblem(f"Class folders without images; fill or remove them: {', '.join(empty[:10])}.")
@@ -226,9 +282,9 @@ def _listed(root: Path, folder: Path, classes: tuple[str, ...]) -> Listing:
 def _files(root: Path, folder: Path) -> list[str]:
     found = []
     for path, folders, names in os.walk(folder):
-        folders.sort()
-        inside = Path(path).relative_to(root).as_posix()
-        found += [f"{inside}/{name}" for name in sorted(names) if not _is_debris(name)]
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        inside = Path(path).relative_to(root)
+        found += [(inside / name).as_posix() for name in sorted(names) if not _is_debris(name)]
     return found
 
 

@@ -25,6 +25,8 @@ class LearningData:
     fingerprint: str
     """Changes whenever a class, or a training or validation image or label, changes."""
     task: Task = CLASSIFICATION
+    labelled: bool = True
+    """False where the labels are stand-ins, which nothing may learn from or score."""
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
@@ -38,6 +40,7 @@ class LearningData:
             augmentation=data.augmentation,
             fingerprint=data.seen_by_steps or data.fingerprint,
             task=tasks.get(data.task),
+            labelled=data.labelled,
         )
 
 
@@ -78,8 +81,10 @@ class HeldOutData:
     classes: tuple[str, ...]
     test: ImageSet
     task: Task = CLASSIFICATION
+    labelled: bool = True
+    """False where the labels are stand-ins, which nothing may score."""
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
         """The dataset without its training and validation images."""
-        return cls(data.classes, data.test, tasks.get(data.task))
+        return cls(data.classes, data.test, tasks.get(data.task), data.labelled)

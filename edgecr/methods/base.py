@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from edgecr.core.errors import RequestError
 from edgecr.core.options import Options
 from edgecr.core.registry import Registry
 from edgecr.training.context import StepContext
@@ -30,6 +31,11 @@ class Method(Options):
     records: ClassVar[tuple[str, ...]] = ()
     """Names of the records that every finished step of this method has; a step without them is not verified."""
 
+    @property
+    def needs_labels(self) -> bool:
+        """True for a step that cannot work on images without labels."""
+        return False
+
     @classmethod
     def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
         """Completes the raw options from the rest of the raw recipe, before they are checked."""
@@ -41,3 +47,12 @@ class Method(Options):
 
 
 methods: Registry[type[Method]] = Registry("method")
+
+
+def check_labels(name: str, method: Method, labelled: bool) -> None:
+    """Raises a RequestError for a step that needs labels, on data that has none."""
+    if method.needs_labels and not labelled:
+        raise RequestError(
+            f"{name} needs labels like this, and the data has none. Without labels work repair, prune (when: oneshot; "
+            "scores by weights, or pfp), and any training with only a teacher: loss: {kd: {alpha: 1}}, keep: last"
+        )

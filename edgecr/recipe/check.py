@@ -10,6 +10,7 @@ from edgecr.core.yaml_text import Document, KeyPath, check, dotted
 from edgecr.exporters.base import load_target
 from edgecr.methods import methods
 from edgecr.methods.base import Method
+from edgecr.recipe.labels import label_problems
 from edgecr.recipe.merge import overlaid
 from edgecr.recipe.schema import Recipe
 from edgecr.recipe.walk import reads_baseline
@@ -150,6 +151,7 @@ def _impossible(recipe: Recipe, document: Document) -> list[Problem]:
     ):
         if len(set(listed)) != len(listed):
             problems.append(Problem(document.place(tuple(key.split("."))), key, "names something twice"))
+    problems += _without_labels(recipe, document)
     problems += _one_name_twice(recipe, document)
     problems += _no_baseline_yet(recipe, document)
     if not recipe.steps and not recipe.model.starts_trained:
@@ -159,6 +161,18 @@ def _impossible(recipe: Recipe, document: Document) -> list[Problem]:
             )
         )
     return problems
+
+
+def _without_labels(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Wishes that need labels, where a look at the folders shows that there are none."""
+    try:
+        if recipe.data.has_labels():
+            return
+    except EdgecrError as error:
+        yield Problem(document.place(("data",)), "data", str(error))
+        return
+    for path, text in label_problems(recipe):
+        yield Problem(document.place(path), dotted(path), text)
 
 
 def _no_baseline_yet(recipe: Recipe, document: Document) -> Iterator[Problem]:

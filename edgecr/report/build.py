@@ -9,7 +9,7 @@ from edgecr.exporters.base import Artifact
 from edgecr.report.candidates import judge_candidates, name_of, run_verdict, slower_siblings
 from edgecr.report.gates.evidence import place, ratio_of
 from edgecr.report.gates.judge import Gate, level, settle, verdict
-from edgecr.report.gates.quantities import accuracy_gates
+from edgecr.report.gates.quantities import CLEAN_GATES, Kind, suite_gates
 from edgecr.report.headline import claim
 from edgecr.report.numbers import RATIO, interval, with_unit
 from edgecr.report.result import (
@@ -49,12 +49,13 @@ def build_result(
     apart: Sequence[str] = (),
     allow_partial: bool = False,
     prefer: str = "latency",
+    labelled: bool = True,
 ) -> Result:
     """One result, judged; whatever is left out is missing, and what is missing never passes a gate.
 
     ``accuracy`` are rows that stand before those of ``robustness``; ``unverified`` says which files of the rows'
     evidence are not what the run wrote; ``apart`` lies in the folder and is not judged; ``allow_partial`` has
-    incomplete measurements judged all the same.
+    incomplete measurements judged all the same; ``labelled`` is False where no accuracy exists.
     """
     answers = [row for answered in robustness for row in accuracy_rows(answered, gates)]
     unjudged = Result(
@@ -67,6 +68,7 @@ def build_result(
         unverified=dict(unverified or {}),
         apart=list(apart),
         prefer=prefer,
+        labelled=labelled,
         models=list(models),
         accuracy=[*accuracy, *answers],
         latency=list(latency),
@@ -89,25 +91,51 @@ def build_result(
 
 def accuracy_rows(answered: RobustnessResult, gates: Mapping[str, Gate]) -> list[AccuracyRow]:
     """Every condition of a suite and their means, each at the confidence that its gates ask for."""
-    suite, rows = answered.suite, []
-    names = {"clean_accuracy": CLEAN} | accuracy_gates(suite, answered.answers)
-    for figure, conditions in answered.figures.items():
-        confidence = level(gates, *(name for name, row in names.items() if row == figure))
-        make_row = _mean_row if len(conditions) > 1 or figure == MEAN else _condition_row
-        rows.append(replace(make_row(answered, figure, confidence), metric=answered.task.metric))
+    names = {
+        kind: {clean: CLEAN} | suite_gates(answered.suite, answered.answers, kind)
+        for kind, clean in CLEAN_GATES.items()
+    }
+    rows = []
+    for figure in answered.figures:
+        asked = {
+            kind: level(gates, *(name for name, row in known.items() if row == figure)) for kind, known in names.items()
+        }
+        rows.append(_row(answered, figure, asked[Kind.ACCURACY], asked[Kind.AGREEMENT]))
     return rows
 
 
-def _condition_row(answered: RobustnessResult, condition: str, confidence: float) -> AccuracyRow:
-    found = {role: answered.accuracy(role, condition, confidence) for role in answered.roles}
-    delta = answered.delta(condition, confidence) if {BASELINE, CANDIDATE} <= found.keys() else None
-    return AccuracyRow(answered.suite, condition, found.get(BASELINE), found.get(CANDIDATE), delta)
+def _row(answered: RobustnessResult, figure: str, confidence: float, likeness: float) -> AccuracyRow:
+    """One row: accuracies at one level of confidence, and how alike both roles answered at another."""
+    row = AccuracyRow(
+        answered.suite,
+        figure,
+        metric=answered.task.metric,
+        distance=answered.task.distance,
+    )
+    mean = len(answered.figures[figure]) > 1 or figure == MEAN
+    if answered.labelled:
+        row = _with_accuracy(row, answered, confidence, mean)
+    if not {BASELINE, CANDIDATE} <= set(answered.roles):
+        return row
+    if mean:
+        alike = answered.mean_agreement(likeness, figure=figure)
+        return replace(row, agreement=alike, divergence=answered.mean_divergence(likeness, figure=figure))
+    return replace(
+        row, agreement=answered.agreement(figure, likeness), divergence=answered.divergence(figure, likeness)
+    )
 
 
-def _mean_row(answered: RobustnessResult, figure: str, confidence: float) -> AccuracyRow:
-    found = {role: answered.mean_accuracy(role, confidence, figure) for role in answered.roles}
-    delta = answered.mean_delta(confidence, figure=figure) if {BASELINE, CANDIDATE} <= found.keys() else None
-    return AccuracyRow(answered.suite, figure, found.get(BASELINE), found.get(CANDIDATE), delta)
+def _with_accuracy(row: AccuracyRow, answered: RobustnessResult, confidence: float, mean: bool) -> AccuracyRow:
+    figure, roles = row.condition, answered.roles
+    if mean:
+        found = {role: answered.mean_accuracy(role, confidence, figure) for role in roles}
+    else:
+        found = {role: answered.accuracy(role, figure, confidence) for role in roles}
+    row = replace(row, baseline=found.get(BASELINE), candidate=found.get(CANDIDATE))
+    if not {BASELINE, CANDIDATE} <= found.keys():
+        return row
+    delta = answered.mean_delta(confidence, figure=figure) if mean else answered.delta(figure, confidence)
+    return replace(row, delta=delta)
 
 
 def export_row(artifact: Artifact) -> ExportRow:

@@ -98,6 +98,8 @@ def _row(target: str, device: str, part: Result, judged: Sequence[GateResult], a
         clean=clean.delta if clean else None,
         suite=suite.suite if suite else "",
         suite_delta=suite.delta if suite else None,
+        agreement=clean.agreement if clean else None,
+        suite_agreement=suite.agreement if suite else None,
         batch=slowest.batch if slowest else None,
         latency=ratio_of(slowest, "p50") if slowest else None,
         size_bytes=model.size_bytes if model else None,
@@ -106,8 +108,12 @@ def _row(target: str, device: str, part: Result, judged: Sequence[GateResult], a
 
 def _worst_suite(part: Result) -> AccuracyRow | None:
     """The mean over a suite's corruptions that compression cost most; a missing one is worse than any."""
-    means = [row for row in part.accuracy if row.condition == MEAN]
-    return min(means, key=lambda row: row.delta.value if row.delta else float("-inf"), default=None)
+
+    def left(row: AccuracyRow) -> float:
+        figure = row.delta if part.labelled else row.agreement
+        return figure.value if figure else float("-inf")
+
+    return min((row for row in part.accuracy if row.condition == MEAN), key=left, default=None)
 
 
 def _slowest(part: Result) -> LatencyRow | None:

@@ -21,8 +21,9 @@ from edgecr.report.numbers import (
     figure,
     with_unit,
 )
-from edgecr.report.result import CANDIDATE, LatencyRow, Result
+from edgecr.report.result import CANDIDATE, MEAN, AccuracyRow, LatencyRow, Result
 from edgecr.report.tables import CLAIMS, Table, condition_name, record_tables
+from edgecr.robustness.conditions import CLEAN
 
 Pick = Callable[[Result], "Estimate | None"]
 
@@ -109,21 +110,32 @@ def _values(results: Sequence[Result]) -> Iterator[tuple[str, Scale, Pick]]:
         ("size_bytes", "file", MEGABYTES),
     ):
         yield title, scale, partial(_counted, field=field)
-    for suite, condition in _conditions(results):
+    for suite, condition in _conditions([each for each in results if each.labelled]):
         title = f"accuracy, {suite}: {condition_name(condition)}"
-        yield title, PERCENT, partial(_accuracy, suite=suite, condition=condition, field=CANDIDATE)
+        yield title, PERCENT, partial(_share, suite=suite, condition=condition, field=CANDIDATE)
 
 
 def _against_baseline(results: Sequence[Result]) -> Iterator[tuple[str, Scale, Pick]]:
-    for suite, condition in _conditions(results):
+    for suite, condition in _conditions([each for each in results if each.labelled]):
         title = f"accuracy, {suite}: {condition_name(condition)}"
-        yield title, POINTS, partial(_accuracy, suite=suite, condition=condition, field="delta")
+        yield title, POINTS, partial(_share, suite=suite, condition=condition, field="delta")
+    for suite, condition in _conditions(results, _alike_as_a_whole):
+        title = f"same answer, {suite}: {condition_name(condition)}"
+        yield title, PERCENT, partial(_share, suite=suite, condition=condition, field="agreement")
     for device, batch in _places(results):
         yield f"median latency, {place(device, batch)}", RATIO, partial(_ratio, device=device, batch=batch)
 
 
-def _conditions(results: Sequence[Result]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((row.suite, row.condition) for result in results for row in result.accuracy))
+def _alike_as_a_whole(row: AccuracyRow) -> bool:
+    """True for the agreement on the clean images, and on a suite as a whole."""
+    return row.agreement is not None and row.condition in (CLEAN, MEAN)
+
+
+def _conditions(
+    results: Sequence[Result], shown: Callable[[AccuracyRow], bool] = lambda _: True
+) -> list[tuple[str, str]]:
+    rows = (row for result in results for row in result.accuracy if shown(row))
+    return list(dict.fromkeys((row.suite, row.condition) for row in rows))
 
 
 def _places(results: Sequence[Result]) -> list[tuple[str, int | None]]:
@@ -137,7 +149,7 @@ def _counted(result: Result, field: str) -> Estimate | None:
     return counted(value / 1e6 if field == "size_bytes" else value)
 
 
-def _accuracy(result: Result, suite: str, condition: str, field: str) -> Estimate | None:
+def _share(result: Result, suite: str, condition: str, field: str) -> Estimate | None:
     row = result.accuracy_of(suite, condition)
     return getattr(row, field) if row else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgecr.core.estimate import Estimate
@@ -10,16 +11,20 @@ from edgecr.report.gates.evidence import not_verified, place, ratio_of, timing_o
 from edgecr.report.numbers import (
     MILLISECONDS,
     MISSING,
+    NATS,
     PERCENT,
     POINTS,
     RATIO,
+    Scale,
     counted,
     figure,
+    interval,
     point,
     size,
     with_unit,
 )
-from edgecr.report.result import BASELINE, CANDIDATE, MEAN, LatencyRow, Result
+from edgecr.report.result import BASELINE, CANDIDATE, MEAN, AccuracyRow, LatencyRow, Result
+from edgecr.robustness.conditions import CLEAN
 
 ROLES = (BASELINE, CANDIDATE)
 
@@ -35,12 +40,15 @@ class KeyFigure:
 
 
 def key_figures(result: Result) -> list[KeyFigure]:
-    """Accuracy, robustness, speed and size at one glance."""
-    found = [_accuracy_figure(result, "clean accuracy", None, "clean")]
+    """Accuracy, robustness, speed and size at one glance; without labels it is agreement with the baseline."""
+    shown, clean, words = (
+        (_accuracy_figure, "clean accuracy", "accuracy")
+        if result.labelled
+        else (_agreement_figure, "agreement", "agreement")
+    )
+    found = [shown(result, clean, None, CLEAN)]
     found += [
-        _accuracy_figure(result, f"{suite} accuracy", suite, MEAN)
-        for suite in result.suites
-        if result.accuracy_of(suite, MEAN)
+        shown(result, f"{suite} {words}", suite, MEAN) for suite in result.suites if result.accuracy_of(suite, MEAN)
     ]
     found += [_speed_figure(result)]
     before, after = (getattr(result.model(role), "size_bytes", None) for role in ROLES)
@@ -53,10 +61,33 @@ def key_figures(result: Result) -> list[KeyFigure]:
 def _accuracy_figure(result: Result, label: str, suite: str | None, condition: str) -> KeyFigure:
     row = result.accuracy_of(suite, condition)
     if row is None or row.candidate is None:
-        missing = not_verified(result, row.evidence) if row else ""
-        return KeyFigure(label, MISSING, missing or "not evaluated")
+        return _no_figure(result, label, row)
     delta = f"{figure(row.delta, POINTS)} against {point(row.baseline, PERCENT)}"
     return KeyFigure(label, point(row.candidate, PERCENT), delta)
+
+
+def _agreement_figure(result: Result, label: str, suite: str | None, condition: str) -> KeyFigure:
+    row = result.accuracy_of(suite, condition)
+    if row is None or row.agreement is None:
+        return _no_figure(result, label, row)
+    apart = f", {row.distance} {distance_cell(row)}" if row.distance else ""
+    detail = f"{interval(row.agreement, PERCENT)} of {row.agreement.samples:,} images answered as the baseline does"
+    return KeyFigure(label, point(row.agreement, PERCENT), detail + apart)
+
+
+def _no_figure(result: Result, label: str, row: AccuracyRow | None) -> KeyFigure:
+    missing = not_verified(result, row.evidence) if row else ""
+    return KeyFigure(label, MISSING, missing or NOT_EVALUATED)
+
+
+NOT_EVALUATED = "not evaluated"
+
+
+def distance_cell(row: AccuracyRow, write: Callable[[Estimate, Scale], str] = figure) -> str:
+    """The distance of the candidate's outputs from the baseline's; answers of earlier versions do not tell it."""
+    if row.agreement is None:
+        return MISSING
+    return write(row.divergence, NATS) if row.divergence else NOT_EVALUATED
 
 
 def first_measured(result: Result) -> LatencyRow | None:

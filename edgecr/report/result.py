@@ -83,10 +83,16 @@ class AccuracyRow:
     candidate: Estimate | None = None
     delta: Estimate | None = None
     """Candidate minus baseline, from paired answers."""
+    agreement: Estimate | None = None
+    """Share of images that both answered alike."""
+    divergence: Estimate | None = None
+    """Mean distance of the candidate's outputs from the baseline's."""
     evidence: list[str] = field(default_factory=list)
     """Files of the run that the row rests on."""
     metric: str = "accuracy"
     """The task's mean score, in words."""
+    distance: str = ""
+    """The task's name for the divergence; empty where it has none."""
     target: str = ""
     """The target whose files answered."""
 
@@ -193,6 +199,10 @@ class CandidateRow:
     suite: str = ""
     suite_delta: Estimate | None = None
     """The largest loss of all suites' means, and the suite it is of."""
+    agreement: Estimate | None = None
+    """Share of clean images that candidate and baseline answered alike."""
+    suite_agreement: Estimate | None = None
+    """The same of the suite; without labels the suite is the one with the least agreement."""
     batch: int | None = None
     latency: Estimate | None = None
     """The largest ratio of median latencies of all batch sizes, and the batch size it is of."""
@@ -223,6 +233,8 @@ class Result:
     """Evidence files that are changed, missing or unreadable, and what is wrong with each."""
     candidates: list[CandidateRow] = field(default_factory=list)
     """Each target on each device, judged."""
+    labelled: bool = True
+    """False where nobody knows the right answers to the images, so that there is no accuracy."""
     prefer: str = ""
     """The figure by which the targets that may ship on a device are ordered."""
     gates: list[GateResult] = field(default_factory=list)

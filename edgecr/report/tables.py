@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from edgecr.core.step_record import Cell
@@ -11,7 +12,7 @@ from edgecr.report.candidates import name_of, views
 from edgecr.report.doubts import Marks, about_figure, about_place, about_speed
 from edgecr.report.gates.evidence import place_in, ratio_of, timing_of
 from edgecr.report.gates.judge import NO_GATES, preferred_words
-from edgecr.report.headline import ROLES, claim, model_ratio
+from edgecr.report.headline import claim, distance_cell, model_ratio
 from edgecr.report.numbers import (
     DIFFERENCE,
     MEGABYTES,
@@ -31,6 +32,8 @@ from edgecr.report.numbers import (
     with_unit,
 )
 from edgecr.report.result import (
+    BASELINE,
+    CANDIDATE,
     AccuracyRow,
     CandidateRow,
     ExportRow,
@@ -76,28 +79,30 @@ def candidate_table(result: Result) -> Table:
     marks, rows = Marks(), list[tuple[str, ...]]()
     for row in result.candidates if result.many else ():
         doubts = [text for each in _measured(result, row) for text in about_speed(each)]
-        worst = figure(row.suite_delta, POINTS) + (
-            f" ({row.suite})" if row.suite_delta and len(result.suites) > 1 else ""
+        clean, suite, scale = (
+            (row.clean, row.suite_delta, POINTS) if result.labelled else (row.agreement, row.suite_agreement, PERCENT)
         )
+        worst = figure(suite, scale) + (f" ({row.suite})" if suite and len(result.suites) > 1 else "")
         speed = figure(row.latency, RATIO) + (f" (batch {row.batch})" if row.latency and row.batch is not None else "")
         rows.append(
             (
                 name_of(row.target, row.device),
                 row.verdict.value,
                 "; ".join(_why(row, result)),
-                figure(row.clean, POINTS),
+                figure(clean, scale),
                 worst if row.suite else "not asked",
                 marks.beside(speed, doubts) if row.device else "not asked",
                 size(row.size_bytes),
             )
         )
-    head = ("candidate", "verdict", "why", "clean accuracy", "worst suite", "latency", "file")
-    return Table(CANDIDATES, head, tuple(rows), COMPARED, marks.notes)
+    share = "clean accuracy" if result.labelled else "agreement"
+    head = ("candidate", "verdict", "why", share, "worst suite", "latency", "file")
+    return Table(CANDIDATES, head, tuple(rows), COMPARED.format(share.rpartition(" ")[2].capitalize()), marks.notes)
 
 
 CANDIDATES = "Candidates"
 COMPARED = (
-    "Accuracy and median latency are against the baseline that was exported for the same target; of several suites and "
+    "{} and median latency are against the baseline that was exported for the same target; of several suites and "
     "batch sizes the worst one is shown."
 )
 
@@ -156,9 +161,9 @@ def model_table(result: Result) -> Table:
     return Table("Models", head, tuple(rows), "MACs are multiply-accumulates for one image.")
 
 
-def accuracy_title(suite: str, target: str) -> str:
+def accuracy_title(suite: str, target: str, *, labelled: bool = True) -> str:
     """The title of a suite's table, with the target where there are several."""
-    return f"Accuracy, suite {suite}" + (f", {target}" if target else "")
+    return f"{'Accuracy' if labelled else 'Agreement'}, suite {suite}" + (f", {target}" if target else "")
 
 
 def accuracy_tables(result: Result) -> Iterator[Table]:
@@ -166,28 +171,46 @@ def accuracy_tables(result: Result) -> Iterator[Table]:
     for view in views(result):
         for suite in view.suites:
             rows = [row for row in view.accuracy if row.suite == suite]
-            yield _accuracy_table(accuracy_title(suite, result.label(view.targets[0])), rows)
+            title = accuracy_title(suite, result.label(view.targets[0]), labelled=result.labelled)
+            yield _accuracy_table(title, rows, result.labelled)
 
 
-def _accuracy_table(title: str, rows: Sequence[AccuracyRow]) -> Table:
-    answered = [each for row in rows for each in (row.baseline, row.candidate) if each]
+def _accuracy_table(title: str, rows: Sequence[AccuracyRow], labelled: bool) -> Table:
+    answered = [each for row in rows for each in (row.baseline, row.candidate, row.agreement) if each]
     images = max((each.samples for each in answered), default=0)
-    cells = tuple(
-        (
-            condition_name(row.condition),
-            figure(row.baseline, PERCENT),
-            figure(row.candidate, PERCENT),
-            figure(row.delta, DIFFERENCE),
-        )
-        for row in rows
-    )
-    note = (
-        f"Estimates from {images:,} test images; {interval_note(row.delta for row in rows)} "
-        "Differences are paired: both models saw the same pixels."
-    )
+    columns = dict(_accuracy_columns(rows, labelled))
+    cells = tuple((condition_name(row.condition), *(cell(row) for cell in columns.values())) for row in rows)
+    intervals = interval_note(each for row in rows for each in (row.delta, row.agreement, row.divergence))
+    note = f"Estimates from {images:,} test images; {intervals} {PAIRED if labelled else SHOWN}"
     if other := sorted({row.metric for row in rows} - {"accuracy"}):
         note = f"The figures are the mean {other[0]} of an image, 100 % is the best. {note}"
-    return Table(title, ("condition", *ROLES, "difference in points"), cells, note)
+    told = [words for head, words in EXPLAINED.items() if head in columns]
+    return Table(title, ("condition", *columns), cells, " ".join([note, *told]))
+
+
+PAIRED = "Differences are paired: both models saw the same pixels."
+SHOWN = "Both models saw the same pixels."
+ALIKE = "same answer"
+EXPLAINED = {
+    ALIKE: f"'{ALIKE}' is the share of images that candidate and baseline answer alike.",
+    "KL": "KL is the divergence of the candidate's probabilities from the baseline's, in nats; 0 is none.",
+}
+"""The meaning of columns, by their heads."""
+
+
+def _accuracy_columns(
+    rows: Sequence[AccuracyRow], labelled: bool
+) -> Iterator[tuple[str, Callable[[AccuracyRow], str]]]:
+    """The heads of the columns and what stands in them; without labels there is no accuracy, only agreement."""
+    if labelled:
+        yield BASELINE, lambda row: figure(row.baseline, PERCENT)
+        yield CANDIDATE, lambda row: figure(row.candidate, PERCENT)
+        yield "difference in points", lambda row: figure(row.delta, DIFFERENCE)
+    if not labelled or any(row.agreement for row in rows):
+        yield ALIKE, lambda row: figure(row.agreement, PERCENT)
+        # beside accuracies there is no room for its interval, which the JSON report has
+        cell = partial(distance_cell, write=point if labelled else figure)
+        yield from ((name, cell) for name in dict.fromkeys(row.distance for row in rows) if name)
 
 
 def condition_name(condition: str) -> str:

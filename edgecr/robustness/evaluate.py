@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from edgecr.predictors.base import Predictor
 from edgecr.robustness.conditions import CLEAN, Condition, Suite
 from edgecr.robustness.corruptions import corrupt, library_versions
 from edgecr.robustness.result import (
+    BASELINE,
+    DIVERGENCE,
     QUESTION_FILE,
     RobustnessResult,
     check_answers,
@@ -41,10 +43,12 @@ def evaluate(
     identities: Mapping[str, str] | None = None,
     monitor: Monitor | None = None,
     task: Task = CLASSIFICATION,
+    labelled: bool = True,
 ) -> RobustnessResult:
     """Asks every role about every image of a suite; conditions that ``folder`` holds are not repeated.
 
-    ``identities`` say what stands behind each role (a file's hash), so that stale answers are never kept.
+    ``identities`` say what stands behind each role (a file's hash), so that stale answers are never kept. Beside the
+    answers of each role but the baseline lies how far its outputs are from the baseline's.
     """
     monitor = monitor or Monitor()
     chosen = np.arange(len(image_set)) if indices is None else np.asarray(indices, dtype=np.int64)
@@ -52,27 +56,35 @@ def evaluate(
         raise WorkError(f"Suite {suite.name!r} has no image to look at; give it at least one.")
     labels = np.asarray(image_set.labels)[chosen]
     roles = {role: (identities or {}).get(role, "") for role in predictors}
-    plan = _plan(suite, task, chosen, labels, seed, roles)
+    plan = _plan(suite, task, chosen, labels, seed, roles, labelled)
     key = question_key(plan)
     answers: dict[str, dict[str, Answers]] = {}
     for condition in suite.conditions:
         file = folder / f"{condition}.npz"
-        found = _kept(file, key, task, labels, monitor)
+        found = _kept(file, plan, key, task, labels, monitor)
         if found is None:
             found = _answers(predictors, suite, condition, image_set, chosen, seed, monitor, task)
-            for each in found.values():
+            for each in found.values() if labelled else ():
                 checked_scores(task, each, labels)
             write_answers(file, found, key)
         answers[condition] = found
     write_json(folder / QUESTION_FILE, plan | {"schema": 1, "key": key})
-    return RobustnessResult(suite.name, seed, chosen, labels, answers, plan["roles"], key, task)
+    return RobustnessResult(suite.name, seed, chosen, labels, answers, plan["roles"], key, task, labelled)
 
 
 def _plan(
-    suite: Suite, task: Task, chosen: np.ndarray, labels: np.ndarray, seed: int, roles: dict[str, str]
+    suite: Suite,
+    task: Task,
+    chosen: np.ndarray,
+    labels: np.ndarray,
+    seed: int,
+    roles: dict[str, str],
+    labelled: bool,
 ) -> dict[str, Any]:
-    """The whole question; the usual task is left out of it, as defaults are everywhere."""
-    named = {} if task is CLASSIFICATION else {"task": task.name}
+    """The whole question; what is usual is left out of it, as defaults are everywhere."""
+    named: dict[str, Any] = {} if task is CLASSIFICATION else {"task": task.name}
+    named |= {} if labelled else {"labelled": False}
+    named |= {"distance": task.distance} if task.distance and BASELINE in roles and len(roles) > 1 else {}
     return named | {
         "suite": suite.name,
         "conditions": list(suite.conditions),
@@ -85,13 +97,15 @@ def _plan(
     }
 
 
-def _kept(file: Path, key: str, task: Task, labels: np.ndarray, monitor: Monitor) -> dict[str, Answers] | None:
+def _kept(
+    file: Path, plan: Mapping[str, Any], key: str, task: Task, labels: np.ndarray, monitor: Monitor
+) -> dict[str, Answers] | None:
     """The answers of an earlier, interrupted evaluation, if they answer the same question."""
     if not file.is_file():
         return None
     try:
         answers = read_answers(file, key, task)
-        check_answers(file, answers, task, labels)
+        check_answers(file, answers, task, labels, plan)
         return answers
     except FileProblem as problem:
         monitor.warn(f"{problem} The condition is evaluated again.")
@@ -108,23 +122,38 @@ def _answers(
     monitor: Monitor,
     task: Task,
 ) -> dict[str, Answers]:
-    parts: dict[str, list[Answers]] = {role: [] for role in predictors}
+    parts: dict[str, list[dict[str, np.ndarray]]] = {role: [] for role in predictors}
     with monitor.bar(f"{suite.name}: {condition}", total=len(chosen)) as bar:
         for start in range(0, len(chosen), BATCH):
             batch = chosen[start : start + BATCH]
             images = condition_images(suite, condition, image_set, batch, seed)
-            for role, predictor in predictors.items():
-                parts[role].append(_decoded(task, predictor.predict(images), role, len(batch)))
+            outputs = {role: task.named(predictor.predict(images)) for role, predictor in predictors.items()}
+            for role, each in outputs.items():
+                parts[role].append(_decoded(task, each, role, len(batch)))
+            for role, distance in _distances(task, outputs, len(batch)):
+                parts[role][-1][DIVERGENCE] = distance
             bar.advance(len(batch))
     return {role: joined(pieces) for role, pieces in parts.items()}
 
 
-def _decoded(task: Task, outputs: Outputs, role: str, images: int) -> Answers:
-    answers = task.decode(task.named(outputs))
+def _decoded(task: Task, outputs: Outputs, role: str, images: int) -> dict[str, np.ndarray]:
+    answers = task.decode(outputs)
     for name in task.answers:
         if len(answers[name]) != images:
             raise WorkError(f"The {role} gave {len(answers[name])} {name} for {images} images.")
-    return answers
+    return dict(answers)
+
+
+def _distances(task: Task, outputs: Mapping[str, Outputs], images: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Each role but the baseline, and how far its outputs are from the baseline's; whole outputs are never stored."""
+    if not task.distance or BASELINE not in outputs:
+        return
+    for role, each in outputs.items():
+        if role != BASELINE:
+            found = task.divergence(outputs[BASELINE], each)
+            if found is None or found.shape != (images,):
+                raise WorkError(f"The task {task.name!r} gave no {task.distance} for each of {images} images.")
+            yield role, found.astype(np.float32)
 
 
 def condition_images(

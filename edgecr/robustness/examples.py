@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edgecr.robustness.conditions import Suite
     from edgecr.robustness.result import RobustnessResult
 
+UNKNOWN = "no label"
+"""The label of an image whose right answer nobody knows."""
 LARGEST = 128
 """Pixels of the longer side; larger images are shrunk, so that a report stays small."""
 
@@ -33,7 +35,7 @@ class Answer:
     probability: float | None
     """None where the task gives none."""
     right: bool | None
-    """None where answers are graded instead of right or wrong."""
+    """None where answers are graded instead of right or wrong, and where nobody knows what is right."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def pick_examples(
                     result.suite,
                     condition,
                     index[0],
-                    result.task.target_text(result.labels, place, classes),
+                    result.task.target_text(result.labels, place, classes) if result.labelled else UNKNOWN,
                     _answers(result, condition, place, classes),
                     png_text(image_set.numpy(index)[0]),
                     png_text(spoiled),
@@ -97,7 +99,7 @@ def _ranking(result: RobustnessResult, condition: str) -> list[int]:
     import numpy as np
 
     first, last = result.roles[0], result.roles[-1]
-    before, after = result.scores(first, condition), result.scores(last, condition)
+    before, after = (_scores(result, role, condition) for role in (first, last))
     answers, task = result.answers[condition], result.task
     differ = ~task.same(answers[first], answers[last])
     order = np.select([after < before, after > before, differ], [0, 1, 2], 3)
@@ -107,17 +109,24 @@ def _ranking(result: RobustnessResult, condition: str) -> list[int]:
     return ranking
 
 
+def _scores(result: RobustnessResult, role: str, condition: str) -> np.ndarray:
+    """The scores; all alike where nobody knows the right answers."""
+    import numpy as np
+
+    return result.scores(role, condition) if result.labelled else np.zeros(len(result.labels))
+
+
 def _answers(result: RobustnessResult, condition: str, place: int, classes: Sequence[str]) -> dict[str, Answer]:
     found, task = {}, result.task
     for role, answers in result.answers[condition].items():
         label, certainty = task.answer_text(answers, place, classes), task.certainty(answers)
-        score = float(result.scores(role, condition)[place])
-        if not task.right_or_wrong:
+        score = float(result.scores(role, condition)[place]) if result.labelled else None
+        if score is not None and not task.right_or_wrong:
             label += f" ({task.metric} {score:.2f})"
         found[role] = Answer(
             label,
             None if certainty is None else round(float(certainty[place]), 4),
-            score == 1 if task.right_or_wrong else None,
+            score == 1 if score is not None and task.right_or_wrong else None,
         )
     return found
 

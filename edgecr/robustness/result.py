@@ -14,15 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from edgecr.core.errors import FileProblem, WorkError
+from edgecr.core.errors import FileProblem, RequestError, WorkError
 from edgecr.core.estimate import Estimate
 from edgecr.core.files import fingerprint, opened, read_json, replacing
 from edgecr.core.names import inside
 from edgecr.robustness.conditions import CLEAN, MEAN, averages
-from edgecr.robustness.statistics import mean_difference, mean_share, paired_difference, wilson
+from edgecr.robustness.statistics import (
+    mean_difference,
+    mean_distance,
+    mean_share,
+    paired_difference,
+    wilson,
+)
 from edgecr.tasks import CLASSIFICATION, Answers, Task, tasks
 from edgecr.tasks.base import checked_scores
 
+BASELINE = "baseline"
+"""The role that the others' outputs are compared with."""
+DIVERGENCE = "divergence from baseline"
+"""The array beside a role's answers that says how far its outputs are from the baseline's, by the task's measure."""
 QUESTION_FILE = "robustness.json"
 """The file with the question that every role was asked; written when all conditions are answered."""
 
@@ -46,6 +56,8 @@ class RobustnessResult:
     key: str = ""
     """The question: suite, seed, images and models, as one hash."""
     task: Task = CLASSIFICATION
+    labelled: bool = True
+    """False where the labels are stand-ins: there are no scores, only agreement."""
 
     @property
     def corruptions(self) -> tuple[str, ...]:
@@ -64,6 +76,8 @@ class RobustnessResult:
 
     def scores(self, role: str, condition: str) -> np.ndarray:
         """The score of each image, in [0, 1]; in classification 1 where the role's choice is the label."""
+        if not self.labelled:
+            raise RequestError("These images have no labels, so there is no accuracy: ask for agreement.")
         return checked_scores(self.task, self.answers[condition][role], self.labels)
 
     def accuracy(self, role: str, condition: str, confidence: float = 0.95) -> Estimate:
@@ -105,6 +119,48 @@ class RobustnessResult:
         gained = self._mean_scores(candidate, figure) - self._mean_scores(baseline, figure)
         return mean_difference(gained, confidence, self.seed)
 
+    def agreement(
+        self, condition: str, confidence: float = 0.95, baseline: str = BASELINE, candidate: str = "candidate"
+    ) -> Estimate:
+        """The share of images that both gave one answer for, with Wilson's interval."""
+        same = self._same(condition, baseline, candidate)
+        return wilson(int(same.sum()), len(same), confidence)
+
+    def mean_agreement(
+        self,
+        confidence: float = 0.95,
+        baseline: str = BASELINE,
+        candidate: str = "candidate",
+        figure: str = MEAN,
+    ) -> Estimate:
+        """The agreement averaged over several conditions, bootstrapped over images."""
+        shares = np.mean([self._same(name, baseline, candidate) for name in self.figures[figure]], axis=0)
+        return mean_share(shares, confidence, self.seed)
+
+    def divergence(self, condition: str, confidence: float = 0.95, candidate: str = "candidate") -> Estimate | None:
+        """The mean distance of an image's outputs from the baseline's, bootstrapped over images.
+
+        None where it was not taken, or where it is not finite for each image.
+        """
+        return self._divergence((condition,), candidate, confidence)
+
+    def mean_divergence(
+        self, confidence: float = 0.95, candidate: str = "candidate", figure: str = MEAN
+    ) -> Estimate | None:
+        """The divergence averaged over several conditions, bootstrapped over images."""
+        return self._divergence(self.figures[figure], candidate, confidence)
+
+    def _same(self, condition: str, baseline: str, candidate: str) -> np.ndarray:
+        answers = self.answers[condition]
+        return self.task.same(answers[baseline], answers[candidate])
+
+    def _divergence(self, conditions: Sequence[str], candidate: str, confidence: float) -> Estimate | None:
+        stored = [self.answers[name][candidate].get(DIVERGENCE) for name in conditions]
+        taken = [each.astype(np.float64) for each in stored if each is not None]
+        if len(taken) < len(stored) or not all(np.isfinite(each).all() for each in taken):
+            return None
+        return mean_distance(np.mean(taken, axis=0), confidence, self.seed)
+
     def _mean_scores(self, role: str, figure: str) -> np.ndarray:
         share: np.ndarray = np.mean([self.scores(role, name) for name in self.figures[figure]], axis=0)
         return share
@@ -126,13 +182,16 @@ class RobustnessResult:
             for name in plan["conditions"]:
                 stored = inside(folder, f"{name}.npz")
                 answers[name] = read_answers(stored, plan["key"], task)
-                check_answers(stored, answers[name], task, labels)
+                check_answers(stored, answers[name], task, labels, plan)
+            labelled = plan.get("labelled", True)
+            if not isinstance(labelled, bool):
+                raise FileProblem(f"{file} does not say whether the images have labels.")
             indices, models, seed = np.array(plan["indices"], np.int64), dict(plan["roles"]), plan["seed"]
             if CLEAN not in answers or any(set(roles) != set(models) for roles in answers.values()):
                 raise FileProblem(f"{file} tells of other models than the ones that answered.")
             if not isinstance(seed, int) or seed < 0:
                 raise FileProblem(f"{file} has no seed.")
-            return cls(plan["suite"], seed, indices, labels, answers, models, plan["key"], task)
+            return cls(plan["suite"], seed, indices, labels, answers, models, plan["key"], task, labelled)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileProblem(f"{file} is damaged: {error!r}.") from error
 
@@ -185,21 +244,34 @@ def read_answers(file: Path, key: str, task: Task = CLASSIFICATION) -> dict[str,
         if digest != _digest(arrays):
             raise FileProblem(f"{file} was changed after it was written.")
         roles = dict.fromkeys(name.rpartition(".")[0] for name in arrays)
-        return {role: {part: arrays[f"{role}.{part}"] for part in task.answers} for role in roles}
+        parts = {role: [part for part in (DIVERGENCE,) if f"{role}.{part}" in arrays] for role in roles}
+        return {role: {part: arrays[f"{role}.{part}"] for part in (*task.answers, *parts[role])} for role in roles}
     except _NO_ANSWERS as error:
         raise FileProblem(f"{file} is damaged: {error}.") from error
 
 
-def check_answers(file: Path, answers: Mapping[str, Answers], task: Task, labels: np.ndarray) -> None:
-    """Refuses answers that are not one for each image, or that cannot be scored."""
+def check_answers(
+    file: Path, answers: Mapping[str, Answers], task: Task, labels: np.ndarray, plan: Mapping[str, Any]
+) -> None:
+    """Refuses answers that are not one for each image, that cannot be scored, or that lack what the plan asks for."""
     for role, each in answers.items():
-        try:
-            sound = all(array.ndim and len(array) == len(labels) for array in each.values())
-            scores = checked_scores(task, each, labels) if sound else None
-        except (WorkError, TypeError, ValueError):
-            scores = None
-        if scores is None:
+        if not _one_for_each(each, task, labels, plan):
             raise FileProblem(f"{file} does not hold one answer of the {role} for each image.")
+        distance = each.get(DIVERGENCE)
+        wanted = "distance" in plan and role != BASELINE
+        if wanted != (distance is not None) or (distance is not None and distance.dtype != np.float32):
+            raise FileProblem(f"{file} does not hold how far the {role} is from the baseline, as its question says.")
+
+
+def _one_for_each(answers: Answers, task: Task, labels: np.ndarray, plan: Mapping[str, Any]) -> bool:
+    try:
+        if not all(array.ndim and len(array) == len(labels) for array in answers.values()):
+            return False
+        if plan.get("labelled", True):
+            checked_scores(task, answers, labels)
+    except (WorkError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -6,6 +6,7 @@
   It keeps its coverage when few images are answered differently, and is not empty when none is.
 * A mean over several corruptions: bootstrap over images, since the same image appears under every corruption and its
   answers are not independent; corrected for bias and skewness (BCa, Efron 1987), and for how few images may deviate.
+* A mean distance of outputs, which has no upper bound: the same bootstrap, and no interval where few images deviate.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from edgecr.core.estimate import Estimate
 RESAMPLES = 2000
 RARE = 3
 """Up to so many images, right or wrong, the normal law behind Wilson's interval is too crude."""
+DISTINCT = 256
+"""More different values than this are merged with their neighbours before images are drawn from them."""
 FEW = 10
 """With fewer deviating images than this a bootstrap cannot see rare events, so its interval is widened."""
 
@@ -79,15 +82,36 @@ def mean_difference(differences: np.ndarray, confidence: float = 0.95, seed: int
     return _hull(drawn, paired_difference(gained, lost, len(differences), confidence))
 
 
+def mean_distance(distances: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """The mean of one number from 0 on for each image; too few that deviate cannot support an interval."""
+    if np.count_nonzero(distances != np.median(distances)) >= FEW:
+        return _bootstrap(distances, confidence, seed)
+    return Estimate(float(distances.mean()), samples=len(distances), note="few images deviate")
+
+
 def _bootstrap(values: np.ndarray, confidence: float, seed: int) -> Estimate:
     """Resamples images; drawing how often each distinct value occurs equals drawing images one by one."""
-    distinct, counts = np.unique(values, return_counts=True)
+    distinct, counts = _merged(*np.unique(values, return_counts=True))
     images = len(values)
     draws = np.random.default_rng(seed).multinomial(images, counts / images, RESAMPLES) @ distinct / images
     value = float(values.mean())
     low, high = np.quantile(draws, _levels(values, draws, confidence))
     low, high = min(float(low), value), max(float(high), value)
     return Estimate(value, low, high, confidence, samples=images, note="bootstrap over images")
+
+
+def _merged(distinct: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rising values and how often each occurs; many are merged to the means of neighbours, but for the largest.
+
+    The tail of a skewed law decides its mean, so the largest half of what remains stays as it is.
+    """
+    spare = len(distinct) - DISTINCT // 2
+    if len(distinct) <= DISTINCT:
+        return distinct, counts
+    starts = np.unique(np.linspace(0, spare, DISTINCT // 2, endpoint=False).astype(np.int64))
+    merged = np.add.reduceat(counts[:spare], starts)
+    means = np.add.reduceat(distinct[:spare] * counts[:spare], starts) / merged
+    return np.concatenate([means, distinct[spare:]]), np.concatenate([merged, counts[spare:]])
 
 
 def _levels(values: np.ndarray, draws: np.ndarray, confidence: float) -> list[float]:

@@ -37,6 +37,7 @@ class RunRecord(BaseModel):
     recipe: dict[str, Any]
     canonical: dict[str, Any]
     devices: dict[str, dict[str, Any]]
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Asked:
     """The fingerprint of the images that exported files are proven with."""
     purpose: str
     created: str
+    labelled: bool = True
+    """False where nobody knows the right answers to the images."""
 
     @classmethod
     def of(cls, run: Run) -> Asked:
@@ -67,7 +70,7 @@ class Asked:
             raise FileProblem(f"{path} names no export target; run its `edgecr compress` command again.")
         for name, gate in recipe.gates.items():
             check_gate_name(name, recipe.robustness.suites, gate)
-        return cls(recipe, targets, devices, record.proof, record.purpose, record.created)
+        return cls(recipe, targets, devices, record.proof, record.purpose, record.created, record.labelled)
 
     @property
     def names(self) -> list[str]:
@@ -115,6 +118,7 @@ def question(recipe: Recipe, purpose: str, data: Dataset) -> dict[str, Any]:
         "devices": {name: load_device(name).plain() for name in recipe.measure.devices},
         "data": data.fingerprint,
         "proof": ProofData.of(data).fingerprint,
+        **({} if data.labelled else {"labelled": False}),
     }
 
 

@@ -42,6 +42,8 @@ def answers_of(
     seed: int = 0,
 ) -> RobustnessResult:
     """The answers of artifacts to images that may be of other classes, which is refused."""
+    if not held_out.labelled and len(artifacts) < 2:
+        raise RequestError("These images have no labels: give two files, the baseline first, to see where they agree.")
     predictors = {role: predictor_on(artifact, device) for role, artifact in artifacts.items()}
     for artifact in artifacts.values():
         _refuse_other_classes(artifact, held_out)
@@ -57,6 +59,8 @@ def answers_of(
             seed=seed,
             identities=identities,
             monitor=monitor,
+            task=held_out.task,
+            labelled=held_out.labelled,
         )
 
 
@@ -84,8 +88,12 @@ def _images_for(artifacts: Mapping[str, Artifact], data: str | None, monitor: Mo
         )
     if data is None and run is not None:
         return load_again(run, monitor)
-    monitor.warn("Nothing tells whether the model was trained on these images; if it was, its accuracy is too high.")
-    return _named_data(str(data), preprocessing_of(last).size).load(monitor)
+    found = _named_data(str(data), preprocessing_of(last).size).load(monitor)
+    if found.labelled:
+        monitor.warn(
+            "Nothing tells whether the model was trained on these images; if it was, its accuracy is too high."
+        )
+    return found
 
 
 def _named_data(name: str, size: tuple[int, int]) -> DataSource:

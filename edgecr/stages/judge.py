@@ -107,6 +107,7 @@ class _Case:
             apart=self.apart(),
             allow_partial=self.asked.recipe.measure.allow_partial,
             prefer=self.asked.recipe.prefer,
+            labelled=self.asked.labelled,
         )
         (shown, *_) = focus(result).targets
         seen = [suite for suite in suites_asked if answers[shown, suite]]
@@ -220,6 +221,8 @@ class _Case:
             self.seen.reject(f"{place}/robustness.json", OTHER_FILES)
         elif (answered.suite, answered.seed) != (suite, recipe.seed):
             self.seen.reject(f"{place}/robustness.json", "is about another suite or seed than the recipe's")
+        elif answered.labelled != self.asked.labelled:
+            self.seen.reject(f"{place}/robustness.json", "and the run do not agree on whether images have labels")
         elif self.seen.records[stage].key != answers_key(answered.key, recipe.robustness.images):
             self.seen.reject(record_name(stage), "was made under other options than the recipe's")
         return answered if self.seen.sound(stage) else None

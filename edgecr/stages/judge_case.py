@@ -43,9 +43,7 @@ from edgecr.stages.verification import Verification, record_name, verify
 
 QUESTION, ENVIRONMENT = "question", "environment.json"
 COMMAND = "edgecr judge"
-HOW_TO_GATE = (
-    f"{NO_GATES}: say what must hold, for example --gate clean_accuracy.drop=0.01 --gate latency_p50.ratio=0.8"
-)
+HOW_TO_GATE = f"{NO_GATES}: say what must hold, for example --gate {{}} --gate latency_p50.ratio=0.8."
 PACKAGES = ("edgecr", "numpy", "onnxruntime", "albumentations", "opencv-python-headless")
 """The packages that answers may depend on."""
 Count = Annotated[int, Field(ge=1)]
@@ -80,6 +78,8 @@ class DataRecord(Options):
     """In the order of the outputs."""
     absent: tuple[str, ...] = ()
     """Classes without an image."""
+    labelled: bool = True
+    """False for images that lie in no class folders: there is no accuracy, only agreement."""
     fingerprint: str
 
 
@@ -248,6 +248,7 @@ class _Judging:
             examples=[one for suite, each in answers.items() if each for one in self.examples(suite, file)],
             warnings=[*self.notes(file), *told],
             unverified=self.problems(file),
+            labelled=self.question.data.labelled,
         )
 
     # Reading what is sound
@@ -299,6 +300,8 @@ class _Judging:
             self.question.data.images,
         ):
             self.seen.reject(files[0], "is about another suite, seed or number of images")
+        elif answered.labelled != self.question.data.labelled:
+            self.seen.reject(files[0], "and the question do not agree on whether images have labels")
         elif self.seen.records[stage].key != answers_key(answered.key, self.question.images):
             self.seen.reject(record_name(stage), "was made under other options")
         return answered if self.seen.sound(stage) else None
@@ -380,15 +383,18 @@ class _Judging:
             if input_.answered
             else "fed as they are"
         )
+        kind = "test images" if data.labelled else "images without labels"
         return (
-            f"{file.source} against {base.source}, on {used} test images of {data.folder} in "
+            f"{file.source} against {base.source}, on {used} {kind} of {data.folder} in "
             f"{len(data.classes)} classes, {input_.size[0]}x{input_.size[1]} pixels, {scaled}."
         )
 
     def notes(self, file: FileRecord) -> Iterator[str]:
         """Notes that the reader needs beside the figures."""
         if not self.question.gates:
-            yield f"{HOW_TO_GATE}."
+            yield HOW_TO_GATE.format(
+                "clean_accuracy.drop=0.01" if self.question.data.labelled else "agreement.min=0.97"
+            )
         if absent := self.question.data.absent:
             yield (
                 f"{len(absent)} of {len(self.question.data.classes)} classes have no test image "

@@ -28,7 +28,7 @@ from edgecr.data.folder import HeldOutFolder, Listing, held_out
 from edgecr.data.sets import dataset_fingerprint
 from edgecr.predictors import Predictor, predictor_for
 from edgecr.report.gates.judge import Gate, check_gate_name
-from edgecr.report.gates.quantities import Kind, quantities
+from edgecr.report.gates.quantities import Kind, check_labels, quantities
 from edgecr.report.result import BASELINE, CANDIDATE, Result
 from edgecr.robustness.evaluate import evaluate
 from edgecr.robustness.examples import pick_examples, save_examples
@@ -55,7 +55,15 @@ from edgecr.stages.judge_case import (
     suite_stage,
     write_reports,
 )
-from edgecr.stages.judge_inputs import Given, GivenFile, JudgeInputs, as_name, labels_for, read_inputs
+from edgecr.stages.judge_inputs import (
+    Given,
+    GivenFile,
+    JudgeInputs,
+    as_name,
+    labels_for,
+    names_without_labels,
+    read_inputs,
+)
 from edgecr.tasks.base import Outputs
 
 PROBE = 2
@@ -84,7 +92,8 @@ def judge_files(asked: FilesToJudge, root: Path, monitor: Monitor) -> tuple[Case
     devices = _refuse_early(asked)
     inputs = read_inputs(asked.baseline, asked.candidates, asked.given)
     _refuse_other_batches(asked.gates, inputs)
-    data, threads = _test_images(asked, inputs, monitor), asked.threads or _processors()
+    threads = asked.threads or _processors()
+    data = _test_images(asked, inputs, monitor, threads)
     _probe(inputs, data, threads)
     question, where = _question(asked, inputs, data, devices), environment(threads)
     key = identity(question.plain(), maker(where))
@@ -166,18 +175,39 @@ class _TestImages:
     fingerprint: str
 
 
-def _test_images(asked: FilesToJudge, inputs: JudgeInputs, monitor: Monitor) -> _TestImages:
+def _test_images(asked: FilesToJudge, inputs: JudgeInputs, monitor: Monitor, threads: int) -> _TestImages:
     """Reads the held-out images of the folder, all of them or as many as were asked for, drawn by the seed."""
     source = held_out(asked.data)
-    names = labels_for(inputs, source.classes, source.trained, source.folder)
-    order = np.array([names.index(name) for name in source.classes], dtype=np.int64)
-    listing = Listing(source.listing.files, order[source.listing.labels])
+    listing = source.listing
+    if source.labelled:
+        names = labels_for(inputs, source.classes, source.trained, source.folder)
+        order = np.array([names.index(name) for name in source.classes], dtype=np.int64)
+        listing = Listing(listing.files, order[listing.labels])
+    else:
+        _refuse_labels(asked.gates, source)
     total = len(listing.files)
     if asked.images is not None and asked.images < total:
         listing = listing.at(np.sort(np.random.default_rng(0).choice(total, asked.images, replace=False)))
     monitor.say(f"Reading {len(listing.files):,} of {total:,} test images in {source.folder}")
     images = source.load(listing, inputs.preprocessing.size)
+    if not source.labelled:
+        names = names_without_labels(inputs, source.trained) or _numbered(inputs, images, threads)
     return _TestImages(source, names, images, dataset_fingerprint(names, [images]))
+
+
+def _refuse_labels(gates: Iterable[str], source: HeldOutFolder) -> None:
+    for name in gates:
+        try:
+            check_labels(name)
+        except RequestError as error:
+            raise RequestError(f"--gate {name}: {error}; {source.folder} has no class folders.") from error
+
+
+def _numbered(inputs: JudgeInputs, images: ImageSet, threads: int) -> tuple[str, ...]:
+    """Names for classes that nobody named: the baseline's answer to an image tells how many there are."""
+    base = inputs.files[0]
+    (answers,) = _predictor(base, base.path, inputs.preprocessing, threads).predict(images.numpy([0])).values()
+    return tuple(f"class {number}" for number in range(np.asarray(answers).reshape(1, -1).shape[1]))
 
 
 # Asking a file
@@ -233,7 +263,7 @@ def _probe(inputs: JudgeInputs, data: _TestImages, threads: int) -> None:
 def _question(asked: FilesToJudge, inputs: JudgeInputs, data: _TestImages, devices: tuple[Device, ...]) -> Question:
     """Everything that the verdict depends on."""
     several = len(inputs.files) > 2
-    present = {data.names[label] for label in np.unique(data.images.labels)}
+    present = {data.names[label] for label in np.unique(data.images.labels)} if data.source.labelled else data.names
     return Question(
         name=f"{as_name(asked.baseline.stem)}-candidates" if several else inputs.files[1].label,
         files=tuple(_record(file) for file in inputs.files),
@@ -245,6 +275,7 @@ def _question(asked: FilesToJudge, inputs: JudgeInputs, data: _TestImages, devic
             classes=data.names,
             absent=tuple(name for name in data.names if name not in present),
             fingerprint=data.fingerprint,
+            labelled=data.source.labelled,
         ),
         input=ImageRecord(
             mean=inputs.preprocessing.mean,
@@ -352,6 +383,7 @@ class _Work:
             identities=hashes,
             seed=self.question.seed,
             monitor=self.monitor,
+            labelled=self.question.data.labelled,
         )
         key = answers_key(answered.key, self.question.images)
         if self.case.run.finished(stage, key):

@@ -401,5 +401,12 @@ def labels_for(inputs: JudgeInputs, classes: Sequence[str], trained: Sequence[st
     return names
 
 
+def names_without_labels(inputs: JudgeInputs, trained: Sequence[str]) -> tuple[str, ...]:
+    """The classes for images without class folders, as far as a list or the training images beside them name them."""
+    outputs = next((file.classes for file in inputs.files if file.classes), None)
+    names = inputs.names or tuple(trained)
+    return names if outputs in (None, len(names)) else inputs.names
+
+
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + ("…" if len(names) > _SHOWN else "")

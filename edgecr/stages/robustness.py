@@ -65,6 +65,7 @@ def robustness(
         identities=files.hashes,
         monitor=monitor,
         task=data.task,
+        labelled=data.labelled,
     )
     key = answers_key(answered.key, images)
     if not run.finished(place.stage, key):

@@ -29,6 +29,8 @@ class Task(ABC):
     """Names of the arrays that ``decode`` gives."""
     right_or_wrong: ClassVar[bool] = False
     """True where every score is 0 or 1: intervals are then those of proportions."""
+    distance: ClassVar[str] = ""
+    """Short name of the figure that ``divergence`` gives; empty where the task has none."""
 
     @abstractmethod
     def decode(self, outputs: Outputs) -> Answers:
@@ -77,6 +79,13 @@ class Task(ABC):
         equal = [(one[name] == other[name]).reshape(len(one[name]), -1).all(axis=1) for name in self.answers]
         unchanged: np.ndarray = np.all(equal, axis=0)
         return unchanged
+
+    def divergence(self, baseline: Outputs, outputs: Outputs) -> np.ndarray | None:
+        """For each image the distance of a model's outputs from the baseline's, 0 for equal ones; None for no measure.
+
+        NaN stands for an image that one of them gave no answer for.
+        """
+        return None
 
     def certainty(self, answers: Answers) -> np.ndarray | None:
         """A probability for each answer, where the task has one."""

@@ -22,6 +22,7 @@ class Classification(Task):
     outputs: ClassVar[tuple[str, ...]] = ("logits",)
     answers: ClassVar[tuple[str, ...]] = ("choices", "probabilities")
     right_or_wrong: ClassVar[bool] = True
+    distance: ClassVar[str] = "KL"
 
     def decode(self, outputs: Outputs) -> Answers:
         """The chosen class of each image and its probability."""
@@ -57,9 +58,17 @@ class Classification(Task):
         return agrees
 
     def same(self, one: Answers, other: Answers) -> np.ndarray:
-        """True where both chose the same class, however sure they are."""
-        same: np.ndarray = one["choices"] == other["choices"]
+        """True where both chose the same class, however sure they are; two models without an answer share none."""
+        same: np.ndarray = (one["choices"] == other["choices"]) & (one["choices"] != NO_ANSWER)
         return same
+
+    def divergence(self, baseline: Outputs, outputs: Outputs) -> np.ndarray:
+        """KL(baseline || model) of the probabilities, in nats; NaN for models of different classes."""
+        expected, given = (_log_probabilities(each["logits"]) for each in (baseline, outputs))
+        if expected.shape != given.shape:
+            return np.full(len(given), np.nan, np.float32)
+        found: np.ndarray = (np.exp(expected) * (expected - given)).sum(axis=1)
+        return found.clip(min=0).astype(np.float32)  # rounding may leave it a little below
 
     def certainty(self, answers: Answers) -> np.ndarray:
         """The probability of the chosen class."""
@@ -72,6 +81,15 @@ class Classification(Task):
     def target_text(self, targets: np.ndarray, place: int, classes: Sequence[str]) -> str:
         """The true class by name."""
         return _class_name(classes, int(targets[place]))
+
+
+def _log_probabilities(logits: np.ndarray) -> np.ndarray:
+    """The logarithms of the probabilities; NaN for an image whose logits are not numbers."""
+    usable = np.isfinite(logits).all(axis=1)
+    shifted = np.where(usable[:, None], logits, 0).astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    logarithms: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return np.where(usable[:, None], logarithms, np.nan)
 
 
 def _class_name(classes: Sequence[str], index: int) -> str:

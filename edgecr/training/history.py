@@ -15,7 +15,8 @@ class Epoch:
 
     epoch: int
     loss: float
-    accuracy: float
+    accuracy: float | None
+    """None where the images have no labels."""
     lr: float
     seconds: float
     validation: float | None = None

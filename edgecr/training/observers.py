@@ -33,7 +33,8 @@ class Progress(Observer):
     def after_step(self, session: TrainingState) -> None:
         """Moves the bar on."""
         sums, epoch = session.totals, session.epoch + 1
-        self._advance(session, epoch, loss=f"{sums.mean_loss:.3f}", accuracy=f"{sums.accuracy:.1%}")
+        right = {"accuracy": f"{sums.accuracy:.1%}"} if session.setup.data.labelled else {}
+        self._advance(session, epoch, loss=f"{sums.mean_loss:.3f}", **right)
 
     def after_epoch(self, session: TrainingState) -> None:
         """Shows the validation accuracy and logs the epoch."""
@@ -57,7 +58,7 @@ class Validation(Observer):
         """Measures accuracy in the number format of the training."""
         data, options = session.setup.data, session.options
         due = session.finished or session.epoch % options.validate_every == 0
-        if not due or not len(data.validation):
+        if not due or not data.labelled or not len(data.validation):
             return
         session.share_buffers()
         with session.masks.applied():

@@ -125,6 +125,11 @@ class TrainOptions(Options):
         """The declared loss, the usual one when none was named."""
         return self.loss or CrossEntropyOptions()
 
+    @property
+    def needs_labels(self) -> bool:
+        """True where the loss looks at labels, or the best epoch is chosen by them."""
+        return self.keep == "best" or self.minimised.needs_labels
+
     def build_loss(self, before: Subject, context: StepContext) -> Loss:
         """The loss of a training in a step that began with the subject ``before``."""
         smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}

@@ -272,7 +272,8 @@ class TrainingState:
         self.settle()
         sums = self.totals
         rate = self.options.rate * factor(self.step_number - 1, self.steps, self.options)
-        self.history.epochs.append(Epoch(self.epoch, sums.mean_loss, sums.accuracy, rate, sums.seconds))
+        right = sums.accuracy if self.setup.data.labelled else None
+        self.history.epochs.append(Epoch(self.epoch, sums.mean_loss, right, rate, sums.seconds))
         self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
 
     def slim(self, cut: ChannelCut) -> None:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from edgecr.robustness.statistics import mean_difference, mean_share, paired_difference, wilson
+from edgecr.robustness import statistics
+from edgecr.robustness.statistics import mean_difference, mean_distance, mean_share, paired_difference, wilson
 
 
 def test_wilson_knows_its_textbook_value():
@@ -120,3 +121,24 @@ def test_means_are_seeded_and_never_of_zero_width():
 
 def test_more_confidence_is_wider():
     assert paired_difference(5, 9, 100, 0.99).low < paired_difference(5, 9, 100, 0.9).low
+
+
+def test_a_mean_distance_has_no_interval_where_few_images_deviate():
+    distances = np.zeros(500)
+    distances[:3] = 2.0
+    found = mean_distance(distances)
+    assert (found.value, found.low, found.high) == (0.012, None, None)
+    distances[:12] = 2.0
+    assert mean_distance(distances).low > 0
+
+
+@pytest.mark.parametrize("images", [300, 20_000])
+def test_merging_neighbours_keeps_the_mean_and_the_spread(images):
+    values = np.random.default_rng(0).lognormal(-5, 2, images)
+    merged, counts = statistics._merged(*np.unique(values, return_counts=True))
+    assert len(merged) <= statistics.DISTINCT
+    assert counts.sum() == images
+    assert (np.diff(merged) > 0).all()
+    mean = (merged * counts).sum() / images
+    assert mean == pytest.approx(values.mean())
+    assert np.sqrt((counts * (merged - mean) ** 2).sum() / images) == pytest.approx(values.std(), rel=0.003)

@@ -71,3 +71,18 @@ def test_scores_out_of_range_are_refused(given, monkeypatch):
 def test_agreement_is_about_the_class_and_forgives_ties():
     expected, given = logits([1.0, 1.0004], [1.0, 1.5]), logits([1.0001, 1.0], [2.0, 1.5])
     assert CLASSIFICATION.agreement(expected, given, {"logits": 1e-3}).tolist() == [True, False]
+
+
+def test_two_models_without_an_answer_do_not_give_the_same_one():
+    first = CLASSIFICATION.decode(logits([np.nan, 0.0], [0.0, 1.0], [0.0, 1.0]))
+    other = CLASSIFICATION.decode(logits([np.nan, 0.0], [0.0, 9.0], [1.0, 0.0]))
+    assert CLASSIFICATION.same(first, other).tolist() == [False, True, False]
+
+
+def test_a_divergence_is_exact_for_large_logits_and_absent_where_there_is_no_answer():
+    baseline, other = logits([1000.0, 1000.0], [0.0, 0.0], [np.inf, 0.0]), logits([0.0, np.log(3)], [0.0, 1.0], [0, 0])
+    found = CLASSIFICATION.divergence(baseline, other)
+    assert found[0] == pytest.approx(0.5 * np.log(2) + 0.5 * np.log(2 / 3), abs=1e-6)
+    assert found[1] > 0
+    assert np.isnan(found[2])
+    assert np.isnan(CLASSIFICATION.divergence(logits([0.0, 1.0]), logits([0.0, 1.0, 2.0]))).all()

@@ -224,6 +224,12 @@ class PruneOptions(Method):
         return self
 
     @property
+    def needs_labels(self) -> bool:
+        """True for scores by gradients, and for a training that looks at labels."""
+        trained = not isinstance(self.when, OneShot) and self.when.retrain.needs_labels
+        return trained or self.score in (*_BLIND, "taylor_in")
+
+    @property
     def repairs(self) -> RepairOptions | None:
         """The options of the repair; None where there is none."""
         if not isinstance(self.when, OneShot) or self.repair is False:

@@ -40,6 +40,8 @@ def evidence_for(
     """
     if quantity.kind is Kind.ACCURACY:
         found = [_accuracy(quantity, limit, result)]
+    elif quantity.kind is Kind.AGREEMENT:
+        found = [_agreement(quantity, result)]
     elif quantity.kind is Kind.COUNT:
         found = [_count(quantity, limit, result)]
     elif quantity.kind is Kind.BUDGET:
@@ -96,6 +98,14 @@ def _accuracy(quantity: Quantity, limit: str, result: Result) -> Evidence:
     estimate = row.candidate if limit == "min" else _loss(row.delta)
     who = "the candidate was not" if limit == "min" else "baseline and candidate were not both"
     return Evidence("", estimate, f"{who} evaluated", row.evidence)
+
+
+def _agreement(quantity: Quantity, result: Result) -> Evidence:
+    row = result.accuracy_of(quantity.suite, quantity.condition)
+    if row is None:
+        asked = quantity.suite or quantity.condition
+        return Evidence("", None, f"the agreement ({asked}) was not evaluated")
+    return Evidence("", row.agreement, "baseline and candidate were not both evaluated", row.evidence)
 
 
 def _loss(delta: Estimate | None) -> Estimate | None:

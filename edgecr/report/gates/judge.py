@@ -29,7 +29,7 @@ class Gate(Options):
     ratio: Annotated[float, Field(gt=0)] | None = None
     """Largest candidate / baseline; for throughput the smallest, for budget the most that remains of what may."""
     min: Annotated[float, Field(ge=0)] | None = None
-    """Smallest allowed value of the candidate (accuracy as a fraction, img/s)."""
+    """Smallest allowed value of the candidate (accuracy and agreement as fractions, img/s)."""
     max: Annotated[float, Field(gt=0)] | None = None
     """Largest allowed value of the candidate (ms, MB, parameters, MACs)."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
@@ -67,7 +67,7 @@ def _check_limits(name: str, quantity: Quantity, gate: Gate) -> None:
     for limit in gate.limits:
         if limit not in quantity.limits:
             raise RequestError(f"{limit} makes no sense for {name}; use {' or '.join(quantity.limits)}")
-    if quantity.kind is Kind.ACCURACY and gate.min is not None and gate.min > 1:
+    if quantity.is_share and gate.min is not None and gate.min > 1:
         raise RequestError(f"{name}: min is a fraction between 0 and 1; write 0.9 for 90 %")
     if quantity.kind is not Kind.TIMING and (gate.device or gate.batch):
         raise RequestError(f"{name} does not depend on a device; leave device and batch out")
@@ -216,7 +216,7 @@ def _tolerance(quantity: Quantity, limit: str, bound: float) -> float | None:
     """The margin between the ideal value and the limit; None for a ratio of exactly 1, which has no margin."""
     if limit == "ratio":
         return abs(1 - bound) or None
-    return 1 - bound if limit == "min" and quantity.kind is Kind.ACCURACY else bound
+    return 1 - bound if limit == "min" and quantity.is_share else bound
 
 
 def verdict(judged: Iterable[GateResult]) -> Verdict:

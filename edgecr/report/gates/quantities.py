@@ -16,6 +16,7 @@ class Kind(Enum):
     """The part of a result that holds a quantity's figures."""
 
     ACCURACY = "accuracy"
+    AGREEMENT = "agreement"
     TIMING = "timing"
     COUNT = "count"
     BUDGET = "budget"
@@ -23,6 +24,7 @@ class Kind(Enum):
 
 LIMITS_OF = {
     Kind.ACCURACY: ("drop", "min"),
+    Kind.AGREEMENT: ("min",),
     Kind.TIMING: ("ratio", "max"),
     Kind.COUNT: ("ratio", "max"),
     Kind.BUDGET: ("ratio",),
@@ -42,6 +44,11 @@ class Quantity:
     condition: str = ""
     more_is_better: bool = False
 
+    @property
+    def is_share(self) -> bool:
+        """True for a share of images, of which 1 is the most."""
+        return self.kind in (Kind.ACCURACY, Kind.AGREEMENT)
+
     def at_least(self, limit: str) -> bool:
         """True if that limit is a lower bound."""
         return limit == "min" or (limit == "ratio" and self.more_is_better)
@@ -51,9 +58,8 @@ class Quantity:
         return {"drop": LOSS, "ratio": RATIO}.get(limit, self.scale)
 
 
-def _accuracy(suite: str | None, condition: str) -> Quantity:
-    limits = LIMITS_OF[Kind.ACCURACY]
-    return Quantity(Kind.ACCURACY, "accuracy", PERCENT, limits, suite, condition, more_is_better=True)
+def _share(kind: Kind, suite: str | None, condition: str) -> Quantity:
+    return Quantity(kind, kind.value, PERCENT, LIMITS_OF[kind], suite, condition, more_is_better=True)
 
 
 def _plain() -> dict[str, Quantity]:
@@ -71,27 +77,40 @@ def _plain() -> dict[str, Quantity]:
 
 def quantities(names: Iterable[str] | None = None) -> dict[str, Quantity]:
     """Every gate name and what it is about, for the named suites (all known ones when left out)."""
-    found = {"clean_accuracy": _accuracy(None, CLEAN)} | _plain()
+    found = {name: _share(kind, None, CLEAN) for kind, name in CLEAN_GATES.items()} | _plain()
     for suite in suites.names() if names is None else names:
-        for name, row in accuracy_gates(suite, suites.get(suite).conditions).items():
+        gates = {kind: suite_gates(suite, suites.get(suite).conditions, kind) for kind in CLEAN_GATES}
+        for kind, name, row in ((kind, name, row) for kind, rows in gates.items() for name, row in rows.items()):
             if name in found:
                 raise RequestError(f"The gate {name} has two meanings; rename the suite {suite!r} or its corruptions.")
-            found[name] = _accuracy(suite, row)
+            found[name] = _share(kind, suite, row)
     return found
 
 
-def accuracy_gates(suite: str, conditions: Iterable[str]) -> dict[str, str]:
-    """The gates of a suite, and the row of its accuracy table that each is judged on.
+CLEAN_GATES = {Kind.ACCURACY: "clean_accuracy", Kind.AGREEMENT: "agreement"}
+"""The gates on the clean images, of each share of images that suites have gates on."""
+
+
+def suite_gates(suite: str, conditions: Iterable[str], kind: Kind = Kind.ACCURACY) -> dict[str, str]:
+    """The gates of a suite on one share of images, and the row of its table that each is judged on.
 
     ``SUITE_accuracy`` is the mean of all conditions, ``SUITE_CORRUPTION_accuracy`` the mean of the corruption's
-    severities where there are several, ``SUITE_CORRUPTION-SEVERITY_accuracy`` one of them.
+    severities where there are several, ``SUITE_CORRUPTION-SEVERITY_accuracy`` one of them; the same for agreement.
     """
-    rows = averages(conditions)
-    found = {f"{suite}_accuracy": MEAN} if MEAN in rows else {}
+    rows, share = averages(conditions), kind.value
+    found = {f"{suite}_{share}": MEAN} if MEAN in rows else {}
     for row in rows:
         corruption = row.partition("-")[0]
         if row not in (CLEAN, MEAN):
-            found[f"{suite}_{row.removesuffix(f'-{MEAN}')}_accuracy"] = row
+            found[f"{suite}_{row.removesuffix(f'-{MEAN}')}_{share}"] = row
             if f"{corruption}-{MEAN}" not in rows:
-                found[f"{suite}_{corruption}_accuracy"] = row
+                found[f"{suite}_{corruption}_{share}"] = row
     return found
+
+
+def check_labels(name: str) -> None:
+    """Raises a RequestError for a gate that needs labels, about data that has none."""
+    quantity = quantities()[name]
+    if quantity.kind is Kind.ACCURACY:
+        instead = name.removesuffix("accuracy") + "agreement" if quantity.suite else CLEAN_GATES[Kind.AGREEMENT]
+        raise RequestError(f"the data has no labels: use {instead}")

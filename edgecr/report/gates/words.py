@@ -19,6 +19,11 @@ _PLAIN = {
     "macs": "multiply-accumulates for one image",
     "budget": "what a pruning left over what it was asked to leave, of every figure of every pruning",
 }
+_SHARES = {
+    Kind.ACCURACY: "accuracy",
+    Kind.AGREEMENT: "share of images answered as the baseline does (needs no labels)",
+}
+_FRACTIONS = {Kind.ACCURACY: "fractions (0.01 is one point)", Kind.AGREEMENT: "a fraction (0.97 is 97 %)"}
 _LOWER = {"ratio": "ratio: at most, of the baseline's", "max": "max: at most"}
 _HIGHER = {"ratio": "ratio: at least, of the baseline's", "min": "min: at least"}
 
@@ -39,12 +44,13 @@ def gate_words() -> Iterator[GateWords]:
 
 
 def _meaning(quantity: Quantity) -> str:
-    if quantity.kind is not Kind.ACCURACY:
+    if not quantity.is_share:
         return _PLAIN[quantity.field]
+    about = _SHARES[quantity.kind]
     if quantity.suite is None:
-        return "accuracy on the test images as they are"
+        return f"{about} on the test images as they are"
     condition = "all corruptions, averaged" if quantity.condition == MEAN else in_words(quantity.condition)
-    return f"accuracy under suite {quantity.suite}: {condition}"
+    return f"{about} under suite {quantity.suite}: {condition}"
 
 
 def _keys(quantity: Quantity) -> str:
@@ -53,8 +59,8 @@ def _keys(quantity: Quantity) -> str:
 
 
 def _units(quantity: Quantity) -> str:
-    if quantity.kind is Kind.ACCURACY:
-        return "drop, min: fractions (0.01 is one point)"
+    if quantity.is_share:
+        return f"{', '.join(quantity.limits)}: {_FRACTIONS[quantity.kind]}"
     if quantity.kind is Kind.BUDGET:
         return "ratio: at most, of what may remain"
     words, unit = (_HIGHER if quantity.more_is_better else _LOWER), quantity.scale.unit

@@ -11,7 +11,7 @@ from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
 from edgecr.report.gates.judge import reasons
 from edgecr.report.headline import ROLES, ideal_vs_measured, key_figures
 from edgecr.report.render.markup import Markup, joined, tag, void
-from edgecr.report.render.plots import accuracy_bars, difference_plot, trade_off
+from edgecr.report.render.plots import accuracy_bars, agreement_bars, difference_plot, trade_off
 from edgecr.report.render.style import STYLE
 from edgecr.report.render.trade_off import Named, common_condition, latency_points, size_points
 from edgecr.report.result import Result, Status, Verdict
@@ -36,7 +36,8 @@ def html(result: Result) -> str:
     sections += [_table_section(by_title.pop("Gates"))] if "Gates" in by_title else []
     for view in views(result):
         target = result.label(view.targets[0])
-        sections += [_robustness(view, suite, by_title.pop(accuracy_title(suite, target))) for suite in view.suites]
+        titles = {suite: accuracy_title(suite, target, labelled=result.labelled) for suite in view.suites}
+        sections += [_robustness(view, suite, by_title.pop(title)) for suite, title in titles.items()]
     sections += [_trade_offs(named_views(result)), _examples(result)]
     sections += [_table_section(table) for table in by_title.values()]
     return _page(f"{result.name}: {result.verdict.value}", [*sections, *_sources(result)])
@@ -137,10 +138,13 @@ def _key_figures(result: Result) -> Markup:
 def _robustness(result: Result, suite: str, table: Table) -> Markup:
     """A suite's plots, and below them their figures as a table."""
     rows = [row for row in result.accuracy if row.suite == suite]
-    plots = [_figure("Accuracy, %", accuracy_bars(rows), legend=True)]
+    if result.labelled:
+        plots = [_figure("Accuracy, %", accuracy_bars(rows), legend=True)]
+    else:
+        plots = [_figure("Images answered as the baseline does, %", agreement_bars(rows))]
     if any(row.delta for row in rows):
         plots.append(_figure("Candidate minus baseline, points", difference_plot(rows)))
-    title = tag("h2", f"Accuracy under {suite}" + table.title.removeprefix(accuracy_title(suite, "")))
+    title = tag("h2", table.title.replace(", suite", " under", 1))
     return tag("section", title, tag("div", *plots, class_="plots"), *_table(table))
 
 

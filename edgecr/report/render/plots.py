@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -50,15 +50,26 @@ def nice_step(rough: float) -> float:
 
 def accuracy_bars(rows: Sequence[AccuracyRow]) -> Markup:
     """Both roles' accuracy per condition as bars with their intervals."""
-    axis, pitch = Axis(0, 1, LEFT, WIDTH - RIGHT), 44.0
+    title = "Accuracy of both models under every condition, in percent"
+    return _bars(title, rows, [{BASELINE: row.baseline, CANDIDATE: row.candidate} for row in rows])
+
+
+def agreement_bars(rows: Sequence[AccuracyRow]) -> Markup:
+    """The share of images that both models answer alike, per condition, as bars with their intervals."""
+    title = "Images that both models answer alike under every condition, in percent"
+    return _bars(title, rows, [{CANDIDATE: row.agreement} for row in rows])
+
+
+def _bars(title: str, rows: Sequence[AccuracyRow], shares: Sequence[Mapping[str, Estimate | None]]) -> Markup:
+    """Shares of images for each row, a bar for each role."""
+    axis, pitch = Axis(0, 1, LEFT, WIDTH - RIGHT), 12.0 + 16 * max(map(len, shares))
     height = len(rows) * pitch + 26
     parts = [_vertical_grid(axis, height - 20, [(tick, f"{tick * 100:g}") for tick in axis.ticks(5)])]
-    for index, row in enumerate(rows):
+    for index, (row, bars) in enumerate(zip(rows, shares)):
         top = index * pitch + 6
         parts.append(_name(row, top + pitch / 2 - 4))
-        parts.append(_bar(axis, top, BASELINE, row.baseline))
-        parts.append(_bar(axis, top + 16, CANDIDATE, row.candidate))
-    return _svg(height, "Accuracy of both models under every condition, in percent", parts)
+        parts += [_bar(axis, top + 16 * place, *bar) for place, bar in enumerate(bars.items())]
+    return _svg(height, title, parts)
 
 
 def _bar(axis: Axis, top: float, role: str, estimate: Estimate | None) -> Markup:

@@ -64,6 +64,11 @@ class LossOptions(Options):
         """True for a loss that needs the run's baseline."""
         return False
 
+    @property
+    def needs_labels(self) -> bool:
+        """False for a loss that never looks at the targets."""
+        return True
+
     @abstractmethod
     def build(self, before: Subject, context: StepContext) -> Loss:
         """The loss itself, in a step that began with the subject ``before``."""

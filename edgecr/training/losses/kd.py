@@ -55,6 +55,11 @@ class DistillationOptions(SoftAnswers, LossOptions):
         """True where the baseline teaches."""
         return self.teacher == "baseline"
 
+    @property
+    def needs_labels(self) -> bool:
+        """True unless the teacher's answers have all the weight."""
+        return self.alpha < 1
+
     def build(self, before: Subject, context: StepContext) -> Loss:
         """Loads the teacher."""
         teacher = teacher_of(self.teacher, before, context)

@@ -1,7 +1,7 @@
 import pytest
 
 from edgecr.core.errors import RequestError
-from edgecr.report.gates.quantities import Kind, accuracy_gates, quantities
+from edgecr.report.gates.quantities import Kind, quantities, suite_gates
 from edgecr.robustness.conditions import Computed, Suite, suites
 
 
@@ -28,7 +28,7 @@ def test_the_first_suites_gates_keep_their_names():
 
 
 def test_a_corruption_of_one_severity_has_no_mean_but_both_names():
-    assert accuracy_gates("s", ["clean", "dim-3", "far-1", "far-2"]) == {
+    assert suite_gates("s", ["clean", "dim-3", "far-1", "far-2"]) == {
         "s_dim-3_accuracy": "dim-3",
         "s_dim_accuracy": "dim-3",
         "s_far-1_accuracy": "far-1",
