@@ -43,9 +43,13 @@ def shrink(
     ``"3 ms"``. Without ``weights`` the published ones of torchvision or timm are fetched. The file ships when it
     chooses as the model does on at least the ``agreement`` of held-out images, and keeps the latency.
     """
+    from edgecr.core.errors import RequestError
     from edgecr.models import architecture
 
     section = _model(model, weights, classes)
+    declared = architecture(section)
+    if not declared.starts_trained:
+        raise RequestError(f"{declared.arch} is not trained: give the checkpoint of a trained model as weights.")
     changes: dict[str, Any] = {
         "name": f"shrink-{Path(str(images)).resolve().name}",
         "model": section,
@@ -53,7 +57,7 @@ def shrink(
         "steps.0.prune.budget": {"latency": latency},
         "gates": {"agreement": {"min": agreement}, "latency_p50": _limit(latency)},
     }
-    side = architecture(section).usual_side if size is None else size
+    side = declared.usual_side if size is None else size
     changes["data.size"] = side if isinstance(side, int) else list(side)
     overrides = [f"{key}={json.dumps(value, default=os.fspath)}" for key, value in changes.items()]
     return compress(
@@ -84,8 +88,16 @@ def _model(given: str | Mapping[str, Any], weights: AnyPath | None, classes: int
 
 def _limit(latency: float | str) -> dict[str, float]:
     """The gate on the latency: of the baseline's, or in milliseconds."""
+    from pydantic import ValidationError
+
+    from edgecr.core.errors import RequestError
     from edgecr.methods.prune.options import Budget
     from edgecr.surgery.planning.amounts import LATENCY
 
-    asked = Budget.parse({"latency": latency}).shares()[LATENCY]
+    try:
+        asked = Budget.parse({"latency": latency}).shares()[LATENCY]
+    except ValidationError as error:
+        raise RequestError(
+            f"latency {latency!r}: give a fraction between 0 and 1, or a time such as '3 ms'."
+        ) from error
     return {"max": asked / 1e6 * SLACK} if isinstance(asked, int) else {"ratio": round(asked * SLACK, 4)}

@@ -7,9 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from edgecr.api import shrinking
+from edgecr.api.runs import compress
 from edgecr.api.shrinking import shrink
 from edgecr.core.errors import EdgecrError
 from edgecr.models import architecture, build
+from edgecr.recipe import load_recipe
 from edgecr.weights import write_tensors
 from tests.conftest import QUICK_DEVICE
 from tests.surgery.conftest import disturbed
@@ -32,29 +35,58 @@ def world(tmp_path):
     return tmp_path
 
 
-@pytest.mark.slow
+def asked(monkeypatch, *arguments, **options):
+    """The recipe that shrink would run."""
+    told = {}
+    monkeypatch.setattr(
+        shrinking, "compress", lambda recipe, overrides, **others: told.update(recipe=recipe, changes=overrides)
+    )
+    shrinking.shrink(*arguments, **options)
+    return told["recipe"], told["changes"]
+
+
 def test_a_model_and_images_without_labels_end_in_a_file_judged_by_agreement(world, monkeypatch):
+    """Planned for multiply-accumulates: a latency table takes minutes, and has tests of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(world / "cache"))
-    monkeypatch.chdir(world)
-    run, report = shrink(
+    recipe, changes = asked(
+        monkeypatch,
         {"arch": "resnet20", "width": 0.5},
         world / "photos",
         weights=world / "weights.safetensors",
-        latency=0.9,
         classes=4,
         size=16,
         agreement=0.0,
-        devices=[str(world / "quick.yaml")],
-        threads=1,
-        quiet=True,
     )
-    gates = {gate.name: gate for gate in report.gates}
-    assert gates["agreement"].status.value == "PASS"
-    assert "clean_accuracy" not in gates
-    step = json.loads((run.folder / "steps/00-prune/records/repair.json").read_text())
-    assert step["values"]["agrees"] >= step["values"]["agreed"]
+    changes = [*changes, "steps.0.prune.budget={macs: 0.6}", "gates={agreement: {min: 0.0}}"]
+    devices = [str(world / "quick.yaml")]
+    run, report = compress(recipe, overrides=changes, devices=devices, runs=world / "runs", threads=1, quiet=True)
+    assert {gate.name: gate.status.value for gate in report.gates} == {"agreement": "PASS"}
+    assert report.verdict.value == "SHIP"
+    step = json.loads((run.folder / "steps/00-prune/records/repair.json").read_text())["values"]
+    assert step["agrees"] >= step["agreed"]
+    assert step["looked_at"] > 0
     assert list((world / "cache/edgecr/values").glob("*.json"))
-    assert (run.folder / "report.html").is_file()
+    assert "accuracy" not in (run.folder / "report.md").read_text().lower().replace("-accuracy", "")
+
+
+@pytest.mark.parametrize(
+    ("latency", "gate"), [(0.5, {"ratio": 0.55}), ("3 ms", {"max": pytest.approx(3.3)}), (1.0, None)]
+)
+def test_the_latency_is_a_budget_and_a_gate(world, monkeypatch, latency, gate):
+    keys = {"weights": world / "weights.safetensors", "classes": 4, "latency": latency}
+    if gate is None:
+        with pytest.raises(EdgecrError, match="latency"):
+            asked(monkeypatch, "resnet20", world / "photos", **keys)
+        return
+    recipe = load_recipe(*asked(monkeypatch, "resnet20", world / "photos", **keys))
+    assert recipe.steps[0].method.budget.latency == latency
+    assert recipe.gates["latency_p50"].limits == gate
+    assert (recipe.data.size, recipe.model.classes) == (32, 4)
+
+
+def test_a_model_of_a_library_has_its_published_weights(world, monkeypatch):
+    recipe = load_recipe(*asked(monkeypatch, "torchvision:resnet18", world / "photos"))
+    assert (recipe.model.pretrained, recipe.model.classes, recipe.data.size) == (True, 1000, 224)
 
 
 @pytest.mark.parametrize(
