@@ -125,9 +125,9 @@ class Pruning:
         elif isinstance(schedule, Exponential):
             result = self._while_training(first, schedule)
         else:
-            result = self._repaired(self.subject.with_changes(first.cut).with_module(first.module))
+            result = self.subject.with_changes(first.cut).with_module(first.module)
         self._tell(first, result)
-        return result
+        return self._repaired(result)
 
     def _repaired(self, result: Subject) -> Subject:
         """The pruned subject with its layers refitted, unless that was not wanted or there are too few images."""

@@ -32,7 +32,7 @@ from edgecr.surgery.repair.stream import (
     run_apart,
     state_of,
 )
-from edgecr.surgery.repair.structure import Structure, Use, structure
+from edgecr.surgery.repair.structure import Application, Structure, structure
 from edgecr.surgery.tracing.running import running
 
 CHUNK = 64
@@ -65,7 +65,7 @@ class Refitted:
 
 
 @dataclass(frozen=True)
-class Repair:
+class RepairOutcome:
     """What a repair did, layer by layer in running order."""
 
     layers: tuple[Refitted, ...]
@@ -80,7 +80,7 @@ def repair(
     sample: Sample,
     free: Mapping[str, Tensor] | None = None,
     monitor: Monitor | None = None,
-) -> Repair:
+) -> RepairOutcome:
     """Refits the layers of ``slim``, which ``cuts`` made of ``dense``, in place; if that fails, it stays as it was.
 
     ``free`` marks the entries of a weight that may be used, where a mask forbids others.
@@ -95,7 +95,7 @@ def repair(
             work.bar = bar
             work.look()
             work.refit()
-    return Repair(tuple(work.done.values()), {**found.skipped, **_unseen(dense, cuts, found), **work.skipped})
+    return RepairOutcome(tuple(work.done.values()), {**found.skipped, **_unseen(dense, cuts, found), **work.skipped})
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def _unseen(dense: nn.Module, cuts: Sequence[ChannelCut], cut: Structure) -> dic
     known, parameters = first_names(dense), dict(dense.named_parameters(remove_duplicate=False))
     seen = {use.layer for use in cut.uses.values()} | cut.skipped.keys()
     lost = (one.tensor for each in cuts for one in each.tensors if one.role == "in" and one.tensor in parameters)
-    layers = (Use(known[name]).layer for name in lost if parameters[name].dim() > 1)
+    layers = (Application(known[name]).layer for name in lost if parameters[name].dim() > 1)
     why = "it is no convolution or linear layer, or does not run when the model is used"
     return {layer: why for layer in layers if layer not in seen}
 
@@ -171,11 +171,11 @@ class _Work:
     sample: Sample
     free: Mapping[str, Tensor]
     bar: Bar = field(default_factory=Bar)
-    outputs: dict[Use, list[Tensor]] = field(default_factory=dict)
+    outputs: dict[Application, list[Tensor]] = field(default_factory=dict)
     """Answers of the dense model's layers at the outputs that are left, by chunk."""
-    others: dict[Use, list[Tensor]] = field(default_factory=dict)
+    others: dict[Application, list[Tensor]] = field(default_factory=dict)
     """What is added to the branches that end there, by chunk."""
-    available: dict[tuple[Use, int], int] = field(default_factory=dict)
+    available: dict[tuple[Application, int], int] = field(default_factory=dict)
     """Positions that each layer answers for an image, by chunk."""
     done: dict[str, Refitted] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -201,7 +201,7 @@ class _Work:
             run(self.dense, images, _Look(self, chunk, len(images)))
             self.bar.advance()
 
-    def chosen(self, use: Use, chunk: int, available: int) -> Tensor:
+    def chosen(self, use: Application, chunk: int, available: int) -> Tensor:
         """The positions of a layer that are looked at."""
         return positions(use, chunk, self.sample.positions, available, self.sample.seed)
 
@@ -216,7 +216,7 @@ class _Work:
 
         together.run([lambda n=n, part=part: job(n, part) for n, part in enumerate(self.sample.images)])  # type: ignore[misc]
 
-    def solve(self, use: Use, groups: int, brought: Sequence[_Brought]) -> None:
+    def solve(self, use: Application, groups: int, brought: Sequence[_Brought]) -> None:
         """Refits one layer to all chunks."""
         self.bar.advance()
         wanted, inputs = self._wanted(use, brought), [part for one in brought for part in one.rows]
@@ -237,7 +237,7 @@ class _Work:
         self.done[use.layer] = Refitted(use.layer, before / variance, sum(one.after for one in fits) / variance)
         self.touched = True
 
-    def _parts(self, use: Use, groups: int, wanted: list[Tensor], inputs: list[Tensor]) -> list[_Part]:
+    def _parts(self, use: Application, groups: int, wanted: list[Tensor], inputs: list[Tensor]) -> list[_Part]:
         """For each group of a layer its outputs, what it reads, and what its answers lack."""
         weight, bias = self.state[use.weight], self._bias(use)
         matrix = weight.detach().float().cpu().flatten(1)
@@ -251,13 +251,13 @@ class _Work:
             )
         return parts
 
-    def _wanted(self, use: Use, brought: Sequence[_Brought]) -> list[Tensor]:
+    def _wanted(self, use: Application, brought: Sequence[_Brought]) -> list[Tensor]:
         """What the layer has to answer, for each chunk and application; it is asked for once, and then forgotten."""
-        outputs = [self.outputs.pop(Use(use.weight, number)) for number in range(len(brought[0].rows))]
+        outputs = [self.outputs.pop(Application(use.weight, number)) for number in range(len(brought[0].rows))]
         found = [each[chunk] for chunk in range(len(brought)) for each in outputs]
         return self._with_shortcut(use, found, brought) if len(outputs) == 1 else found
 
-    def _fitted(self, use: Use, own: list[Tensor], residuals: list[Tensor], out: slice, shifts: bool) -> Fit:
+    def _fitted(self, use: Application, own: list[Tensor], residuals: list[Tensor], out: slice, shifts: bool) -> Fit:
         """The fit of one group of outputs; outputs that may use other inputs are fitted apart."""
         ridge, free = self.sample.ridge, self.free.get(use.weight)
         if free is None:
@@ -276,7 +276,7 @@ class _Work:
             before, after = before + found.before, after + found.after
         return Fit(change, shift, before, after)
 
-    def _with_shortcut(self, use: Use, wanted: list[Tensor], brought: Sequence[_Brought]) -> list[Tensor]:
+    def _with_shortcut(self, use: Application, wanted: list[Tensor], brought: Sequence[_Brought]) -> list[Tensor]:
         """What the last layer of a branch has to answer so that the sum behind it is the dense model's."""
         others = self.others.pop(use, None)
         if others is None or brought[0].other is None:
@@ -292,12 +292,12 @@ class _Work:
             found.append(want + torch.where(scale.abs() > _DEAF, gap / scale, torch.zeros_like(gap)))
         return found
 
-    def _bias(self, use: Use) -> Tensor:
+    def _bias(self, use: Application) -> Tensor:
         name = self.cut.biases.get(use.weight, "")
         own = self.state[name].detach().float().cpu() if name else torch.zeros(())
         return own.expand(len(self.state[use.weight]))
 
-    def _may_shift(self, use: Use) -> bool:
+    def _may_shift(self, use: Application) -> bool:
         """True where a constant can be added to each output: in a bias of its own, or in the batch norm behind."""
         bias = self.cut.biases.get(use.weight, "")
         if bias:
@@ -305,7 +305,7 @@ class _Work:
         norm = self.cut.places[use].norm
         return norm in self.cut.norms.values() and not self.cut.shared(use.weight)
 
-    def _write(self, use: Use, change: Tensor, shift: Tensor, shifts: bool) -> None:
+    def _write(self, use: Application, change: Tensor, shift: Tensor, shifts: bool) -> None:
         with torch.no_grad():
             weight, bias, norm = self.state[use.weight], self.cut.biases.get(use.weight, ""), self.cut.places[use].norm
             weight.add_(change.reshape(weight.shape).to(weight.device, weight.dtype))
@@ -333,14 +333,14 @@ class _Work:
             var.copy_(spread)
 
 
-def _finite(use: Use, own: list[Tensor], residuals: list[Tensor], ridge: float, shifts: bool) -> Fit:
+def _finite(use: Application, own: list[Tensor], residuals: list[Tensor], ridge: float, shifts: bool) -> Fit:
     try:
         return fit(own, residuals, ridge, shift=shifts)
     except FloatingPointError as error:
         raise _not_finite(use) from error
 
 
-def _not_finite(use: Use) -> UnsupportedModel:
+def _not_finite(use: Application) -> UnsupportedModel:
     return UnsupportedModel(
         f"{use.layer} reads or answers values that are not finite numbers, so it cannot be repaired; look for NaN or "
         "infinite weights and images."
@@ -355,9 +355,9 @@ def _sizes(wanted: Sequence[Tensor]) -> tuple[float, float]:
     return squares, max(squares - float((total.square() / rows).sum()), 1e-30)
 
 
-def _by_number(found: Structure, ends: Sequence[Use]) -> dict[int, list[Use]]:
+def _by_number(found: Structure, ends: Sequence[Application]) -> dict[int, list[Application]]:
     """The ends of branches by the operator that makes what is added to them."""
-    waiting: dict[int, list[Use]] = {}
+    waiting: dict[int, list[Application]] = {}
     for use in ends:
         waiting.setdefault(found.places[use].other or 0, []).append(use)
     return waiting
@@ -385,7 +385,7 @@ class _Look(Stream):  # type: ignore[no-untyped-call]
             chosen = self._work.chosen(use, self._chunk, available)
             self._keep(self._work.outputs, use, output_rows(out, self._images, chosen, convolution=convolution))
 
-    def _keep(self, into: dict[Use, list[Tensor]], use: Use, rows: Tensor) -> None:
+    def _keep(self, into: dict[Application, list[Tensor]], use: Application, rows: Tensor) -> None:
         kept = self._work.kept.get(use.weight)
         into.setdefault(use, []).append(rows if kept is None else rows[:, kept])
 
@@ -396,7 +396,7 @@ class _Refit(Stream):  # type: ignore[no-untyped-call]
     def __init__(self, work: _Work, chunk: int, images: Tensor, together: Lockstep[Any]) -> None:
         super().__init__(work.state)
         self._work, self._chunk, self._images, self._together = work, chunk, images, together
-        self._others: dict[Use, Tensor] = {}
+        self._others: dict[Application, Tensor] = {}
 
     @override
     def before(self, call: OperatorCall) -> None:
@@ -415,7 +415,7 @@ class _Refit(Stream):  # type: ignore[no-untyped-call]
         for use in self._work.awaited.get(call.number, ()):
             self._others[use] = _other_rows(self._work, use, out, self._chunk, len(self._images))
 
-    def _brought(self, use: Use, call: OperatorCall) -> _Brought:
+    def _brought(self, use: Application, call: OperatorCall) -> _Brought:
         place, shared = self._work.cut.places[use], self._work.cut.shared(use.weight)
         if shared or (place.other or 0) > call.number:
             ahead = _Ahead(self._work, use, self._chunk, len(self._images))
@@ -428,7 +428,7 @@ class _Refit(Stream):  # type: ignore[no-untyped-call]
 class _Ahead(Stream):  # type: ignore[no-untyped-call]
     """Sees in a pass of its own what comes after a layer: all applications of its weight, and its shortcut."""
 
-    def __init__(self, work: _Work, use: Use, chunk: int, images: int) -> None:
+    def __init__(self, work: _Work, use: Application, chunk: int, images: int) -> None:
         super().__init__(work.state)
         self._work, self._use, self._chunk, self._images = work, use, chunk, images
         self.rows: list[Tensor] = []
@@ -446,21 +446,21 @@ class _Ahead(Stream):  # type: ignore[no-untyped-call]
             self.other = _other_rows(self._work, self._use, out, self._chunk, self._images)
 
 
-def _layer(call: OperatorCall, use: Use) -> LayerCall:
+def _layer(call: OperatorCall, use: Application) -> LayerCall:
     """The layer that has to run here."""
     if call.layer is None or call.layer.weight != use.weight:
         raise parted()
     return call.layer
 
 
-def _other_rows(work: _Work, use: Use, out: Any, chunk: int, images: int) -> Tensor:
+def _other_rows(work: _Work, use: Application, out: Any, chunk: int, images: int) -> Tensor:
     value = _first(out)
     convolution = value.dim() > 2
     chosen = work.chosen(use, chunk, places(value, images, convolution=convolution))
     return output_rows(value, images, chosen, convolution=convolution)
 
 
-def _rows_of(work: _Work, use: Use, call: OperatorCall, chunk: int, images: int) -> Tensor:
+def _rows_of(work: _Work, use: Application, call: OperatorCall, chunk: int, images: int) -> Tensor:
     layer = _layer(call, use)
     available = work.available[use, chunk]
     return input_rows(layer, work.state[use.weight], images, work.chosen(use, chunk, available))

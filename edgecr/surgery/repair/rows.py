@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from edgecr.core.seeds import derive_seed
 from edgecr.surgery.repair.stream import LayerCall
-from edgecr.surgery.repair.structure import Use
+from edgecr.surgery.repair.structure import Application
 
 
-def positions(use: Use, chunk: int, count: int, available: int, seed: int) -> Tensor:
+def positions(use: Application, chunk: int, count: int, available: int, seed: int) -> Tensor:
     """Flat output positions that all images of a chunk are looked at; the same for every model."""
     if count >= available:
         return torch.arange(available)

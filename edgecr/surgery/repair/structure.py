@@ -23,7 +23,7 @@ Value = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Use:
+class Application:
     """One application of a layer: its weight, and the how-manieth application of that weight it is."""
 
     weight: str
@@ -36,7 +36,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Place:
+class Surroundings:
     """What stands around one application of a layer."""
 
     norm: NormCall | None = None
@@ -49,8 +49,8 @@ class Place:
 class Structure:
     """The layers of a module by the operator that applies them, in running order."""
 
-    uses: Mapping[int, Use]
-    places: Mapping[Use, Place]
+    uses: Mapping[int, Application]
+    places: Mapping[Application, Surroundings]
     norms: Mapping[int, NormCall]
     """Batch norms that run once and have all of their parameters and statistics."""
     skipped: Mapping[str, str]
@@ -62,7 +62,7 @@ class Structure:
 
     def shared(self, weight: str) -> bool:
         """True for a weight that is applied several times."""
-        return Use(weight, 1) in self.places
+        return Application(weight, 1) in self.places
 
 
 def structure(module: nn.Module, images: Tensor) -> Structure:
@@ -128,9 +128,9 @@ class _Seen(Stream):  # type: ignore[no-untyped-call]
         for layer in layers.values():
             biases.setdefault(layer.weight, set()).add(layer.bias)
             companions.setdefault(layer.bias, set()).add(layer.weight)
-        uses, times, skipped = dict[int, Use](), Counter[str](), dict[str, str]()
+        uses, times, skipped = dict[int, Application](), Counter[str](), dict[str, str]()
         for number, layer in layers.items():
-            use = Use(layer.weight, times[layer.weight])
+            use = Application(layer.weight, times[layer.weight])
             if layer.geometry.get("transposed"):
                 skipped[use.layer] = "transposed convolutions are not refitted"
             elif layer.weight in self._foreign:
@@ -159,12 +159,12 @@ class _Seen(Stream):  # type: ignore[no-untyped-call]
             if all(times[name] == 1 and name not in self._foreign for name in norm.tensors) and all(norm.tensors)
         }
 
-    def _place(self, number: int, norms: Mapping[int, NormCall]) -> Place:
+    def _place(self, number: int, norms: Mapping[int, NormCall]) -> Surroundings:
         end, norm = number, None
         reader = self._only_reader(number)
         if reader in norms:
             end, norm = reader, norms[reader]
-        return Place(norm, self._other(number, end))
+        return Surroundings(norm, self._other(number, end))
 
     def _other(self, layer: int, end: int) -> int | None:
         """What a sum adds to the branch that ends there, if no layer has a part in it that runs after the branch's."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgecr.surgery.changes.cut import ChannelCut, remove
-from edgecr.surgery.repair.refit import Repair, Sample, repair
+from edgecr.surgery.repair.refit import RepairOutcome, Sample, repair
 from edgecr.surgery.tracing.proof import proven_channels
 from tests.surgery.conftest import disturbed, one_round
 
@@ -59,7 +59,7 @@ def images(shape: tuple[int, ...], count: int = 48, chunk: int = 24, seed: int =
 
 def repaired(
     made: Cut, shape: tuple[int, ...], free: Mapping[str, Tensor] | None = None, **settings: object
-) -> tuple[nn.Module, Repair]:
+) -> tuple[nn.Module, RepairOutcome]:
     """A repaired copy of the cut network, and what the repair says of it."""
     settings = {"positions": 1000, "ridge": 0.01} | settings
     parts = settings.pop("images", None) or images(shape)

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from edgecr.surgery.repair.rows import input_rows, output_rows, places, positions
 from edgecr.surgery.repair.stream import LayerCall, OperatorCall, Stream, run, state_of
-from edgecr.surgery.repair.structure import Use
+from edgecr.surgery.repair.structure import Application
 
 IMAGES = 3
 
@@ -40,7 +40,7 @@ def check(module: nn.Module, images: Tensor, count: int = 5) -> None:
     state = state_of(module)
     weight, convolution = state[call.weight], bool(call.geometry)
     available = places(out, IMAGES, convolution=convolution)
-    for chosen in (torch.arange(available), positions(Use(call.weight), 0, count, available, seed=0)):
+    for chosen in (torch.arange(available), positions(Application(call.weight), 0, count, available, seed=0)):
         rows = input_rows(call, weight, IMAGES, chosen)
         answers = output_rows(out, IMAGES, chosen, convolution=convolution)
         wide = weight.shape[1]
@@ -173,11 +173,11 @@ def test_what_only_looks_like_a_layer_is_none(what: Any) -> None:
 
 def test_positions_are_drawn_by_seed_layer_application_and_chunk() -> None:
     def drawn(name: str = "a.weight", number: int = 0, chunk: int = 0, seed: int = 0) -> list[int]:
-        found: list[int] = positions(Use(name, number), chunk, 8, 1000, seed).tolist()
+        found: list[int] = positions(Application(name, number), chunk, 8, 1000, seed).tolist()
         return found
 
     assert drawn() == drawn()
     assert len({*map(tuple, [drawn(), drawn("b.weight"), drawn(number=1), drawn(chunk=1), drawn(seed=1)])}) == 5
     assert drawn() == sorted(set(drawn()))
     assert 0 <= min(drawn()) <= max(drawn()) < 1000
-    assert positions(Use("a"), 0, 16, 9, 0).tolist() == list(range(9))
+    assert positions(Application("a"), 0, 16, 9, 0).tolist() == list(range(9))

@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from edgecr.models import architecture, build
-from edgecr.surgery.repair.structure import Structure, Use, structure
+from edgecr.surgery.repair.structure import Application, Structure, structure
 
 
 def seen(module: nn.Module, shape: tuple[int, ...] = (3, 16, 16)) -> Structure:
@@ -153,7 +153,7 @@ def test_layers_that_cannot_be_refitted_are_named(what: Any, reason: str) -> Non
 
 def test_applications_of_one_weight_are_counted_and_its_bias_is_its_own() -> None:
     found = seen(Around(lambda m, x: m.conv(F.relu(m.conv(x))[:, :3])))
-    assert list(found.uses.values()) == [Use("conv.weight", 0), Use("conv.weight", 1)]
+    assert list(found.uses.values()) == [Application("conv.weight", 0), Application("conv.weight", 1)]
     assert found.shared("conv.weight")
     assert found.bias_shared == frozenset()
 
