@@ -20,7 +20,7 @@ class Fit:
     change: Tensor
     """Shape (inputs, outputs)."""
     shift: Tensor
-    """What is added to each output; zeros where no shift was allowed."""
+    """Constant that is added to each output; zeros where no shift was allowed."""
     before: float
     after: float
 

@@ -66,7 +66,7 @@ class Refitted:
 
 @dataclass(frozen=True)
 class RepairOutcome:
-    """What a repair did, layer by layer in running order."""
+    """The errors that a repair found and left, layer by layer in running order."""
 
     layers: tuple[Refitted, ...]
     skipped: Mapping[str, str]
@@ -152,7 +152,7 @@ _Part = tuple[slice, list[Tensor], list[Tensor]]
 
 @dataclass
 class _Brought:
-    """What one chunk of images hands over at one layer: its inputs, and what its shortcut adds."""
+    """One chunk's part at one layer: what the layer reads, and what its shortcut adds."""
 
     rows: list[Tensor]
     """For each application of the layer."""
@@ -174,7 +174,7 @@ class _Work:
     outputs: dict[Application, list[Tensor]] = field(default_factory=dict)
     """Answers of the dense model's layers at the outputs that are left, by chunk."""
     others: dict[Application, list[Tensor]] = field(default_factory=dict)
-    """What is added to the branches that end there, by chunk."""
+    """Values that are added to the branches that end there, by chunk."""
     available: dict[tuple[Application, int], int] = field(default_factory=dict)
     """Positions that each layer answers for an image, by chunk."""
     done: dict[str, Refitted] = field(default_factory=dict)
@@ -252,7 +252,7 @@ class _Work:
         return parts
 
     def _wanted(self, use: Application, brought: Sequence[_Brought]) -> list[Tensor]:
-        """What the layer has to answer, for each chunk and application; it is asked for once, and then forgotten."""
+        """The answers that a layer has to give, for each chunk and application; it is asked for once, and then forgotten."""
         outputs = [self.outputs.pop(Application(use.weight, number)) for number in range(len(brought[0].rows))]
         found = [each[chunk] for chunk in range(len(brought)) for each in outputs]
         return self._with_shortcut(use, found, brought) if len(outputs) == 1 else found
@@ -277,7 +277,7 @@ class _Work:
         return Fit(change, shift, before, after)
 
     def _with_shortcut(self, use: Application, wanted: list[Tensor], brought: Sequence[_Brought]) -> list[Tensor]:
-        """What the last layer of a branch has to answer so that the sum behind it is the dense model's."""
+        """The answers that the last layer of a branch has to give so that the sum behind it is the dense model's."""
         others = self.others.pop(use, None)
         if others is None or brought[0].other is None:
             return wanted

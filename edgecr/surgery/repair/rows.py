@@ -1,4 +1,4 @@
-"""What a layer reads and answers at some positions of each image, as rows of matrices."""
+"""The inputs and answers of a layer at some positions of each image, as rows of matrices."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def places(out: Tensor, images: int, *, convolution: bool) -> int:
 
 
 def input_rows(call: LayerCall, weight: Tensor, images: int, chosen: Tensor) -> Tensor:
-    """What a layer reads for its answers at chosen positions, shape (rows, inputs, taps of the kernel)."""
+    """The inputs of a layer for its answers at chosen positions, shape (rows, inputs, taps of the kernel)."""
     if not call.geometry:
         rows = _by_image(call.input, images)[:, chosen.to(call.input.device)]
         return rows.reshape(-1, call.input.shape[-1], 1).float().cpu()

@@ -37,7 +37,7 @@ class Application:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What stands around one application of a layer."""
+    """The batch norm and the sum around one application of a layer."""
 
     norm: NormCall | None = None
     """The batch norm that alone reads its output."""
@@ -73,7 +73,7 @@ def structure(module: nn.Module, images: Tensor) -> Structure:
 
 
 class _Seen(Stream):  # type: ignore[no-untyped-call]
-    """Who made each value, and who read it."""
+    """Notes the maker and the readers of each value."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__(state)
@@ -167,7 +167,7 @@ class _Seen(Stream):  # type: ignore[no-untyped-call]
         return Surroundings(norm, self._other(number, end))
 
     def _other(self, layer: int, end: int) -> int | None:
-        """What a sum adds to the branch that ends there, if no layer has a part in it that runs after the branch's."""
+        """The maker of what a sum adds to the branch that ends there, if no layer behind the branch's has a part in it."""
         reader = self._only_reader(end)
         if reader not in self._sums:
             return None

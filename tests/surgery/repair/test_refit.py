@@ -31,7 +31,7 @@ def chain(width: int = 8, bias: bool = True) -> nn.Sequential:
 
 
 def stem(gone: str, layer: str = "0", norm: str = "1", reader: str = "3", bias: bool = True) -> list[Any]:
-    """What goes with channels of the first layer of a chain."""
+    """All that goes with channels of the first layer of a chain."""
     named = [f"{norm}.{name}" for name in ("weight", "bias", "running_mean", "running_var")] if norm else []
     named += [f"{layer}.bias"] if bias else []
     return [(name, 0, gone, "out") for name in [f"{layer}.weight", *named]] + [(f"{reader}.weight", 1, gone, "in")]

@@ -35,7 +35,7 @@ def heard(module: nn.Module, images: Tensor) -> list[tuple[LayerCall, Tensor]]:
 
 
 def check(module: nn.Module, images: Tensor, count: int = 5) -> None:
-    """What the rows of inputs give with the weight is what the layer answers at the same positions."""
+    """The rows of inputs times the weight are what the layer answers at the same positions."""
     ((call, out),) = heard(module, images)
     state = state_of(module)
     weight, convolution = state[call.weight], bool(call.geometry)
