@@ -24,6 +24,8 @@ class Method(Options):
 
     compresses: ClassVar[bool] = False
     """True if the model before this step is the uncompressed baseline that everything is compared with."""
+    reads_baseline: ClassVar[bool] = False
+    """True if the method asks for the run's baseline, which its result then depends on."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named option values, chosen by ``preset: NAME``; keys beside it win."""
     renamed: ClassVar[Mapping[str, str]] = {}

@@ -30,8 +30,9 @@ class FineTune(Train):
     @classmethod
     def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
         """Is gentle behind a repair, unless a rate was given."""
-        if not {"gentle", "lr"} & options.keys() and _behind_a_repair(options, recipe.get("steps")):
-            options = {**options, "gentle": True}
+        if not {"gentle", "lr"} & options.keys():
+            # written down in either case, so that the next step with the same options is not taken for this one
+            options = {**options, "gentle": _behind_a_repair(options, recipe.get("steps"))}
         return super().resolve(options, recipe)
 
     def apply(self, subject: Subject, context: StepContext) -> Subject:

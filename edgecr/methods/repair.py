@@ -17,10 +17,13 @@ class Repair(RepairOptions, Method):
     """Refit the layers of a pruned model to the baseline's answers, in closed form: no labels, no training."""
 
     compresses: ClassVar[bool] = True
+    reads_baseline: ClassVar[bool] = True
     records: ClassVar[tuple[str, ...]] = ("repair",)
 
     def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Refits the subject's own layers in place; what each of them gained is told and recorded."""
-        from edgecr.methods.repairing import repaired
+        from edgecr.methods.repairing import check_only_cut, repaired
 
-        return repaired(context.baseline(), subject, self, context)
+        baseline = context.baseline()
+        check_only_cut(baseline, subject)
+        return repaired(baseline, subject, self, context)

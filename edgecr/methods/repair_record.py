@@ -30,7 +30,7 @@ class RepairRecord(StepRecord):
     looked_at: int = 0
     """Validation images that both models were asked."""
     agreed: int = 0
-    """How many of them the cut model answered as the one before the cut."""
+    """Those that the cut model answered as the one before the cut."""
     agrees: int = 0
     """The same of the repaired model."""
 

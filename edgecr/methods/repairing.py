@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,10 +13,11 @@ from edgecr.data.base import ImageSet
 from edgecr.data.splits import spread
 from edgecr.methods.repair_record import NAME, LayerError, RepairRecord
 from edgecr.subject import Subject
+from edgecr.surgery.changes.base import replay
 from edgecr.surgery.changes.cut import ChannelCut
 from edgecr.surgery.repair.options import FEW, FEWEST, RepairOptions
 from edgecr.surgery.repair.refit import CHUNK, Sample, repair
-from edgecr.tasks import arrays
+from edgecr.tasks import Answers, arrays
 from edgecr.training.context import StepContext
 from edgecr.training.inputs import Inputs
 from edgecr.training.order import order_for
@@ -23,21 +26,42 @@ JUDGED = 512
 """Validation images that tell what a repair brought."""
 
 
+def check_only_cut(baseline: Subject, subject: Subject) -> None:
+    """Refuses a subject that is anything else than the baseline without some of its channels."""
+    known = len(baseline.surgery)
+    if (baseline.architecture, baseline.surgery) != (subject.architecture, subject.surgery[:known]):
+        raise RequestError(
+            "A repair compares a pruned model with the baseline layer by layer, but the baseline of this run has "
+            "another architecture. Leave repair out, and let prune repair: it compares with the model that it prunes."
+        )
+    if len(subject.surgery) == known:
+        raise RequestError(
+            "Nothing was removed from the baseline, so there is nothing to repair; put repair after prune."
+        )
+    cut = copy.deepcopy(baseline.module)
+    replay(cut, subject.surgery[known:])
+    own = subject.module.state_dict()
+    if not all(torch.equal(tensor, own[name]) for name, tensor in cut.state_dict().items()):
+        raise RequestError(
+            "The model was trained or repaired since channels were removed, and a repair would undo that. Put repair "
+            "right behind `prune: {repair: false}`, or give its options to prune: `repair: {images: 1024}`."
+        )
+
+
 def repaired(before: Subject, subject: Subject, options: RepairOptions, context: StepContext) -> Subject:
     """Refits the layers of a subject in place to what they answered before; tells and records the outcome."""
     added = subject.surgery[len(before.surgery) :]
     cuts = [change for change in added if isinstance(change, ChannelCut)]
-    if not cuts:
-        raise RequestError(
-            "Nothing was removed from the baseline, so there is nothing to repair; put repair after prune."
-        )
     images, order = _drawn(context, options), order_for(subject.module, context.data.preprocessing.size)
     inputs = Inputs(context.data.preprocessing, torch.device("cpu"), order)
-    chunks = [inputs.normalise(part) for part in torch.split(images, CHUNK)]
-    agreed = _agreement(before.module, subject.module, inputs, context)
+    # of equal sizes: what operators a model runs can be others for one image than for several
+    chunks = [inputs.normalise(part) for part in torch.tensor_split(images, -(-len(images) // CHUNK))]
+    wanted, unrepaired = (_answered(one.module, inputs, context) for one in (before, subject))
     sample = Sample(chunks, options.positions, options.ridge, context.seed)
     done = repair(before.module, subject.module, cuts, sample, monitor=context.monitor)
-    agrees = _agreement(before.module, subject.module, inputs, context)
+    agreed, agrees = (
+        _same(wanted, found, context) for found in (unrepaired, _answered(subject.module, inputs, context))
+    )
     record = RepairRecord(
         images=len(images),
         positions=options.positions,
@@ -64,7 +88,7 @@ def enough_images(images: ImageSet) -> bool:
 
 
 def _drawn(context: StepContext, options: RepairOptions) -> Tensor:
-    """Training images by the seed, spread over the classes."""
+    """Training images by the seed; their labels are not asked for."""
     train = context.data.train
     if not enough_images(train):
         raise RequestError(
@@ -77,24 +101,27 @@ def _drawn(context: StepContext, options: RepairOptions) -> Tensor:
             f"The repair has {count} images only; {FEW} or more are clearly better (ResNet-56 at half of its compute "
             "reached 79 % with 128 images, and 86 % with 512)."
         )
-    return train.images(spread(train.labels, count, context.seed))
+    return train.images(_some(train, count, context.seed))
+
+
+def _some(images: ImageSet, count: int, seed: int = 0) -> np.ndarray:
+    return spread(np.zeros(len(images)), count, seed)
 
 
 @torch.inference_mode()
-def _agreement(before: nn.Module, after: nn.Module, inputs: Inputs, context: StepContext) -> np.ndarray:
-    """For some validation images, true where both models give the same answer."""
+def _answered(module: nn.Module, inputs: Inputs, context: StepContext) -> list[Answers]:
+    """The answers of a module to some validation images, in parts."""
     images, task = context.data.validation, context.data.task
-    if not len(images):
-        return np.zeros(0, dtype=bool)
-    chosen = spread(images.labels, JUDGED)
-    same = []
-    for part in np.array_split(chosen, -(-len(chosen) // CHUNK)):
-        read = inputs.normalise(images.images(part))
-        one, other = (task.decode(arrays(task.outputs_of(_asked(module, read)))) for module in (before, after))
-        same.append(task.same(one, other))
-    return np.concatenate(same)
-
-
-def _asked(module: nn.Module, images: Tensor) -> object:
+    chosen = _some(images, JUDGED)
     module.eval()
-    return module(images)
+    return [
+        task.decode(arrays(task.outputs_of(module(inputs.normalise(images.images(part))))))
+        for part in np.split(chosen, range(CHUNK, len(chosen), CHUNK))
+        if len(part)
+    ]
+
+
+def _same(one: list[Answers], other: list[Answers], context: StepContext) -> np.ndarray:
+    """For each image, true where both answers are the same."""
+    task = context.data.task
+    return np.concatenate([np.zeros(0, dtype=bool), *(task.same(*pair) for pair in zip(one, other))])

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from edgecr.methods.base import Method
 from edgecr.training.options import TrainOptions
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -31,5 +32,6 @@ def inside(value: Any) -> Iterator[Any]:
 
 
 def reads_baseline(step: BaseModel) -> bool:
-    """True for a step with a training whose loss needs the run's baseline."""
-    return any(training.minimised.reads_baseline for training in declared_in(step, TrainOptions))
+    """True for a step whose method needs the run's baseline, or has a training whose loss does."""
+    by_loss = any(training.minimised.reads_baseline for training in declared_in(step, TrainOptions))
+    return by_loss or any(isinstance(one, Method) and one.reads_baseline for one in declared_in(step, BaseModel))

@@ -18,7 +18,7 @@ from edgecr.surgery.planning.plan import Planner
 from edgecr.surgery.repair.branches import Branch, branches
 from edgecr.surgery.repair.options import FEWEST, RepairOptions
 from edgecr.surgery.repair.refit import CHUNK
-from edgecr.surgery.repair.values import Question, WidthValues
+from edgecr.surgery.repair.values import Probe, WidthValues
 from edgecr.surgery.scoring.scores import Values
 from edgecr.surgery.tracing.slots import Ids
 from edgecr.training.context import StepContext
@@ -68,7 +68,7 @@ class Appraisal:
             return found, values.drop_losses(found, bar.advance)
 
     def _file(self, planner: Planner) -> Path:
-        """Where these values lie: they depend on the tensors, the images, the order of channels and the widths."""
+        """The file of these values: they depend on the tensors, the images, the order of channels and the widths."""
         key = fingerprint(
             [
                 hash_tensors(self._subject.module.state_dict()),
@@ -82,7 +82,7 @@ class Appraisal:
         )
         return cache_folder("values") / f"{key[:32]}.json"
 
-    def _question(self, planner: Planner, total: int) -> Question:
+    def _question(self, planner: Planner, total: int) -> Probe:
         """Training images to refit on, and others to ask about; as many of these as the work allows."""
         train = self._context.data.train
         if len(train) < 2 * FEWEST:
@@ -106,7 +106,7 @@ class Appraisal:
             ]
 
         options = self._options
-        return Question(
+        return Probe(
             chunks(drawn[:fitted]), chunks(drawn[fitted:]), options.positions, options.ridge, self._context.seed
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from edgecr.core.errors import BudgetError
+from edgecr.core.errors import BudgetError, UnsupportedModel
 from edgecr.core.files import fingerprint, read_json, write_json
 from edgecr.core.seeds import derive_seed
 from edgecr.methods.prune.appraisal import Appraisal
@@ -130,19 +130,25 @@ class Pruning:
         elif isinstance(schedule, Exponential):
             result = self._while_training(first, schedule)
         else:
-            result = self._repaired(self.subject.with_changes(*whole.drops, first.cut).with_module(first.module))
+            result = self.subject.with_changes(*whole.drops, first.cut).with_module(first.module)
         self._tell(first, result)
-        return result
+        return self._repaired(result)
 
     def _repaired(self, result: Subject) -> Subject:
         """The pruned subject with its layers refitted, unless that was not wanted or there are too few images."""
         options, images = self.method.repairs, self.context.data.train
         if options is None or not result.surgery[len(self.subject.surgery) :]:
             return result
-        if self.method.repair is None and not enough_images(images):
-            self.context.monitor.say(f"Not repaired: that takes {FEWEST} training images, and there are {len(images)}.")
+        if self.method.repair is not None:
+            return repaired(self.subject, result, options, self.context)
+        if not enough_images(images):
+            self.context.monitor.say(f"Not repaired: that takes {FEWEST} training images or more.")
             return result
-        return repaired(self.subject, result, options, self.context)
+        try:
+            return repaired(self.subject, result, options, self.context)
+        except UnsupportedModel as error:  # nobody asked for it
+            self.context.monitor.warn(f"Not repaired: {error}")
+            return result
 
     def _pruned(
         self, subject: Subject, choose: Choice, allowed: Allowed | None = None, known: ChannelGraph | None = None

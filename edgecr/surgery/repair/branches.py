@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgecr.surgery.repair.stream import state_of
-from edgecr.surgery.repair.structure import Structure, Use, structure
+from edgecr.surgery.repair.structure import Application, Structure, structure
 from edgecr.surgery.tracing.running import running
 
 _SAME = 1e-5
@@ -53,7 +53,7 @@ def _found(module: nn.Module, known: Structure, images: Tensor) -> Iterator[Bran
             yield Branch(block, names, number)
 
 
-def _silencing(known: Structure, use: Use) -> tuple[str, ...]:
+def _silencing(known: Structure, use: Application) -> tuple[str, ...]:
     """The parameters that make a branch add nothing when they are zero."""
     norm, bias = known.places[use].norm, known.biases.get(use.weight, "")
     if norm is not None:
@@ -62,7 +62,7 @@ def _silencing(known: Structure, use: Use) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def _identity(module: nn.Module, use: Use, names: tuple[str, ...], images: Tensor) -> str:
+def _identity(module: nn.Module, use: Application, names: tuple[str, ...], images: Tensor) -> str:
     """The smallest module around a layer that hands on its input while the branch is silent; empty if there is none."""
     state = state_of(module)
     before = {name: state[name].detach().clone() for name in names}

@@ -20,7 +20,7 @@ class Fit:
     change: Tensor
     """Shape (inputs, outputs)."""
     shift: Tensor
-    """What is added to each output; zeros where no shift was allowed."""
+    """Constant that is added to each output; zeros where no shift was allowed."""
     before: float
     after: float
 
@@ -43,8 +43,12 @@ def fit(inputs: Sequence[Tensor], residuals: Sequence[Tensor], ridge: float, *, 
         right = sum((part.sum(0, dtype=torch.float64) for part in residuals), torch.tensor(0.0)) / rows
         inputs = [part - left.to(part.dtype) for part in inputs]
         residuals = [part - right.to(part.dtype) for part in residuals]
-    solve = _by_inputs if inputs[0].shape[1] <= rows else _by_rows
-    change, after = solve(inputs, residuals, ridge)
+    if any(bool(part.any()) for part in inputs):
+        solve = _by_inputs if inputs[0].shape[1] <= rows else _by_rows
+        change, after = solve(inputs, residuals, ridge)
+    else:  # no inputs, or all of them constant: only the shift can help
+        change = torch.zeros(inputs[0].shape[1], residuals[0].shape[1])
+        after = sum(float(part.double().square().sum()) for part in residuals)
     if not shift:
         return Fit(change, torch.zeros(change.shape[1]), before, after)
     return Fit(change, (right - left @ change.double()).to(change.dtype), before, after)

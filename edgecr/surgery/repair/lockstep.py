@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from edgecr.core.errors import UnsupportedModel
+
 T = TypeVar("T")
 
 
@@ -34,17 +36,20 @@ class Lockstep(Generic[T]):
                 thread.join()
         except BaseException as error:  # an interrupt reaches this thread only
             self._stop(error)
+            for thread in threads:
+                thread.join()
             raise
         if self._failure is not None:
             raise self._failure
 
     def meet(self, number: int, point: object, brought: T, work: Callable[[list[T]], None]) -> None:
         """Job ``number`` hands something over at a point, and goes on when all have come and the work is done."""
+        self._go_on()
         self._brought.append((point, brought))
         if number == len(self._turns) - 1:
             arrived, self._brought = self._brought, []
             if len(arrived) != len(self._turns) or any(other != point for other, _ in arrived):
-                raise RuntimeError("the passes did not meet at the same points")
+                raise parted()
             work([each for _, each in arrived])
         self._turns[(number + 1) % len(self._turns)].release()
         self._wait(number)
@@ -53,6 +58,8 @@ class Lockstep(Generic[T]):
         try:
             self._wait(number)
             job()
+            if self._brought and number == len(self._turns) - 1:  # the others wait for a meeting that never comes
+                raise parted()
         except _Stopped:
             return
         except BaseException as error:
@@ -62,7 +69,11 @@ class Lockstep(Generic[T]):
             self._turns[number + 1].release()
 
     def _wait(self, number: int) -> None:
+        self._go_on()  # a job that caught its stop must not wait for a turn that never comes
         self._turns[number].acquire()
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self._failure is not None:
             raise _Stopped
 
@@ -71,6 +82,13 @@ class Lockstep(Generic[T]):
             self._failure = error
         for turn in self._turns:
             turn.release()
+
+
+def parted() -> UnsupportedModel:
+    """The error that some images took another way than others."""
+    return UnsupportedModel(
+        "The model runs other layers for some images than for others, so it cannot be repaired; leave the repair out."
+    )
 
 
 class _Stopped(BaseException):

@@ -15,7 +15,7 @@ FEW = 256
 
 
 class RepairOptions(Options):
-    """How layers are refitted after a removal: in closed form, from unlabelled training images."""
+    """The refit of layers after a removal: in closed form, from unlabelled training images."""
 
     images: Annotated[int, Field(ge=FEWEST)] = 512
     """Training images that the layers are refitted on; no labels are used."""

@@ -6,8 +6,9 @@ wrong, and the last layer of a residual branch makes up for its shortcut. No lab
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,19 @@ from edgecr.core.errors import UnsupportedModel
 from edgecr.core.progress import Bar, Monitor
 from edgecr.surgery.changes.cut import ChannelCut, as_positions
 from edgecr.surgery.repair.least_squares import Fit, fit, too_large
-from edgecr.surgery.repair.lockstep import Lockstep
+from edgecr.surgery.repair.lockstep import Lockstep, parted
 from edgecr.surgery.repair.rows import input_rows, output_rows, places, positions
-from edgecr.surgery.repair.stream import NormCall, OperatorCall, Stream, run, state_of
-from edgecr.surgery.repair.structure import Structure, Use, structure
+from edgecr.surgery.repair.stream import (
+    LayerCall,
+    NormCall,
+    OperatorCall,
+    Stream,
+    first_names,
+    run,
+    run_apart,
+    state_of,
+)
+from edgecr.surgery.repair.structure import Application, Structure, structure
 from edgecr.surgery.tracing.running import running
 
 CHUNK = 64
@@ -55,8 +65,8 @@ class Refitted:
 
 
 @dataclass(frozen=True)
-class Repair:
-    """What a repair did, layer by layer in running order."""
+class RepairOutcome:
+    """The errors that a repair found and left, layer by layer in running order."""
 
     layers: tuple[Refitted, ...]
     skipped: Mapping[str, str]
@@ -70,38 +80,79 @@ def repair(
     sample: Sample,
     free: Mapping[str, Tensor] | None = None,
     monitor: Monitor | None = None,
-) -> Repair:
-    """Refits the layers of ``slim``, which ``cuts`` made of ``dense``, in place.
+) -> RepairOutcome:
+    """Refits the layers of ``slim``, which ``cuts`` made of ``dense``, in place; if that fails, it stays as it was.
 
     ``free`` marks the entries of a weight that may be used, where a mask forbids others.
     """
     first = sample.images[0][:2]
-    with running(dense), running(slim):
-        whole, cut = structure(dense, first), structure(slim, first)
+    with running(dense), running(slim), _all_or_nothing(slim):
+        whole, found = structure(dense, first), structure(slim, first)
+        cut = _known(whole, found)
         work = _Work(dense, slim, whole, cut, kept_outputs(dense, cuts), sample, dict(free or {}))
-        steps = len(sample.images) + len(cut.uses)
+        steps = len(sample.images) + sum(use.number == 0 for use in cut.uses.values())
         with (monitor or Monitor()).bar("Repairing layers", steps) as bar:
             work.bar = bar
             work.look()
             work.refit()
-    return Repair(tuple(work.done.values()), {**cut.skipped, **work.skipped})
+    return RepairOutcome(tuple(work.done.values()), {**found.skipped, **_unseen(dense, cuts, found), **work.skipped})
+
+
+@contextmanager
+def _all_or_nothing(module: nn.Module) -> Iterator[None]:
+    state = state_of(module)
+    before = {name: tensor.detach().clone() for name, tensor in state.items()}
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for name, tensor in before.items():
+                state[name].copy_(tensor)
+        raise
 
 
 def kept_outputs(dense: nn.Module, cuts: Sequence[ChannelCut]) -> dict[str, Tensor]:
     """For each weight that lost outputs the ones that are left, as positions in the dense weight."""
     kept: dict[str, np.ndarray] = {}
     widths = {name: tensor.shape[0] for name, tensor in state_of(dense).items() if tensor.dim() > 1}
+    known = first_names(dense)
     for cut in cuts:
         for one in cut.tensors:
             if one.dim == 0 and one.tensor in widths:
-                left = kept.get(one.tensor, np.arange(widths[one.tensor]))
-                kept[one.tensor] = np.delete(left, as_positions(one.removed))
+                name = known[one.tensor]
+                kept[name] = np.delete(kept.get(name, np.arange(widths[name])), as_positions(one.removed))
     return {name: torch.from_numpy(left) for name, left in kept.items()}
+
+
+def _known(whole: Structure, cut: Structure) -> Structure:
+    """The cut model's structure without layers that only look like new ones: depthwise ones of one channel."""
+    before = {use.weight for use in whole.uses.values()}
+    uses = {number: use for number, use in cut.uses.items() if use.weight in before}
+    for use in uses.values():
+        if use not in whole.places:
+            raise UnsupportedModel(
+                f"{use.layer} runs more often than before the cut, so it cannot be repaired; leave the repair out."
+            )
+    return replace(cut, uses=uses, places={use: cut.places[use] for use in uses.values()})
+
+
+def _unseen(dense: nn.Module, cuts: Sequence[ChannelCut], cut: Structure) -> dict[str, str]:
+    """Layers that lost inputs, but are none of those that a repair knows."""
+    known, parameters = first_names(dense), dict(dense.named_parameters(remove_duplicate=False))
+    seen = {use.layer for use in cut.uses.values()} | cut.skipped.keys()
+    lost = (one.tensor for each in cuts for one in each.tensors if one.role == "in" and one.tensor in parameters)
+    layers = (Application(known[name]).layer for name in lost if parameters[name].dim() > 1)
+    why = "it is no convolution or linear layer, or does not run when the model is used"
+    return {layer: why for layer in layers if layer not in seen}
+
+
+_Part = tuple[slice, list[Tensor], list[Tensor]]
+"""The outputs of one group of a layer, the rows that it reads, and what its answers lack."""
 
 
 @dataclass
 class _Brought:
-    """What one chunk of images hands over at one layer: its inputs, and what its shortcut adds."""
+    """One chunk's part at one layer: what the layer reads, and what its shortcut adds."""
 
     rows: list[Tensor]
     """For each application of the layer."""
@@ -120,12 +171,12 @@ class _Work:
     sample: Sample
     free: Mapping[str, Tensor]
     bar: Bar = field(default_factory=Bar)
-    outputs: dict[Use, list[Tensor]] = field(default_factory=dict)
+    outputs: dict[Application, list[Tensor]] = field(default_factory=dict)
     """Answers of the dense model's layers at the outputs that are left, by chunk."""
-    others: dict[Use, list[Tensor]] = field(default_factory=dict)
-    """What is added to the branches that end there, by chunk."""
-    available: dict[Use, int] = field(default_factory=dict)
-    """Positions that each layer answers for an image."""
+    others: dict[Application, list[Tensor]] = field(default_factory=dict)
+    """Values that are added to the branches that end there, by chunk."""
+    available: dict[tuple[Application, int], int] = field(default_factory=dict)
+    """Positions that each layer answers for an image, by chunk."""
     done: dict[str, Refitted] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     touched: bool = False
@@ -134,10 +185,12 @@ class _Work:
     def __post_init__(self) -> None:
         self.state = state_of(self.slim)
         dense = state_of(self.dense)
-        self.places = {use: number for number, use in self.whole.uses.items()}
+        known = (self.whole.places, self.cut.places)
+        self.ends = [use for use in self.cut.places if all(places[use].other is not None for places in known)]
+        self.awaited = _by_number(self.cut, self.ends)
         for use in self.cut.uses.values():
             left = len(self.kept[use.weight]) if use.weight in self.kept else len(dense[use.weight])
-            if use not in self.places or left != len(self.state[use.weight]):
+            if left != len(self.state[use.weight]):
                 raise UnsupportedModel(f"{use.layer} is not the layer that the cut left; nothing can be repaired.")
 
     # The dense model's answers.
@@ -148,7 +201,7 @@ class _Work:
             run(self.dense, images, _Look(self, chunk, len(images)))
             self.bar.advance()
 
-    def chosen(self, use: Use, chunk: int, available: int) -> Tensor:
+    def chosen(self, use: Application, chunk: int, available: int) -> Tensor:
         """The positions of a layer that are looked at."""
         return positions(use, chunk, self.sample.positions, available, self.sample.seed)
 
@@ -163,43 +216,48 @@ class _Work:
 
         together.run([lambda n=n, part=part: job(n, part) for n, part in enumerate(self.sample.images)])  # type: ignore[misc]
 
-    def solve(self, use: Use, groups: int, brought: Sequence[_Brought]) -> None:
+    def solve(self, use: Application, groups: int, brought: Sequence[_Brought]) -> None:
         """Refits one layer to all chunks."""
         self.bar.advance()
-        weight = self.state[use.weight]
-        place = self.cut.places[use]
-        matrix = weight.detach().float().cpu().flatten(1)
-        rows = sum(len(part) for one in brought for part in one.rows)
-        if too_large(rows, matrix.shape[1]):
-            self.skipped[use.layer] = f"{matrix.shape[1]:,} inputs are too many to solve for"
+        wanted, inputs = self._wanted(use, brought), [part for one in brought for part in one.rows]
+        parts = self._parts(use, groups, wanted, inputs)
+        before = sum(float(part.double().square().sum()) for _, _, residuals in parts for part in residuals)
+        if not np.isfinite(before):
+            raise _not_finite(use)
+        squares, variance = _sizes(wanted)
+        if before <= UNCHANGED * squares:
             return
-        uses = [Use(use.weight, number) for number in range(len(brought[0].rows))]
-        inputs = [part for one in brought for part in one.rows]
-        wanted = [self.outputs[each][chunk] for chunk in range(len(brought)) for each in uses]
-        wanted = self._with_shortcut(use, wanted, brought) if len(uses) == 1 else wanted
-        bias, shifts = self._bias(use), self._may_shift(use)
+        unknowns = parts[0][1][0].shape[1]
+        if too_large(sum(map(len, inputs)), unknowns):
+            self.skipped[use.layer] = f"{unknowns:,} inputs are too many to solve for"
+            return
+        shifts = self._may_shift(use)
+        fits = [self._fitted(use, own, residuals, out, shifts) for out, own, residuals in parts]
+        self._write(use, torch.cat([one.change.T for one in fits]), torch.cat([one.shift for one in fits]), shifts)
+        self.done[use.layer] = Refitted(use.layer, before / variance, sum(one.after for one in fits) / variance)
+        self.touched = True
+
+    def _parts(self, use: Application, groups: int, wanted: list[Tensor], inputs: list[Tensor]) -> list[_Part]:
+        """For each group of a layer its outputs, what it reads, and what its answers lack."""
+        weight, bias = self.state[use.weight], self._bias(use)
+        matrix = weight.detach().float().cpu().flatten(1)
         high, wide = len(matrix) // groups, weight.shape[1]
-        changes, shift, before, after = [], [], 0.0, 0.0
+        parts = []
         for group in range(groups):
             out, read = slice(group * high, (group + 1) * high), slice(group * wide, (group + 1) * wide)
             own = [part[:, read].flatten(1) for part in inputs]
-            residuals = [want[:, out] - part @ matrix[out].T - bias[out] for want, part in zip(wanted, own)]
-            found = self._fitted(use, own, residuals, out, shifts)
-            changes.append(found.change.T)
-            shift.append(found.shift)
-            before, after = before + found.before, after + found.after
-        squares, variance = _sizes(wanted)
-        if not np.isfinite(before):
-            raise UnsupportedModel(
-                f"{use.layer} reads or answers values that are not finite numbers: it cannot be repaired."
+            parts.append(
+                (out, own, [want[:, out] - part @ matrix[out].T - bias[out] for want, part in zip(wanted, own)])
             )
-        if before <= UNCHANGED * squares:
-            return
-        self._write(use, place.norm, torch.cat(changes).reshape(weight.shape), torch.cat(shift), shifts)
-        self.done[use.layer] = Refitted(use.layer, before / variance, after / variance)
-        self.touched = True
+        return parts
 
-    def _fitted(self, use: Use, own: list[Tensor], residuals: list[Tensor], out: slice, shifts: bool) -> Fit:
+    def _wanted(self, use: Application, brought: Sequence[_Brought]) -> list[Tensor]:
+        """The answers that a layer has to give, for each chunk and application; they are forgotten once asked for."""
+        outputs = [self.outputs.pop(Application(use.weight, number)) for number in range(len(brought[0].rows))]
+        found = [each[chunk] for chunk in range(len(brought)) for each in outputs]
+        return self._with_shortcut(use, found, brought) if len(outputs) == 1 else found
+
+    def _fitted(self, use: Application, own: list[Tensor], residuals: list[Tensor], out: slice, shifts: bool) -> Fit:
         """The fit of one group of outputs; outputs that may use other inputs are fitted apart."""
         ridge, free = self.sample.ridge, self.free.get(use.weight)
         if free is None:
@@ -218,27 +276,28 @@ class _Work:
             before, after = before + found.before, after + found.after
         return Fit(change, shift, before, after)
 
-    def _with_shortcut(self, use: Use, wanted: list[Tensor], brought: Sequence[_Brought]) -> list[Tensor]:
-        """What the last layer of a branch has to answer so that the sum behind it is the dense model's."""
-        if use not in self.others or brought[0].other is None:
+    def _with_shortcut(self, use: Application, wanted: list[Tensor], brought: Sequence[_Brought]) -> list[Tensor]:
+        """The answers that the last layer of a branch has to give so that the sum behind it is the dense model's."""
+        others = self.others.pop(use, None)
+        if others is None or brought[0].other is None:
             return wanted
         norm, scale = self.cut.places[use].norm, torch.ones(())
         if norm is not None:
             scale = self.state[norm.weight] / torch.sqrt(self.state[norm.running_var] + norm.eps)
         scale = scale.detach().float().cpu()
         found = []
-        for want, before, one in zip(wanted, self.others[use], brought):
+        for want, before, one in zip(wanted, others, brought):
             assert one.other is not None
             gap = before - one.other
             found.append(want + torch.where(scale.abs() > _DEAF, gap / scale, torch.zeros_like(gap)))
         return found
 
-    def _bias(self, use: Use) -> Tensor:
+    def _bias(self, use: Application) -> Tensor:
         name = self.cut.biases.get(use.weight, "")
         own = self.state[name].detach().float().cpu() if name else torch.zeros(())
         return own.expand(len(self.state[use.weight]))
 
-    def _may_shift(self, use: Use) -> bool:
+    def _may_shift(self, use: Application) -> bool:
         """True where a constant can be added to each output: in a bias of its own, or in the batch norm behind."""
         bias = self.cut.biases.get(use.weight, "")
         if bias:
@@ -246,10 +305,10 @@ class _Work:
         norm = self.cut.places[use].norm
         return norm in self.cut.norms.values() and not self.cut.shared(use.weight)
 
-    def _write(self, use: Use, norm: NormCall | None, change: Tensor, shift: Tensor, shifts: bool) -> None:
+    def _write(self, use: Application, change: Tensor, shift: Tensor, shifts: bool) -> None:
         with torch.no_grad():
-            weight, bias = self.state[use.weight], self.cut.biases.get(use.weight, "")
-            weight.add_(change.to(weight.device, weight.dtype))
+            weight, bias, norm = self.state[use.weight], self.cut.biases.get(use.weight, ""), self.cut.places[use].norm
+            weight.add_(change.reshape(weight.shape).to(weight.device, weight.dtype))
             if shifts and bias:
                 self.state[bias].add_(shift.to(weight.device, weight.dtype))
             elif shifts and norm is not None:
@@ -274,11 +333,18 @@ class _Work:
             var.copy_(spread)
 
 
-def _finite(use: Use, own: list[Tensor], residuals: list[Tensor], ridge: float, shifts: bool) -> Fit:
+def _finite(use: Application, own: list[Tensor], residuals: list[Tensor], ridge: float, shifts: bool) -> Fit:
     try:
         return fit(own, residuals, ridge, shift=shifts)
     except FloatingPointError as error:
-        raise UnsupportedModel(f"{use.layer} cannot be repaired: {error}.") from error
+        raise _not_finite(use) from error
+
+
+def _not_finite(use: Application) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"{use.layer} reads or answers values that are not finite numbers, so it cannot be repaired; look for NaN or "
+        "infinite weights and images."
+    )
 
 
 def _sizes(wanted: Sequence[Tensor]) -> tuple[float, float]:
@@ -289,6 +355,14 @@ def _sizes(wanted: Sequence[Tensor]) -> tuple[float, float]:
     return squares, max(squares - float((total.square() / rows).sum()), 1e-30)
 
 
+def _by_number(found: Structure, ends: Sequence[Application]) -> dict[int, list[Application]]:
+    """The ends of branches by the operator that makes what is added to them."""
+    waiting: dict[int, list[Application]] = {}
+    for use in ends:
+        waiting.setdefault(found.places[use].other or 0, []).append(use)
+    return waiting
+
+
 class _Look(Stream):  # type: ignore[no-untyped-call]
     """Keeps what the dense model's layers answer to one chunk."""
 
@@ -296,25 +370,22 @@ class _Look(Stream):  # type: ignore[no-untyped-call]
         super().__init__(state_of(work.dense))
         self._work, self._chunk, self._images = work, chunk, images
         self._cut = set(work.cut.uses.values())
-        self._waiting: dict[int, list[Use]] = {}
-        for use, place in work.whole.places.items():
-            if place.other is not None and use in self._cut and work.cut.places[use].other is not None:
-                self._waiting.setdefault(place.other, []).append(use)
+        self._awaited = _by_number(work.whole, work.ends)
 
     @override
     def after(self, call: OperatorCall, out: Any) -> None:
-        for waiting in self._waiting.get(call.number, ()):
-            self._keep(self._work.others, waiting, _first(out), convolution=_first(out).dim() > 2)
+        for waiting in self._awaited.get(call.number, ()):
+            rows = _other_rows(self._work, waiting, out, self._chunk, self._images)
+            self._keep(self._work.others, waiting, rows)
         use = self._work.whole.uses.get(call.number)
         if use is not None and use in self._cut:
-            assert call.layer is not None
-            convolution = bool(call.layer.geometry)
-            self._work.available[use] = places(out, self._images, convolution=convolution)
-            self._keep(self._work.outputs, use, out, convolution=convolution)
+            convolution = bool(_layer(call, use).geometry)
+            available = places(out, self._images, convolution=convolution)
+            self._work.available[use, self._chunk] = available
+            chosen = self._work.chosen(use, self._chunk, available)
+            self._keep(self._work.outputs, use, output_rows(out, self._images, chosen, convolution=convolution))
 
-    def _keep(self, into: dict[Use, list[Tensor]], use: Use, out: Tensor, *, convolution: bool) -> None:
-        chosen = self._work.chosen(use, self._chunk, places(out, self._images, convolution=convolution))
-        rows = output_rows(out, self._images, chosen, convolution=convolution)
+    def _keep(self, into: dict[Application, list[Tensor]], use: Application, rows: Tensor) -> None:
         kept = self._work.kept.get(use.weight)
         into.setdefault(use, []).append(rows if kept is None else rows[:, kept])
 
@@ -325,18 +396,13 @@ class _Refit(Stream):  # type: ignore[no-untyped-call]
     def __init__(self, work: _Work, chunk: int, images: Tensor, together: Lockstep[Any]) -> None:
         super().__init__(work.state)
         self._work, self._chunk, self._images, self._together = work, chunk, images, together
-        self._others: dict[Use, Tensor] = {}
-        self._waiting: dict[int, list[Use]] = {}
-        for use, place in work.cut.places.items():
-            if place.other is not None and work.whole.places[use].other is not None:
-                self._waiting.setdefault(place.other, []).append(use)
+        self._others: dict[Application, Tensor] = {}
 
     @override
     def before(self, call: OperatorCall) -> None:
         use, norm = self._work.cut.uses.get(call.number), self._work.cut.norms.get(call.number)
         if use is not None and use.number == 0:
-            assert call.layer is not None
-            groups, brought = call.layer.groups, _Brought(self._rows(use, call), self._others.pop(use, None))
+            groups, brought = _layer(call, use).groups, self._brought(use, call)
             self._together.meet(self._chunk, use, brought, lambda all_of_it: self._work.solve(use, groups, all_of_it))
         elif norm is not None:
             sums = _moments(call.arguments["input"])
@@ -346,40 +412,57 @@ class _Refit(Stream):  # type: ignore[no-untyped-call]
 
     @override
     def after(self, call: OperatorCall, out: Any) -> None:
-        for use in self._waiting.get(call.number, ()):
-            value = _first(out)
-            convolution = value.dim() > 2
-            available = places(value, len(self._images), convolution=convolution)
-            chosen = self._work.chosen(use, self._chunk, available)
-            self._others[use] = output_rows(value, len(self._images), chosen, convolution=convolution)
+        for use in self._work.awaited.get(call.number, ()):
+            self._others[use] = _other_rows(self._work, use, out, self._chunk, len(self._images))
 
-    def _rows(self, use: Use, call: OperatorCall) -> list[Tensor]:
-        if self._work.cut.shared(use.weight):
-            collected = _Collect(self._work, use.weight, self._chunk, len(self._images))
-            run(self._work.slim, self._images, collected)
-            return collected.rows
-        return [_rows_of(self._work, use, call, self._chunk, len(self._images))]
+    def _brought(self, use: Application, call: OperatorCall) -> _Brought:
+        place, shared = self._work.cut.places[use], self._work.cut.shared(use.weight)
+        if shared or (place.other or 0) > call.number:
+            ahead = _Ahead(self._work, use, self._chunk, len(self._images))
+            run_apart(self._work.slim, self._images, ahead)
+            return _Brought(ahead.rows, ahead.other)
+        rows = _rows_of(self._work, use, call, self._chunk, len(self._images))
+        return _Brought([rows], self._others.pop(use, None))
 
 
-class _Collect(Stream):  # type: ignore[no-untyped-call]
-    """Keeps what all applications of a shared weight read from one chunk, in a pass of its own."""
+class _Ahead(Stream):  # type: ignore[no-untyped-call]
+    """Sees in a pass of its own what comes after a layer: all applications of its weight, and its shortcut."""
 
-    def __init__(self, work: _Work, weight: str, chunk: int, images: int) -> None:
+    def __init__(self, work: _Work, use: Application, chunk: int, images: int) -> None:
         super().__init__(work.state)
-        self._work, self._weight, self._chunk, self._images = work, weight, chunk, images
+        self._work, self._use, self._chunk, self._images = work, use, chunk, images
         self.rows: list[Tensor] = []
+        self.other: Tensor | None = None
 
     @override
     def before(self, call: OperatorCall) -> None:
         use = self._work.cut.uses.get(call.number)
-        if use is not None and use.weight == self._weight:
+        if use is not None and use.weight == self._use.weight:
             self.rows.append(_rows_of(self._work, use, call, self._chunk, self._images))
 
+    @override
+    def after(self, call: OperatorCall, out: Any) -> None:
+        if self._use in self._work.awaited.get(call.number, ()):
+            self.other = _other_rows(self._work, self._use, out, self._chunk, self._images)
 
-def _rows_of(work: _Work, use: Use, call: OperatorCall, chunk: int, images: int) -> Tensor:
-    layer = call.layer
-    assert layer is not None
-    available = work.available[use]
+
+def _layer(call: OperatorCall, use: Application) -> LayerCall:
+    """The layer that has to run here."""
+    if call.layer is None or call.layer.weight != use.weight:
+        raise parted()
+    return call.layer
+
+
+def _other_rows(work: _Work, use: Application, out: Any, chunk: int, images: int) -> Tensor:
+    value = _first(out)
+    convolution = value.dim() > 2
+    chosen = work.chosen(use, chunk, places(value, images, convolution=convolution))
+    return output_rows(value, images, chosen, convolution=convolution)
+
+
+def _rows_of(work: _Work, use: Application, call: OperatorCall, chunk: int, images: int) -> Tensor:
+    layer = _layer(call, use)
+    available = work.available[use, chunk]
     return input_rows(layer, work.state[use.weight], images, work.chosen(use, chunk, available))
 
 

@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from typing_extensions import override
 
+from edgecr.surgery.repair.stream import UNCOUNTED
+
 _ASKS = ("_local_scalar_dense", "nonzero", "is_nonzero", "item", "equal")
 """Operators by which code looks at values: where it does, nothing may be left out."""
 
@@ -90,6 +92,8 @@ class _Numbered(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs one operator."""
+        if func._schema.name == UNCOUNTED:
+            return func(*args, **(kwargs or {}))
         self.number += 1
         return self.call(func, args, kwargs or {})
 

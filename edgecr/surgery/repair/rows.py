@@ -1,4 +1,4 @@
-"""What a layer reads and answers at some positions of each image, as rows of matrices."""
+"""The inputs and answers of a layer at some positions of each image, as rows of matrices."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from edgecr.core.seeds import derive_seed
 from edgecr.surgery.repair.stream import LayerCall
-from edgecr.surgery.repair.structure import Use
+from edgecr.surgery.repair.structure import Application
 
 
-def positions(use: Use, chunk: int, count: int, available: int, seed: int) -> Tensor:
+def positions(use: Application, chunk: int, count: int, available: int, seed: int) -> Tensor:
     """Flat output positions that all images of a chunk are looked at; the same for every model."""
     if count >= available:
         return torch.arange(available)
@@ -27,18 +27,18 @@ def output_rows(out: Tensor, images: int, chosen: Tensor, *, convolution: bool) 
     """Answers at chosen positions, shape (rows, outputs)."""
     if convolution:
         return out.flatten(2)[:, :, chosen.to(out.device)].transpose(1, 2).reshape(-1, out.shape[1]).float().cpu()
-    return out.reshape(images, -1, out.shape[-1])[:, chosen.to(out.device)].reshape(-1, out.shape[-1]).float().cpu()
+    return _by_image(out, images)[:, chosen.to(out.device)].reshape(-1, out.shape[-1]).float().cpu()
 
 
 def places(out: Tensor, images: int, *, convolution: bool) -> int:
     """The positions that a layer answers for each image."""
-    return math.prod(out.shape[2:]) if convolution else out.numel() // out.shape[-1] // images
+    return math.prod(out.shape[2:]) if convolution else _by_image(out, images).shape[1]
 
 
 def input_rows(call: LayerCall, weight: Tensor, images: int, chosen: Tensor) -> Tensor:
-    """What a layer reads for its answers at chosen positions, shape (rows, inputs, taps of the kernel)."""
+    """The inputs of a layer for its answers at chosen positions, shape (rows, inputs, taps of the kernel)."""
     if not call.geometry:
-        rows = call.input.reshape(images, -1, call.input.shape[-1])[:, chosen.to(call.input.device)]
+        rows = _by_image(call.input, images)[:, chosen.to(call.input.device)]
         return rows.reshape(-1, call.input.shape[-1], 1).float().cpu()
     kernel = weight.shape[2:]
     dims = len(kernel)
@@ -48,6 +48,12 @@ def input_rows(call: LayerCall, weight: Tensor, images: int, chosen: Tensor) -> 
     index = _taps(tuple(read.shape[2:]), kernel, stride, dilation, chosen).to(read.device)
     found = read.flatten(2)[:, :, index]  # (images, inputs, positions, taps)
     return found.transpose(1, 2).reshape(-1, read.shape[1], index.shape[1]).float().cpu()
+
+
+def _by_image(values: Tensor, images: int) -> Tensor:
+    """Rows of a linear layer, shape (images, positions, values); those that are not the images' own as one image's."""
+    own = (values.numel() // values.shape[-1]) % images == 0
+    return values.reshape(images if own else 1, -1, values.shape[-1])
 
 
 def _each(value: Sequence[int], dims: int) -> list[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,10 @@ from torch.utils._pytree import tree_leaves
 
 from edgecr.core.errors import UnsupportedModel
 
+TURNS = ("t", "transpose", "permute", "expand", "view")
+"""Views by which a linear layer's weight comes to stand the other way round, once for each matrix of inputs."""
+UNCOUNTED = "aten::detach"
+"""An operator without a number: torch adds one where a new tensor is held by somebody else already."""
 NORMS = ("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "miopen_batch_norm")
 
 
@@ -23,7 +29,7 @@ class LayerCall:
     weight: str
     """Name of the parameter."""
     bias: str
-    """Name of its bias; empty where there is none, or where it is no parameter."""
+    """Name of its bias; empty where there is none."""
     input: Tensor
     geometry: Mapping[str, Any]
     """Stride, padding, dilation, groups and transposition of a convolution; empty for linear layers."""
@@ -43,6 +49,11 @@ class NormCall:
     running_mean: str
     running_var: str
     eps: float
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Their names; empty for those that are none."""
+        return self.weight, self.bias, self.running_mean, self.running_var
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,8 @@ class Stream(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._names.setdefault(id(tensor), name)
         self._turned: dict[int, tuple[Tensor, str]] = {}
         self._number = -1
+        self.failure: Exception | None = None
+        """The error of ``before`` or ``after``, which is not the model's."""
 
     def before(self, call: OperatorCall) -> None:
         """Is called with each operator before it runs."""
@@ -86,26 +99,40 @@ class Stream(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs one operator."""
+        if func._schema.name == UNCOUNTED:
+            return func(*args, **(kwargs or {}))
         self._number += 1
         values = {argument.name: value for argument, value in zip(func._schema.arguments, args)} | (kwargs or {})
         operator = func._schema.name.partition("::")[2]
-        if operator == "t" and id(values["self"]) in self._names:
+        if operator in TURNS and (name := self.name(values["self"])):
             out = func(*args, **(kwargs or {}))
-            self._turned[id(out)] = (out, self._names[id(values["self"])])  # kept alive, so that no other gets its id
-            return out
+            if self._stands_turned(values["self"], out):
+                self._turned[id(out)] = (out, name)  # kept alive, so that no other tensor gets its id
+                return out
         mutates = bool(func._schema.is_mutable) and operator not in NORMS
-        call = OperatorCall(
-            self._number,
-            operator.rstrip("_"),
-            mutates,
-            values,
-            self._layer(operator, values),
-            self._norm(operator, values),
-        )
-        self.before(call)
+        layer, norm = self._layer(operator, values), self._norm(operator, values)
+        call = OperatorCall(self._number, operator.rstrip("_"), mutates, values, layer, norm)
+        with self._own():
+            self.before(call)
         out = func(*args, **(kwargs or {}))
-        self.after(call, out)
+        with self._own():
+            self.after(call, out)
         return out
+
+    @contextmanager
+    def _own(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _stands_turned(self, given: Tensor, out: Tensor) -> bool:
+        """True for a weight that stands the other way round now, or still does for each of several matrices."""
+        if id(given) in self._turned:
+            same = out.shape[-2:] == given.shape[-2:] and out.stride()[-2:] == given.stride()[-2:]
+            return same and not any(out.stride()[:-2])
+        return given.dim() == 2 and out.shape == given.shape[::-1] and out.stride() == given.stride()[::-1]
 
     def _layer(self, operator: str, values: Mapping[str, Any]) -> LayerCall | None:
         places = {
@@ -113,12 +140,13 @@ class Stream(TorchDispatchMode):  # type: ignore[no-untyped-call]
             "linear": ("input", "weight", "bias"),
             "addmm": ("mat1", "mat2", "self"),
             "mm": ("self", "mat2", ""),
+            "bmm": ("self", "mat2", ""),
         }.get(operator)
-        if places is None:
+        if places is None or not _plain(values):
             return None
         read, weight, bias = (values.get(place) for place in places)
         name, turned = self.name(weight), id(weight) in self._turned
-        if not isinstance(read, Tensor) or not name or turned != (operator in ("addmm", "mm")):
+        if not isinstance(read, Tensor) or not name or turned != (operator in ("addmm", "mm", "bmm")):
             return None
         named = self.name(bias) if bias is not None else ""
         if bias is not None and not named:
@@ -139,6 +167,17 @@ class Stream(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return NormCall(weight, bias, mean, var, float(values.get("eps", values.get("epsilon", 1e-5))))
 
 
+def first_names(module: nn.Module) -> dict[str, str]:
+    """The name under which a stream knows each parameter and buffer: the first of those that a shared tensor has."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in state_of(module).items()}
+
+
+def _plain(values: Mapping[str, Any]) -> bool:
+    """True for a sum without factors."""
+    return bool(values.get("alpha", 1) == 1 and values.get("beta", 1) == 1)
+
+
 def state_of(module: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers by name; a shared tensor under each of its names, the first one first."""
     return {
@@ -147,12 +186,19 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def run(module: nn.Module, images: Tensor, stream: Stream) -> None:
-    """Runs a module in evaluation mode under a stream; the caller sets the mode."""
+def run(module: nn.Module, images: Tensor, stream: Stream) -> Any:
+    """Runs a module under a stream, without gradients; the caller sets its mode. Returns what the module answers."""
+    read = images.clone()  # it may be changed in place
     with torch.no_grad(), stream:
         try:
-            module(images)
-        except (UnsupportedModel, FloatingPointError):
-            raise
+            return module(read)
         except Exception as error:  # the code is the user's, so anything may be raised
+            if error is stream.failure or isinstance(error, UnsupportedModel):
+                raise
             raise UnsupportedModel(f"The model fails on images of shape {tuple(images.shape)}: {error}") from error
+
+
+def run_apart(module: nn.Module, images: Tensor, stream: Stream) -> None:
+    """Runs a module in the middle of another pass: in a thread of its own, or its operators would be other ones."""
+    with ThreadPoolExecutor(1) as apart:
+        apart.submit(run, module, images, stream).result()

@@ -28,7 +28,7 @@ from edgecr.surgery.tracing.slots import Ids
 
 
 @dataclass(frozen=True)
-class Question:
+class Probe:
     """The images that layers are refitted on, and others that the loss is measured on."""
 
     fitted: Sequence[Tensor]
@@ -41,9 +41,7 @@ class Question:
 class WidthValues:
     """Measures what each width of each group costs; the module is left as it was."""
 
-    def __init__(
-        self, module: nn.Module, groups: Sequence[Group], scores: Sequence[Values], question: Question
-    ) -> None:
+    def __init__(self, module: nn.Module, groups: Sequence[Group], scores: Sequence[Values], question: Probe) -> None:
         self._module, self._groups, self._question = module, groups, question
         self._orders = [ranked(values) for values in scores]
         self._state = state_of(module)

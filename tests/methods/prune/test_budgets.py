@@ -55,7 +55,7 @@ def subject() -> Subject:
 
 def pruned(folder: Path, ear: Monitor | None = None, latencies: Any = None, **keys: Any) -> tuple[Subject, PlanRecord]:
     place = context(folder, monitor=ear or Monitor(), **({"latencies": latencies} if latencies else {}))
-    return Prune.parse({"align": "off"} | keys).apply(subject(), place), PlanRecord.load(folder)
+    return Prune.parse({"align": "off", "repair": False} | keys).apply(subject(), place), PlanRecord.load(folder)
 
 
 def channels(record: PlanRecord, *, without: str = "nothing") -> tuple[int, int]:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edgecr.models import architecture, build
 from edgecr.surgery.repair.replay import Flow, record, replay
-from edgecr.surgery.repair.values import Question, WidthValues, divergence
+from edgecr.surgery.repair.values import Probe, WidthValues, divergence
 from edgecr.surgery.scoring.scores import ScoringInputs, scores
 from edgecr.surgery.tracing.graph import trace_channels
 from edgecr.surgery.tracing.running import running
@@ -37,7 +37,7 @@ def values_of(module, question, score="l2"):
 def test_losses_fall_with_the_width_and_the_whole_model_loses_nothing():
     module = residual()
     before = copy.deepcopy(module.state_dict())
-    question = Question(images(64).split(32), images(32, seed=1).split(16))
+    question = Probe(images(64).split(32), images(32, seed=1).split(16))
     graph, values = values_of(module, question)
     widths = [np.unique([1, max(1, group.width // 2), group.width]) for group in graph.groups]
     told = []
@@ -53,7 +53,7 @@ def test_a_channel_that_another_one_stands_in_for_costs_nothing():
     with torch.no_grad():
         first.weight[5], first.bias[5] = first.weight[4] * 0.5, first.bias[4] * 0.5  # the least of all, and a copy
     module = nn.Sequential(first, nn.ReLU(), second, nn.Flatten(), nn.Linear(8 * 16, 4)).eval()
-    question = Question(images(256).split(64), images(64, seed=1).split(64), ridge=1e-6)
+    question = Probe(images(256).split(64), images(64, seed=1).split(64), ridge=1e-6)
     graph, values = values_of(module, question)
     number = [group.name for group in graph.groups].index("0")
     widths = [np.array([5, 6]) if n == number else np.array([group.width]) for n, group in enumerate(graph.groups)]
@@ -69,7 +69,7 @@ def test_the_value_is_that_of_a_model_whose_readers_do_without_the_channels():
         nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     ).eval()
     fitted, asked = images(64), images(32, seed=1)
-    graph, values = values_of(module, Question([fitted], [asked], positions=64, ridge=0.1))
+    graph, values = values_of(module, Probe([fitted], [asked], positions=64, ridge=0.1))
     found = values.losses([np.array([2, 4])], lambda: None)[0][0]
     gone = np.argsort(scores.get("l2")(graph.groups[0], ScoringInputs(module)), kind="stable")[:2]
     kept = [channel for channel in range(4) if channel not in gone]
