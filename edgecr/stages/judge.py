@@ -276,7 +276,7 @@ class _Case:
     def latency(self, target: str, device: Device, measurement: Measurement | None) -> Iterator[LatencyRow]:
         """The rows of a target on one device; a batch size that the recipe asks for and nobody measured has one too."""
         stage = measure_stage(device.name, target)
-        rows = latency_rows(measurement) if measurement else []
+        rows = latency_rows(measurement, self.asked.recipe.gates) if measurement else []
         evidence = self.files(target, stage)
         for row in rows:
             yield replace(row, evidence=evidence, target=target)
