@@ -136,7 +136,7 @@ def with_defaults(by, at):
 def typed(text):
     """A function as typed at a prompt: nobody has its source."""
     names = {}
-    exec(f"def spoil(image, random):\n    return {text}", names)  # noqa: S102
+    exec(f"def spoil(image, random):\n    return {text}", names)
     return names["spoil"]
 
 
