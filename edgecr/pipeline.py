@@ -26,8 +26,8 @@ from edgecr.report.candidates import name_of
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import load_device, runner_for, usable_device
-from edgecr.stages.asked import question
-from edgecr.stages.export import export_role, set_aside
+from edgecr.stages.asked import export_failed, question
+from edgecr.stages.export import failure_words, set_aside, try_role
 from edgecr.stages.judge import judged, report
 from edgecr.stages.measure import measure
 from edgecr.stages.robustness import robustness
@@ -68,7 +68,8 @@ def _refuse_early(recipe: Recipe) -> None:
         exporters.get(target.format)().check(target)
     for device in map(load_device, recipe.measure.devices):
         runner_for(device)
-        device.runtime_name(*targets[0].runtimes)
+        for target in targets:
+            device.runtime_name(*target.runtimes)
     for step in recipe.steps:
         if device_name := getattr(step.method, "device", None):
             usable_device(device_name)
@@ -95,19 +96,34 @@ class Work:
             self.step(index)
         for role in ROLES:
             self.role(role)
-        for target in self.recipe.export:
-            for role in ROLES:
-                export_role(self.run, role, target, ProofData.of(self.data), self.execution, self.monitor)
-        targets = [load_target(name).name for name in self.recipe.export]
+        targets = self.export()
         for target, device in itertools.product(targets, self.recipe.measure.devices):
             measured = measure(self.run, device, target, self.recipe.measure.batch, self.monitor)
             if measured.error:
-                where = name_of(target if len(targets) > 1 else "", measured.device.name)
+                where = name_of(target if len(self.recipe.export) > 1 else "", measured.device.name)
                 self.monitor.warn(f"{where}: {measured.error}")
         for target, suite in itertools.product(targets, self.recipe.robustness.suites):
             images = self.recipe.robustness.images
             robustness(self.run, suite, target, HeldOutData.of(self.data), images, self.monitor)
         return self.judge()
+
+    def export(self) -> list[str]:
+        """Exports both roles for every target, and returns the names of the targets that did not break.
+
+        The error of the others is their result; where every target breaks, it ends the run.
+        """
+        names = [load_target(name).name for name in self.recipe.export]
+        errors: dict[tuple[str, str], Exception] = {}
+        for (given, name), role in itertools.product(zip(self.recipe.export, names), ROLES):
+            error = try_role(self.run, role, given, ProofData.of(self.data), self.execution, self.monitor)
+            if error is not None:
+                errors[name, role] = error
+        whole = [name for name in names if name not in {target for target, _ in errors}]
+        if not whole:
+            raise next(iter(errors.values()))
+        for place, error in errors.items():
+            self.monitor.warn(export_failed(*place, failure_words(error)))
+        return whole
 
     def judge(self) -> Result:
         """Writes the report, unless it already tells of exactly these stages."""

@@ -116,7 +116,8 @@ class Run:
     def finished(self, name: str, key: str) -> bool:
         """True if a stage was finished with exactly these inputs and its outputs are still as it wrote them."""
         try:
-            return self._recorded(name)["key"] == key and not self.damaged(name)
+            record = self._recorded(name)
+            return record["key"] == key and "error" not in record and not self.damaged(name)
         except FileProblem:
             return False  # a stage without a readable record is done again
 
@@ -139,6 +140,10 @@ class Run:
         files = [file for output in outputs for file in [output, *sorted(output.rglob("*"))]]
         hashes = {file.relative_to(self.folder).as_posix(): sha256(file) for file in files if file.is_file()}
         write_json(self.stage(name), {"key": key, "outputs": hashes, "at": _now(), **facts})
+
+    def fail(self, name: str, key: str, error: str) -> None:
+        """Records that a stage failed, and why; it is tried again when the run is."""
+        self.finish(name, key, [], error=error)
 
     # Writing
 

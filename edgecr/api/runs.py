@@ -50,7 +50,10 @@ def compress(
     torch afterwards. A ``monitor`` of one's own is told what happens instead of the terminal.
     """
     changes = [*overrides, *([f"measure.devices={json.dumps(list(devices))}"] if devices else [])]
+    from edgecr.recipe.inputs import refuse_own_code
+
     checked, purpose = _recipe(recipe, changes)  # before torch is imported
+    refuse_own_code(checked, allow_code)
 
     from edgecr.pipeline import compress as run_pipeline
 

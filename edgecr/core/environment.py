@@ -43,8 +43,13 @@ def environment(threads: int, accelerator: str = "cpu", devices: int = 1) -> dic
         "devices": devices,
         "packages": packages(),
         "git": _git(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [_program(Path(sys.argv[0])), *sys.argv[1:]],
     }
+
+
+def _program(file: Path) -> str:
+    """The name of the running program; of ``python -m edgecr`` it is not that of the file."""
+    return file.parent.name if file.name == "__main__.py" else file.name
 
 
 def python_version() -> str:

@@ -9,11 +9,13 @@ records/NAME.json in the step's folder:
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from edgecr.core.errors import FileProblem
@@ -23,8 +25,39 @@ from edgecr.core.options import Options
 
 FOLDER = "records"
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
-Cell = bool | Annotated[int, Field(gt=-(2**63), lt=2**63)] | float | str
+_LARGEST = 2**63
 Text = Annotated[str, Field(max_length=10_000)]
+
+
+def _plain(value: Any) -> Any:
+    """The value as Python has it: what numpy holds as numbers and lists, paths as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    if hasattr(value, "tolist"):  # an array or a scalar of numpy, which records do not load
+        return _plain(value.tolist())
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _in_cell(value: Any) -> Any:
+    """The value as a table shows it: numbers that JSON does not have, or not exactly, as text."""
+    value = _plain(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return str(value) if type(value) is int and abs(value) >= _LARGEST else value
+
+
+def _stored(value: Any) -> Any:
+    """The plain value as JSON has it: null where a number is not finite."""
+    if isinstance(value, dict):
+        return {key: _stored(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_stored(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Cell = Annotated[bool | Annotated[int, Field(gt=-_LARGEST, lt=_LARGEST)] | float | str, BeforeValidator(_in_cell)]
 
 
 class Row(Options):
@@ -68,6 +101,8 @@ class Shown(Options):
 class StepRecord(Options):
     """A record with fields of its own; what it does not say about its looks is a row for each field."""
 
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
+
     def shown(self, name: str) -> Shown:
         """The record for people; ``name`` is what the step calls it."""
         return _rows_of(name, self.model_dump(mode="json"))
@@ -82,12 +117,15 @@ class _File(Options):
 
 
 def write_record(folder: Path, name: str, noted: Options | Mapping[str, Any]) -> None:
-    """Writes a record into a step's folder; plain values are shown as they are."""
+    """Writes a record into a step's folder; plain values are shown as they are.
+
+    A number that is not finite is shown as text and stored as null: a step is not lost for it.
+    """
     if not is_name(name):
         raise not_a_name("record", name)
-    values = noted.model_dump(mode="json") if isinstance(noted, Options) else dict(noted)
+    values = _plain(noted.model_dump(mode="json") if isinstance(noted, Options) else noted)
     shown = noted.shown(name) if isinstance(noted, StepRecord) else _rows_of(name, values)
-    write_json(record_file(folder, name), _File(values=values, shown=shown).model_dump(mode="json"))
+    write_json(record_file(folder, name), _File(values=_stored(values), shown=shown).model_dump(mode="json"))
 
 
 def record_file(folder: Path, name: str) -> Path:
@@ -126,4 +164,4 @@ def _rows_of(name: str, values: Mapping[str, Any]) -> Shown:
 def _cell(value: Any) -> bool | int | float | str:
     if value is None:
         return "none"
-    return value if isinstance(value, bool | int | float | str) else json.dumps(value)
+    return value if isinstance(value, bool | int | float | str) else json.dumps(value, default=str)

@@ -51,6 +51,8 @@ class LayerConfig:
             raise RequestError(f"{key!r} is not the key of a layer, such as {cls('conv', 64, 64).key!r}.")
         kind, *texts = found.groups()
         batch, cin, height, width, cout, *pairs, groups = map(int, texts)
+        if min(batch, cin, height, width, cout, groups, *pairs[:4], *pairs[6:]) < 1:
+            raise RequestError(f"{key!r} is not the key of a layer: all of its numbers but the padding are 1 or more.")
         kernel, stride, padding, dilation = (tuple(pairs[at : at + 2]) for at in (0, 2, 4, 6))
         return cls(kind, cin, cout, batch, height, width, kernel, stride, padding, dilation, groups)  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,7 @@ from edgecr.latency.layer import Dimension, LayerConfig
 SCHEMA = 2
 DISTURBED, ENOUGH = 1.08, 2
 """Largest gauge time of a round that counts, relative to the usual one; number of rounds that have to count."""
+Sample = TypeVar("Sample", int, int | None)
 Clock = Literal["cpu", "wall"]
 """Processor time of a call (right for one thread, hardly disturbed by other programs), or elapsed time."""
 
@@ -78,13 +79,18 @@ class Entry(Options):
     cpu_ns: tuple[int | None, ...] = Field(min_length=1)
     """Processor time of all threads in each round, by call; None where the kernel does not tell."""
     gauge_ns: tuple[int, ...] = ()
-    """One call of the gauge in each round, by the table's clock; empty in tables from before there was one."""
+    """One call of the gauge in each round, by the table's clock; rounds from before there was one come last."""
 
     def joined(self, more: Entry) -> Entry:
-        """The rounds of both."""
+        """The rounds of both, those with a gauge beside them first."""
+        mine, others = len(self.gauge_ns), len(more.gauge_ns)
+
+        def both(one: tuple[Sample, ...], other: tuple[Sample, ...]) -> tuple[Sample, ...]:
+            return one[:mine] + other[:others] + one[mine:] + other[others:]
+
         return Entry(
-            wall_ns=self.wall_ns + more.wall_ns,
-            cpu_ns=self.cpu_ns + more.cpu_ns,
+            wall_ns=both(self.wall_ns, more.wall_ns),
+            cpu_ns=both(self.cpu_ns, more.cpu_ns),
             gauge_ns=self.gauge_ns + more.gauge_ns,
         )
 
@@ -191,7 +197,7 @@ class LatencyTable(Options):
 
     def disturbed(self, configs: Iterable[LayerConfig]) -> list[LayerConfig]:
         """The layers that were measured while the device was slower than usual."""
-        return [config for config in configs if self.entries[config.key].disturbed(self._usual_ns)]
+        return [config for config in configs if config in self and self.entries[config.key].disturbed(self._usual_ns)]
 
     @property
     def gauge_ns(self) -> list[int]:

@@ -45,10 +45,12 @@ def timm_model(name: str, classes: int, options: Mapping[str, Any]) -> nn.Module
 
 def called(arch: str, construct: Callable[..., Any], classes: int, options: Mapping[str, Any]) -> nn.Module:
     """The module that a constructor returns; options that it does not take are the request's mistake."""
+    given = {"num_classes": classes, **options}
+    arguments = ", ".join(f"{name}={value!r}" for name, value in given.items())
     try:
-        module = construct(**{"num_classes": classes, **options})
+        module = construct(**given)
     except (TypeError, ValueError) as error:
-        raise RequestError(f"The model {arch} cannot be built with {dict(options)}: {error}") from error
+        raise RequestError(f"The model {arch} cannot be built: called with {arguments}, it says: {error}") from error
     if not isinstance(module, nn.Module):
         raise RequestError(f"The model {arch} gave a {type(module).__name__}, not a torch.nn.Module.")
     return module

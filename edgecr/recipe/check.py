@@ -12,9 +12,9 @@ from edgecr.methods import methods
 from edgecr.methods.base import Method
 from edgecr.recipe.labels import label_problems
 from edgecr.recipe.merge import overlaid
-from edgecr.recipe.schema import Recipe
+from edgecr.recipe.schema import Recipe, Robustness
 from edgecr.recipe.walk import reads_baseline
-from edgecr.report.gates.judge import check_gate_name
+from edgecr.report.gates.judge import check_gate_name, check_judgeable
 from edgecr.robustness.suites import suites
 from edgecr.runners.base import load_device
 
@@ -118,7 +118,22 @@ def _unknown_names(document: Document) -> list[Problem]:
     each(("export",), load_target)
     each(("measure", "devices"), load_device)
     each(("robustness", "suites"), suites.get)
-    return [*problems, *_unknown_step_devices(document)]
+    return [*problems, *_unknown_step_devices(document), *_unknown_gates(document)]
+
+
+def _unknown_gates(document: Document) -> Iterator[Problem]:
+    """Gates that do not exist; those of a suite that does not exist are not told a second time."""
+    gates, robustness = document.values.get("gates"), document.values.get("robustness")
+    listed = robustness.get("suites") if isinstance(robustness, dict) else None
+    named = [name for name in (listed if isinstance(listed, list) else Robustness().suites) if isinstance(name, str)]
+    known = [name for name in named if name in suites]
+    for name in gates if isinstance(gates, dict) else ():
+        if any(name.startswith(f"{suite}_") for suite in named if suite not in known):
+            continue
+        try:
+            check_gate_name(name, known)
+        except EdgecrError as error:
+            yield Problem(document.place(("gates", name)), dotted(("gates", name)), str(error))
 
 
 def _unknown_step_devices(document: Document) -> Iterator[Problem]:
@@ -137,10 +152,11 @@ def _unknown_step_devices(document: Document) -> Iterator[Problem]:
 
 def _impossible(recipe: Recipe, document: Document) -> list[Problem]:
     """Mistakes that only show when several keys are seen together."""
-    problems = []
+    problems, devices = [], [load_device(name).name for name in recipe.measure.devices]
     for name, gate in recipe.gates.items():
         try:
             check_gate_name(name, recipe.robustness.suites, gate)
+            check_judgeable(name, gate, devices, recipe.measure.batch)
         except EdgecrError as error:
             problems.append(Problem(document.place(("gates", name)), f"gates.{name}", str(error)))
     for key, listed in (

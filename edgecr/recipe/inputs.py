@@ -44,10 +44,15 @@ def code_hashes(recipe: Recipe, execution: Execution) -> dict[str, dict[str, str
     """
     for teacher in declared_in(recipe, TeacherRun):
         teacher.refuse_unnamed_code()
+    refuse_own_code(recipe, execution.allow_code)
+    return {name: own_source(name) for name in sorted(own_models(recipe))}
+
+
+def refuse_own_code(recipe: Recipe, allow_code: bool) -> None:
+    """Raises for a recipe with models of the user's own where code may not run; nothing is loaded for it."""
     names = sorted(own_models(recipe))
-    if names and not execution.allow_code:
+    if names and not allow_code:
         refuse_code(names[0])
-    return {name: own_source(name) for name in names}
 
 
 def own_models(recipe: Recipe) -> set[str]:

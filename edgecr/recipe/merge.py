@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgecr.core.errors import Problem, RecipeError
-from edgecr.core.yaml_text import DEEPEST, Document, dotted
+from edgecr.core.yaml_text import DEEPEST, Document, KeyPath, dotted
 
 
 def merged(base: Document, top: Document) -> Document:
@@ -31,7 +31,8 @@ def put(document: Document, path: str, value: Any, where: str) -> None:
     parts: list[str | int] = [int(part) if re.fullmatch(r"\d+", part) else part for part in path.split(".")]
     if len(parts) > DEEPEST:
         raise RecipeError([Problem(where, "", f"a key path has at most {DEEPEST} parts")])
-    here = document.values
+    here: Any = document.values
+    keys: KeyPath = ()
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
         if isinstance(here, list) and (not isinstance(part, int) or part >= len(here)):
@@ -43,9 +44,17 @@ def put(document: Document, path: str, value: Any, where: str) -> None:
             here[key] = value
         else:
             if isinstance(here, dict) and here.get(key) is None:
+                if isinstance(parts[depth + 1], int):
+                    raise RecipeError([Problem(where, path, _no_list(parts, depth))])
                 here[key] = {}
             here = here[key]
-    keys = tuple(parts)
+        keys = (*keys, key)
     for known in [known for known in document.places if known[: len(keys)] == keys]:
         del document.places[known]
     document.places[keys] = where
+
+
+def _no_list(parts: Sequence[str | int], depth: int) -> str:
+    """The advice for an entry of a list that is not written out."""
+    place = dotted(tuple(parts[: depth + 1]))
+    return f"there is no list {place} to change an entry of; give it whole, for example {place}=[…]"

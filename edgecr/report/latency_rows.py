@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from edgecr.core.estimate import Estimate
+from edgecr.report.gates.judge import Gate, level
 from edgecr.report.result import BASELINE, CANDIDATE, LatencyRow, Timing
 from edgecr.runners.base import Measurement
 from edgecr.runners.measurement.completeness import shortfall
-from edgecr.runners.measurement.summary import ArmSummary, compare, summarise
+from edgecr.runners.measurement.summary import PERCENTILES, ArmSummary, compare, summarise
+
+NO_GATES: Mapping[str, Gate] = MappingProxyType({})
 
 
-def latency_rows(measurement: Measurement) -> list[LatencyRow]:
-    """One row for each batch size, with the paired ratios where both roles were measured."""
+def latency_rows(measurement: Measurement, gates: Mapping[str, Gate] = NO_GATES) -> list[LatencyRow]:
+    """One row for each batch size, with the paired ratios where both roles were measured.
+
+    Intervals are at the confidence that the gates ask for.
+    """
+    levels = {percent: level(gates, f"latency_p{percent}") for percent in PERCENTILES}
     device, error = measurement.device.name, measurement.error or ""
     arms: dict[int, dict[str, Timing]] = {}
-    for each in summarise(measurement):
+    for each in summarise(measurement, levels):
         arms.setdefault(each.batch, {})[each.label] = _timing(each)
     ratios: dict[int, dict[str, Estimate]] = {}
     if {BASELINE, CANDIDATE} <= {arm.label for arm in measurement.arms}:
-        for pair in compare(measurement, BASELINE, CANDIDATE):
+        for pair in compare(measurement, BASELINE, CANDIDATE, levels[50]):
             both = {"p50": pair.ratio, "cpu": pair.cpu_ratio}
             ratios[pair.batch] = {name: ratio for name, ratio in both.items() if ratio is not None}
     partial, doubts = shortfall(measurement), list(measurement.warnings)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from edgecr.core.errors import FileProblem
 from edgecr.core.files import read_json
-from edgecr.core.step_record import FOLDER, Shown, read_shown, record_files
+from edgecr.core.step_record import FOLDER, BudgetOutcome, Shown, read_shown, record_files
 from edgecr.report.result import RecordRows, StepRow
 from edgecr.surgery.planning.record import read_first_plan
 
@@ -34,8 +35,17 @@ def step_row(name: str, options: str, folder: Path, stage: dict[str, Any]) -> St
         seconds or stage.get("seconds"),
         learned | facts | {name: text for one in records for name, text in one.facts.items()},
         [_rows(one) for one in records if one.rows],
-        {outcome.figure: (outcome.asked, outcome.reached) for one in records for outcome in one.budgets},
+        _budgets(outcome for one in records for outcome in one.budgets),
     )
+
+
+def _budgets(outcomes: Iterable[BudgetOutcome]) -> dict[str, tuple[int, int]]:
+    """Every budget under its figure's name; a further one for the same figure bears a number."""
+    found: dict[str, tuple[int, int]] = {}
+    for outcome in outcomes:
+        names = itertools.chain([outcome.figure], (f"{outcome.figure} ({number})" for number in itertools.count(2)))
+        found[next(name for name in names if name not in found)] = outcome.asked, outcome.reached
+    return found
 
 
 def unreadable(folder: Path, files: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 from abc import ABC, abstractmethod
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from edgecr.core.errors import WorkError
 from edgecr.core.names import LONGEST, is_name
 from edgecr.core.registry import Registry
+from edgecr.robustness.code_hash import code_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,12 +142,8 @@ class Computed(Corruption):
 
     @property
     def code(self) -> str:
-        """A hash of the function's source: answers to images of an older version are not taken over."""
-        try:
-            source = inspect.getsource(self.function).encode()
-        except (OSError, TypeError):  # typed at a prompt
-            source = self.function.__code__.co_code
-        return hashlib.sha256(source).hexdigest()[:16]
+        """A hash of the function, its defaults and what it closes over: answers to other images are not taken over."""
+        return code_hash(self.function)
 
     def prepared(self, severity: int | None = None) -> Spoiler:
         """The function with its arguments and its randomness."""

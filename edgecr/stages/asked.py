@@ -7,7 +7,7 @@ this machine, and nothing in the record allows code to run.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,16 @@ class Asked:
         """The names of the targets; a command speaks of the first one when it is told no other."""
         return [each.name for each in self.targets]
 
-    def stages(self) -> list[str]:
-        """Every stage that the recipe asks for."""
+    def stages(self, broken: Container[str] = ()) -> list[str]:
+        """Every stage that the recipe asks for; nothing follows the export of a target that broke in it."""
+        whole = [name for name in self.names if name not in broken]
         return [
             QUESTION,
             *(step_stage(number, step.name) for number, step in enumerate(self.recipe.steps)),
             *ROLES,
             *(export_stage(each.name, role) for each in self.targets for role in ROLES),
-            *(measure_stage(device.name, target) for target in self.names for device in self.devices),
-            *(robustness_stage(suite, target) for target in self.names for suite in self.recipe.robustness.suites),
+            *(measure_stage(device.name, target) for target in whole for device in self.devices),
+            *(robustness_stage(suite, target) for target in whole for suite in self.recipe.robustness.suites),
         ]
 
 
@@ -130,6 +131,11 @@ def step_stage(number: int, name: str) -> str:
 def export_stage(target: str, role: str) -> str:
     """The stage of one export."""
     return f"export-{target}-{role}"
+
+
+def export_failed(target: str, role: str, error: str) -> str:
+    """The warning of an export that broke."""
+    return f"{target}: the {role} could not be exported: {error}"
 
 
 def measure_stage(device: str, target: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecr.core.errors import FileProblem, RequestError
+from edgecr.core.errors import EdgecrError, FileProblem, RequestError, StorageError
 from edgecr.core.files import read_json, sha256
 from edgecr.core.progress import Monitor
 from edgecr.data.views import ProofData
@@ -56,19 +56,70 @@ def export_role(
     run: Run, role: str, target_name: str, data: ProofData, execution: Execution, monitor: Monitor
 ) -> Artifact:
     """Exports and proves the baseline or the candidate for one target."""
-    target = load_target(target_name)
-    folder, name = run.export(target.name) / role, export_stage(target.name, role)
-    subject_files = [sha256(run.subject(role) / file) for file in SUBJECT_FILES]
-    key = export_key(target, data.fingerprint, subject_files)
-    if run.finished(name, key):
-        return Artifact.within(folder)
+    export = _Export(run, role, load_target(target_name), data)
+    return export.finished() or export.make(_sound_subject(run, role, execution), monitor)
+
+
+def try_role(
+    run: Run, role: str, target_name: str, data: ProofData, execution: Execution, monitor: Monitor
+) -> Exception | None:
+    """Exports as ``export_role`` does; a target that breaks has its error recorded as its result, and returned."""
+    export = _Export(run, role, load_target(target_name), data)
+    if export.finished():
+        return None
     subject = _sound_subject(run, role, execution)
-    monitor.say(f"Exporting the {role} for {target.name}")
-    exporter = exporters.get(target.format)()
-    lineage = {"run": run.folder.name, "role": role, "steps": steps_behind(run, role)}
-    artifact = exporter.export(subject, target, data, folder, lineage)
-    run.finish(name, key, [folder])
-    return artifact
+    try:
+        export.make(subject, monitor)
+    except StorageError:
+        raise
+    except Exception as error:  # exporters from elsewhere, and the libraries behind them, raise kinds of their own
+        run.fail(export.stage, export.key, failure_words(error))
+        return error
+    return None
+
+
+def failure_words(error: Exception) -> str:
+    """The reason why a target could not be exported; a kind of error that EdgeCR does not know is named."""
+    return str(error) if isinstance(error, EdgecrError) else f"{type(error).__name__}: {error}"
+
+
+@dataclass(frozen=True)
+class _Export:
+    """One role for one target, and its stage in the run."""
+
+    run: Run
+    role: str
+    target: Target
+    data: ProofData
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the files."""
+        return self.run.export(self.target.name) / self.role
+
+    @property
+    def stage(self) -> str:
+        """The name of the stage."""
+        return export_stage(self.target.name, self.role)
+
+    @property
+    def key(self) -> str:
+        """The key of all that the stage reads."""
+        subject_files = [sha256(self.run.subject(self.role) / file) for file in SUBJECT_FILES]
+        return export_key(self.target, self.data.fingerprint, subject_files)
+
+    def finished(self) -> Artifact | None:
+        """The files that lie there already."""
+        return Artifact.within(self.folder) if self.run.finished(self.stage, self.key) else None
+
+    def make(self, subject: Subject, monitor: Monitor) -> Artifact:
+        """Writes and proves the files."""
+        monitor.say(f"Exporting the {self.role} for {self.target.name}")
+        exporter = exporters.get(self.target.format)()
+        lineage = {"run": self.run.folder.name, "role": self.role, "steps": steps_behind(self.run, self.role)}
+        artifact = exporter.export(subject, self.target, self.data, self.folder, lineage)
+        self.run.finish(self.stage, self.key, [self.folder])
+        return artifact
 
 
 def _sound_subject(run: Run, role: str, execution: Execution) -> Subject:

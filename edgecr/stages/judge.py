@@ -6,6 +6,7 @@ row carries the files that it rests on, so that a gate on any of them is incompl
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ from edgecr.stages.asked import (
     SUBJECT_FILES,
     Asked,
     answers_key,
+    export_failed,
     export_key,
     export_stage,
     measure_stage,
@@ -52,7 +54,7 @@ from edgecr.stages.asked import (
     step_stage,
 )
 from edgecr.stages.subject_counts import COUNTS, SubjectCounts
-from edgecr.stages.verification import Verification, record_name, verify
+from edgecr.stages.verification import Verification, read_record, record_name, verify
 
 OTHER_FILES = "was made from other model files"
 
@@ -67,7 +69,17 @@ def report(run: Run) -> Result:
 def judged(run: Run) -> Result:
     """The verdict on a run, derived anew from its evidence; a written report is never believed."""
     asked = Asked.of(run)
-    return _Case(run, asked, verify(run, asked.stages())).result()
+    failures = dict(_failures(run, asked))
+    broken = {target for target, _ in failures}
+    return _Case(run, asked, verify(run, asked.stages(broken)), failures).result()
+
+
+def _failures(run: Run, asked: Asked) -> Iterator[tuple[tuple[str, str], str]]:
+    """The targets and roles that could not be exported, each with the error."""
+    for target, role in itertools.product(asked.names, ROLES):
+        with contextlib.suppress(FileProblem):
+            if error := read_record(run.stage(export_stage(target, role))).error:
+                yield (target, role), error
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,8 @@ class _Case:
     run: Run
     asked: Asked
     seen: Verification
+    failures: Mapping[tuple[str, str], str]
+    """The error of each target and role that could not be exported."""
 
     def result(self) -> Result:
         """Everything verified, read and judged; reading comes before the rows that rest on it."""
@@ -180,15 +194,13 @@ class _Case:
         stage, path = measure_stage(device.name, target), self.run.measurement(device.name, target)
         file = path.relative_to(self.run.folder).as_posix()
         self.seen.demand(stage, file)
-        if not self.seen.sound(stage):
+        hashes = self.exported(target)
+        if hashes is None or not self.seen.sound(stage):
             return None
         try:
             measurement = Measurement.load(path)
         except FileProblem as problem:
             self.seen.reject(file, f"cannot be read: {problem}")
-            return None
-        hashes = self.exported(target)
-        if hashes is None:
             return None
         key = measurement_key(device, self.asked.recipe.measure.batch, None, None, hashes)
         if measurement.device.plain() != device.plain():
@@ -207,15 +219,13 @@ class _Case:
         place = folder.relative_to(self.run.folder).as_posix()
         names = ("robustness.json", "examples.json", *(f"{name}.npz" for name in suites.get(suite).conditions))
         self.seen.demand(stage, *(f"{place}/{name}" for name in names))
-        if not self.seen.sound(stage):
+        recipe, hashes = self.asked.recipe, self.exported(target)
+        if hashes is None or not self.seen.sound(stage):
             return None
         try:
             answered = RobustnessResult.load(folder)
         except FileProblem as problem:
             self.seen.reject(f"{place}/robustness.json", f"cannot be read: {problem}")
-            return None
-        recipe, hashes = self.asked.recipe, self.exported(target)
-        if hashes is None:
             return None
         if answered.models != hashes:
             self.seen.reject(f"{place}/robustness.json", OTHER_FILES)
@@ -259,7 +269,9 @@ class _Case:
         return self.seen.files([stage, QUESTION, *exports, *ROLES])
 
     def warnings(self, measured: Iterable[tuple[str, Device, Measurement | None]]) -> Iterator[str]:
-        """The measurer's warnings, with the place that they are about."""
+        """The targets that could not be exported, then the measurer's warnings, with the place that they are about."""
+        for (target, role), error in self.failures.items():
+            yield export_failed(target, role, error)
         for target, device, measurement in measured:
             where = name_of(target if len(self.asked.targets) > 1 else "", device.name)
             yield from (f"{where}: {text}" for text in (measurement.warnings if measurement else ()))
@@ -267,7 +279,7 @@ class _Case:
     def latency(self, target: str, device: Device, measurement: Measurement | None) -> Iterator[LatencyRow]:
         """The rows of a target on one device; a batch size that the recipe asks for and nobody measured has one too."""
         stage = measure_stage(device.name, target)
-        rows = latency_rows(measurement) if measurement else []
+        rows = latency_rows(measurement, self.asked.recipe.gates) if measurement else []
         evidence = self.files(target, stage)
         for row in rows:
             yield replace(row, evidence=evidence, target=target)

@@ -349,7 +349,7 @@ class _Judging:
         """The rows of one device; where nothing sound was measured there is one that says why."""
         stage = pair_stage(device.name, file.label)
         evidence = self.files(file, stage)
-        rows = latency_rows(measurement) if measurement else []
+        rows = latency_rows(measurement, self.question.gates) if measurement else []
         for row in rows:
             yield replace(row, evidence=evidence)
         if not rows:

@@ -27,7 +27,7 @@ from edgecr.data.base import ImageSet, Preprocessing
 from edgecr.data.folder import HeldOutFolder, Listing, held_out
 from edgecr.data.sets import dataset_fingerprint
 from edgecr.predictors import Predictor, predictor_for
-from edgecr.report.gates.judge import Gate, check_gate_name
+from edgecr.report.gates.judge import Gate, check_confidence, check_gate_name
 from edgecr.report.gates.quantities import Kind, check_labels, quantities
 from edgecr.report.result import BASELINE, CANDIDATE, Result
 from edgecr.robustness.evaluate import evaluate
@@ -149,6 +149,7 @@ def _refuse_early(asked: FilesToJudge) -> tuple[Device, ...]:
         runner_for(device)
     for name, gate in asked.gates.items():
         check_gate_name(name, asked.suites, gate)
+        check_confidence(name, gate)
         if name in UNCOUNTED:
             raise RequestError(f"--gate {name}: nobody counts it in files from elsewhere; use size or latency_p50.")
         if gate.device and gate.device not in names:

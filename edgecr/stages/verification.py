@@ -24,12 +24,14 @@ CHANGED = "was changed after its stage wrote it: restore the file, or run `{}` a
 
 
 class StageRecord(BaseModel):
-    """One finished stage: the key of what it read, and the hashes of what it wrote."""
+    """One stage: the key of what it read, and the hashes of what it wrote, or the error that it ended in."""
 
     key: str
     outputs: dict[str, str]
     seconds: float | None = None
     borrowed_from: str | None = None
+    error: str | None = None
+    """The failure that the stage ended in; it left no outputs then."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,9 @@ def verify(run: Run, expected: Iterable[str], command: str = "edgecr compress") 
         if stage not in records:
             missing = "is missing: the stage was not finished, or its record was removed"
             problems.setdefault(record_name(stage), missing)
+    problems |= {
+        record_name(stage): f"tells of a failure: {each.error}" for stage, each in records.items() if each.error
+    }
     hashes: dict[str, str] = {}
     for record in records.values():
         for file, digest in record.outputs.items():

@@ -52,7 +52,7 @@ class Task(ABC):
 
     def named(self, outputs: Outputs) -> Outputs:
         """Any model's outputs under the task's names; a file from elsewhere may call its one output what it likes."""
-        if len(self.outputs) == 1 and self.outputs[0] not in outputs and outputs:
+        if len(self.outputs) == len(outputs) == 1:
             return {self.outputs[0]: next(iter(outputs.values()))}
         return self._named(outputs)
 

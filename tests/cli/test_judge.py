@@ -470,6 +470,7 @@ def test_a_folder_without_test_images_is_refused(world, tmp_path, splits, words)
         ({"gate": "macs.ratio=0.5"}, "nobody counts it in files from elsewhere"),
         ({"gate": ["latency_p50.ratio=1", "latency_p50.device=tx2"]}, "measured are quick. Add --device"),
         ({"gate": ["latency_p50.ratio=1", "latency_p50.batch=2"]}, "measured at batch 1"),
+        ({"gate": ["memory.max=9", "memory.confidence=0.9"]}, "memory: its max has no interval"),
         ({"suite": "nosie5"}, "Did you mean 'noise5'"),
         ({"device": "cpuu"}, "Unknown device"),
     ],

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.step_record import BudgetOutcome, Row, Shown, StepRecord, read_shown, read_values, record_file
 from edgecr.methods.base import Method, methods
+from edgecr.report.gates.judge import Gate, judge
+from edgecr.report.result import Result
+from edgecr.report.step_rows import step_row
 from tests.workplace import context
 
 
@@ -139,6 +144,68 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     file = record_file(tmp_path, "memory")
     assert Memory.parse(read_values(file)) == memory
     assert read_shown(file) == memory.shown("memory")
+
+
+class Loss(StepRecord):
+    """A figure that may go astray."""
+
+    last: float
+
+
+NOTED = {
+    "loss": float("nan"),
+    "worst": -math.inf,
+    "rate": np.float32(0.5),
+    "kept": np.int64(3),
+    "done": np.bool_(True),
+    "file": Path("a/b"),
+    "largest": 2**63,
+    "smallest": -(2**70),
+    "layers": {"a": [np.int64(1), math.inf], "b": np.array([1.5, 2.0])},
+}
+
+
+def test_no_number_ends_a_step_and_none_is_lost(tmp_path):
+    context(tmp_path).record("notes", NOTED)
+    file = record_file(tmp_path, "notes")
+    shown = {row.label: row.value for row in read_shown(file).rows}
+    assert shown == {
+        "loss": "nan", "worst": "-inf", "rate": 0.5, "kept": 3, "done": True, "file": "a/b",
+        "largest": str(2**63), "smallest": str(-(2**70)), "layers": '{"a": [1, Infinity], "b": [1.5, 2.0]}',
+    }  # fmt: skip
+    assert read_values(file) == {
+        "loss": None, "worst": None, "rate": 0.5, "kept": 3, "done": True, "file": "a/b",
+        "largest": 2**63, "smallest": -(2**70), "layers": {"a": [1, None], "b": [1.5, 2.0]},
+    }  # fmt: skip
+
+
+def test_a_record_with_fields_shows_what_is_no_number_too(tmp_path):
+    context(tmp_path).record("loss", Loss(last=math.inf))
+    assert [row.value for row in read_shown(record_file(tmp_path, "loss")).rows] == ["inf"]
+    assert read_values(record_file(tmp_path, "loss")) == {"last": None}
+    assert Row(label="a", value=np.float64("nan"), before=Path("x")) == Row(label="a", value="nan", before="x")
+
+
+@pytest.mark.parametrize("order", [((100, 110), (100, 90)), ((100, 90), (100, 110))])
+@pytest.mark.parametrize("apart", [True, False])
+def test_all_budgets_of_one_figure_must_hold(tmp_path, order, apart):
+    """Whichever comes last, in one record of the step or in several."""
+    outcomes = [BudgetOutcome(figure="macs", asked=asked, reached=reached) for asked, reached in order]
+    for number, part in enumerate([[each] for each in outcomes] if apart else [outcomes]):
+        context(tmp_path).record(f"part{number}", Outcomes(kept=tuple(part)))
+    result = Result("x", "x", steps=[step_row("economise", "", tmp_path, {})])
+    (gate,) = judge({"budget": Gate(ratio=1.0)}, result)
+    assert (gate.status.value, gate.value) == ("FAIL", 1.1)
+    assert "(worst of 2)" in gate.text
+
+
+class Outcomes(StepRecord):
+    """Nothing but budgets."""
+
+    kept: tuple[BudgetOutcome, ...]
+
+    def shown(self, name: str) -> Shown:
+        return Shown(title=name, budgets=self.kept)
 
 
 @pytest.mark.parametrize("name", ["", "../plan", "a/b", ".hidden"])

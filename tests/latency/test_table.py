@@ -91,6 +91,45 @@ def test_no_processor_time_is_said():
         silent.latency(CONV)
 
 
+def test_a_disturbed_round_is_judged_by_the_gauge_beside_it_wherever_it_was_joined():
+    """The disturbed round, of 9 ms beside a slow gauge, never counts; the old rounds without a gauge do."""
+    old = Entry(wall_ns=(5_000_000,) * 3, cpu_ns=(None,) * 3)
+    new = Entry(wall_ns=(9_000_000, 4_000_000, 4_000_000), cpu_ns=(None,) * 3, gauge_ns=(300, 100, 100))
+    for joined in (old.joined(new), new.joined(old), old.joined(new).joined(new)):
+        beside = dict(zip(joined.wall_ns, joined.gauge_ns))
+        assert beside == {9_000_000: 300, 4_000_000: 100}
+        assert joined.milliseconds("wall", 100.0) == 4.0
+    assert sorted(old.joined(new).wall_ns) == sorted(old.wall_ns + new.wall_ns)
+
+
+def test_rounds_at_the_usual_pace_count_beside_the_two_calmest():
+    """The gauge of the third round is 5 % slower than usual: within the limit, beyond the calmest rounds."""
+    one = Entry(wall_ns=(9, 9, 1), cpu_ns=(None,) * 3, gauge_ns=(80, 80, 105))
+    assert one.milliseconds("wall", 100.0) == 1e-6
+    assert one.milliseconds("wall", 10.0) == 9e-6
+
+
+def test_a_layer_that_nobody_measured_was_not_disturbed():
+    slow = Entry(wall_ns=(5,) * 3, cpu_ns=(None,) * 3, gauge_ns=(300, 300, 300))
+    calm = Entry(wall_ns=(5,) * 20, cpu_ns=(None,) * 20, gauge_ns=(100,) * 20)
+    known = LatencyTable(machine=MACHINE, clock="wall").extended({CONV.key: slow, DEPTHWISE.key: calm})
+    assert known.disturbed([CONV, DEPTHWISE, LayerConfig("linear", 8, 8)]) == [CONV]
+
+
+@pytest.mark.parametrize(
+    "wrong", [("s2x1", "s0x0"), (" g1", " g0"), ("k3x5", "k0x5"), ("d1x1", "d1x0"), ("b2", "b0"), ("64x", "0x")]
+)
+def test_a_layer_of_nothing_is_no_layer(wrong):
+    with pytest.raises(RequestError, match="all of its numbers but the padding are 1 or more"):
+        LayerConfig.of(CONV.key.replace(*wrong, 1))
+
+
+def test_errors_are_positive_where_the_fit_says_too_much():
+    point = known_model("m", 2.0, 1.0)
+    assert Calibration(factor=1.5, evidence=(point,)).errors() == {"m": 2.0}
+    assert Calibration(factor=0.25, evidence=(point,)).errors() == {"m": -0.5}
+
+
 def test_nothing_costs_nothing():
     assert table([], affine).latency(LayerConfig("conv", 0, 64)).ms == 0
 

@@ -1,10 +1,13 @@
 """A model of the user's own hangs on its module and on the local modules that this imports, and on no other file."""
 
+import subprocess
 import sys
 
 import pytest
 
+from edgecr.core.errors import RequestError
 from edgecr.models.external import own_source
+from edgecr.models.libraries import called
 from edgecr.models.own_code import source_hashes
 
 FILES = {
@@ -84,3 +87,24 @@ def test_the_source_of_a_model_is_found_by_its_name(folder, monkeypatch):
     (folder / "own_b_part.py").write_text("def net(num_classes): ...\n")
     assert set(own_source("own_b:net")) == {"own_b.py", "own_b_part.py"}
     assert own_source("sys:exit") == {}
+
+
+def test_an_own_model_is_told_what_it_was_called_with():
+    with pytest.raises(
+        RequestError, match=r"parts\.net:make cannot be built: called with num_classes=5, width=2, it says"
+    ):
+        called("parts.net:make", lambda classes: None, 5, {"width": 2})
+
+
+def test_code_that_may_not_run_is_refused_before_torch_and_data():
+    text = """
+import sys, edgecr
+recipe = {"name": "x", "model": {"arch": "os:system"}, "data": {"name": "folder", "root": "nowhere", "size": 32},
+          "steps": [{"train": {"epochs": 1}}]}
+try:
+    edgecr.compress(recipe)
+except edgecr.EdgecrError as error:
+    print("--allow-code" in str(error), "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

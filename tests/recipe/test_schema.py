@@ -74,6 +74,7 @@ def test_all_mistakes_at_once_each_with_line_path_and_near_name():
         "r.yaml:9: measure.batch.0",
         "r.yaml:10: robustness.suites.0",
         "'noise5'",
+        "r.yaml:11: gates.clean_acuracy: Unknown gate 'clean_acuracy'. Did you mean 'clean_accuracy'?",
         "r.yaml:12: sed: unknown key. Did you mean 'seed'?",
     ):
         assert expected in joined, (expected, joined)
@@ -118,6 +119,12 @@ def test_all_mistakes_at_once_each_with_line_path_and_near_name():
         ("measure: {devices: [cup]}", "'cpu'"),
         ("model: {arch: resnet20, width: -1}", "model.width"),
         ("steps: []", "nothing to judge"),
+        (
+            "gates: {latency_p50: {ratio: 1, device: jetson}}",
+            "p50: device: jetson is not measured; measured are cpu",
+        ),
+        ("gates: {latency_p50: {ratio: 1, batch: 64}}", "latency_p50: batch: 64 is not measured; measured are 1"),
+        ("gates: {throughput: {min: 9, confidence: 0.9}}", "gates.throughput: throughput: its min has no interval"),
     ],
 )
 def test_each_mistake_is_named(change, expected):
@@ -127,6 +134,31 @@ def test_each_mistake_is_named(change, expected):
     with pytest.raises(RecipeError) as caught:
         checked(base)
     assert expected in str(caught.value)
+
+
+def test_a_gate_of_a_measured_device_and_batch_stands(tmp_path):
+    """The device is meant by its name, wherever its file lies."""
+    (tmp_path / "b.yaml").write_text("name: board\npurpose: a test\nkind: cpu\ntransport: {kind: local}\n")
+    gate = "gates: {latency_p50: {ratio: 0.8, device: board, batch: 64, confidence: 0.99}}\n"
+    text = GOOD.partition("gates:")[0] + gate + f"measure: {{devices: [cpu, {tmp_path}/b.yaml], batch: [1, 64]}}\n"
+    assert checked(parse_yaml(text, "r.yaml")).gates["latency_p50"].batch == 64
+
+
+@pytest.mark.parametrize(
+    ("robustness", "gate", "told"),
+    [
+        ("{suites: [noise6]}", "noise6_accuracy", []),
+        ("{suites: [noise6]}", "noise5_accuracy", ["gates.noise5_accuracy: noise5_accuracy needs its suite"]),
+        ("{suites: []}", "noise5_accuracy", ["gates.noise5_accuracy: noise5_accuracy needs its suite"]),
+        ("{images: no}", "noise5_accuracy", []),
+        ("3", "noise5_acuracy", ["gates.noise5_acuracy: Unknown gate 'noise5_acuracy'"]),
+    ],
+)
+def test_gates_are_looked_up_beside_other_mistakes(robustness, gate, told):
+    found = mistakes(GOOD.replace("clean_accuracy", gate) + f"robustness: {robustness}\nsed: 1\n")
+    gates = [each.partition(": ")[2] for each in found if "gates." in each]
+    assert len(gates) == len(told)
+    assert all(one.startswith(start) for one, start in zip(gates, told))
 
 
 def test_the_advised_number_is_one(tmp_path):
@@ -186,6 +218,9 @@ def test_extends_set_and_overrides(tmp_path):
     ("override", "expected"),
     [
         ("steps.9.train.epochs=1", "the list has 2 entries"),
+        ("steps.2.train.epochs=1", "the list has 2 entries"),
+        ("measure.batch.0=4", "--set measure.batch.0=4: measure.batch.0: there is no list measure.batch to change"),
+        ("model.0=4", "--set model.0=4: model.0: unknown key"),
         ("seed", "KEY.PATH=VALUE"),
         ("name.x=1", "not a mapping"),
         ("steps.0.train.epochz=1", "--set steps.0.train.epochz=1: steps.0.train.epochz: unknown key"),

@@ -174,6 +174,14 @@ def test_what_is_preferred(prefer, first):
     assert focus(found).targets == [first]
 
 
+def test_a_preference_by_latency_looks_at_the_smallest_batch():
+    latency = [timed("plain", ms=2.0), timed("half", ms=1.0), timed("plain", ms=5.0, batch=8)]
+    latency.append(timed("half", ms=9.0, batch=8))
+    gates = {"clean_accuracy": Gate(drop=0.02)}
+    for rows in (latency, latency[::-1]):
+        assert focus(built(of_target("plain"), of_target("half"), latency=rows, gates=gates)).targets == ["half"]
+
+
 def test_every_preference_of_a_recipe_has_its_figure():
     assert get_args(Recipe.model_fields["prefer"].annotation) == tuple(PREFERENCES)
 
@@ -250,6 +258,15 @@ def test_siblings_of_one_precision_are_not_compared(monkeypatch):
     assert not any(each.remarks for each in found.candidates)
 
 
+def test_other_formats_of_as_many_bits_are_compared_but_are_no_warning(monkeypatch):
+    monkeypatch.setitem(PRECISIONS, "plain", "bf16")
+    found = built(of_target("plain"), of_target("half"), latency=[timed("plain"), timed("half", ms=2.6)])
+    assert [each.remarks for each in found.candidates if each.target == "half"] == [
+        ["slower than plain (bf16): 1.30x of its median latency at batch 1"]
+    ]
+    assert not any("is slower than plain" in warning for warning in found.warnings)
+
+
 # Evidence
 
 
@@ -311,6 +328,15 @@ def test_the_worst_batch_size_and_the_worst_suite_are_shown():
     half = next(each for each in found.candidates if each.target == "half")
     assert (half.batch, round(half.latency.value, 2)) == (8, 0.7)
     assert (half.suite, round(half.suite_delta.value, 4)) == ("noise5", -0.004)
+
+
+def test_of_several_suites_the_one_that_lost_most_is_shown():
+    parts = of_target("plain", lost=4)
+    worse = [replace(row, suite="rain", target="plain") for row in accuracy_rows(answered({"fog": 40}), {})]
+    for rows in ([*parts["accuracy"], *worse], [*worse, *parts["accuracy"]]):
+        found = built(parts | {"accuracy": rows}, of_target("half"), latency=[])
+        assert found.candidates[0].suite == "rain"
+        assert round(found.candidates[0].suite_delta.value, 4) == -0.04
 
 
 def test_doubts_stand_beside_the_latency():

@@ -1,3 +1,6 @@
+import json
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -108,3 +111,83 @@ def test_figures_in_words():
     names = ("clean", "rgb_shift", "fog-3", "fog-mean", "mean")
     words = ["clean", "rgb shift", "fog, severity 3", "fog, mean of the severities", "mean of the corruptions"]
     assert [in_words(name) for name in names] == words
+
+
+# The code behind a corruption
+
+
+def made(value, other=None):
+    def spoil(image, random, by=1, *, at=2):
+        return (image, value, other)
+
+    return spoil
+
+
+def code(function):
+    return Computed(name="made", function=function).code
+
+
+def with_defaults(by, at):
+    function = made(1)
+    function.__defaults__, function.__kwdefaults__ = (by,), {"at": at}
+    return function
+
+
+def typed(text):
+    """A function as typed at a prompt: nobody has its source."""
+    names = {}
+    exec(f"def spoil(image, random):\n    return {text}", names)
+    return names["spoil"]
+
+
+CHANGED = [
+    (made(1), made(2)),
+    (made(1), made(True)),
+    (made("a"), made(b"a")),
+    (made((1, 2)), made([1, 2])),
+    (made({"a": {1}}), made({"a": {2}})),
+    (made(np.arange(3)), made(np.arange(3.0))),
+    (made(np.zeros((2, 3))), made(np.zeros((3, 2)))),
+    (made(np.float32(1)), made(np.float64(1))),
+    (made(made(1)), made(made(2))),
+    (made(partial(shade, by=1)), made(partial(shade, by=2))),
+    (made(np.add), made(np.subtract)),
+    (made(np), made(json)),
+    (made(1, 2), made(2, 1)),
+    (with_defaults(1, 2), with_defaults(2, 2)),
+    (with_defaults(1, 2), with_defaults(1, 3)),
+    (typed("image + 1"), typed("image + 2")),
+    (typed("image.sum()"), typed("image.max()")),
+    (typed("[i + 1 for i in image]"), typed("[i + 2 for i in image]")),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), CHANGED)
+def test_a_function_that_was_made_otherwise_is_another(one, other):
+    assert code(one) != code(other)
+
+
+def recursive(depth):
+    def spoil(image, random):
+        return spoil(image, random) if depth else image
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: made({"b": np.arange(4), "a": {"x", "y", "z"}}, made(3)),
+        lambda: typed("image + 0.5"),
+        lambda: recursive(3),
+        lambda: with_defaults(None, ...),
+    ],
+)
+def test_the_same_function_made_again_is_the_same(make):
+    assert code(make()) == code(make())
+
+
+@pytest.mark.parametrize("value", [object(), np.array([object()]), np.random.default_rng(0), iter([1])])
+def test_what_no_text_stands_for_is_refused(value):
+    with pytest.raises(RequestError, match="no text tells when that changes"):
+        code(made(value))

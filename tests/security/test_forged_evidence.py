@@ -296,3 +296,11 @@ def test_gates_that_were_loosened_after_the_run(run):
     code, output = said(run, "check")
     assert code == 2
     assert "contradicts itself" in output
+
+
+@pytest.mark.parametrize("role", OTHER)
+def test_a_manifest_that_tells_of_the_other_role_is_found_out(run, role):
+    manifest = f"export/onnx/{role}/model.manifest.json"
+    rewrite(run / manifest, lambda values: values["lineage"].update(role=OTHER[role]))
+    vouch(run, f"export-onnx-{role}", manifest)
+    assert f"NOT VERIFIED {manifest} describes another file" in refused(run, "check")

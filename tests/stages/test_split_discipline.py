@@ -173,7 +173,7 @@ def test_a_whole_recipe_gives_each_stage_its_own_images(data, roles, tmp_path, m
 
         return playing
 
-    monkeypatch.setattr(pipeline, "export_role", played("proving", pipeline.export_role))
+    monkeypatch.setattr(pipeline, "try_role", played("proving", pipeline.try_role))
     monkeypatch.setattr(pipeline, "robustness", played("judging", pipeline.robustness))
     monkeypatch.setattr(pipeline, "measure", lambda *_, **__: SimpleNamespace(error=""))
     monkeypatch.setattr(pipeline.Work, "judge", lambda self: None)

@@ -44,10 +44,21 @@ def test_the_outputs_of_a_module_get_their_names():
 
 def test_a_file_from_elsewhere_may_name_its_output_as_it_likes():
     rows = np.zeros((2, 3))
-    assert CLASSIFICATION.named({"495": rows, "features": np.ones(2)})["logits"] is rows
+    assert CLASSIFICATION.named({"495": rows})["logits"] is rows
     assert CLASSIFICATION.named({"features": np.ones(2), "logits": rows})["logits"] is rows
     with pytest.raises(UnsupportedModel, match="outputs are none"):
         CLASSIFICATION.named({})
+
+
+def test_of_several_outputs_none_is_taken_on_trust():
+    with pytest.raises(UnsupportedModel, match="outputs are 'aux', 'main'; the task 'classification' needs 'logits'"):
+        CLASSIFICATION.named({"aux": np.ones((2, 3)), "main": np.zeros((2, 3))})
+
+
+def test_infinite_logits_are_no_numbers():
+    answers = CLASSIFICATION.decode(logits([np.inf, 1.0], [0.0, -np.inf], [0.0, 2.0]))
+    assert answers["choices"].tolist() == [NO_ANSWER, NO_ANSWER, 1]
+    assert answers["probabilities"].tolist()[:2] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 3, 1, 1), (4, 0)])

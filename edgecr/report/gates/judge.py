@@ -73,6 +73,22 @@ def _check_limits(name: str, quantity: Quantity, gate: Gate) -> None:
         raise RequestError(f"{name} does not depend on a device; leave device and batch out")
 
 
+def check_judgeable(name: str, gate: Gate, devices: Sequence[str], batches: Sequence[int]) -> None:
+    """Raises a RequestError for a gate that can never pass where these devices are measured at these batch sizes."""
+    check_confidence(name, gate)
+    if gate.device and gate.device not in devices:
+        raise RequestError(f"device: {gate.device} is not measured; measured are {', '.join(devices) or 'no devices'}")
+    if gate.batch and gate.batch not in batches:
+        raise RequestError(f"batch: {gate.batch} is not measured; measured are {', '.join(map(str, batches))}")
+
+
+def check_confidence(name: str, gate: Gate) -> None:
+    """Raises a RequestError for a confidence in a figure that has no interval."""
+    without = [limit for limit in gate.limits if limit in quantities()[name].uncertain]
+    if gate.confidence and without:
+        raise RequestError(f"{name}: its {without[0]} has no interval that a confidence could speak of; leave it out")
+
+
 def level(gates: Mapping[str, Gate], *names: str) -> float:
     """The confidence at which the figure behind some gates is to be estimated: the highest that is asked for."""
     asked = [gate.confidence for name in names if (gate := gates.get(name)) and gate.confidence]

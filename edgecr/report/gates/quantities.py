@@ -43,6 +43,8 @@ class Quantity:
     suite: str | None = None
     condition: str = ""
     more_is_better: bool = False
+    uncertain: tuple[str, ...] = ()
+    """Limits whose figures have no interval, so that no confidence can be asked for."""
 
     @property
     def is_share(self) -> bool:
@@ -64,11 +66,13 @@ def _share(kind: Kind, suite: str | None, condition: str) -> Quantity:
 
 def _plain() -> dict[str, Quantity]:
     found = {
-        f"latency_{name}": Quantity(Kind.TIMING, name, MILLISECONDS, LIMITS_OF[Kind.TIMING])
-        for name in ("p50", "p90", "p99")
+        f"latency_{name}": Quantity(Kind.TIMING, name, MILLISECONDS, LIMITS_OF[Kind.TIMING], uncertain=uncertain)
+        for name, uncertain in (("p50", ()), ("p90", ("ratio",)), ("p99", ("ratio",)))
     }
-    found["memory"] = Quantity(Kind.TIMING, "memory", MEGABYTES, LIMITS_OF[Kind.TIMING])
-    found["throughput"] = Quantity(Kind.TIMING, "throughput", RATE, ("ratio", "min"), more_is_better=True)
+    once = LIMITS_OF[Kind.TIMING]  # nothing is known of the spread of what was measured once
+    found["memory"] = Quantity(Kind.TIMING, "memory", MEGABYTES, once, uncertain=once)
+    best = ("ratio", "min")
+    found["throughput"] = Quantity(Kind.TIMING, "throughput", RATE, best, more_is_better=True, uncertain=best)
     for name, scale in (("size", MEGABYTES), ("params", COUNT), ("macs", COUNT)):
         found[name] = Quantity(Kind.COUNT, name, scale, LIMITS_OF[Kind.COUNT])
     found["budget"] = Quantity(Kind.BUDGET, "budget", RATIO, LIMITS_OF[Kind.BUDGET])

@@ -55,7 +55,10 @@ def _meaning(quantity: Quantity) -> str:
 
 def _keys(quantity: Quantity) -> str:
     places = ("device", "batch") if quantity.kind is Kind.TIMING else ()
-    return ", ".join(f"`{key}`" for key in (*quantity.limits, "confidence", *places))
+    confidence = () if set(quantity.uncertain) == set(quantity.limits) else ("confidence",)
+    without = "".join(f" (not with `{limit}`)" for limit in quantity.uncertain)
+    told = {"confidence": f"`confidence`{without}"}
+    return ", ".join(told.get(key, f"`{key}`") for key in (*quantity.limits, *confidence, *places))
 
 
 def _units(quantity: Quantity) -> str:

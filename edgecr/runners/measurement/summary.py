@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -13,6 +13,7 @@ from edgecr.runners.fitness import stop_them
 from edgecr.runners.measurement.contention import Contention
 from edgecr.runners.measurement.record import Launch, MeasuredArm, Measurement, Rate, Round, Start
 from edgecr.runners.measurement.statistics import (
+    CONFIDENCE,
     LAUNCHES,
     drift,
     lack_of_samples,
@@ -74,12 +75,12 @@ class Comparison:
     conclusion: str
 
 
-def summarise(measurement: Measurement) -> list[ArmSummary]:
-    """One summary for each arm."""
-    return [_summary(measurement, number) for number in range(len(measurement.arms))]
+def summarise(measurement: Measurement, levels: Mapping[int, float] | None = None) -> list[ArmSummary]:
+    """One summary for each arm; ``levels`` are confidences of percentiles, where they are not the usual one."""
+    return [_summary(measurement, number, levels or {}) for number in range(len(measurement.arms))]
 
 
-def compare(measurement: Measurement, base: str, candidate: str) -> list[Comparison]:
+def compare(measurement: Measurement, base: str, candidate: str, confidence: float = CONFIDENCE) -> list[Comparison]:
     """Paired ratios of two labels, for every runtime and batch that both were measured with."""
     labels = [arm.label for arm in measurement.arms]
     for label in (base, candidate):
@@ -87,7 +88,7 @@ def compare(measurement: Measurement, base: str, candidate: str) -> list[Compari
             raise UnknownName("label", label, labels)
     found = {(arm.label, arm.runtime, arm.batch): number for number, arm in enumerate(measurement.arms)}
     return [
-        _comparison(measurement, found[base, arm.runtime, arm.batch], number)
+        _comparison(measurement, found[base, arm.runtime, arm.batch], number, confidence)
         for number, arm in enumerate(measurement.arms)
         if arm.label == candidate and (base, arm.runtime, arm.batch) in found
     ]
@@ -113,7 +114,7 @@ def wall_time(one: Round) -> float:
     return median(one.ns)
 
 
-def _summary(measurement: Measurement, number: int) -> ArmSummary:
+def _summary(measurement: Measurement, number: int, levels: Mapping[int, float]) -> ArmSummary:
     arm = measurement.arms[number]
     every = [rounds for launch in measurement.launches if (rounds := turns(launch, number))]
     whole = [one for rounds in every for one in rounds]
@@ -122,7 +123,10 @@ def _summary(measurement: Measurement, number: int) -> ArmSummary:
     reasons = _reasons(measurement)
     if every and not calm:
         reasons |= dict.fromkeys(LATENCIES, no_absolute(measurement, Contention.during(whole)))
-    latency = {f"p{percent}_ms": _percentile(percent, calm, reasons) for percent in PERCENTILES}
+    latency = {
+        f"p{percent}_ms": _percentile(percent, calm, reasons, levels.get(percent, CONFIDENCE))
+        for percent in PERCENTILES
+    }
     values: dict[str, Any] = latency | {
         "cpu_ms": _cpu(every),
         "sequential_throughput": _sequential(latency["p50_ms"], arm.batch),
@@ -183,7 +187,7 @@ def no_absolute(measurement: Measurement, contention: Contention) -> str:
     return f"{reason[0].upper()}{reason[1:]}. Absolute latencies are not reported; the paired ratio is. {remedy}"
 
 
-def _percentile(percent: int, calm: list[list[Round]], reasons: dict[str, str]) -> Estimate | None:
+def _percentile(percent: int, calm: list[list[Round]], reasons: dict[str, str], confidence: float) -> Estimate | None:
     if not calm:
         return None
     launches = [[[time / 1e6 for time in one.ns] for one in rounds] for rounds in calm]
@@ -194,7 +198,7 @@ def _percentile(percent: int, calm: list[list[Round]], reasons: dict[str, str]) 
     if lack:
         reasons[f"p{percent}_ms"] = lack
         return None
-    return percentile_of_launches(pooled, percent, "ms")
+    return percentile_of_launches(pooled, percent, "ms", confidence)
 
 
 def _cpu(every: list[list[Round]]) -> Estimate | None:
@@ -272,9 +276,9 @@ def _doubts(measurement: Measurement, number: int, change: float | None, shared:
     return doubts
 
 
-def _comparison(measurement: Measurement, base: int, candidate: int) -> Comparison:
+def _comparison(measurement: Measurement, base: int, candidate: int, confidence: float) -> Comparison:
     arm = measurement.arms[candidate]
-    ratio = _ratio(measurement, base, candidate, wall_time)
+    ratio = _ratio(measurement, base, candidate, wall_time, confidence)
     cpu_ratio = _ratio(measurement, base, candidate, cpu_time)
     return Comparison(
         arm.runtime, arm.batch, ratio, cpu_ratio, conclusion(measurement.arms[base].label, arm.label, ratio)
@@ -282,7 +286,11 @@ def _comparison(measurement: Measurement, base: int, candidate: int) -> Comparis
 
 
 def _ratio(
-    measurement: Measurement, base: int, candidate: int, time: Callable[[Round], float | None]
+    measurement: Measurement,
+    base: int,
+    candidate: int,
+    time: Callable[[Round], float | None],
+    confidence: float = CONFIDENCE,
 ) -> Estimate | None:
     launches = []
     for launch in measurement.launches:
@@ -290,7 +298,7 @@ def _ratio(
         pairs = [(a, b) for number, a in old.items() if a and (b := new.get(number))]
         if pairs:
             launches.append(pairs)
-    return paired_ratio(launches) if launches else None
+    return paired_ratio(launches, confidence) if launches else None
 
 
 def conclusion(base: str, candidate: str, ratio: Estimate | None) -> str:

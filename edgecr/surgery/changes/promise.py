@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from edgecr.core.errors import UnsupportedModel
 from edgecr.core.registry import Registry
 
 Weights = npt.NDArray[Any]
@@ -76,6 +77,11 @@ class Promise:
 
     def after(self, before: Amounts, now: Amounts) -> Promise:
         """The part of the promise that still holds after a change; the arguments are the tensors' sizes around it."""
+        for name, amounts in self.figures.items():
+            if unknown := sorted(amounts.keys() - before.keys()):
+                raise UnsupportedModel(
+                    f"A change promises {name} in {unknown[0]!r}, which is no parameter of the model."
+                )
         each = {
             name: {
                 tensor: amount if now[tensor] == before[tensor] else figure.left(amount, before[tensor] - now[tensor])

@@ -46,9 +46,9 @@ class Flow:
     @classmethod
     def of(cls, module: nn.Module, images: Tensor) -> Flow:
         """Runs a module once; it must be in evaluation mode."""
-        seen = _Reading()
+        seen, read = _Reading(), images.clone()  # it may be changed in place
         with torch.no_grad(), seen:
-            module(images)
+            module(read)
         return cls(seen.last, seen.looks)
 
     def needed(self, start: int) -> set[tuple[int, int]]:
@@ -62,19 +62,20 @@ def record(module: nn.Module, images: Tensor, flow: Flow, starts: Collection[int
     if not flow.looks:
         found.needed = {start: flow.needed(start) for start in starts}
     keep = {value for values in found.needed.values() for value in values}
+    read = images.clone()  # it may be changed in place
     with torch.no_grad(), _Keeping(keep, found):
-        found.answers = _tensor(module(images))
+        found.answers = _tensor(module(read))
     return found
 
 
 def replay(module: nn.Module, images: Tensor, recording: Recording, start: int) -> Tensor:
     """The module's answers when nothing before an operator has changed since the recording."""
-    needed = recording.needed.get(start)
+    needed, read = recording.needed.get(start), images.clone()
     with torch.no_grad():
         if needed is None:
-            return _tensor(module(images))
+            return _tensor(module(read))
         with _From(start, {value: recording.values[value] for value in needed}, recording.forms):
-            return _tensor(module(images))
+            return _tensor(module(read))
 
 
 def _tensor(out: Any) -> Tensor:

@@ -8,9 +8,11 @@ from pydantic import ValidationError
 from edgecr.core.errors import RequestError, UnknownName
 from edgecr.core.estimate import Estimate
 from edgecr.report.build import accuracy_rows, build_result
-from edgecr.report.gates.judge import Gate, check_gate_name, judge, level, reasons, verdict
+from edgecr.report.gates.judge import Gate, check_confidence, check_gate_name, judge, level, reasons, verdict
+from edgecr.report.latency_rows import latency_rows
 from edgecr.report.result import AccuracyRow, GateResult, LatencyRow, Result, Status, Verdict
 from tests.report.miniatures import answered, latency, models, result, timing
+from tests.runners.measurement.test_summary import measurement as session
 
 
 def status(name, gate, **parts):
@@ -91,6 +93,54 @@ def test_every_measured_place_must_hold():
     assert judged.status is Status.INCOMPLETE
     assert "no answer" in judged.text
     assert status("latency_p50", Gate(ratio=0.7, device="cpu"), latency=rows) == "PASS"
+
+
+def test_a_device_that_failed_at_every_batch_size_is_what_a_gate_of_one_is_about():
+    failed = LatencyRow("jetson", None, error="no answer")
+    (found,) = judge({"latency_p50": Gate(ratio=0.7, batch=1)}, result(latency=[latency(0.5), failed]))
+    assert found.status is Status.INCOMPLETE
+    assert "no answer" in found.text
+
+
+@pytest.mark.parametrize(
+    ("confidence", "expected"), [(0.6, "PASS"), (0.9, "PASS"), (0.95, "FAIL"), (0.99, "FAIL"), (None, "PASS")]
+)
+def test_the_ratio_is_judged_at_the_confidence_that_was_asked_for(confidence, expected):
+    """Three launches at 0.49, 0.50 and 0.51: the interval ends at 0.518 (90 %), 0.525 (95 %), 0.56 (99 %)."""
+    one = [session((10.0, ms)).launches[0] for ms in (4.9, 5.0, 5.1)]
+    gates = {"latency_p50": Gate(ratio=0.52, confidence=confidence)}
+    rows = latency_rows(session().model_copy(update={"launches": tuple(one)}), gates)
+    assert rows[0].ratios["p50"].confidence == (confidence or 0.95)
+    assert rows[0].arms["candidate"].p50.confidence == (confidence or 0.95)
+    assert rows[0].arms["candidate"].first.confidence == 0.95
+    (found,) = judge(gates, result(latency=rows))
+    assert found.status.value == expected
+    assert ("may be" in found.text) is (expected == "FAIL")
+    assert f"{(confidence or 0.95) * 100:g} %" in found.condition or confidence is None
+
+
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    [
+        ("latency_p90", {"ratio": 0.5}), ("latency_p99", {"ratio": 0.5, "max": 3}), ("memory", {"ratio": 0.5}),
+        ("memory", {"max": 9}), ("throughput", {"ratio": 2}), ("throughput", {"min": 9}),
+    ],
+)  # fmt: skip
+def test_no_confidence_can_be_asked_where_there_is_no_interval(name, limits):
+    check_confidence(name, Gate(**limits))
+    with pytest.raises(RequestError, match=f"{name}: its .* has no interval that a confidence could speak of"):
+        check_confidence(name, Gate(**limits, confidence=0.9))
+
+
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    [
+        ("latency_p50", {"ratio": 0.5, "max": 3}), ("latency_p90", {"max": 3}), ("latency_p99", {"max": 3}),
+        ("size", {"ratio": 0.5}), ("budget", {"ratio": 1}), ("clean_accuracy", {"drop": 0.01, "min": 0.9}),
+    ],
+)  # fmt: skip
+def test_a_confidence_can_be_asked_where_there_is_an_interval(name, limits):
+    check_confidence(name, Gate(**limits, confidence=0.99))
 
 
 def test_an_unsupported_percentile_is_incomplete():
