@@ -25,6 +25,7 @@ from edgecr.core.progress import Monitor
 from edgecr.core.yaml_text import Document, check
 from edgecr.data import sources
 from edgecr.data.base import Dataset, DataSource, ImageSet, Means, Preprocessing
+from edgecr.data.scale import as_keywords, checked_scale
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import HeldOutData
 
@@ -94,6 +95,7 @@ def dataset_of(
 
     ``size`` is needed for a folder. Of batches, only the first ``most_batches`` are read.
     """
+    mean, std = checked_scale(mean, std, as_keywords)
     if isinstance(data, str | os.PathLike):
         if size is None:
             raise RequestError(f"Images of {os.fspath(data)} need a common size: give size=(height, width).")

@@ -25,6 +25,7 @@ from edgecr.core.errors import FileProblem
 from edgecr.core.files import read_json, refused_as
 from edgecr.core.names import Name, inside
 from edgecr.core.options import Options
+from edgecr.data.scale import Channels
 from edgecr.report.build import accuracy_rows, build_result
 from edgecr.report.gates.judge import NO_GATES, Gate
 from edgecr.report.latency_rows import latency_rows
@@ -49,7 +50,6 @@ HOW_TO_GATE = (
 PACKAGES = ("edgecr", "numpy", "onnxruntime", "albumentations", "opencv-python-headless")
 """The packages that answers may depend on."""
 Count = Annotated[int, Field(ge=1)]
-Channels = tuple[float, float, float]
 
 
 class FileRecord(Options):

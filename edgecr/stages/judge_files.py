@@ -103,10 +103,16 @@ def _processors() -> int:
 # What is refused before anything is read
 
 
-def parse_gates(texts: Iterable[str]) -> dict[str, Gate]:
-    """Gates from texts such as ``clean_accuracy.drop=0.01``; a RequestError says what is wrong."""
+def parse_gates(given: str | Iterable[str] | Mapping[str, Any]) -> dict[str, Gate]:
+    """Gates from texts such as ``clean_accuracy.drop=0.01``, or from a recipe's mapping of them.
+
+    A RequestError says what is wrong.
+    """
+    if isinstance(given, Mapping):
+        return {str(name): _gate(str(name), keys) for name, keys in given.items()}
     values: dict[str, dict[str, Any]] = {}
-    for text in texts:
+    texts = [given] if isinstance(given, str) else given
+    for text in map(str, texts):
         left, sign, value = text.partition("=")
         name, dot, key = left.strip().rpartition(".")
         if not (sign and dot and name and key):
@@ -117,7 +123,7 @@ def parse_gates(texts: Iterable[str]) -> dict[str, Gate]:
     return {name: _gate(name, keys) for name, keys in values.items()}
 
 
-def _gate(name: str, keys: dict[str, Any]) -> Gate:
+def _gate(name: str, keys: Any) -> Gate:
     try:
         return Gate.parse(keys)
     except ValidationError as error:
@@ -129,7 +135,11 @@ def _gate(name: str, keys: dict[str, Any]) -> Gate:
 
 
 def _refuse_early(asked: FilesToJudge) -> tuple[Device, ...]:
-    """The devices; whatever is wrong with names and gates is told before any file is read."""
+    """The devices; whatever is wrong with names, numbers and gates is told before any file is read."""
+    _refuse_other_counts("--images", asked.images, 1)
+    _refuse_other_counts("--threads", asked.threads, 0)
+    if not asked.suites:
+        raise RequestError("Name at least one suite; clean alone leaves the corruptions out.")
     for name in asked.suites:
         suites.get(name)
     devices = tuple(load_device(name) for name in dict.fromkeys(asked.devices))
@@ -145,6 +155,11 @@ def _refuse_early(asked: FilesToJudge) -> tuple[Device, ...]:
         if gate.device and gate.device not in names:
             raise RequestError(f"--gate {name}.device={gate.device}: measured are {', '.join(names)}. Add --device.")
     return devices
+
+
+def _refuse_other_counts(option: str, given: Any, least: int) -> None:
+    if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < least):
+        raise RequestError(f"{option} {given}: give a whole number, {least} or more, or leave it out.")
 
 
 def _refuse_other_batches(gates: Mapping[str, Gate], inputs: JudgeInputs) -> None:

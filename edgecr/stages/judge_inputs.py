@@ -7,8 +7,7 @@ the question. Nothing is guessed: a model that is fed wrongly looks like a bad m
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,16 @@ from edgecr.core.errors import FileProblem, RequestError, UnsupportedModel
 from edgecr.core.names import LONGEST, is_name
 from edgecr.core.yaml_text import decoded, read_bytes
 from edgecr.data.base import Preprocessing
+from edgecr.data.scale import Channels, as_options, checked_scale
 from edgecr.exporters.bare import artifact_of
 from edgecr.predictors import preprocessing_of
 from edgecr.report.result import BASELINE
 from edgecr.runners.agent.payload import Payload, payload_of
 
-Channels = tuple[float, float, float]
 HINT = (
     "torchvision's ImageNet models want --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225; models of pixels from -1 to "
     "1 want --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; models of pixels from 0 to 1 want --mean 0,0,0 --std 1,1,1"
 )
-MOST = 255.0
-"""The largest mean or deviation: more than the scale of the pixels themselves is a slip."""
 LARGEST = 8192
 """The largest side of an image."""
 _SHOWN = 5
@@ -44,28 +41,15 @@ class Given:
     classes: Path | None = None
 
 
-def means(text: str) -> Channels:
-    """The value of ``--mean``."""
-    return _channels("--mean", text, lambda value: abs(value) <= MOST)
+def scaling(mean: Any, std: Any) -> tuple[Channels | None, Channels | None]:
+    """The values of ``--mean`` and ``--std``, as text or as numbers."""
+    given = (value.split(",") if isinstance(value, str) else value for value in (mean, std))
+    return checked_scale(*given, as_options)
 
 
-def deviations(text: str) -> Channels:
-    """The value of ``--std``."""
-    return _channels("--std", text, lambda value: 0 < value <= MOST)
-
-
-def _channels(option: str, text: str, allowed: Callable[[float], bool]) -> Channels:
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError:
-        red = green = blue = math.nan
-    if not all(map(allowed, (red, green, blue))):
-        raise RequestError(f"{option} {text}: give three numbers on a scale from 0 to 1, for example 0.5,0.5,0.5.")
-    return red, green, blue
-
-
-def sides(text: str) -> tuple[int, int]:
-    """The value of ``--size``: one side, or height and width."""
+def sides(given: Any) -> tuple[int, int]:
+    """The value of ``--size``, as text or as numbers: one side, or height and width."""
+    text = given if isinstance(given, str) else "x".join(map(str, given if isinstance(given, Iterable) else [given]))
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= LARGEST for part in parts):
         raise RequestError(f"--size {text}: give the side of the images, such as 224, or HEIGHTxWIDTH.")
