@@ -44,9 +44,9 @@ def judge(
 ) -> Judgement:
     """Judges exported ONNX files against a baseline, as ``edgecr judge`` does; without gates nothing may ship.
 
-    ``gates`` are texts such as ``"clean_accuracy.drop=0.01"``, or a mapping as under a recipe's ``gates:``. ``mean``, ``std`` and ``size`` are needed only where no
-    manifest beside the files records them; the command's texts are taken too. With ``junit`` the gates are written
-    there for a build server.
+    ``gates`` are texts such as ``"clean_accuracy.drop=0.01"``, or a mapping as under a recipe's ``gates:``. ``mean``,
+    ``std`` and ``size`` are needed only where no manifest beside the files records them; the command's texts are taken
+    too. With ``junit`` the gates are written there for a build server.
     """
     from edgecr.report.render.junit import junit_file
     from edgecr.stages.judge_files import FilesToJudge, judge_files, parse_gates

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from edgecr.exporters.base import Artifact
 from edgecr.report.candidates import judge_candidates, name_of, run_verdict, slower_siblings
-from edgecr.report.gates.evidence import place, ratio_of
+from edgecr.report.gates.evidence import by_chance, perhaps_by_chance, place, ratio_of
 from edgecr.report.gates.judge import Gate, level, settle, verdict
 from edgecr.report.gates.quantities import accuracy_gates
 from edgecr.report.headline import claim
@@ -83,7 +83,14 @@ def build_result(
         gates=judged,
         verdict=run_verdict(candidates) if unjudged.many else verdict(judged),
     )
-    told = [*slower_siblings(known), *slower(known), *failures(known), *receipt_warnings(known), *warnings]
+    told = [
+        *chances(known),
+        *slower_siblings(known),
+        *slower(known),
+        *failures(known),
+        *receipt_warnings(known),
+        *warnings,
+    ]
     return replace(known, warnings=told)
 
 
@@ -94,7 +101,8 @@ def accuracy_rows(answered: RobustnessResult, gates: Mapping[str, Gate]) -> list
     for figure, conditions in answered.figures.items():
         confidence = level(gates, *(name for name, row in names.items() if row == figure))
         make_row = _mean_row if len(conditions) > 1 or figure == MEAN else _condition_row
-        rows.append(replace(make_row(answered, figure, confidence), metric=answered.task.metric))
+        chance = answered.task.chance(answered.labels)
+        rows.append(replace(make_row(answered, figure, confidence), metric=answered.task.metric, chance=chance))
     return rows
 
 
@@ -126,6 +134,12 @@ def export_row(artifact: Artifact) -> ExportRow:
     )
 
 
+def chances(result: Result) -> list[str]:
+    """The baselines of which it is not shown that they know the test images' classes, each told once."""
+    clean = ((row, by_chance(row) or perhaps_by_chance(row)) for row in result.accuracy if row.condition == CLEAN)
+    return list(dict.fromkeys(": ".join(filter(None, (result.label(row.target), text))) for row, text in clean if text))
+
+
 def slower(result: Result) -> Iterator[str]:
     """The warning that comes first: compression that costs time, or is not shown to save any."""
     for row in result.latency:
@@ -141,11 +155,15 @@ def slower(result: Result) -> Iterator[str]:
 
 
 def failures(result: Result) -> list[str]:
-    """Device errors and partial measurements, each once; rows emptied by unverified files are left out."""
+    """Device errors, partial measurements and files without answers, each once.
+
+    Rows that unverified files have emptied are left out.
+    """
     rows = (row for row in result.latency if row.arms or not result.unsound(row.evidence))
     found = ((row, f"partial: {row.partial}" if row.partial else row.error) for row in rows)
     named = ((name_of(result.label(row.target), row.device), text) for row, text in found)
-    return list(dict.fromkeys(f"{name}: {text}" for name, text in named if text))
+    unasked = (f"no answer: {row.error}" for row in result.accuracy if row.error)
+    return list(dict.fromkeys([*(f"{name}: {text}" for name, text in named if text), *unasked]))
 
 
 def receipt_warnings(result: Result) -> list[str]:

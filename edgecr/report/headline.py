@@ -53,7 +53,7 @@ def key_figures(result: Result) -> list[KeyFigure]:
 def _accuracy_figure(result: Result, label: str, suite: str | None, condition: str) -> KeyFigure:
     row = result.accuracy_of(suite, condition)
     if row is None or row.candidate is None:
-        missing = not_verified(result, row.evidence) if row else ""
+        missing = not_verified(result, row.evidence) or row.error if row else ""
         return KeyFigure(label, MISSING, missing or "not evaluated")
     delta = f"{figure(row.delta, POINTS)} against {point(row.baseline, PERCENT)}"
     return KeyFigure(label, point(row.candidate, PERCENT), delta)

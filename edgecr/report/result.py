@@ -89,6 +89,10 @@ class AccuracyRow:
     """The task's mean score, in words."""
     target: str = ""
     """The target whose files answered."""
+    chance: float | None = None
+    """The mean score that is reached without a look at the images."""
+    error: str = ""
+    """Reason why a role has no figure."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ judged/<name>-<short identity>/
   environment.json      versions, processor, threads, the command
   files/<label>/        the files that were judged, as they were
   measure/              raw samples of the baseline and one candidate on one device, by <device>@<label>
-  robustness/<suite>/   the answers of all files
+  robustness/<suite>/   the answers of all files; failed.json: the candidates that could not answer, and why
   stages/<name>.json    one record for each stage: its key and the hashes of its outputs
   report.json .md .html the result; with several candidates an overview, and reports/<label>/ for each
 
@@ -179,6 +179,18 @@ class Case:
         """The images of a suite that are worth looking at for a candidate."""
         return inside(self.answers(suite), f"examples-{label}.json")
 
+    def failed(self, suite: str) -> Path:
+        """The record of the candidates that could not answer a suite."""
+        return inside(self.answers(suite), "failed.json")
+
+    def failures(self, suite: str) -> dict[str, str]:
+        """The candidates that could not answer a suite, and why."""
+        path = self.failed(suite)
+        found = read_json(path) if path.exists() else {}
+        if not isinstance(found, dict) or not all(isinstance(why, str) for why in found.values()):
+            raise FileProblem(f"{path} is damaged.")
+        return found
+
     def report(self, label: str) -> Path:
         """The folder of one candidate's report: the judgement's own where there is no other candidate."""
         alone = len(self.question().candidates) == 1
@@ -192,8 +204,11 @@ class Case:
 
 
 def answers_of(answered: RobustnessResult, label: str) -> RobustnessResult:
-    """The answers of the baseline and one candidate alone, under the names of their roles."""
-    roles = {BASELINE: BASELINE, CANDIDATE: label}
+    """The answers of the baseline and one candidate alone, under the names of their roles.
+
+    A candidate that could not answer is not among them.
+    """
+    roles = {role: name for role, name in ((BASELINE, BASELINE), (CANDIDATE, label)) if name in answered.models}
     answers = {
         condition: {role: files[name] for role, name in roles.items()} for condition, files in answered.answers.items()
     }
@@ -281,17 +296,20 @@ class _Judging:
         stage, folder = suite_stage(suite), self.case.answers(suite)
         place = self.place(folder)
         files = [f"{place}/{QUESTION_FILE}"]
-        files += [self.place(self.case.examples(suite, file.label)) for file in self.question.candidates]
+        if self.case.failed(suite).exists():
+            files.append(self.place(self.case.failed(suite)))
         self.seen.demand(stage, *files)
         if not self.seen.sound(stage):
             return None
         try:
-            answered = RobustnessResult.load(folder)
+            answered, failed = RobustnessResult.load(folder), self.case.failures(suite)
         except FileProblem as problem:
             self.seen.reject(files[0], f"cannot be read: {problem}")
             return None
+        asked = [file for file in self.question.files if file.label not in failed]
         self.seen.demand(stage, *(f"{place}/{condition}.npz" for condition in answered.answers))
-        if answered.models != {file.label: file.sha256 for file in self.question.files}:
+        self.seen.demand(stage, *(self.place(self.case.examples(suite, file.label)) for file in asked[1:]))
+        if answered.models != {file.label: file.sha256 for file in asked}:
             self.seen.reject(files[0], "was made from other files")
         elif (answered.suite, answered.seed, len(answered.labels)) != (
             suite,
@@ -357,6 +375,8 @@ class _Judging:
         """The rows of one suite; without sound answers they are empty, but name what they would rest on."""
         if answered:
             rows = accuracy_rows(answers_of(answered, file.label), self.question.gates)
+            why = self.case.failures(suite).get(file.label, "")
+            rows = [replace(row, error=why) for row in rows]
         else:
             rows = [AccuracyRow(suite, row) for row in averages(suites.get(suite).conditions)]
         return [replace(row, evidence=self.files(file, suite_stage(suite))) for row in rows]

@@ -32,7 +32,7 @@ from edgecr.report.gates.quantities import Kind, quantities
 from edgecr.report.result import BASELINE, CANDIDATE, Result
 from edgecr.robustness.evaluate import evaluate
 from edgecr.robustness.examples import pick_examples, save_examples
-from edgecr.robustness.result import QUESTION_FILE
+from edgecr.robustness.result import QUESTION_FILE, RobustnessResult
 from edgecr.robustness.suites import suites
 from edgecr.run import RunMonitor, identity
 from edgecr.runners.agent.payload import payload_of
@@ -207,16 +207,28 @@ class _Exported:
     format: str = "onnx"
 
 
+class _CannotAnswer(UnsupportedModel):
+    """A file that fails on some images: which one, and why in the words of its user's path."""
+
+    def __init__(self, label: str, why: str) -> None:
+        self.label = label
+        super().__init__(why)
+
+
 class _Answers(Predictor):
     """Asks a file from elsewhere: image by image where it must be, and for the logits behind probabilities."""
 
-    def __init__(self, predictor: Predictor, file: GivenFile) -> None:
-        self._predictor, self._file = predictor, file
+    def __init__(self, predictor: Predictor, file: GivenFile, path: Path) -> None:
+        self._predictor, self._file, self._path = predictor, file, path
 
     @override
     def predict(self, images: np.ndarray) -> Outputs:
         step = 1 if self._file.one_by_one else max(1, len(images))
-        parts = [self._predictor.predict(images[start : start + step]) for start in range(0, len(images), step)]
+        try:
+            parts = [self._predictor.predict(images[start : start + step]) for start in range(0, len(images), step)]
+        except UnsupportedModel as error:
+            why = str(error).replace(str(self._path), str(self._file.path))
+            raise _CannotAnswer(self._file.label, why) from error
         (name,) = parts[0]  # files with several outputs were refused before
         answers = np.concatenate([part[name] for part in parts])
         if self._file.probabilities:
@@ -227,16 +239,21 @@ class _Answers(Predictor):
 def _predictor(file: GivenFile, path: Path, preprocessing: Preprocessing, threads: int) -> Predictor:
     """The one place where a file becomes a predictor."""
     values = {name: list(getattr(preprocessing, name)) for name in ("mean", "std", "size")}
-    return _Answers(predictor_for(_Exported(path, values | {"embedded": file.embedded}), threads), file)
+    return _Answers(predictor_for(_Exported(path, values | {"embedded": file.embedded}), threads), file, path)
 
 
 def _probe(inputs: JudgeInputs, data: _TestImages, threads: int) -> None:
-    """Raises for a file that cannot run on these images, or that answers other classes than there are."""
+    """Raises for a file that cannot run on these images, or that answers other classes than there are.
+
+    One of several candidates that fails does not stop the others: it is told where all images are shown.
+    """
     images = data.images.numpy(np.arange(min(PROBE, len(data.images))))
     for file in inputs.files:
         try:
             (answers,) = _predictor(file, file.path, inputs.preprocessing, threads).predict(images).values()
-        except UnsupportedModel as error:
+        except _CannotAnswer as error:
+            if len(inputs.files) > 2 and error.label != BASELINE:
+                continue
             raise FileProblem(str(error)) from error
         if answers.shape != (len(images), len(data.names)):
             raise RequestError(
@@ -358,23 +375,46 @@ class _Work:
             record.label: _predictor(file, self.case.file(record), size, self.threads)
             for record, file in zip(self.question.files, self.inputs.files)
         }
-        hashes = {record.label: record.sha256 for record in self.question.files}
-        answered = evaluate(
-            predictors,
-            suite,
-            self.data.images,
-            folder,
-            identities=hashes,
-            seed=self.question.seed,
-            monitor=self.monitor,
-        )
+        answered, failed = self._answered(name, predictors)
         key = answers_key(answered.key, self.question.images)
         if self.case.run.finished(stage, key):
             return
         for record in self.question.candidates:
+            if record.label in failed:
+                continue
             chosen = pick_examples(answers_of(answered, record.label), suite, self.data.images, self.data.names)
             save_examples(self.case.examples(name, record.label), chosen)
         self.case.run.finish(stage, key, [folder])
+
+    def _answered(self, name: str, predictors: Mapping[str, Predictor]) -> tuple[RobustnessResult, dict[str, str]]:
+        """The answers of all files that have some, and why the others have none; without the baseline's it raises."""
+        failed = self._failures(name)
+        while True:
+            hashes = {record.label: record.sha256 for record in self.question.files if record.label not in failed}
+            try:
+                answered = evaluate(
+                    {label: predictors[label] for label in hashes},
+                    suites.get(name),
+                    self.data.images,
+                    self.case.answers(name),
+                    identities=hashes,
+                    seed=self.question.seed,
+                    monitor=self.monitor,
+                )
+                return answered, failed
+            except _CannotAnswer as error:
+                if error.label == BASELINE:
+                    raise
+                failed[error.label] = str(error)
+                write_json(self.case.failed(name), failed)
+                self.monitor.warn(f"{error} It is not asked any more; the others are.")
+
+    def _failures(self, suite: str) -> dict[str, str]:
+        """The failures that an earlier attempt at the same question has met."""
+        try:
+            return self.case.failures(suite)
+        except FileProblem:
+            return {}
 
     def _clear(self, folder: Path, stage: str) -> None:
         """Removes answers that no record vouches for, and those that were changed: they are made again."""

@@ -43,8 +43,8 @@ class Given:
 
 def scaling(mean: Any, std: Any) -> tuple[Channels | None, Channels | None]:
     """The values of ``--mean`` and ``--std``, as text or as numbers."""
-    given = (value.split(",") if isinstance(value, str) else value for value in (mean, std))
-    return checked_scale(*given, as_options)
+    centre, spread = (value.split(",") if isinstance(value, str) else value for value in (mean, std))
+    return checked_scale(centre, spread, as_options)
 
 
 def sides(given: Any) -> tuple[int, int]:

@@ -91,5 +91,5 @@ def test_joined_sets_keep_their_order():
 @pytest.mark.parametrize("wrong", [{"mean": 123}, {"std": (0.5, 0, 0.5)}, {"std": (58.4, 57.1, 57.4)}])
 def test_the_scale_of_pixels_is_checked(wrong):
     pixels = np.zeros((4, 6, 6, 3), np.uint8), np.arange(4)
-    with pytest.raises(EdgecrError, match="scale from 0 to 1|divide them by 255"):
+    with pytest.raises(EdgecrError, match=r"scale from 0 to 1|divide them by 255"):
         dataset_of(pixels, **(HALF | wrong))
