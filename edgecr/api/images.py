@@ -197,10 +197,9 @@ def _arrays(data: Any, most: int | None) -> tuple[Tensor, np.ndarray]:
 
 def _joined(batches: Any, most: int | None) -> tuple[Tensor, np.ndarray]:
     """The images and labels of all batches, or of the first ones."""
-    try:
-        found = [(_tensor(images), _labels(labels, len(images))) for images, labels in islice(batches, most)]
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"{WANTED} ({error})") from error
+    if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
+        raise RequestError(f"{WANTED} {type(batches).__name__} is none of these.")
+    found = [_batch(batch) for batch in islice(batches, most)]  # an error of the caller's own code is left as it is
     if not found:
         raise RequestError("The data has no batch.")
     if any(images.dim() != 4 for images, _ in found):
@@ -208,6 +207,17 @@ def _joined(batches: Any, most: int | None) -> tuple[Tensor, np.ndarray]:
     if len({(images.dtype, images.shape[1:]) for images, _ in found}) > 1:
         raise RequestError("The batches hold images of different sizes or types; make them alike.")
     return torch.cat([images for images, _ in found]), np.concatenate([labels for _, labels in found])
+
+
+def _batch(batch: Any) -> tuple[Tensor, np.ndarray]:
+    try:
+        images, labels = batch
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"{WANTED} A batch here is no such pair: {error}.") from error
+    found = _tensor(images)
+    if not found.dim():
+        raise RequestError(f"{WANTED} The images of a batch here are one number.")
+    return found, _labels(labels, len(found))
 
 
 WANTED = "data is a folder, a mapping, (images, labels), or batches of (images, labels)."
@@ -219,6 +229,7 @@ def _tensor(images: Any) -> Tensor:
         found = torch.as_tensor(images).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise RequestError(f"{WANTED} {type(images).__name__} cannot be read as images: {error}") from error
+    found = found.clone() if found.is_inference() else found
     return found.float() if found.is_floating_point() else found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from edgecr.core.errors import FileProblem
+from edgecr.core.files import is_utf8
 from edgecr.core.progress import Monitor
 from edgecr.data.base import Augmentation, Dataset, DataSource, Fraction, Seed, sources
 from edgecr.data.splits import stratified
@@ -196,7 +197,12 @@ def _refuse_without_training(root: Path, held_out: Sequence[str]) -> None:
 def _subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    if odd := next((name for name in found if not is_utf8(name)), ""):
+        raise FileProblem(
+            f"{folder} holds a folder whose name is not UTF-8, {odd!r}: no report could name it. Rename it."
+        )
+    return found
 
 
 def _common_classes(folders: Mapping[str, Path]) -> tuple[str, ...]:

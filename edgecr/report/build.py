@@ -49,6 +49,7 @@ def build_result(
     apart: Sequence[str] = (),
     allow_partial: bool = False,
     prefer: str = "latency",
+    title: str = "",
 ) -> Result:
     """One result, judged; whatever is left out is missing, and what is missing never passes a gate.
 
@@ -67,6 +68,7 @@ def build_result(
         unverified=dict(unverified or {}),
         apart=list(apart),
         prefer=prefer,
+        title=title,
         models=list(models),
         accuracy=[*accuracy, *answers],
         latency=list(latency),

@@ -21,13 +21,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from edgecr.core.errors import FileProblem
+from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.files import read_json, refused_as
 from edgecr.core.names import Name, inside
 from edgecr.core.options import Options
 from edgecr.data.scale import Channels
 from edgecr.report.build import accuracy_rows, build_result
-from edgecr.report.gates.judge import NO_GATES, Gate
+from edgecr.report.gates.judge import NO_GATES, Gate, check_gate_name
 from edgecr.report.latency_rows import latency_rows
 from edgecr.report.overview import write_overview
 from edgecr.report.result import BASELINE, CANDIDATE, NOT_VERIFIED, AccuracyRow, LatencyRow, ModelRow, Result
@@ -160,8 +160,17 @@ class Case:
     def question(self) -> Question:
         """The recorded question; a damaged record, or one of another version, is a FileProblem."""
         path = self.folder / "question.json"
-        with refused_as(f"{path} is damaged, or of another version: run `{COMMAND}` again"):
-            return Question.parse(read_json(path))
+        damaged = f"{path} is damaged, or of another version: run `{COMMAND}` again"
+        with refused_as(damaged):
+            question = Question.parse(read_json(path))
+        try:
+            for suite in question.suites:
+                suites.get(suite)
+            for name, gate in question.gates.items():
+                check_gate_name(name, question.suites, gate)
+        except RequestError as error:
+            raise FileProblem(f"{damaged}: {error}") from error
+        return question
 
     def file(self, record: FileRecord) -> Path:
         """The copy of a judged file."""
@@ -253,6 +262,7 @@ class _Judging:
         return build_result(
             name=file.label,
             id=self.case.folder.name,
+            title=self.title(file),
             purpose=self.purpose(file),
             created=created,
             environment={name: value for name, value in environment.items() if name != "created"},
@@ -358,7 +368,7 @@ class _Judging:
         evidence = self.files(file)
         whole = self.seen.sound(file_stage(of.label), QUESTION)
         name = f"{Path(of.source).name} (SHA-256 {of.sha256[:12]})"
-        return ModelRow(role, name, size_bytes=of.size_bytes if whole else None, evidence=evidence)
+        return ModelRow(role, name, size_bytes=of.size_bytes if whole else None, evidence=evidence, uncounted=True)
 
     def latency(self, device: Device, file: FileRecord, measurement: Measurement | None) -> Iterator[LatencyRow]:
         """The rows of one device; where nothing sound was measured there is one that says why."""
@@ -390,6 +400,11 @@ class _Judging:
         return next(name for name in evidence if name in self.seen.problems)
 
     # Words
+
+    def title(self, file: FileRecord) -> str:
+        """The compared files, by their names or, where these are alike, by their paths."""
+        both = [Path(each.source).name for each in (file, self.question.files[0])]
+        return " against ".join(both if both[0] != both[1] else (file.source, self.question.files[0].source))
 
     def purpose(self, file: FileRecord) -> str:
         """The compared files and the test images, in a sentence."""

@@ -89,7 +89,7 @@ def judge_files(asked: FilesToJudge, root: Path, monitor: Monitor) -> tuple[Case
     question, where = _question(asked, inputs, data, devices), environment(threads)
     key = identity(question.plain(), maker(where))
     case = Case(root / f"{question.name}-{key[:8]}")
-    with case.run.writing():
+    with case.run.writing("name another folder with --output: it is judging the same files and images"):
         work = _Work(case, question, inputs, data, threads, RunMonitor(case.run, monitor))
         work.finish(key, where)
     return case, write_reports(case)
