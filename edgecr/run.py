@@ -148,15 +148,17 @@ class Run:
     # Writing
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Holds the run's lock; the lock dies with the process, however it dies."""
+    def writing(self, otherwise: str = "change the recipe's name to run a second one") -> Iterator[None]:
+        """Holds the run's lock; the lock dies with the process, however it dies.
+
+        ``otherwise`` is what whoever finds it held may do instead of waiting.
+        """
         try:
             with locked(self.folder / ".lock"):
                 yield
         except LockHeld as error:
             raise RunBusy(
-                f"Another edgecr process is working on {self.folder}. Wait for it, or change the recipe's "
-                "name to run a second one."
+                f"Another edgecr process is working on {self.folder}. Wait for it, or {otherwise}."
             ) from error
 
     def clear(self) -> None:

@@ -201,7 +201,7 @@ steps:
   - prune: {sparsity: 0.25, align: off}
 export: [onnx]
 measure: {devices: [DEVICE], batch: [1, 2]}
-robustness: {suites: [noise5], images: 12}
+robustness: {suites: [noise5], images: 2}
 gates:
   size: {ratio: 1.0}
   budget: {ratio: 1.0}

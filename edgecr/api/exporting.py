@@ -18,6 +18,7 @@ from edgecr.core.errors import RequestError
 from edgecr.core.files import fingerprint
 from edgecr.core.progress import Monitor
 from edgecr.data.base import Dataset, Preprocessing
+from edgecr.data.scale import as_keywords, checked_scale
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import ProofData
 from edgecr.exporters import Artifact, exporters, load_target
@@ -82,6 +83,7 @@ def export(
     """
     if not isinstance(what, nn.Module):
         return list(export_run(chosen_run(what, runs), target, threads, allow_code, progress(quiet)))
+    mean, std = checked_scale(mean, std, as_keywords)
     if example_input is None or path is None or mean is None or std is None:
         raise RequestError("Exporting a module needs an example input, a folder, mean and std.")
     subject = _subject(what, example_input, original, record)

@@ -42,6 +42,7 @@ class GivenModule(Architecture):
 def subject_of(module: nn.Module, example_input: Tensor) -> Subject:
     """A copy of a module on the CPU as a subject. Refuses a module that fails on the example."""
     _check_input(example_input)
+    example_input = example_input.clone()  # one that was made in inference mode cannot be used outside of it
     own = copied(module)
     classes = classes_of(own, example_input)
     return Subject(GivenModule.of(own), max(1, classes), tuple(example_input.shape[1:]), own)  # type: ignore[arg-type]

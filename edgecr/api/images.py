@@ -25,6 +25,7 @@ from edgecr.core.progress import Monitor
 from edgecr.core.yaml_text import Document, check
 from edgecr.data import sources
 from edgecr.data.base import Dataset, DataSource, ImageSet, Means, Preprocessing
+from edgecr.data.scale import as_keywords, checked_scale
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import HeldOutData
 
@@ -94,6 +95,7 @@ def dataset_of(
 
     ``size`` is needed for a folder. Of batches, only the first ``most_batches`` are read.
     """
+    mean, std = checked_scale(mean, std, as_keywords)
     if isinstance(data, str | os.PathLike):
         if size is None:
             raise RequestError(f"Images of {os.fspath(data)} need a common size: give size=(height, width).")
@@ -196,10 +198,9 @@ def _arrays(data: Any, most: int | None) -> tuple[Tensor, np.ndarray]:
 
 def _joined(batches: Any, most: int | None) -> tuple[Tensor, np.ndarray]:
     """The images and labels of all batches, or of the first ones."""
-    try:
-        found = [(_tensor(images), _labels(labels, len(images))) for images, labels in islice(batches, most)]
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"{WANTED} ({error})") from error
+    if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
+        raise RequestError(f"{WANTED} {type(batches).__name__} is none of these.")
+    found = [_batch(batch) for batch in islice(batches, most)]  # an error of the caller's own code is left as it is
     if not found:
         raise RequestError("The data has no batch.")
     if any(images.dim() != 4 for images, _ in found):
@@ -207,6 +208,17 @@ def _joined(batches: Any, most: int | None) -> tuple[Tensor, np.ndarray]:
     if len({(images.dtype, images.shape[1:]) for images, _ in found}) > 1:
         raise RequestError("The batches hold images of different sizes or types; make them alike.")
     return torch.cat([images for images, _ in found]), np.concatenate([labels for _, labels in found])
+
+
+def _batch(batch: Any) -> tuple[Tensor, np.ndarray]:
+    try:
+        images, labels = batch
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"{WANTED} A batch here is no such pair: {error}.") from error
+    found = _tensor(images)
+    if not found.dim():
+        raise RequestError(f"{WANTED} The images of a batch here are one number.")
+    return found, _labels(labels, len(found))
 
 
 WANTED = "data is a folder, a mapping, (images, labels), or batches of (images, labels)."
@@ -218,6 +230,7 @@ def _tensor(images: Any) -> Tensor:
         found = torch.as_tensor(images).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise RequestError(f"{WANTED} {type(images).__name__} cannot be read as images: {error}") from error
+    found = found.clone() if found.is_inference() else found
     return found.float() if found.is_floating_point() else found
 
 

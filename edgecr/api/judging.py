@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgecr.api.runs import AnyPath, progress
+from edgecr.api.runs import AnyPath, plain_values, progress
+from edgecr.core.errors import RequestError
 
 if TYPE_CHECKING:
     from edgecr.api.images import Size, Three
@@ -27,13 +28,13 @@ def judge(
     candidates: AnyPath | Sequence[AnyPath],
     *,
     data: AnyPath,
-    devices: Sequence[str] = ("cpu",),
-    suites: Sequence[str] = ("noise5",),
-    gates: Iterable[str] = (),
+    devices: str | Sequence[str] = ("cpu",),
+    suites: str | Sequence[str] = ("noise5",),
+    gates: str | Iterable[str] | Mapping[str, Mapping[str, Any]] = (),
     images: int | None = None,
     mean: Three | str | None = None,
     std: Three | str | None = None,
-    size: Size | str | None = None,
+    size: Size | int | str | None = None,
     classes: AnyPath | None = None,
     output: AnyPath = "judged",
     junit: AnyPath | None = None,
@@ -43,38 +44,48 @@ def judge(
 ) -> Judgement:
     """Judges exported ONNX files against a baseline, as ``edgecr judge`` does; without gates nothing may ship.
 
-    ``gates`` are texts such as ``"clean_accuracy.drop=0.01"``. ``mean``, ``std`` and ``size`` are needed only where no
-    manifest beside the files records them; the command's texts are taken too. With ``junit`` the gates are written
-    there for a build server.
+    ``gates`` are texts such as ``"clean_accuracy.drop=0.01"``, or a mapping as under a recipe's ``gates:``. ``mean``,
+    ``std`` and ``size`` are needed only where no manifest beside the files records them; the command's texts are taken
+    too. With ``junit`` the gates are written there for a build server.
     """
     from edgecr.report.render.junit import junit_file
     from edgecr.stages.judge_files import FilesToJudge, judge_files, parse_gates
-    from edgecr.stages.judge_inputs import Given, deviations, means, sides
+    from edgecr.stages.judge_inputs import Given, scaling, sides
 
-    files = [candidates] if isinstance(candidates, str | os.PathLike) else list(candidates)
-    with junit_file(None if junit is None else Path(junit), str(baseline)) as tell:
+    with junit_file(None if junit is None else _path("junit", junit), str(baseline)) as tell:
         given = Given(
-            None if mean is None else means(_text(mean, ",")),
-            None if std is None else deviations(_text(std, ",")),
-            None if size is None else sides(_text(size, "x")),
-            None if classes is None else Path(classes),
+            *scaling(mean, std),
+            None if size is None else sides(size),
+            None if classes is None else _path("classes", classes),
         )
+        files = [candidates] if isinstance(candidates, str | os.PathLike) else candidates
         asked = FilesToJudge(
-            Path(baseline),
-            tuple(map(Path, files)),
-            Path(data),
-            tuple(devices),
-            tuple(suites),
-            parse_gates(gates),
+            _path("baseline", baseline),
+            tuple(_path("candidates", file) for file in _items("candidates", files)),
+            _path("data", data),
+            _items("devices", devices),
+            _items("suites", suites),
+            parse_gates(plain_values(gates, "gates") if isinstance(gates, Mapping) else _items("gates", gates)),
             images,
             given,
             threads,
         )
-        case, reports = judge_files(asked, Path(output), monitor or progress(quiet))
+        case, reports = judge_files(asked, _path("output", output), monitor or progress(quiet))
         tell(reports)
     return Judgement(case.folder, reports)
 
 
-def _text(given: Sequence[float] | str, between: str) -> str:
-    """Numbers as the command line writes them."""
-    return given if isinstance(given, str) else between.join(map(str, given))
+def _path(name: str, given: Any) -> Path:
+    try:
+        return Path(given)
+    except TypeError as error:
+        raise RequestError(f"{name}={given!r}: give the path of a file or a folder.") from error
+
+
+def _items(name: str, given: Any) -> tuple[Any, ...]:
+    """Several values of one keyword; one text alone is one value."""
+    if isinstance(given, str):
+        return (given,)
+    if not isinstance(given, Iterable):
+        raise RequestError(f"{name}={given!r}: give a list.")
+    return tuple(given)

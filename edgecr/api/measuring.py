@@ -169,7 +169,9 @@ def _robustness_of_files(
 def _described(artifact: Artifact, mean: Three | None, std: Three | None) -> Artifact:
     """A file that was exported elsewhere, with the preprocessing that the caller states."""
     from edgecr.core.errors import RequestError
+    from edgecr.data.scale import as_keywords, checked_scale
 
+    mean, std = checked_scale(mean, std, as_keywords)
     if artifact.preprocessing or mean is None or std is None:
         return artifact
     height, width = artifact.input["shape"][2:4]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -69,6 +70,7 @@ class PrunedModule(NamedTuple):
     record: PruneRecord
 
 
+@torch.inference_mode(False)  # a caller in inference mode is served too: planning needs tensors that it may change
 def prune(
     module: nn.Module,
     example_input: Tensor,
@@ -95,8 +97,9 @@ def prune(
     """A copy of the module without its least important channels, physically, and the record; the module stays as it is.
 
     ``budget`` says what may remain of ``params``, ``macs``, ``size`` or ``latency`` (of ``device``); ``sparsity`` says
-    what goes. ``exclude`` are name patterns of layers that stay whole. Scores by images need ``data``. The other
-    options are those of a recipe's ``prune`` step. Nothing is trained.
+    what goes. ``exclude`` are name patterns of layers that stay whole. Scores by images need ``data``; from 64 images
+    on the layers that are left are refitted to what they answered before. The other options are those of a recipe's
+    ``prune`` step. Nothing is trained.
     """
     subject, monitor = subject_of(module, example_input), _Listening(progress(quiet))
     options: dict[str, Any] = {
@@ -111,6 +114,7 @@ def prune(
         "min_fraction": min_fraction,
         "max_fraction": max_fraction,
         "strict": strict,
+        "repair": False if data is None else None,
     }
     planned_for = {"measure": {"devices": [device], "batch": [latency_batch]}}
     method = options_of(Prune, Prune.resolve(options, planned_for), "prune")

@@ -76,12 +76,15 @@ def _recipe(given: AnyPath | Mapping[str, Any], changes: Sequence[str]) -> tuple
 
 
 def plain_values(given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """A copy of a mapping in the types that YAML has; paths become text."""
+    """A copy of a mapping in the types that YAML has; paths become text, numbers of numpy and torch plain ones."""
     from edgecr.core.errors import RequestError
 
+    def plain(value: Any) -> Any:
+        return value.item() if hasattr(value, "item") else os.fspath(value)
+
     try:
-        found: dict[str, Any] = json.loads(json.dumps(dict(given), default=os.fspath))
-    except (TypeError, ValueError) as error:
+        found: dict[str, Any] = json.loads(json.dumps(dict(given), default=plain))
+    except (TypeError, ValueError, RuntimeError) as error:
         raise RequestError(f"{what} may hold text, numbers, lists, mappings and paths only: {error}.") from error
     return found
 

@@ -111,6 +111,9 @@ class DeviceFailed(WorkError):
 class StorageError(WorkError):
     """The disk is full or a folder may not be written."""
 
+    reason = ""
+    """The reason alone, in a few words."""
+
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """A 'did you mean' sentence, or the list of known names when nothing is near."""

@@ -34,7 +34,10 @@ _STORAGE = {
     errno.ELOOP: "it is a symbolic link to itself, or a part of the path is",
     errno.EEXIST: "something that is no folder is in the place of one",
     errno.ENXIO: "a pipe or a device is in its place",
+    errno.ENAMETOOLONG: "its name is too long",
 }
+_KEPT = 40
+"""Characters of a file's name that its temporary sibling bears too: every name that a file may have leaves room."""
 
 
 @contextlib.contextmanager
@@ -46,10 +49,12 @@ def storage_errors(path: Path) -> Iterator[None]:
         reason = _STORAGE.get(error.errno or 0)
         if reason is None:
             raise
-        raise StorageError(
+        problem = StorageError(
             f"Cannot write {path}: {reason}. Free space or choose another folder, then run "
             "the same command again; it continues where it stopped."
-        ) from error
+        )
+        problem.reason = reason
+        raise problem from error
 
 
 @contextlib.contextmanager
@@ -57,7 +62,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside ``path`` and moves it into place only if the block succeeds."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:_KEPT]}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
     temporary = Path(name)
     try:
@@ -76,7 +81,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Gives a temporary folder beside ``path`` and moves it into place only if the block succeeds."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:_KEPT]}.", suffix=".tmp", dir=path.parent))
     try:
         with storage_errors(path):
             yield temporary
@@ -131,8 +136,29 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file atomically, keys sorted."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    """Writes a JSON file atomically, keys sorted; a FileProblem for text that `read_json` would refuse."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+    if "\\u" in text:
+        _refuse_half_characters(path, value)
+    write_text(path, text + "\n")
+
+
+def _refuse_half_characters(path: Path, value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        before, after = error.object[: error.start], error.object[error.start :]
+        odd = before.rpartition('"')[2] + after.partition('"')[0]
+        raise FileProblem(f"{path} cannot hold {odd!r}, which is not UTF-8. Rename what bears that name.") from error
+
+
+def is_utf8(text: str) -> bool:
+    """False for text that no file of text can hold, such as a file's name whose bytes are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_json(path: Path) -> Any:

@@ -13,6 +13,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from edgecr.core.errors import FileProblem
+from edgecr.core.files import is_utf8
 from edgecr.core.progress import Monitor
 from edgecr.data.base import NO_LABEL, Augmentation, Dataset, DataSource, Fraction, Seed, sources
 from edgecr.data.splits import stratified
@@ -246,7 +247,12 @@ def _subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:  # it knows folders without looking at each
-        return sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
+        found = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
+    if odd := next((name for name in found if not is_utf8(name)), ""):
+        raise FileProblem(
+            f"{folder} holds a folder whose name is not UTF-8, {odd!r}: no report could name it. Rename it."
+        )
+    return found
 
 
 def _common_classes(folders: Mapping[str, Path]) -> tuple[str, ...]:

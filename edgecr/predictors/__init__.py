@@ -71,8 +71,9 @@ def preprocessing_of(artifact: Exported) -> Preprocessing:
     values = artifact.preprocessing
     if not {"mean", "std", "size", "embedded"} <= values.keys():
         raise RequestError(
-            f"{artifact.path.name} has no recorded preprocessing (mean, std, size), so it cannot be "
-            "fed with images; export it with EdgeCR, or write a manifest beside it."
+            f"{artifact.path.name} has no recorded preprocessing (mean, std, size), so it cannot be fed with images. "
+            "From Python say mean=(…) and std=(…); `edgecr judge` takes --mean, --std and --size; or export it with "
+            "EdgeCR, which writes a manifest beside it."
         )
     try:
         height, width = values["size"]

@@ -10,6 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgecr.core.errors import FileProblem
+from edgecr.core.files import is_utf8, opened
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,22 @@ class OnnxDescription:
 
 def read_onnx(path: Path) -> onnx.ModelProto:
     """Parses an ONNX file; weights in side files stay there; a damaged file is a FileProblem."""
+    check_name(path)
+    with opened(path) as file:
+        content = file.read()
     try:
-        model = onnx.load(path, load_external_data=False)
-    except FileNotFoundError as error:
-        raise FileProblem(f"{path} does not exist.") from error
-    except OSError as error:
-        raise FileProblem(f"{path} cannot be read: {error.strerror}.") from error
+        model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
         raise FileProblem(f"{path} is not an ONNX file, or it is cut short.") from error
     if not model.graph.node or not model.opset_import:
         raise FileProblem(f"{path} holds no ONNX graph.")
     return model
+
+
+def check_name(path: Path) -> None:
+    """Refuses a path that is not UTF-8: ONNX, its runtimes and every record of a file need one that is."""
+    if not is_utf8(str(path)):
+        raise FileProblem(f"The name of {str(path)!r} is not UTF-8. Rename the file, or the folder that it lies in.")
 
 
 def describe_onnx(path: Path) -> OnnxDescription:

@@ -11,9 +11,11 @@ import numpy as np
 import onnxruntime
 
 from edgecr.core.errors import FileProblem, UnsupportedModel
+from edgecr.core.files import opened
 from edgecr.data.base import Preprocessing
 from edgecr.predictors.base import Predictor
 from edgecr.predictors.batches import check_images, in_portions
+from edgecr.predictors.onnx_file import check_name
 from edgecr.tasks import Outputs
 
 _SILENT = 4
@@ -72,8 +74,9 @@ def _single(values: np.ndarray) -> np.ndarray:
 
 def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on the CPU; a file it cannot load is a FileProblem."""
-    if not path.is_file():
-        raise FileProblem(f"{path} does not exist.")
+    check_name(path)
+    with opened(path):  # what is no file, such as a pipe, would be waited for
+        pass
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads

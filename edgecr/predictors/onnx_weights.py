@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgecr.core.errors import FileProblem
+from edgecr.core.files import opened
 
 
 def weights_beside(path: Path) -> tuple[str, ...]:
@@ -20,7 +21,8 @@ def parsed(path: Path) -> Any:
     import onnx
 
     try:
-        return onnx.load(path, load_external_data=False)
+        with opened(path) as file:
+            return onnx.ModelProto.FromString(file.read())
     except Exception:  # protobuf and onnx have several classes of errors
         return None
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from edgecr.exporters.base import Artifact
 from edgecr.report.candidates import judge_candidates, name_of, run_verdict, slower_siblings
-from edgecr.report.gates.evidence import place, ratio_of
+from edgecr.report.gates.evidence import by_chance, perhaps_by_chance, place, ratio_of
 from edgecr.report.gates.judge import Gate, level, settle, verdict
 from edgecr.report.gates.quantities import CLEAN_GATES, Kind, suite_gates
 from edgecr.report.headline import claim
@@ -50,6 +50,7 @@ def build_result(
     allow_partial: bool = False,
     prefer: str = "latency",
     labelled: bool = True,
+    title: str = "",
 ) -> Result:
     """One result, judged; whatever is left out is missing, and what is missing never passes a gate.
 
@@ -69,6 +70,7 @@ def build_result(
         apart=list(apart),
         prefer=prefer,
         labelled=labelled,
+        title=title,
         models=list(models),
         accuracy=[*accuracy, *answers],
         latency=list(latency),
@@ -85,7 +87,14 @@ def build_result(
         gates=judged,
         verdict=run_verdict(candidates) if unjudged.many else verdict(judged),
     )
-    told = [*slower_siblings(known), *slower(known), *failures(known), *receipt_warnings(known), *warnings]
+    told = [
+        *chances(known),
+        *slower_siblings(known),
+        *slower(known),
+        *failures(known),
+        *receipt_warnings(known),
+        *warnings,
+    ]
     return replace(known, warnings=told)
 
 
@@ -95,12 +104,14 @@ def accuracy_rows(answered: RobustnessResult, gates: Mapping[str, Gate]) -> list
         kind: {clean: CLEAN} | suite_gates(answered.suite, answered.answers, kind)
         for kind, clean in CLEAN_GATES.items()
     }
+    chance = answered.task.chance(answered.labels) if answered.labelled else None
     rows = []
     for figure in answered.figures:
         asked = {
             kind: level(gates, *(name for name, row in known.items() if row == figure)) for kind, known in names.items()
         }
-        rows.append(_row(answered, figure, asked[Kind.ACCURACY], asked[Kind.AGREEMENT]))
+        row = _row(answered, figure, asked[Kind.ACCURACY], asked[Kind.AGREEMENT])
+        rows.append(replace(row, chance=chance))
     return rows
 
 
@@ -154,6 +165,12 @@ def export_row(artifact: Artifact) -> ExportRow:
     )
 
 
+def chances(result: Result) -> list[str]:
+    """The baselines of which it is not shown that they know the test images' classes, each told once."""
+    clean = ((row, by_chance(row) or perhaps_by_chance(row)) for row in result.accuracy if row.condition == CLEAN)
+    return list(dict.fromkeys(": ".join(filter(None, (result.label(row.target), text))) for row, text in clean if text))
+
+
 def slower(result: Result) -> Iterator[str]:
     """The warning that comes first: compression that costs time, or is not shown to save any."""
     for row in result.latency:
@@ -169,11 +186,15 @@ def slower(result: Result) -> Iterator[str]:
 
 
 def failures(result: Result) -> list[str]:
-    """Device errors and partial measurements, each once; rows emptied by unverified files are left out."""
+    """Device errors, partial measurements and files without answers, each once.
+
+    Rows that unverified files have emptied are left out.
+    """
     rows = (row for row in result.latency if row.arms or not result.unsound(row.evidence))
     found = ((row, f"partial: {row.partial}" if row.partial else row.error) for row in rows)
     named = ((name_of(result.label(row.target), row.device), text) for row, text in found)
-    return list(dict.fromkeys(f"{name}: {text}" for name, text in named if text))
+    unasked = (f"no answer: {row.error}" for row in result.accuracy if row.error)
+    return list(dict.fromkeys([*(f"{name}: {text}" for name, text in named if text), *unasked]))
 
 
 def receipt_warnings(result: Result) -> list[str]:

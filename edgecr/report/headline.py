@@ -76,7 +76,7 @@ def _agreement_figure(result: Result, label: str, suite: str | None, condition: 
 
 
 def _no_figure(result: Result, label: str, row: AccuracyRow | None) -> KeyFigure:
-    missing = not_verified(result, row.evidence) if row else ""
+    missing = not_verified(result, row.evidence) or row.error if row else ""
     return KeyFigure(label, MISSING, missing or NOT_EVALUATED)
 
 

@@ -56,6 +56,8 @@ class ModelRow:
     """Files of the run that the row rests on."""
     file: str = ""
     """Path of the exported file, relative to the run's folder."""
+    uncounted: bool = False
+    """True where nobody counts parameters and MACs, as in files from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,10 @@ class AccuracyRow:
     """The task's name for the divergence; empty where it has none."""
     target: str = ""
     """The target whose files answered."""
+    chance: float | None = None
+    """The mean score that is reached without a look at the images."""
+    error: str = ""
+    """Reason why a role has no figure."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +252,14 @@ class Result:
     examples: list[Example] = field(default_factory=list)
     apart: list[str] = field(default_factory=list)
     """Results in the run folder that are not judged: made under other options, or from other files."""
+    title: str = ""
+    """What was judged, in a few words, where the name does not say it."""
     schema: int = SCHEMA
+
+    @property
+    def heading(self) -> str:
+        """The words above the report."""
+        return self.title or self.name
 
     @property
     def targets(self) -> list[str]:

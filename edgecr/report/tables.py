@@ -158,6 +158,9 @@ def model_table(result: Result) -> Table:
             target = result.label(view.targets[0])
             rows.append(("candidate / baseline", "", *(point(ratio, RATIO) for ratio in ratios), target))
     head = ("role", "architecture", "parameters", "MACs", "file", "target")
+    if all(row.uncounted for row in result.models):
+        shown, note = (0, 1, 4), "Parameters and MACs are not counted in files from elsewhere."
+        return Table("Models", ("role", "file", "size"), tuple(tuple(row[n] for n in shown) for row in rows), note)
     return Table("Models", head, tuple(rows), "MACs are multiply-accumulates for one image.")
 
 

@@ -5,7 +5,7 @@ judged/<name>-<short identity>/
   environment.json      versions, processor, threads, the command
   files/<label>/        the files that were judged, as they were
   measure/              raw samples of the baseline and one candidate on one device, by <device>@<label>
-  robustness/<suite>/   the answers of all files
+  robustness/<suite>/   the answers of all files; failed.json: the candidates that could not answer, and why
   stages/<name>.json    one record for each stage: its key and the hashes of its outputs
   report.json .md .html the result; with several candidates an overview, and reports/<label>/ for each
 
@@ -21,12 +21,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from edgecr.core.errors import FileProblem
+from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.files import read_json, refused_as
 from edgecr.core.names import Name, inside
 from edgecr.core.options import Options
+from edgecr.data.scale import Channels
 from edgecr.report.build import accuracy_rows, build_result
-from edgecr.report.gates.judge import NO_GATES, Gate
+from edgecr.report.gates.judge import NO_GATES, Gate, check_gate_name
 from edgecr.report.latency_rows import latency_rows
 from edgecr.report.overview import write_overview
 from edgecr.report.result import BASELINE, CANDIDATE, NOT_VERIFIED, AccuracyRow, LatencyRow, ModelRow, Result
@@ -47,7 +48,6 @@ HOW_TO_GATE = f"{NO_GATES}: say what must hold, for example --gate {{}} --gate l
 PACKAGES = ("edgecr", "numpy", "onnxruntime", "albumentations", "opencv-python-headless")
 """The packages that answers may depend on."""
 Count = Annotated[int, Field(ge=1)]
-Channels = tuple[float, float, float]
 
 
 class FileRecord(Options):
@@ -160,8 +160,17 @@ class Case:
     def question(self) -> Question:
         """The recorded question; a damaged record, or one of another version, is a FileProblem."""
         path = self.folder / "question.json"
-        with refused_as(f"{path} is damaged, or of another version: run `{COMMAND}` again"):
-            return Question.parse(read_json(path))
+        damaged = f"{path} is damaged, or of another version: run `{COMMAND}` again"
+        with refused_as(damaged):
+            question = Question.parse(read_json(path))
+        try:
+            for suite in question.suites:
+                suites.get(suite)
+            for name, gate in question.gates.items():
+                check_gate_name(name, question.suites, gate)
+        except RequestError as error:
+            raise FileProblem(f"{damaged}: {error}") from error
+        return question
 
     def file(self, record: FileRecord) -> Path:
         """The copy of a judged file."""
@@ -179,6 +188,18 @@ class Case:
         """The images of a suite that are worth looking at for a candidate."""
         return inside(self.answers(suite), f"examples-{label}.json")
 
+    def failed(self, suite: str) -> Path:
+        """The record of the candidates that could not answer a suite."""
+        return inside(self.answers(suite), "failed.json")
+
+    def failures(self, suite: str) -> dict[str, str]:
+        """The candidates that could not answer a suite, and why."""
+        path = self.failed(suite)
+        found = read_json(path) if path.exists() else {}
+        if not isinstance(found, dict) or not all(isinstance(why, str) for why in found.values()):
+            raise FileProblem(f"{path} is damaged.")
+        return found
+
     def report(self, label: str) -> Path:
         """The folder of one candidate's report: the judgement's own where there is no other candidate."""
         alone = len(self.question().candidates) == 1
@@ -192,8 +213,11 @@ class Case:
 
 
 def answers_of(answered: RobustnessResult, label: str) -> RobustnessResult:
-    """The answers of the baseline and one candidate alone, under the names of their roles."""
-    roles = {BASELINE: BASELINE, CANDIDATE: label}
+    """The answers of the baseline and one candidate alone, under the names of their roles.
+
+    A candidate that could not answer is not among them.
+    """
+    roles = {role: name for role, name in ((BASELINE, BASELINE), (CANDIDATE, label)) if name in answered.models}
     answers = {
         condition: {role: files[name] for role, name in roles.items()} for condition, files in answered.answers.items()
     }
@@ -238,6 +262,7 @@ class _Judging:
         return build_result(
             name=file.label,
             id=self.case.folder.name,
+            title=self.title(file),
             purpose=self.purpose(file),
             created=created,
             environment={name: value for name, value in environment.items() if name != "created"},
@@ -282,17 +307,20 @@ class _Judging:
         stage, folder = suite_stage(suite), self.case.answers(suite)
         place = self.place(folder)
         files = [f"{place}/{QUESTION_FILE}"]
-        files += [self.place(self.case.examples(suite, file.label)) for file in self.question.candidates]
+        if self.case.failed(suite).exists():
+            files.append(self.place(self.case.failed(suite)))
         self.seen.demand(stage, *files)
         if not self.seen.sound(stage):
             return None
         try:
-            answered = RobustnessResult.load(folder)
+            answered, failed = RobustnessResult.load(folder), self.case.failures(suite)
         except FileProblem as problem:
             self.seen.reject(files[0], f"cannot be read: {problem}")
             return None
+        asked = [file for file in self.question.files if file.label not in failed]
         self.seen.demand(stage, *(f"{place}/{condition}.npz" for condition in answered.answers))
-        if answered.models != {file.label: file.sha256 for file in self.question.files}:
+        self.seen.demand(stage, *(self.place(self.case.examples(suite, file.label)) for file in asked[1:]))
+        if answered.models != {file.label: file.sha256 for file in asked}:
             self.seen.reject(files[0], "was made from other files")
         elif (answered.suite, answered.seed, len(answered.labels)) != (
             suite,
@@ -343,7 +371,7 @@ class _Judging:
         evidence = self.files(file)
         whole = self.seen.sound(file_stage(of.label), QUESTION)
         name = f"{Path(of.source).name} (SHA-256 {of.sha256[:12]})"
-        return ModelRow(role, name, size_bytes=of.size_bytes if whole else None, evidence=evidence)
+        return ModelRow(role, name, size_bytes=of.size_bytes if whole else None, evidence=evidence, uncounted=True)
 
     def latency(self, device: Device, file: FileRecord, measurement: Measurement | None) -> Iterator[LatencyRow]:
         """The rows of one device; where nothing sound was measured there is one that says why."""
@@ -360,6 +388,8 @@ class _Judging:
         """The rows of one suite; without sound answers they are empty, but name what they would rest on."""
         if answered:
             rows = accuracy_rows(answers_of(answered, file.label), self.question.gates)
+            why = self.case.failures(suite).get(file.label, "")
+            rows = [replace(row, error=why) for row in rows]
         else:
             rows = [AccuracyRow(suite, row) for row in averages(suites.get(suite).conditions)]
         return [replace(row, evidence=self.files(file, suite_stage(suite))) for row in rows]
@@ -373,6 +403,11 @@ class _Judging:
         return next(name for name in evidence if name in self.seen.problems)
 
     # Words
+
+    def title(self, file: FileRecord) -> str:
+        """The compared files, by their names or, where these are alike, by their paths."""
+        both = [Path(each.source).name for each in (file, self.question.files[0])]
+        return " against ".join(both if both[0] != both[1] else (file.source, self.question.files[0].source))
 
     def purpose(self, file: FileRecord) -> str:
         """The compared files and the test images, in a sentence."""

@@ -32,7 +32,7 @@ from edgecr.report.gates.quantities import Kind, check_labels, quantities
 from edgecr.report.result import BASELINE, CANDIDATE, Result
 from edgecr.robustness.evaluate import evaluate
 from edgecr.robustness.examples import pick_examples, save_examples
-from edgecr.robustness.result import QUESTION_FILE
+from edgecr.robustness.result import QUESTION_FILE, RobustnessResult
 from edgecr.robustness.suites import suites
 from edgecr.run import RunMonitor, identity
 from edgecr.runners.agent.payload import payload_of
@@ -98,7 +98,7 @@ def judge_files(asked: FilesToJudge, root: Path, monitor: Monitor) -> tuple[Case
     question, where = _question(asked, inputs, data, devices), environment(threads)
     key = identity(question.plain(), maker(where))
     case = Case(root / f"{question.name}-{key[:8]}")
-    with case.run.writing():
+    with case.run.writing("name another folder with --output: it is judging the same files and images"):
         work = _Work(case, question, inputs, data, threads, RunMonitor(case.run, monitor))
         work.finish(key, where)
     return case, write_reports(case)
@@ -112,10 +112,16 @@ def _processors() -> int:
 # What is refused before anything is read
 
 
-def parse_gates(texts: Iterable[str]) -> dict[str, Gate]:
-    """Gates from texts such as ``clean_accuracy.drop=0.01``; a RequestError says what is wrong."""
+def parse_gates(given: str | Iterable[str] | Mapping[str, Any]) -> dict[str, Gate]:
+    """Gates from texts such as ``clean_accuracy.drop=0.01``, or from a recipe's mapping of them.
+
+    A RequestError says what is wrong.
+    """
+    if isinstance(given, Mapping):
+        return {str(name): _gate(str(name), keys) for name, keys in given.items()}
     values: dict[str, dict[str, Any]] = {}
-    for text in texts:
+    texts = [given] if isinstance(given, str) else given
+    for text in map(str, texts):
         left, sign, value = text.partition("=")
         name, dot, key = left.strip().rpartition(".")
         if not (sign and dot and name and key):
@@ -126,7 +132,7 @@ def parse_gates(texts: Iterable[str]) -> dict[str, Gate]:
     return {name: _gate(name, keys) for name, keys in values.items()}
 
 
-def _gate(name: str, keys: dict[str, Any]) -> Gate:
+def _gate(name: str, keys: Any) -> Gate:
     try:
         return Gate.parse(keys)
     except ValidationError as error:
@@ -138,7 +144,11 @@ def _gate(name: str, keys: dict[str, Any]) -> Gate:
 
 
 def _refuse_early(asked: FilesToJudge) -> tuple[Device, ...]:
-    """The devices; whatever is wrong with names and gates is told before any file is read."""
+    """The devices; whatever is wrong with names, numbers and gates is told before any file is read."""
+    _refuse_other_counts("--images", asked.images, 1)
+    _refuse_other_counts("--threads", asked.threads, 0)
+    if not asked.suites:
+        raise RequestError("Name at least one suite; clean alone leaves the corruptions out.")
     for name in asked.suites:
         suites.get(name)
     devices = tuple(load_device(name) for name in dict.fromkeys(asked.devices))
@@ -155,6 +165,11 @@ def _refuse_early(asked: FilesToJudge) -> tuple[Device, ...]:
         if gate.device and gate.device not in names:
             raise RequestError(f"--gate {name}.device={gate.device}: measured are {', '.join(names)}. Add --device.")
     return devices
+
+
+def _refuse_other_counts(option: str, given: Any, least: int) -> None:
+    if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < least):
+        raise RequestError(f"{option} {given}: give a whole number, {least} or more, or leave it out.")
 
 
 def _refuse_other_batches(gates: Mapping[str, Gate], inputs: JudgeInputs) -> None:
@@ -223,16 +238,28 @@ class _Exported:
     format: str = "onnx"
 
 
+class _CannotAnswer(UnsupportedModel):
+    """A file that fails on some images: which one, and why in the words of its user's path."""
+
+    def __init__(self, label: str, why: str) -> None:
+        self.label = label
+        super().__init__(why)
+
+
 class _Answers(Predictor):
     """Asks a file from elsewhere: image by image where it must be, and for the logits behind probabilities."""
 
-    def __init__(self, predictor: Predictor, file: GivenFile) -> None:
-        self._predictor, self._file = predictor, file
+    def __init__(self, predictor: Predictor, file: GivenFile, path: Path) -> None:
+        self._predictor, self._file, self._path = predictor, file, path
 
     @override
     def predict(self, images: np.ndarray) -> Outputs:
         step = 1 if self._file.one_by_one else max(1, len(images))
-        parts = [self._predictor.predict(images[start : start + step]) for start in range(0, len(images), step)]
+        try:
+            parts = [self._predictor.predict(images[start : start + step]) for start in range(0, len(images), step)]
+        except UnsupportedModel as error:
+            why = str(error).replace(str(self._path), str(self._file.path))
+            raise _CannotAnswer(self._file.label, why) from error
         (name,) = parts[0]  # files with several outputs were refused before
         answers = np.concatenate([part[name] for part in parts])
         if self._file.probabilities:
@@ -243,16 +270,21 @@ class _Answers(Predictor):
 def _predictor(file: GivenFile, path: Path, preprocessing: Preprocessing, threads: int) -> Predictor:
     """The one place where a file becomes a predictor."""
     values = {name: list(getattr(preprocessing, name)) for name in ("mean", "std", "size")}
-    return _Answers(predictor_for(_Exported(path, values | {"embedded": file.embedded}), threads), file)
+    return _Answers(predictor_for(_Exported(path, values | {"embedded": file.embedded}), threads), file, path)
 
 
 def _probe(inputs: JudgeInputs, data: _TestImages, threads: int) -> None:
-    """Raises for a file that cannot run on these images, or that answers other classes than there are."""
+    """Raises for a file that cannot run on these images, or that answers other classes than there are.
+
+    One of several candidates that fails does not stop the others: it is told where all images are shown.
+    """
     images = data.images.numpy(np.arange(min(PROBE, len(data.images))))
     for file in inputs.files:
         try:
             (answers,) = _predictor(file, file.path, inputs.preprocessing, threads).predict(images).values()
-        except UnsupportedModel as error:
+        except _CannotAnswer as error:
+            if len(inputs.files) > 2 and error.label != BASELINE:
+                continue
             raise FileProblem(str(error)) from error
         if answers.shape != (len(images), len(data.names)):
             raise RequestError(
@@ -375,24 +407,47 @@ class _Work:
             record.label: _predictor(file, self.case.file(record), size, self.threads)
             for record, file in zip(self.question.files, self.inputs.files)
         }
-        hashes = {record.label: record.sha256 for record in self.question.files}
-        answered = evaluate(
-            predictors,
-            suite,
-            self.data.images,
-            folder,
-            identities=hashes,
-            seed=self.question.seed,
-            monitor=self.monitor,
-            labelled=self.question.data.labelled,
-        )
+        answered, failed = self._answered(name, predictors)
         key = answers_key(answered.key, self.question.images)
         if self.case.run.finished(stage, key):
             return
         for record in self.question.candidates:
+            if record.label in failed:
+                continue
             chosen = pick_examples(answers_of(answered, record.label), suite, self.data.images, self.data.names)
             save_examples(self.case.examples(name, record.label), chosen)
         self.case.run.finish(stage, key, [folder])
+
+    def _answered(self, name: str, predictors: Mapping[str, Predictor]) -> tuple[RobustnessResult, dict[str, str]]:
+        """The answers of all files that have some, and why the others have none; without the baseline's it raises."""
+        failed = self._failures(name)
+        while True:
+            hashes = {record.label: record.sha256 for record in self.question.files if record.label not in failed}
+            try:
+                answered = evaluate(
+                    {label: predictors[label] for label in hashes},
+                    suites.get(name),
+                    self.data.images,
+                    self.case.answers(name),
+                    identities=hashes,
+                    seed=self.question.seed,
+                    monitor=self.monitor,
+                    labelled=self.question.data.labelled,
+                )
+                return answered, failed
+            except _CannotAnswer as error:
+                if error.label == BASELINE:
+                    raise
+                failed[error.label] = str(error)
+                write_json(self.case.failed(name), failed)
+                self.monitor.warn(f"{error} It is not asked any more; the others are.")
+
+    def _failures(self, suite: str) -> dict[str, str]:
+        """The failures that an earlier attempt at the same question has met."""
+        try:
+            return self.case.failures(suite)
+        except FileProblem:
+            return {}
 
     def _clear(self, folder: Path, stage: str) -> None:
         """Removes answers that no record vouches for, and those that were changed: they are made again."""

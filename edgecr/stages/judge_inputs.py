@@ -7,8 +7,7 @@ the question. Nothing is guessed: a model that is fed wrongly looks like a bad m
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,16 @@ from edgecr.core.errors import FileProblem, RequestError, UnsupportedModel
 from edgecr.core.names import LONGEST, is_name
 from edgecr.core.yaml_text import decoded, read_bytes
 from edgecr.data.base import Preprocessing
+from edgecr.data.scale import Channels, as_options, checked_scale
 from edgecr.exporters.bare import artifact_of
 from edgecr.predictors import preprocessing_of
 from edgecr.report.result import BASELINE
 from edgecr.runners.agent.payload import Payload, payload_of
 
-Channels = tuple[float, float, float]
 HINT = (
     "torchvision's ImageNet models want --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225; models of pixels from -1 to "
     "1 want --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5; models of pixels from 0 to 1 want --mean 0,0,0 --std 1,1,1"
 )
-MOST = 255.0
-"""The largest mean or deviation: more than the scale of the pixels themselves is a slip."""
 LARGEST = 8192
 """The largest side of an image."""
 _SHOWN = 5
@@ -44,28 +41,15 @@ class Given:
     classes: Path | None = None
 
 
-def means(text: str) -> Channels:
-    """The value of ``--mean``."""
-    return _channels("--mean", text, lambda value: abs(value) <= MOST)
+def scaling(mean: Any, std: Any) -> tuple[Channels | None, Channels | None]:
+    """The values of ``--mean`` and ``--std``, as text or as numbers."""
+    centre, spread = (value.split(",") if isinstance(value, str) else value for value in (mean, std))
+    return checked_scale(centre, spread, as_options)
 
 
-def deviations(text: str) -> Channels:
-    """The value of ``--std``."""
-    return _channels("--std", text, lambda value: 0 < value <= MOST)
-
-
-def _channels(option: str, text: str, allowed: Callable[[float], bool]) -> Channels:
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError:
-        red = green = blue = math.nan
-    if not all(map(allowed, (red, green, blue))):
-        raise RequestError(f"{option} {text}: give three numbers on a scale from 0 to 1, for example 0.5,0.5,0.5.")
-    return red, green, blue
-
-
-def sides(text: str) -> tuple[int, int]:
-    """The value of ``--size``: one side, or height and width."""
+def sides(given: Any) -> tuple[int, int]:
+    """The value of ``--size``, as text or as numbers: one side, or height and width."""
+    text = given if isinstance(given, str) else "x".join(map(str, given if isinstance(given, Iterable) else [given]))
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= LARGEST for part in parts):
         raise RequestError(f"--size {text}: give the side of the images, such as 224, or HEIGHTxWIDTH.")
@@ -82,8 +66,8 @@ class GivenFile:
     payload: Payload
     batch: int | None
     """The batch size that the file is fixed to; None for any."""
-    side: tuple[int, int] | None
-    """Height and width that the file is fixed to."""
+    side: tuple[int | None, int | None]
+    """Height and width that the file is fixed to; None for one that it leaves open."""
     classes: int | None
     """The number of classes that the file says it answers."""
     embedded: bool
@@ -188,7 +172,7 @@ def _takes_pixels(entry: dict[str, Any]) -> bool:
     return bool(entry["dtype"] == "uint8" and entry["layout"] == "NHWC")
 
 
-def _side(path: Path, entry: dict[str, Any], embedded: bool) -> tuple[int, int] | None:
+def _side(path: Path, entry: dict[str, Any], embedded: bool) -> tuple[int | None, int | None]:
     """The height and width that an input is fixed to; an input that EdgeCR cannot feed is refused."""
     dtype, layout, shape = entry["dtype"], entry["layout"], entry["shape"]
     wanted = ("uint8", "NHWC") if embedded else ("float32", "NCHW")
@@ -200,7 +184,7 @@ def _side(path: Path, entry: dict[str, Any], embedded: bool) -> tuple[int, int] 
             "itself. Export it with such an input."
         )
     height, width = (_fixed(shape, place) for place in ((1, 2) if embedded else (2, 3)))
-    return (height, width) if height and width else None
+    return height, width
 
 
 def _fixed(shape: Sequence[int | None], place: int) -> int | None:
@@ -331,22 +315,24 @@ def _question(file: GivenFile, told: Sequence[GivenFile]) -> str:
 
 def _size(files: Sequence[GivenFile], given: Given) -> tuple[int, int]:
     """Height and width of the images, which all who say something must agree on."""
-    said = [(f"{file.path} takes", file.side) for file in files if file.side]
+    said: list[tuple[str, tuple[int | None, int | None]]]
+    said = [(f"{file.path} takes", file.side) for file in files if any(file.side)]
     said += [(f"the manifest of {file.path} says", file.told.size) for file in files if file.told]
     said += [("--size says", given.size)] if given.size else []
-    if not said:
+    who, (height, width) = next(((who, size) for who, size in said if all(size)), ("", (None, None)))
+    if not (height and width):
         raise RequestError(
-            f"How large are the images that {files[0].path} takes? The file leaves height and width open. "
+            f"How large are the images that {files[0].path} takes? The file leaves height or width open. "
             "Give --size 224, or --size HEIGHTxWIDTH."
         )
-    who, size = said[0]
-    for other, found in said[1:]:
-        if found != size:
+    for other, found in said:
+        if any(side not in (None, own) for side, own in zip(found, (height, width))):
             raise RequestError(
-                f"The images have different sizes: {who} {size[0]}x{size[1]}, {other} {found[0]}x{found[1]}. "
+                f"The images have different sizes: {who} {height}x{width}, {other} "
+                f"{'x'.join('any' if side is None else str(side) for side in found)}. "
                 "Only files that take the same images can be compared."
             )
-    return size
+    return height, width
 
 
 # The names of the classes
@@ -365,7 +351,9 @@ def _names(files: Sequence[GivenFile], given: Given) -> tuple[str, ...]:
 
 def read_names(path: Path) -> tuple[str, ...]:
     """Class names from a text file, one a line, in the order of a model's outputs."""
-    names = tuple(line.strip() for line in decoded(read_bytes(path), path).splitlines() if line.strip())
+    names = tuple(
+        line.strip() for line in decoded(read_bytes(path), path).removeprefix("\ufeff").splitlines() if line.strip()
+    )
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if not names or twice:
         wrong = f"names {twice[0]!r} twice" if twice else "is empty"

@@ -60,6 +60,10 @@ class Task(ABC):
         """Targets that were stored as plain values, as the array that ``score`` takes."""
         return np.asarray(values)
 
+    def chance(self, targets: np.ndarray) -> float | None:
+        """The mean score that is reached without a look at the images; None where nobody can tell."""
+        return None
+
     def agreement(self, expected: Outputs, given: Outputs, tolerance: Mapping[str, float]) -> np.ndarray:
         """True for each image whose outputs stand for the same answer; ``tolerance`` is the noise of each output.
 

@@ -50,6 +50,10 @@ class Classification(Task):
         """Class indices."""
         return np.array(values, np.int64)
 
+    def chance(self, targets: np.ndarray) -> float | None:
+        """The share of the largest class: always answering it is right that often, and no guess more often."""
+        return float(np.bincount(targets).max() / len(targets)) if len(targets) else None
+
     def agreement(self, expected: Outputs, given: Outputs, tolerance: Mapping[str, float]) -> np.ndarray:
         """True where both choose the same class; a tie within the tolerance counts as the same."""
         logits, other = expected["logits"], given["logits"]

@@ -92,6 +92,9 @@ def test_a_masked_module_is_no_pruned_one(pruned, tmp_path):
         ({"data": (torch.rand(4, 3, 8, 8), [0] * 4)}, "mean and std are for pixels"),
         ({"data": (np.zeros((4, 9, 9, 3), np.uint8), [0] * 4)}, "9x9"),
         ({"example": torch.full((1, 3, 8, 8), torch.nan)}, "not finite"),
+        ({"std": (0.3, 0, 0.3)}, "above 0"),
+        ({"mean": 123}, "three numbers"),
+        ({"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)}, "divide them by 255: mean=\\(0.485"),
     ],
 )
 def test_what_cannot_be_done_is_explained(options, message, tmp_path):

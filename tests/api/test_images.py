@@ -86,3 +86,25 @@ def test_joined_sets_keep_their_order():
     both = Joined((one, two))
     assert both.labels.tolist() == [0, 1, 2, 0, 1]
     assert both.numpy([4, 0, 3, 2])[:, 0, 0, 0].tolist() == [2, 3, 2, 3]
+
+
+@pytest.mark.parametrize("wrong", [{"mean": 123}, {"std": (0.5, 0, 0.5)}, {"std": (58.4, 57.1, 57.4)}])
+def test_the_scale_of_pixels_is_checked(wrong):
+    pixels = np.zeros((4, 6, 6, 3), np.uint8), np.arange(4)
+    with pytest.raises(EdgecrError, match=r"scale from 0 to 1|divide them by 255"):
+        dataset_of(pixels, **(HALF | wrong))
+
+
+def test_an_error_of_the_callers_own_code_is_left_as_it_is():
+    def batches():
+        yield torch.rand(2, 3, 4, 4), torch.tensor([0, 1])
+        raise ValueError("the disk of the caller")
+
+    with pytest.raises(ValueError, match="the disk of the caller"):
+        dataset_of(batches())
+
+
+@pytest.mark.parametrize("wrong", [3, [3], [(1, 2, 3)], [(torch.tensor(1.0), 0)]])
+def test_what_holds_no_batches_is_refused(wrong):
+    with pytest.raises(EdgecrError, match="data is a folder, a mapping"):
+        dataset_of(wrong)

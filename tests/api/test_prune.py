@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import edgecr
 from edgecr.surgery.changes.base import replay
@@ -79,7 +80,7 @@ def test_it_is_the_pruning_of_a_recipe(tmp_path):
 
     whole = subject()
     slim, record = edgecr.prune(whole.module, torch.rand(1, 3, 8, 8), budget={"macs": 0.6}, quiet=True)
-    options = Prune.resolve({"budget": {"macs": 0.6}}, {})
+    options = Prune.resolve({"budget": {"macs": 0.6}, "repair": False}, {})  # nobody gave images to refit on
     expected = Prune.parse(options).apply(subject(), context(tmp_path))
     assert same(slim, expected.module)
     assert [cut.plain() for cut in record.surgery] == [cut.plain() for cut in expected.surgery]
@@ -156,7 +157,7 @@ WRONG = {
     "unknown layer": ({"sparsity": 0.5, "exclude": ["nowhere"]}, "nowhere"),
     "no images": ({"sparsity": 0.5, "score": "taylor"}, "give data="),
     "unknown device": ({"sparsity": 0.5, "align": "auto", "device": "abacus"}, "Unknown device 'abacus'"),
-    "not plain": ({"budget": {"macs": torch.ones(1)}}, "budget may hold text, numbers"),
+    "not plain": ({"budget": {"macs": torch.ones(2)}}, "budget may hold text, numbers"),
     "pixels without mean": (
         {"sparsity": 0.5, "score": "taylor", "data": (torch.zeros(4, 8, 8, 3, dtype=torch.uint8), [0, 1, 2, 0])},
         r"mean=\(…\)",
@@ -245,3 +246,38 @@ class Unknown(nn.Module):
 def test_limits_that_let_nothing_go_are_explained():
     with pytest.raises(edgecr.EdgecrError, match="every group must keep all of its channels"):
         prune(sparsity=0.5, align=8)
+
+
+@pytest.mark.parametrize("score", ["l2", "taylor_in"])
+@pytest.mark.parametrize("parametrised", [False, True])
+def test_a_layer_under_two_names_stops_nothing_else(parametrised, score):
+    layer = nn.Conv2d(8, 8, 3, padding=1)
+    layer = weight_norm(layer) if parametrised else layer
+    module = nn.Sequential(nn.Conv2d(3, 12, 1), nn.ReLU(), nn.Conv2d(12, 8, 1), layer, nn.ReLU(), layer, nn.Flatten())
+    module.append(nn.Linear(512, 4))
+    slim, record = prune(module, sparsity=0.5, score=score, data=(EXAMPLE, torch.tensor([0, 1])))
+    assert record.groups["0"][1] < 12
+    assert slim(EXAMPLE).isfinite().all()
+    assert ("weight of a convolution is computed" in str(record.kept.get("2"))) == parametrised
+
+
+def test_a_caller_in_inference_mode_is_served(capsys):
+    outside = network()
+    with torch.inference_mode():
+        images = torch.rand(8, 3, 8, 8), torch.arange(8) % 3
+        for module in (outside, network()):
+            slim, _ = prune(module, torch.rand(2, 3, 8, 8), sparsity=0.5, score="taylor", data=images)
+    assert not any(tensor.is_inference() for tensor in slim.state_dict().values())
+    slim(EXAMPLE).sum().backward()
+
+
+def test_without_images_nothing_is_said_of_a_repair(capsys):
+    prune(sparsity=0.5, quiet=False)
+    told = capsys.readouterr()
+    assert "Removed" in told.err
+    assert "epair" not in told.err
+
+
+def test_numbers_of_numpy_are_numbers():
+    one, other = (prune(network(), budget={"macs": share})[1] for share in (0.5, np.float32(0.5)))
+    assert one.amounts["macs"].budget == other.amounts["macs"].budget

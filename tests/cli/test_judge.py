@@ -296,6 +296,7 @@ def test_a_manifest_answers_how_images_are_scaled(world, tmp_path):
         (("--mean", "0.5", "--std", "0.5,0.5,0.5"), "--mean 0.5: give three numbers"),
         (("--mean", "0,0,nan", "--std", "1,1,1"), "give three numbers"),
         (("--mean", "0,0,0", "--std", "1,0,1"), "--std 1,0,1: give three numbers"),
+        (("--mean", "127.5,127.5,127.5", "--std", "127.5,127.5,127.5"), "--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"),
         ((*MEANS, "--size", "8x8x8"), "--size 8x8x8: give the side"),
         ((*MEANS, "--size", "0"), "--size 0: give the side"),
         ((*MEANS, "--size", "16"), "different sizes: {base} takes 8x8, --size says 16x16"),

@@ -48,7 +48,7 @@ def test_a_network_of_torchvision_and_its_quantised_sibling(world, tmp_path):
     quantize_dynamic(tmp_path / "prepared.onnx", sibling)
     names = [f"class{number}" for number in range(10)]
     images(tmp_path / "data", splits=("test",), classes=names, each=3)
-    gates = ["clean_accuracy.drop=0.5", "noise5_accuracy.drop=0.5", "size.ratio=0.5"]
+    gates = ["size.ratio=0.5"]
     words = ["judge", base, sibling, "--data", tmp_path / "data", "--device", world / "quick.yaml", "-q", *MEANS]
     done = CommandLine(tmp_path)(*words, *(word for gate in gates for word in ("--gate", gate)))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -61,4 +61,5 @@ def test_a_network_of_torchvision_and_its_quantised_sibling(world, tmp_path):
     assert {row["condition"] for row in result["accuracy"]} >= {"clean", "fog", "mean"}
     assert result["latency"][0]["arms"].keys() == {"baseline", "candidate"}
     assert any("asked about one image at a time" in text for text in result["warnings"])
+    assert any("not shown to be above chance" in text for text in result["warnings"])  # nobody has trained it
     assert len(result["examples"]) == 15

@@ -65,3 +65,20 @@ def test_values_that_do_not_fit_are_told_with_their_place(tmp_path):
 def test_fingerprint_ignores_key_order_only():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint([1, 2]) != fingerprint([2, 1])
+
+
+def test_what_cannot_be_read_again_is_not_written(tmp_path):
+    with pytest.raises(FileProblem, match=r"not UTF-8. Rename") as refused:
+        write_json(tmp_path / "a.json", {"classes": ["good", "h\udce9rbe"]})
+    assert repr("h\udce9rbe") in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+    write_json(tmp_path / "a.json", ["é", "😀"])
+    assert read_json(tmp_path / "a.json") == ["é", "😀"]
+
+
+def test_every_name_that_a_file_may_have_can_be_written(tmp_path):
+    path = tmp_path / ("a" * 254)
+    write_text(path, "text")
+    assert path.read_text() == "text"
+    with pytest.raises(StorageError, match="its name is too long"):
+        write_text(tmp_path / ("a" * 300), "text")

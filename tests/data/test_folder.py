@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -254,3 +255,12 @@ def test_images_are_read_without_torch(tmp_path):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take UTF-8 names only")
+def test_a_class_that_no_report_could_name_is_refused_at_once(tmp_path):
+    for name in (b"gr\xe9", b"other"):
+        os.makedirs(os.path.join(os.fsencode(tmp_path), name))
+    with pytest.raises(FileProblem, match="not UTF-8") as refused:
+        held_out(tmp_path)
+    assert repr("gr\udce9") in str(refused.value)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +17,7 @@ from edgecr.data.base import Preprocessing
 from edgecr.predictors import predictor_for
 from edgecr.predictors.onnx_file import describe_onnx, read_onnx
 from edgecr.predictors.onnx_predictor import OnnxPredictor
+from edgecr.predictors.onnx_weights import weights_beside
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.tasks import CLASSIFICATION
 
@@ -199,8 +203,32 @@ def test_predictor_for_reads_the_manifest(tmp_path):
         predictor_for(artifact, threads=1).predict(images(2))["logits"], means(images(2)), atol=1e-5
     )
     artifact.preprocessing = {}
-    with pytest.raises(RequestError, match="no recorded preprocessing"):
+    with pytest.raises(RequestError, match=r"no recorded preprocessing .* mean=.*edgecr judge"):
         predictor_for(artifact)
     artifact.format = "abacus"
     with pytest.raises(RequestError, match="'abacus' cannot be run"):
         predictor_for(artifact)
+
+
+def weights_beside_none(path):
+    assert weights_beside(path) == ()
+    read_onnx(path)
+
+
+@pytest.mark.parametrize("ask", [read_onnx, weights_beside_none, lambda path: OnnxPredictor(path, PREPROCESSING)])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_never_waited_for(tmp_path, ask, kind):
+    path = Path("/dev/zero")
+    if kind == "pipe":
+        path = tmp_path / "pipe.onnx"
+        os.mkfifo(path)
+    with pytest.raises(FileProblem, match="is not a file"):
+        ask(path)
+
+
+def test_a_name_that_is_no_text_is_the_trouble(tmp_path):
+    odd = tmp_path / "mod\udce9l.onnx"
+    shutil.copy(pooled(tmp_path / "m.onnx"), odd)
+    for ask in (read_onnx, lambda path: OnnxPredictor(path, PREPROCESSING)):
+        with pytest.raises(FileProblem, match=r"not UTF-8\. Rename"):
+            ask(odd)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from edgecr.core.estimate import Estimate
 from edgecr.report.gates.quantities import Kind, Quantity
-from edgecr.report.numbers import counted
-from edgecr.report.result import BASELINE, CANDIDATE, NOT_VERIFIED, LatencyRow, Result
+from edgecr.report.numbers import PERCENT, counted, figure, with_unit
+from edgecr.report.result import BASELINE, CANDIDATE, NOT_VERIFIED, AccuracyRow, LatencyRow, Result
+from edgecr.robustness.conditions import CLEAN
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,55 @@ def _accuracy(quantity: Quantity, limit: str, result: Result) -> Evidence:
     if row is None:
         asked = quantity.suite or quantity.condition
         return Evidence("", None, f"the accuracy ({asked}) was not evaluated")
+    if blind := by_chance(result.accuracy_of(row.suite, CLEAN)):
+        return Evidence("", None, blind, row.evidence)
     estimate = row.candidate if limit == "min" else _loss(row.delta)
     who = "the candidate was not" if limit == "min" else "baseline and candidate were not both"
-    return Evidence("", estimate, f"{who} evaluated", row.evidence)
+    return Evidence("", estimate, row.error or f"{who} evaluated", row.evidence)
+
+
+def by_chance(clean: AccuracyRow | None) -> str:
+    """The reason to believe no accuracy at all, empty if there is none: the baseline does not know the classes.
+
+    What does not know them loses nothing when it is compressed, so every limit on a loss would hold.
+    """
+    found = _not_above_chance(clean)
+    if not found or _few(found):
+        return ""
+    return (
+        f"{_beside_chance(found)}, so it says nothing about the candidate: "
+        "check mean, std, the order of the classes and the baseline itself"
+    )
+
+
+def perhaps_by_chance(clean: AccuracyRow | None) -> str:
+    """The same as a doubt, where so few images were shown that even a good baseline might look like that."""
+    found = _not_above_chance(clean)
+    return f"{_beside_chance(found)}; more test images could settle it" if found and _few(found) else ""
+
+
+def _not_above_chance(clean: AccuracyRow | None) -> tuple[Estimate, float, float] | None:
+    """The baseline's clean accuracy, its interval's width and chance, if chance is within the interval or above it."""
+    if clean is None or clean.baseline is None or clean.chance is None:
+        return None
+    low, high = clean.baseline.low, clean.baseline.high
+    if low is None or high is None or low > clean.chance:
+        return None
+    return clean.baseline, high - low, clean.chance
+
+
+def _few(found: tuple[Estimate, float, float]) -> bool:
+    """True if the interval is wider than all that is above chance."""
+    _, width, chance = found
+    return width >= 1 - chance
+
+
+def _beside_chance(found: tuple[Estimate, float, float]) -> str:
+    baseline, _, chance = found
+    return (
+        f"the baseline's clean accuracy, {figure(baseline, PERCENT)}, is not shown to be above chance "
+        f"({with_unit(chance, PERCENT)}, always answering the largest class)"
+    )
 
 
 def _agreement(quantity: Quantity, result: Result) -> Evidence:
@@ -134,8 +181,8 @@ def _budgets(result: Result) -> Iterator[Evidence]:
     for row in unknown:
         why = f"what {row.name} left cannot be told: {row.facts[NOT_VERIFIED]}"
         yield Evidence(row.name, None, why, row.evidence)
-    for row, figure, (allowed, reached) in asked:
-        yield Evidence(f"{figure} after {row.name}", counted(reached / max(1, allowed)), files=row.evidence)
+    for row, name, (allowed, reached) in asked:
+        yield Evidence(f"{name} after {row.name}", counted(reached / max(1, allowed)), files=row.evidence)
     if not asked and not unknown:
         yield Evidence("", None, "no step was given a sparsity or a budget")
 

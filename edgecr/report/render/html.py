@@ -40,7 +40,7 @@ def html(result: Result) -> str:
         sections += [_robustness(view, suite, by_title.pop(title)) for suite, title in titles.items()]
     sections += [_trade_offs(named_views(result)), _examples(result)]
     sections += [_table_section(table) for table in by_title.values()]
-    return _page(f"{result.name}: {result.verdict.value}", [*sections, *_sources(result)])
+    return _page(f"{result.heading}: {result.verdict.value}", [*sections, *_sources(result)])
 
 
 def _first_screen(result: Result, candidates: Table | None) -> list[Markup]:
@@ -97,7 +97,7 @@ def _header(result: Result) -> Markup:
     return tag(
         "header",
         tag("p", "EdgeCR report", class_="kicker"),
-        tag("h1", result.name),
+        tag("h1", result.heading),
         tag("p", result.purpose, class_="purpose") if result.purpose else "",
         tag("div", tag("strong", result.verdict.value), why, class_=f"verdict {tone}"),
     )

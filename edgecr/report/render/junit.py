@@ -18,7 +18,7 @@ from edgecr.core.files import write_bytes
 from edgecr.core.printable import printable
 from edgecr.report.candidates import name_of, run_verdict
 from edgecr.report.gates.judge import reasons
-from edgecr.report.result import GateResult, Result, Status, Verdict
+from edgecr.report.result import CandidateRow, GateResult, Result, Status, Verdict
 
 _ELEMENTS = {Status.FAIL: "failure", Status.INCOMPLETE: "error"}
 _VERDICTS = {Verdict.DONT_SHIP: "failure", Verdict.INCOMPLETE: "error"}
@@ -28,9 +28,12 @@ _VERDICTS = {Verdict.DONT_SHIP: "failure", Verdict.INCOMPLETE: "error"}
 def junit_file(path: Path | None, name: str) -> Iterator[Callable[[Sequence[Result]], None]]:
     """Around judging: yields a function that takes the results, and writes them; without a path it writes nothing.
 
-    Where judging fails, the file says so, so that no older file speaks for what could not be judged.
+    From the beginning the file says that there is no verdict, so that a path that cannot be written is told before
+    any work, and no older file speaks for what was never judged, whatever ends it.
     """
     results: list[Result] = []
+    if path:
+        write_junit_error(name, "judging it did not come to an end", path)
     try:
         yield results.extend
     except EdgecrError as error:
@@ -48,12 +51,11 @@ def _together(results: Sequence[Result]) -> Result:
     """
     if len(results) == 1:
         return results[0]
+    found = run_verdict([CandidateRow(result.name, "", result.verdict) for result in results])
     counted = [result for result in results if result.verdict is Verdict.SHIP] or list(results)
     gates = [replace(gate, name=f"{result.name}: {gate.name}") for result in counted for gate in result.gates]
     unverified = {file: text for result in counted for file, text in result.unverified.items()}
-    verdicts = {result.verdict for result in counted}
-    worst = Verdict.INCOMPLETE if Verdict.INCOMPLETE in verdicts else counted[0].verdict
-    return replace(counted[0], name="candidates", gates=gates, unverified=unverified, verdict=worst)
+    return replace(counted[0], name="candidates", gates=gates, unverified=unverified, verdict=found)
 
 
 def write_junit(result: Result, path: Path) -> None:
@@ -145,7 +147,10 @@ def _write(root: xml.Element, path: Path) -> None:
     try:
         write_bytes(path, xml.tostring(root, "utf-8", xml_declaration=True) + b"\n")
     except (StorageError, ValueError) as error:  # exit code 1 would read as a verdict
-        raise FileProblem(f"--junit {path} cannot be written: {error}") from error
+        why = getattr(error, "reason", "") or error
+        raise FileProblem(
+            f"--junit {path} cannot be written: {why}. Name a file in a folder that you may write to."
+        ) from error
 
 
 _COUNTED = (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))

@@ -31,7 +31,7 @@ def overview_markdown(answer: str, table: Table) -> str:
 
 
 def _lines(result: Result) -> Iterator[str]:
-    yield from (f"# {escaped(result.name)}: {result.verdict.value}", "")
+    yield from (f"# {escaped(result.heading)}: {result.verdict.value}", "")
     if result.purpose:
         yield from (escaped(result.purpose), "")
     if result.unverified:

@@ -38,7 +38,7 @@ def render(result: Result) -> RenderableType:
         parts.append(_unverified(result))
     parts += [Text(printable(f"Warning: {each}"), style="yellow") for each in result.warnings]
     parts += [Text(printable(f"Not complete: {each}"), style="yellow") for each in incomplete(result)]
-    parts.append(Text(one_line(f"{result.name}  {result.id}"), style="bold"))
+    parts.append(Text(one_line(f"{result.heading}  {result.id}"), style="bold"))
     drawn = {table.title: TableView(table) for table in tables(result)}
     last = [drawn.pop(title) for title in ("Gates", CANDIDATES) if title in drawn]
     parts += drawn.values()

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
 from edgecr.core.errors import RequestError, TrainingDiverged
 from edgecr.surgery.tracing.graph import Group, Place
-from edgecr.surgery.tracing.running import output_tensors, running
+from edgecr.surgery.tracing.running import called_with, output_tensors, running
 from edgecr.surgery.tracing.slots import Values
 from edgecr.surgery.tracing.trace import TensorMember
 
@@ -127,7 +126,7 @@ def _one(module: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> Produ
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     wanted = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
     with running(module, _takes_statistics), torch.enable_grad():
-        out = functional_call(module, {**tensors, **buffers}, (images,))
+        out = called_with(module, {**tensors, **buffers}, images)
         value = loss(output_tensors(out)[0], labels)
         gradients = torch.autograd.grad(value, list(wanted.values()), allow_unused=True)
     return Products.of(tensors, dict(zip(wanted, gradients))).settled()

@@ -84,6 +84,23 @@ def shadows(module: nn.Module) -> dict[str, Tensor]:
     return {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
 
 
+def called_with(module: nn.Module, state: Mapping[str, Tensor], example: Tensor) -> Any:
+    """The module's answer with other tensors in place of its own ones, which it has again afterwards.
+
+    A tensor in several places gets the same stand-in in each of them, and each place is changed once: torch's own
+    tying goes by name, and leaves a stand-in behind in a layer that bears two names.
+    """
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    instead = {id(tensor): state[name] for name, tensor in own.items() if name in state}
+    places = {
+        f"{prefix}.{name}".lstrip("."): instead[id(tensor)]
+        for prefix, child in module.named_modules()
+        for name, tensor in (*child._parameters.items(), *child._buffers.items())
+        if id(tensor) in instead
+    }
+    return functional_call(module, places, (example,), tie_weights=False)
+
+
 def answers(
     module: nn.Module, example: Tensor, mode: Mode = in_evaluation, state: Mapping[str, Tensor] | None = None
 ) -> list[Tensor]:
@@ -91,7 +108,7 @@ def answers(
     path: list[str] = []
     try:
         with running(module, mode), layers_followed(module, path):
-            out = module(example) if state is None else functional_call(module, dict(state), (example,))
+            out = module(example) if state is None else called_with(module, state, example)
     except Exception as error:  # the code is the user's, so anything may be raised
         where = f" in {path[-1]}" if path and path[-1] else ""
         shape = tuple(example.shape)
