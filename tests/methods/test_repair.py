@@ -20,7 +20,7 @@ from edgecr.data.base import ImageSet
 from edgecr.methods.base import methods
 from edgecr.methods.prune.method import Prune
 from edgecr.methods.repair import Repair
-from edgecr.methods.repair_record import LayerError, RepairRecord
+from edgecr.methods.repair.record import LayerError, RepairRecord
 from edgecr.methods.train import Train
 from edgecr.recipe.schema import Step
 from edgecr.recipe.walk import reads_baseline

@@ -18,7 +18,7 @@ from edgecr.methods.prune.latencies import Latencies
 from edgecr.methods.prune.latency_search import Aim, Lessons, Measured, search
 from edgecr.methods.prune.options import Exponential, Iterative, PruneOptions
 from edgecr.methods.prune.while_training import RemovalObserver, RemovalSchedule
-from edgecr.methods.repairing import enough_images, repaired
+from edgecr.methods.repair.step import enough_images, repaired
 from edgecr.subject import Subject
 from edgecr.surgery.carry_out import Choice, Pruned, carried_out, prune_channels
 from edgecr.surgery.changes.cut import ChannelCut

@@ -22,7 +22,7 @@ class Repair(RepairOptions, Method):
 
     def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Refits the subject's own layers in place; what each of them gained is told and recorded."""
-        from edgecr.methods.repairing import check_only_cut, repaired
+        from edgecr.methods.repair.step import check_only_cut, repaired
 
         baseline = context.baseline()
         check_only_cut(baseline, subject)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edgecr.core.errors import RequestError
 from edgecr.data.base import ImageSet
 from edgecr.data.splits import spread
-from edgecr.methods.repair_record import NAME, LayerError, RepairRecord
+from edgecr.methods.repair.record import NAME, LayerError, RepairRecord
 from edgecr.subject import Subject
 from edgecr.surgery.changes.base import replay
 from edgecr.surgery.changes.cut import ChannelCut
