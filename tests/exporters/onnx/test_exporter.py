@@ -156,7 +156,7 @@ def test_a_file_with_other_weights_is_refused_and_explained(exported, tmp_path, 
     refused = json.loads((tmp_path / "refused.json").read_text())
     assert "parity" in refused["reason"]
     assert refused["parity"]["max_abs"] > 1e-3
-    wide = {"max_abs": 1e3, "agreement": 0.0}  # the target's own limits count
+    wide = {"max_abs": 1e3, "max_rel": 1.0, "agreement": 0.0}  # the target's own limits count
     assert export(subject, tmp_path, parity=wide).parity["max_abs"] == refused["parity"]["max_abs"]
 
 
