@@ -96,8 +96,8 @@ def prune(
     """A copy of the module without its least important channels, physically, and the record; the module stays as it is.
 
     ``budget`` says what may remain of ``params``, ``macs``, ``size`` or ``latency`` (of ``device``); ``sparsity`` says
-    what goes. ``exclude`` are name patterns of layers that stay whole. Scores by images need ``data``; from 64 images on
-    the layers that are left are refitted to what they answered before. The other options are those of a recipe's
+    what goes. ``exclude`` are name patterns of layers that stay whole. Scores by images need ``data``; from 64 images
+    on the layers that are left are refitted to what they answered before. The other options are those of a recipe's
     ``prune`` step. Nothing is trained.
     """
     subject, monitor = subject_of(module, example_input), _Listening(progress(quiet))

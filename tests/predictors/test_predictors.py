@@ -230,5 +230,5 @@ def test_a_name_that_is_no_text_is_the_trouble(tmp_path):
     odd = tmp_path / "mod\udce9l.onnx"
     shutil.copy(pooled(tmp_path / "m.onnx"), odd)
     for ask in (read_onnx, lambda path: OnnxPredictor(path, PREPROCESSING)):
-        with pytest.raises(FileProblem, match="not UTF-8. Rename"):
+        with pytest.raises(FileProblem, match=r"not UTF-8\. Rename"):
             ask(odd)
