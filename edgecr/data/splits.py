@@ -27,7 +27,7 @@ def stratified(labels: np.ndarray, fractions: Sequence[float], seed: int) -> lis
 
 def spread(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """Rising indices of at most ``count`` images, drawn by the seed; the classes have as equal shares as they can."""
-    shuffled = np.random.RandomState(seed).permutation(len(labels))
+    shuffled = np.random.RandomState(seed % 2**32).permutation(len(labels))
     by_class = np.argsort(labels[shuffled], kind="stable")
     _, starts, sizes = np.unique(labels[shuffled][by_class], return_index=True, return_counts=True)
     turn = np.empty(len(labels), dtype=np.int64)

@@ -253,7 +253,7 @@ class Result:
     apart: list[str] = field(default_factory=list)
     """Results in the run folder that are not judged: made under other options, or from other files."""
     title: str = ""
-    """The subject of the judgement in a few words, where the name does not say it."""
+    """The judged files, in a few words, where the name does not say it."""
     schema: int = SCHEMA
 
     @property

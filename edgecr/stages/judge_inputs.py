@@ -351,9 +351,8 @@ def _names(files: Sequence[GivenFile], given: Given) -> tuple[str, ...]:
 
 def read_names(path: Path) -> tuple[str, ...]:
     """Class names from a text file, one a line, in the order of a model's outputs."""
-    names = tuple(
-        line.strip() for line in decoded(read_bytes(path), path).removeprefix("\ufeff").splitlines() if line.strip()
-    )
+    text = decoded(read_bytes(path), path).removeprefix("\ufeff")
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if not names or twice:
         wrong = f"names {twice[0]!r} twice" if twice else "is empty"

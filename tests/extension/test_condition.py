@@ -130,7 +130,7 @@ data: {name: digits}
 steps:
   - prune: {sparsity: 0.25, align: off}
 measure: {devices: [DEVICE]}
-robustness: {suites: [lines], images: 12}
+robustness: {suites: [lines], images: 2}
 gates:
   macs: {ratio: 1.0}
   lines_stripes_accuracy: {drop: 0.99}
