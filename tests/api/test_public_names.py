@@ -34,8 +34,8 @@ def test_every_public_name_is_there():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="'edgecr' has no attribute 'shrink'"):
-        _ = edgecr.shrink
+    with pytest.raises(AttributeError, match="'edgecr' has no attribute 'enlarge'"):
+        _ = edgecr.enlarge
 
 
 def test_type_checkers_are_told_of_the_same_objects_from_the_same_modules():
