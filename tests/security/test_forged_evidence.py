@@ -209,7 +209,7 @@ def test_a_forged_measurement(run, change, words):
     "change",
     [
         lambda plan: plan.update(labels=[0] * len(plan["labels"])),
-        lambda plan: plan.update(indices=plan["indices"][:3]),
+        lambda plan: plan.update(indices=plan["indices"][:-1]),
         lambda plan: plan["roles"].update(candidate="0" * 64),
         lambda plan: plan.update(seed=plan["seed"] + 1),
         lambda plan: plan.update(conditions=["clean"]),
