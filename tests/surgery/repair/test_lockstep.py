@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ class Diary:
         self.together: Lockstep[str] = Lockstep(count)
         self.lines: list[str] = []
 
-    def job(self, number: int, points: str, fails_at: str = "") -> None:
+    def job(self, number: int, points: Iterable[str], fails_at: str = "") -> None:
         for point in points:
             self.lines.append(f"{point}{number}")
             if point == fails_at:
@@ -96,6 +97,14 @@ def test_a_job_that_catches_its_stop_is_stopped_again() -> None:
     assert diary.lines == ["a1", "caught a", "caught b", "caught c"]
 
 
+def endless() -> Iterator[str]:
+    """Points without an end, but for a test that would hang: a signal may take its time."""
+    yield from "ab"
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        yield "c"
+
+
 def test_an_interrupt_stops_all_jobs_before_it_is_raised() -> None:
     diary = Diary(2)
 
@@ -105,5 +114,5 @@ def test_an_interrupt_stops_all_jobs_before_it_is_raised() -> None:
 
     diary.work = work  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        diary.run(*(partial(diary.job, number, "ab" + "c" * 20_000) for number in range(2)))
+        diary.run(*(partial(diary.job, number, endless()) for number in range(2)))
     assert not any(line.startswith("end") for line in diary.lines)
