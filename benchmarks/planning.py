@@ -36,7 +36,7 @@ from edgecr.surgery.planning.latency import plan_by_latency
 from edgecr.surgery.planning.layers import LayerSizes, reachable
 from edgecr.surgery.planning.plan import Planner
 from edgecr.surgery.planning.widths import Limits
-from edgecr.surgery.scoring.scores import CalibrationPoint, scores
+from edgecr.surgery.scoring.scores import ScoringInputs, scores
 from edgecr.surgery.scoring.taylor import Products
 from edgecr.surgery.tracing.graph import trace_channels
 
@@ -69,7 +69,7 @@ def _nanoseconds(config: LayerConfig) -> int:
 def plan_seconds(name: str, limits: Limits, rounds: int) -> tuple[float, float, int]:
     """Planning until everything is known, one plan after that, and the layers of the plan that were estimates."""
     network = torchvision.models.get_model(name, weights=None).eval()
-    graph, evidence = trace_channels(network, SHAPE), CalibrationPoint(network)
+    graph, evidence = trace_channels(network, SHAPE), ScoringInputs(network)
     planner = Planner(graph, Cost(network, graph), [scores.get("l2")(one, evidence) for one in graph.groups], limits)
     sizes = LayerSizes(network, graph)
     machine = Machine(device="made-up", processor="none", runtime="ort", version="0", threads=1)
@@ -100,7 +100,7 @@ def taylor_parts(batch: int, rounds: int) -> dict[str, float]:
 
     def adds(score: str) -> Job:
         def timed() -> float:
-            begin, evidence = time.thread_time(), CalibrationPoint(network)
+            begin, evidence = time.thread_time(), ScoringInputs(network)
             found = Products.of(tensors, {name: tensor.grad for name, tensor in tensors.items()})
             evidence.__dict__["products"] = [found]
             for group in groups:
@@ -117,7 +117,7 @@ def taylor_parts(batch: int, rounds: int) -> dict[str, float]:
 
 def edgecr_prunes(module: nn.Module) -> None:
     """Trace, score, plan, remove."""
-    graph, evidence = trace_channels(module, SHAPE), CalibrationPoint(module)
+    graph, evidence = trace_channels(module, SHAPE), ScoringInputs(module)
     values = [scores.get("l2")(group, evidence) for group in graph.groups]
     plan = Planner(graph, Cost(module, graph), values, Limits(align=8)).by_sparsity("layer", 0.5)
     remove(module, plan.cut())
