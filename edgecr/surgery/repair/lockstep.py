@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 from edgecr.core.errors import UnsupportedModel
 
 T = TypeVar("T")
+_LOOK = 0.1
+"""Seconds after which the waiting thread looks around: a signal that comes as it falls asleep does not wake it."""
 
 
 class Lockstep(Generic[T]):
@@ -33,7 +35,8 @@ class Lockstep(Generic[T]):
         self._turns[0].release()
         try:
             for thread in threads:
-                thread.join()
+                while thread.is_alive():
+                    thread.join(_LOOK)
         except BaseException as error:  # an interrupt reaches this thread only
             self._stop(error)
             for thread in threads:

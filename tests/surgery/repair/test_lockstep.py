@@ -105,6 +105,7 @@ def endless() -> Iterator[str]:
     yield from "ab"
     until = time.monotonic() + 60
     while time.monotonic() < until:
+        time.sleep(0.001)  # work outside of Python, as layers do: threads in a tight turn starve the main one
         yield "c"
 
 
