@@ -190,7 +190,7 @@ class Run:
         self.finish(QUESTION, key, files)
 
     def _created(self) -> str | None:
-        """When the run was begun, if its record still tells."""
+        """The time at which the run was begun, if its record still tells."""
         with contextlib.suppress(FileProblem):
             created = self.record.get("created")
             return created if isinstance(created, str) else None

@@ -8,7 +8,7 @@ import pytest
 import edgecr
 from edgecr.core import builtin
 
-QUESTIONS = {"what", "how", "whether", "which", "who", "whose", "whom", "where", "why"}
+QUESTIONS = {"what", "how", "whether", "which", "who", "whose", "whom", "where", "why", "when"}
 FOLDERS = {"edgecr": Path(edgecr.__file__).parent, "devices": builtin.folder("devices"), "tests": Path(__file__).parent}
 
 

@@ -67,7 +67,7 @@ def is_abandoned(folder: str) -> bool:
 
 
 def changed(folder: str) -> float:
-    """When a folder was last changed; now, when it is gone."""
+    """The time of a folder's last change; now, when it is gone."""
     try:
         return os.lstat(folder).st_mtime
     except OSError:

@@ -25,20 +25,20 @@ def folder(kind: str) -> Path:
 
 def config_folder() -> Path:
     """The user's own folder of EdgeCR, wherever the command runs; it need not exist."""
-    given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    base = given if given.is_absolute() else Path(os.path.expanduser("~")) / ".config"
-    if not base.is_absolute():  # a relative one would be a folder of whoever wrote the current folder
-        raise RequestError("The home folder is not known: set HOME or XDG_CONFIG_HOME to an absolute path.")
-    return base / "edgecr"
+    return _user_folder("XDG_CONFIG_HOME", ".config")
 
 
 def cache_folder(kind: str) -> Path:
     """The user's folder of figures that can be computed again at any time; it need not exist."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    base = given if given.is_absolute() else Path(os.path.expanduser("~")) / ".cache"
-    if not base.is_absolute():
-        raise RequestError("The home folder is not known: set HOME or XDG_CACHE_HOME to an absolute path.")
-    return base / "edgecr" / kind
+    return _user_folder("XDG_CACHE_HOME", ".cache") / kind
+
+
+def _user_folder(variable: str, usual: str) -> Path:
+    given = Path(os.environ.get(variable, ""))
+    base = given if given.is_absolute() else Path(os.path.expanduser("~")) / usual
+    if not base.is_absolute():  # a relative one would be a folder of whoever wrote the current folder
+        raise RequestError(f"The home folder is not known: set HOME or {variable} to an absolute path.")
+    return base / "edgecr"
 
 
 def names(kind: str) -> list[str]:

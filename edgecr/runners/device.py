@@ -68,7 +68,7 @@ Transport = Annotated[LocalTransport | SshTransport, Field(discriminator="kind")
 
 
 class Warmup(Options):
-    """When an arm counts as warm."""
+    """The condition under which an arm counts as warm."""
 
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.02
     """Two window medians in a row must lie this near to the one before."""

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from edgecr.core.builtin import cache_folder
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.files import fingerprint, read_json, write_json
-from edgecr.data.splits import spread
+from edgecr.methods.repair.step import in_chunks, inputs_of, some_of
 from edgecr.subject import Subject
 from edgecr.surgery.planning.plan import Planner
 from edgecr.surgery.repair.branches import Branch, branches
 from edgecr.surgery.repair.options import FEWEST, RepairOptions
-from edgecr.surgery.repair.refit import CHUNK
 from edgecr.surgery.repair.values import Probe, WidthValues
 from edgecr.surgery.scoring.scores import Values
 from edgecr.surgery.tracing.slots import Ids
 from edgecr.training.context import StepContext
-from edgecr.training.inputs import Inputs
-from edgecr.training.order import order_for
 from edgecr.weights import hash_tensors
 
 MOST = 512
@@ -73,6 +69,7 @@ class Appraisal:
             [
                 hash_tensors(self._subject.module.state_dict()),
                 self._context.data.fingerprint,
+                asdict(self._context.data.preprocessing),
                 self._context.seed,
                 self._options.plain(),
                 [group.name for group in planner.graph.groups],
@@ -94,21 +91,11 @@ class Appraisal:
         asked = min(MOST, affordable, len(train) // 2)
         fitted = min(self._options.images, len(train) - asked)
         drawn = np.random.default_rng(self._context.seed).permutation(
-            spread(train.labels, fitted + asked, self._context.seed)
+            some_of(train, fitted + asked, self._context.seed)
         )
-        order = order_for(self._subject.module, self._context.data.preprocessing.size)
-        inputs = Inputs(self._context.data.preprocessing, torch.device("cpu"), order)
-
-        def chunks(indices: Ids) -> list[Tensor]:
-            return [
-                inputs.normalise(train.images(np.sort(part)))
-                for part in np.array_split(indices, -(-len(indices) // CHUNK))
-            ]
-
-        options = self._options
-        return Probe(
-            chunks(drawn[:fitted]), chunks(drawn[fitted:]), options.positions, options.ridge, self._context.seed
-        )
+        inputs, options = inputs_of(self._subject, self._context), self._options
+        own, others = (in_chunks(inputs, train, np.sort(part)) for part in (drawn[:fitted], drawn[fitted:]))
+        return Probe(own, others, options.positions, options.ridge, self._context.seed)
 
 
 def _read(file: Path, widths: Sequence[Ids]) -> list[Values] | None:

@@ -114,9 +114,12 @@ class Dropping:
 
     def _place(self, graph: ChannelGraph, number: int) -> int:
         """The group of the whole model that a group of a smaller one is."""
-        group = graph.groups[number]
+        group, gone = graph.groups[number], tuple(f"{branch.block}." for branch in self.branches)
         for place, whole in enumerate(self.whole.graph.groups):
-            if whole.width == group.width and set(group.layers) <= set(whole.layers):
+            # streams may be nested, so that the layers of one are among those of another: all the others must be gone
+            left_out = set(whole.layers) - set(group.layers)
+            same = whole.width == group.width and set(group.layers) <= set(whole.layers)
+            if same and all(layer.startswith(gone) for layer in left_out):
                 return place
         raise UnsupportedModel(f"{group.name} is no group of the whole model.")
 

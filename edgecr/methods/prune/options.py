@@ -67,14 +67,14 @@ class OneShot(Options):
     """All at once; a training may follow as a step of its own."""
 
     kind: Literal["oneshot"]
-    """When channels go."""
+    """Name of the schedule."""
 
 
 class Iterative(Options):
     """Some channels go, the rest is trained, and again; each time the same fraction of what is there."""
 
     kind: Literal["iterative"]
-    """When channels go."""
+    """Name of the schedule."""
     steps: Annotated[int, Field(ge=1)] = 3
     """Number of rounds of removal and training."""
     retrain: Retraining = Retraining()
@@ -85,7 +85,7 @@ class Exponential(Options):
     """Channels go while the model is trained: masked every few updates, physically removed in the end."""
 
     kind: Literal["exponential"]
-    """When channels go."""
+    """Name of the schedule."""
     start: Annotated[float, Field(ge=0)] = 0.0
     """Epochs before the first ones go."""
     steps: Annotated[int, Field(ge=1)] = 30
@@ -95,7 +95,7 @@ class Exponential(Options):
     masks: Literal["hard", "soft"] = "hard"
     """Return of channels that went: never (hard), or possible until the last time (soft), as in SMCP."""
     slim: Literal["each", "end"] = "end"
-    """When masked channels are removed: each time, which trains faster and faster, or once at the end."""
+    """The time at which masked channels are removed: each time, which trains faster and faster, or once at the end."""
     retrain: Retraining = Retraining()
     """The whole training: before, while and after channels go."""
 
@@ -154,7 +154,7 @@ class PruneOptions(Method):
     budget: Budget | None = None
     """Limits on what remains; of all cuts that meet them, the smallest is made."""
     when: Schedule = OneShot(kind="oneshot")
-    """When channels go: all at once, in rounds with training between them, or while the model is trained."""
+    """Schedule of the removal: all at once, in rounds with training between them, or while the model is trained."""
     repair: bool | RepairOptions | None = None
     """Refit the layers without training to what they answered before: on with ``when: oneshot`` unless false."""
     device: str | None = None

@@ -30,7 +30,7 @@ from edgecr.training.session import TrainingState
 
 @dataclass(frozen=True)
 class RemovalSchedule:
-    """When channels go: ``steps`` times, every so many updates after the first epochs."""
+    """The moments at which channels go: ``steps`` times, every so many updates after the first epochs."""
 
     start: float
     """Epochs before the first time."""

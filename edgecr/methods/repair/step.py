@@ -52,10 +52,8 @@ def repaired(before: Subject, subject: Subject, options: RepairOptions, context:
     """Refits the layers of a subject in place to what they answered before; tells and records the outcome."""
     added = subject.surgery[len(before.surgery) :]
     cuts = [change for change in added if isinstance(change, ChannelCut)]
-    images, order = _drawn(context, options), order_for(subject.module, context.data.preprocessing.size)
-    inputs = Inputs(context.data.preprocessing, torch.device("cpu"), order)
-    # of equal sizes: what operators a model runs can be others for one image than for several
-    chunks = [inputs.normalise(part) for part in torch.tensor_split(images, -(-len(images) // CHUNK))]
+    images, inputs = _drawn(context, options), inputs_of(subject, context)
+    chunks = in_chunks(inputs, context.data.train, images)
     wanted, unrepaired = (_answered(one.module, inputs, context) for one in (before, subject))
     sample = Sample(chunks, options.positions, options.ridge, context.seed)
     done = repair(before.module, subject.module, cuts, sample, monitor=context.monitor)
@@ -87,7 +85,7 @@ def enough_images(images: ImageSet) -> bool:
     return len(images) >= FEWEST
 
 
-def _drawn(context: StepContext, options: RepairOptions) -> Tensor:
+def _drawn(context: StepContext, options: RepairOptions) -> np.ndarray:
     """Training images by the seed; their labels are not asked for."""
     train = context.data.train
     if not enough_images(train):
@@ -101,18 +99,30 @@ def _drawn(context: StepContext, options: RepairOptions) -> Tensor:
             f"The repair has {count} images only; {FEW} or more are clearly better (ResNet-56 at half of its compute "
             "reached 79 % with 128 images, and 86 % with 512)."
         )
-    return train.images(_some(train, count, context.seed))
+    return some_of(train, count, context.seed)
 
 
-def _some(images: ImageSet, count: int, seed: int = 0) -> np.ndarray:
+def some_of(images: ImageSet, count: int, seed: int = 0) -> np.ndarray:
+    """The indices of some images, by the seed; their labels are not read."""
     return spread(np.zeros(len(images)), count, seed)
+
+
+def inputs_of(subject: Subject, context: StepContext) -> Inputs:
+    """Turns the images of a step into what its model reads."""
+    shape = context.data.preprocessing
+    return Inputs(shape, torch.device("cpu"), order_for(subject.module, shape.size))
+
+
+def in_chunks(inputs: Inputs, images: ImageSet, chosen: np.ndarray) -> list[Tensor]:
+    """Some images in chunks of equal sizes: a model may run other operators for one image than for several."""
+    return [inputs.normalise(images.images(part)) for part in np.array_split(chosen, -(-len(chosen) // CHUNK))]
 
 
 @torch.inference_mode()
 def _answered(module: nn.Module, inputs: Inputs, context: StepContext) -> list[Answers]:
     """The answers of a module to some validation images, in parts."""
     images, task = context.data.validation, context.data.task
-    chosen = _some(images, JUDGED)
+    chosen = some_of(images, JUDGED)
     module.eval()
     return [
         task.decode(arrays(task.outputs_of(module(inputs.normalise(images.images(part))))))

@@ -17,7 +17,7 @@ from edgecr.core.errors import UnsupportedModel
 from edgecr.core.options import Options
 from edgecr.surgery.changes.base import Change, register
 from edgecr.surgery.changes.promise import Promise
-from edgecr.surgery.tracing.running import Mode, answers, example_for, in_evaluation, with_auxiliaries
+from edgecr.surgery.tracing.running import Mode, answers, example_for, in_evaluation, state_of, with_auxiliaries
 from edgecr.surgery.tracing.trace import Role
 
 TOLERANCE = 1e-4
@@ -115,7 +115,7 @@ def as_positions(text: str) -> tuple[int, ...]:
 def remove(module: nn.Module, cut: ChannelCut) -> None:
     """Removes the channels: smaller tensors, and module attributes that say so."""
     owners = _owners(module)
-    tensors = dict(_state(module))
+    tensors = state_of(module)
     smaller: dict[str, Tensor] = {}
     for one in cut.tensors:
         smaller[one.tensor] = without(smaller.get(one.tensor, tensors[one.tensor]), one)
@@ -133,7 +133,7 @@ def mask(module: nn.Module, cut: ChannelCut, role: Role = "out") -> None:
 
     Where something on the way turns zeros into constants, what reads these is closed in either case.
     """
-    tensors = dict(_state(module))
+    tensors = state_of(module)
     for one in cut.tensors:
         if one.masked_by(role):
             tensor = tensors[one.tensor]
@@ -144,11 +144,6 @@ def _groups_sharing(module: nn.Module, cut: TensorCut) -> int:
     """The output channels that go with one position: one for each group of a transposed convolution, else one."""
     owner = module.get_submodule(cut.tensor.rpartition(".")[0])
     return owner.groups if isinstance(owner, nn.modules.conv._ConvTransposeNd) and cut.dim == 1 else 1
-
-
-def _state(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
 
 
 def _owners(module: nn.Module) -> Mapping[int, list[tuple[nn.Module, str]]]:

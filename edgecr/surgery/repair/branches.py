@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgecr.surgery.repair.stream import state_of
 from edgecr.surgery.repair.structure import Application, Structure, structure
-from edgecr.surgery.tracing.running import running
+from edgecr.surgery.tracing.running import running, state_of
 
 _SAME = 1e-5
 """Difference from the input, relative to its largest value, that rounding explains."""

@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from edgecr.surgery.repair.least_squares import LARGEST
 from edgecr.surgery.repair.rows import input_rows, places, positions
-from edgecr.surgery.repair.stream import OperatorCall, Stream, run, state_of
+from edgecr.surgery.repair.stream import OperatorCall, Stream, run
 from edgecr.surgery.repair.structure import Structure, structure
-from edgecr.surgery.tracing.running import running
+from edgecr.surgery.tracing.running import running, state_of
 
 
 @dataclass

@@ -22,18 +22,9 @@ from edgecr.surgery.changes.cut import ChannelCut, as_positions
 from edgecr.surgery.repair.least_squares import Fit, fit, too_large
 from edgecr.surgery.repair.lockstep import Lockstep, parted
 from edgecr.surgery.repair.rows import input_rows, output_rows, places, positions
-from edgecr.surgery.repair.stream import (
-    LayerCall,
-    NormCall,
-    OperatorCall,
-    Stream,
-    first_names,
-    run,
-    run_apart,
-    state_of,
-)
+from edgecr.surgery.repair.stream import LayerCall, NormCall, OperatorCall, Stream, first_names, run, run_apart
 from edgecr.surgery.repair.structure import Application, Structure, structure
-from edgecr.surgery.tracing.running import running
+from edgecr.surgery.tracing.running import running, state_of
 
 CHUNK = 64
 """Images that go through the model together, and share their positions."""

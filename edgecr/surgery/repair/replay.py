@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from typing_extensions import override
 
-from edgecr.surgery.repair.stream import UNCOUNTED
+from edgecr.surgery.repair.stream import Numbered
 
 _ASKS = ("_local_scalar_dense", "nonzero", "is_nonzero", "item", "equal")
 """Operators by which code looks at values: where it does, nothing may be left out."""
@@ -84,26 +83,7 @@ def _tensor(out: Any) -> Tensor:
     return out
 
 
-class _Numbered(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operators of a pass."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.number = -1
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs one operator."""
-        if func._schema.name == UNCOUNTED:
-            return func(*args, **(kwargs or {}))
-        self.number += 1
-        return self.call(func, args, kwargs or {})
-
-    def call(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Runs one operator whose number is known."""
-        return func(*args, **kwargs)
-
-
-class _Reading(_Numbered):  # type: ignore[no-untyped-call]
+class _Reading(Numbered):  # type: ignore[no-untyped-call]
     """Notes the last reader of each result; an operator that changes its input makes that anew."""
 
     def __init__(self) -> None:
@@ -125,7 +105,7 @@ class _Reading(_Numbered):  # type: ignore[no-untyped-call]
         return out
 
 
-class _Keeping(_Numbered):  # type: ignore[no-untyped-call]
+class _Keeping(Numbered):  # type: ignore[no-untyped-call]
     """Keeps copies of some results, and the forms of all."""
 
     def __init__(self, keep: Collection[tuple[int, int]], into: Recording) -> None:
@@ -144,7 +124,7 @@ class _Keeping(_Numbered):  # type: ignore[no-untyped-call]
         return out
 
 
-class _From(_Numbered):  # type: ignore[no-untyped-call]
+class _From(Numbered):  # type: ignore[no-untyped-call]
     """Leaves out what lies before an operator, but for views, and fills in what is read later."""
 
     def __init__(

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from typing_extensions import override
 
 from edgecr.core.errors import UnsupportedModel
+from edgecr.surgery.tracing.running import state_of
 
 TURNS = ("t", "transpose", "permute", "expand", "view")
 """Views by which a linear layer's weight comes to stand the other way round, once for each matrix of inputs."""
@@ -73,16 +75,34 @@ class OperatorCall:
         return [leaf for leaf in tree_leaves(dict(self.arguments)) if isinstance(leaf, Tensor)]
 
 
-class Stream(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Numbered(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Numbers the operators of a pass: passes of one module can be compared by these numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.number = -1
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs one operator."""
+        if func._schema.name == UNCOUNTED:
+            return func(*args, **(kwargs or {}))
+        self.number += 1
+        return self.call(func, args, kwargs or {})
+
+    def call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Runs one operator whose number is known."""
+        return func(*args, **kwargs)
+
+
+class Stream(Numbered):  # type: ignore[no-untyped-call]
     """Hands each operator of a pass to ``before``, runs it, and hands its result to ``after``."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._names: dict[int, str] = {}
         for name, tensor in state.items():
             self._names.setdefault(id(tensor), name)
         self._turned: dict[int, tuple[Tensor, str]] = {}
-        self._number = -1
         self.failure: Exception | None = None
         """The error of ``before`` or ``after``, which is not the model's."""
 
@@ -97,24 +117,21 @@ class Stream(TorchDispatchMode):  # type: ignore[no-untyped-call]
         turned = self._turned.get(id(tensor))
         return self._names.get(id(tensor), turned[1] if turned else "")
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs one operator."""
-        if func._schema.name == UNCOUNTED:
-            return func(*args, **(kwargs or {}))
-        self._number += 1
-        values = {argument.name: value for argument, value in zip(func._schema.arguments, args)} | (kwargs or {})
+    @override
+    def call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        values = {argument.name: value for argument, value in zip(func._schema.arguments, args)} | kwargs
         operator = func._schema.name.partition("::")[2]
         if operator in TURNS and (name := self.name(values["self"])):
-            out = func(*args, **(kwargs or {}))
+            out = func(*args, **kwargs)
             if self._stands_turned(values["self"], out):
                 self._turned[id(out)] = (out, name)  # kept alive, so that no other tensor gets its id
                 return out
         mutates = bool(func._schema.is_mutable) and operator not in NORMS
         layer, norm = self._layer(operator, values), self._norm(operator, values)
-        call = OperatorCall(self._number, operator.rstrip("_"), mutates, values, layer, norm)
+        call = OperatorCall(self.number, operator.rstrip("_"), mutates, values, layer, norm)
         with self._own():
             self.before(call)
-        out = func(*args, **(kwargs or {}))
+        out = func(*args, **kwargs)
         with self._own():
             self.after(call, out)
         return out
@@ -176,14 +193,6 @@ def first_names(module: nn.Module) -> dict[str, str]:
 def _plain(values: Mapping[str, Any]) -> bool:
     """True for a sum without factors."""
     return bool(values.get("alpha", 1) == 1 and values.get("beta", 1) == 1)
-
-
-def state_of(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by name; a shared tensor under each of its names, the first one first."""
-    return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
 
 
 def run(module: nn.Module, images: Tensor, stream: Stream) -> Any:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
-from edgecr.surgery.repair.stream import LayerCall, NormCall, OperatorCall, Stream, run, state_of
+from edgecr.surgery.repair.stream import LayerCall, NormCall, OperatorCall, Stream, run
+from edgecr.surgery.tracing.running import state_of
 
 _ASKER = -2
 """The reader of the model's answers, which is no operator."""

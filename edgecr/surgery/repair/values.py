@@ -19,11 +19,10 @@ from edgecr.surgery.repair.branches import Branch
 from edgecr.surgery.repair.least_squares import solved
 from edgecr.surgery.repair.moments import Moments, input_moments
 from edgecr.surgery.repair.replay import Flow, record, replay
-from edgecr.surgery.repair.stream import state_of
 from edgecr.surgery.repair.structure import Structure, structure
 from edgecr.surgery.scoring.scores import Values, ranked
 from edgecr.surgery.tracing.graph import Group
-from edgecr.surgery.tracing.running import running
+from edgecr.surgery.tracing.running import running, state_of
 from edgecr.surgery.tracing.slots import Ids
 
 

@@ -78,6 +78,14 @@ def output_tensors(out: Any) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name; a shared tensor under each of its names, the first one first."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
 def shadows(module: nn.Module) -> dict[str, Tensor]:
     """Stand-ins without values for all parameters and buffers, so that a run costs next to nothing."""
     tensors = [*module.named_parameters(), *module.named_buffers()]

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from edgecr.surgery.repair.rows import input_rows, output_rows, places, positions
-from edgecr.surgery.repair.stream import LayerCall, OperatorCall, Stream, run, state_of
+from edgecr.surgery.repair.stream import LayerCall, OperatorCall, Stream, run
 from edgecr.surgery.repair.structure import Application
+from edgecr.surgery.tracing.running import state_of
 
 IMAGES = 3
 

@@ -1,0 +1,84 @@
+"""Plans by measured loss, as a step: an idle block is dropped, the rest is cut, repaired and proven in the file."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from edgecr.data.views import LearningData, ProofData
+from edgecr.exporters import exporters, load_target
+from edgecr.methods.prune import Prune
+from edgecr.subject import Subject
+from edgecr.surgery.changes import BlockDrop, ChannelCut
+from edgecr.surgery.counters import count
+from tests.surgery.conftest import disturbed
+from tests.workplace import context, dataset, subject
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The folder of values, of this test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/edgecr/values"
+
+
+def with_an_idle_block(name="layer2.1"):
+    found = subject()
+    disturbed(found.module)
+    with torch.no_grad():  # it adds next to nothing to the stream
+        found.module.get_submodule(name).bn2.weight.mul_(1e-4)
+        found.module.get_submodule(name).bn2.bias.zero_()
+    return found
+
+
+def pruned(folder, **options):
+    folder.mkdir()
+    method = Prune.parse({"scope": "measured", "align": "off", "budget": {"macs": 0.6}} | options)
+    given = with_an_idle_block()
+    return given, method.apply(given, context(folder, dataset(train=200)))
+
+
+def test_an_idle_block_goes_and_the_file_shows_it(tmp_path):
+    given, found = pruned(tmp_path / "step", drop="blocks")
+    assert "layer2.1" in [change.block for change in found.surgery if isinstance(change, BlockDrop)]
+    assert isinstance(found.surgery[-1], ChannelCut)
+    dense, slim = (count(one.module, one.input_shape) for one in (given, found))
+    assert slim.macs <= 0.6 * dense.macs
+    found.save(tmp_path / "subject")
+    again = Subject.load(tmp_path / "subject")
+    assert all(
+        torch.equal(own, other)
+        for own, other in zip(again.module.state_dict().values(), found.module.state_dict().values())
+    )
+    proof = ProofData.of(dataset(train=200))
+    artifact = exporters.get("onnx")().export(again, load_target("onnx"), proof, tmp_path / "export", {})
+    layers = [layer["name"] for layer in artifact.receipt["layers"]]
+    assert not [name for name in layers if name.startswith("layer2.1.")]
+    assert artifact.receipt["file"]["macs"] == slim.macs
+
+
+def test_without_drops_every_block_stays(tmp_path):
+    _, found = pruned(tmp_path / "step")
+    assert [change.tag for change in found.surgery] == ["cut"]
+
+
+def test_values_are_measured_once_for_a_model_and_its_inputs(tmp_path, cache):
+    pruned(tmp_path / "one")
+    pruned(tmp_path / "two", budget={"macs": 0.8})
+    assert len(list(cache.glob("*.json"))) == 1
+    data = LearningData.of(dataset(train=200))
+    other = replace(data, preprocessing=replace(data.preprocessing, mean=(0.0, 0.0, 0.0)))
+    (tmp_path / "three").mkdir()
+    where = replace(context(tmp_path / "three", dataset(train=200)), data=other)
+    Prune.parse({"scope": "measured", "align": "off", "budget": {"macs": 0.6}}).apply(with_an_idle_block(), where)
+    assert len(list(cache.glob("*.json"))) == 2
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": 1, "losses": [[1]]}', '{"schema": 1, "losses": 3}'])
+def test_a_damaged_file_of_values_is_measured_again(tmp_path, cache, text):
+    _, first = pruned(tmp_path / "one")
+    (file,) = cache.glob("*.json")
+    file.write_text(text)
+    _, second = pruned(tmp_path / "two")
+    assert first.surgery == second.surgery
+    assert file.read_text() != text
