@@ -56,7 +56,10 @@ class OptionsIn:
         return core_schema.no_info_plain_validator_function(self._checked, serialization=plain)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        members = {name: handler(kind.__pydantic_core_schema__) for name, kind in self.members().items()}
+        members = {
+            name: kind.__get_pydantic_json_schema__(kind.__pydantic_core_schema__, handler)
+            for name, kind in self.members().items()
+        }
         one = {"type": "object", "properties": members, "additionalProperties": False, "maxProperties": 1}
         return {"anyOf": [{"type": "string", "enum": list(members)}, one]}
 

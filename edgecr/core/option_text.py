@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from edgecr.core.named import NameIn, OptionsIn
+from edgecr.core.option_docs import meanings
 from edgecr.core.options import Options
 
 
@@ -77,7 +78,7 @@ def _members(annotation: Any) -> dict[str, type[Options]]:
 def option_lines(kind: type[Options]) -> list[str]:
     """One line for each option: its name, type, default and meaning."""
     return [
-        f"  {name:<16} {type_text(_annotation(field)):<34} {default_text(field):<12} {_meaning(field)}".rstrip()
+        f"  {name:<16} {type_text(_annotation(field)):<34} {default_text(field):<12} {_meaning(kind, name)}".rstrip()
         for name, field in kind.model_fields.items()
     ]
 
@@ -86,14 +87,14 @@ def option_table(kind: type[Options]) -> str:
     """The same as a Markdown table."""
     rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for name, field in kind.model_fields.items():
-        meaning = _meaning(field).replace("|", "\\|")
+        meaning = _meaning(kind, name).replace("|", "\\|")
         kind_text = type_text(_annotation(field)).replace("|", "\\|")
         rows.append(f"| `{name}` | {kind_text} | {default_text(field)} | {meaning} |")
     return "\n".join(rows)
 
 
-def _meaning(field: Any) -> str:
-    return (field.description or "").replace("\n", " ").replace("``", "`")
+def _meaning(kind: type[Options], name: str) -> str:
+    return meanings(kind).get(name, "").replace("\n", " ").replace("``", "`")
 
 
 def type_text(annotation: Any) -> str:

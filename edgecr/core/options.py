@@ -8,20 +8,27 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, PlainValidator, Tag, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    Tag,
+    ValidationError,
+)
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 from typing_extensions import Self
 
 from edgecr.core.errors import UnknownName
+from edgecr.core.option_docs import meanings
 
 
 class Options(BaseModel):
     """A group of settings; its fields are the keys of the YAML that describes it."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: Any) -> Self:
@@ -32,6 +39,16 @@ class Options(BaseModel):
         """The settings as plain JSON values, defaults left out, so a new field never renames a result."""
         values: dict[str, Any] = self.model_dump(mode="json", exclude_defaults=True)
         return values
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema with the meaning of each key, for editors."""
+        made: dict[str, Any] = handler(schema)
+        properties = handler.resolve_ref_schema(made).get("properties", {})
+        for name, meaning in meanings(cls).items():
+            if name in properties:
+                properties[name].setdefault("description", meaning)
+        return made
 
 
 _LATE = " late"  # no class has such a name
