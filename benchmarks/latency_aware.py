@@ -1,7 +1,7 @@
 """Is a network that was pruned for its latency more accurate than one that is as fast, but pruned without it?
 
 ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) and the ResNet-18 of
-``recipes/papers/ncsu2023/prune.yaml`` (trained here) become 1.5 and 2 times as fast on CIFAR-10, in three ways:
+``recipes/papers/ncsu2023/prune.yaml`` (trained here) become 1.5 and 2 times as fast on CIFAR-10, in four ways:
 
 - uniform: the same share of every layer goes, by L2 norms;
 - global L2: the smallest L2 norms of the whole network go;
@@ -12,36 +12,39 @@ ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) and
   Chosen on held-out images of ResNet-56, but for the quarter at 1.5x, which was settled when the test results with and
   without it were known.
 
+- measured: the knapsack of the loss that each width was found to cost after a repair, whole residual blocks among the
+  choices: ``prune: {scope: measured, drop: blocks, budget: {latency: ...}}``, without bounds.
+
 The first two know nothing of the device, so their channel counts are any (``align: off``). What alignment alone brings
-is shown by a fourth way, which is not judged: global L2 with ``align: auto``.
+is shown by a fifth way, which is not judged: global L2 with ``align: auto``.
 
-Equal speed is measured, not predicted: without a table the smallest sparsity counts (in hundredths) whose exported file
-is as fast as asked for; latency-aware pruning is asked for the speed of the faster of the first two, and for more or
-less if its file turns out slower or faster. Files take turns with the dense one in ONNX Runtime (one thread, one image,
-processor time, median of the ratios of a round); rounds in which the dense one is slower than usual do not count.
+Equal speed is measured, not predicted: without a table the smallest sparsity counts (in hundredths) whose exported
+file is as fast as asked for; the two that plan for latency are asked for the speed of the faster of these, and for
+more or less if their files turn out slower or faster. Files take turns with the dense one in ONNX Runtime (one thread,
+one image, processor time, median of the ratios of a round); rounds in which the dense one is slower than usual do not
+count.
 
-All are pruned at once and then trained alike: same images, epochs, learning rate, batch and seeds. A seed decides their
-order. Test images are looked at once by each finished network. Goals: in each of the four cells the mean accuracy over
-the seeds is higher than that of uniform and of global L2, with a file as fast as theirs but for 3 %, which is the noise
-of the measurement. ``--quick`` looks at 2x alone, without the fourth way.
+All are pruned at once, repaired as ``prune`` does unless told not to, and then trained alike: same images, epochs,
+gentle learning rate, batch and seeds. A seed decides their order. Test images are looked at once by each finished
+network. Goals: in each of the four cells the mean accuracy over the seeds of latency-aware pruning is higher than that
+of uniform and of global L2, and that of measured is higher than all others', aligned global L2 included, with files as
+fast as theirs but for 3 %, which is the noise of the measurement. ``--quick`` looks at 2x alone, without the fifth way.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from _common import Goal, finish, interleaved, paired_ratio, table, warm_seconds
+from _common import Goal, finish, table
+from _speed import NOISE, Speed
 from _study import SIDE, Cells, cifar10, fewer, mean_and_spread, study_arguments
 
 from edgecr.core.errors import BudgetError
@@ -49,12 +52,9 @@ from edgecr.core.files import sha256
 from edgecr.core.progress import Monitor
 from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
-from edgecr.exporters.onnx.declaration import PLAIN
-from edgecr.exporters.onnx.write import write
 from edgecr.latency_builder.device_latencies import AgentLatencies
 from edgecr.methods.base import methods
 from edgecr.models import architecture
-from edgecr.predictors.onnx_predictor import open_session
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
 from edgecr.training.checkpoint import discard
@@ -66,12 +66,13 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "resnet56": {"arch": "resnet56"},
     "resnet18": {"arch": "resnet18_cifar", "stem": "conv-pool"},
 }
-AWARE, ALIGNED = "latency-aware", "global L2, aligned"
+AWARE, ALIGNED, MEASURED = "latency-aware", "global L2, aligned", "measured"
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "uniform": {"score": "l2", "scope": "layer", "align": "off"},
     "global L2": {"score": "l2", "scope": "global", "align": "off"},
     ALIGNED: {"score": "l2", "scope": "global"},
     AWARE: {"scope": "knapsack"},
+    MEASURED: {"scope": "measured", "drop": "blocks"},
 }
 WHOLE_STREAMS = {"score": "l2", "exclude": ["conv1", "layer?.0.conv2"], "min_fraction": 0.25}
 HALF_OF_EACH = {"score": "l1", "min_fraction": 0.5}
@@ -81,14 +82,8 @@ AWARE_AT: Mapping[float, Sequence[Mapping[str, Any]]] = {
 }  # fmt: skip
 """Options that a user would choose for these speed-ups: keep what many layers share while that is possible, and never
 thin a layer too much. Where the latency cannot be reached with some options, the next ones are used."""
-JUDGED = [arm for arm in ARMS if arm not in (AWARE, ALIGNED)]
-NOISE = 0.97
-CLEARLY = 1.01
-"""Factor by which a file should be faster than wanted when its latency is asked for anew."""
-CALM, LONGEST = 1.04, 5
-"""Largest time of the dense file in a calm round, relative to the usual one; most repetitions of all rounds."""
-TURN_S = 0.02
-"""Seconds that a file is measured in each round, after as many seconds that only warm it up."""
+BLIND = [arm for arm in ARMS if arm not in (AWARE, ALIGNED, MEASURED)]
+"""The ways that know nothing of the device, whose speed the others must reach."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,7 @@ class Settings:
     batch: int = 64
     adapt_lr: float = 0.01
     scratch_lr: float = 0.05
-    lr: float = 0.02
+    lr: float = 0.004
     """Peak learning rate after pruning."""
     weight_decay: float = 5e-4
     rounds: int = 40
@@ -123,22 +118,8 @@ class Settings:
 FULL = Settings()
 QUICK = Settings(
     seeds=(0,), images=3000, scratch_images=8_000, test=2000, scratch_epochs=4, rounds=16, speedups=(2.0,), tries=2,
-    arms=(*JUDGED, AWARE),
+    arms=(*BLIND, AWARE, MEASURED),
 )  # fmt: skip
-
-
-class File:
-    """An exported network that answers one image in one thread."""
-
-    def __init__(self, subject: Subject, data: Dataset, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(subject, PLAIN, data.preprocessing, path)
-        self._session = open_session(path, threads=1)
-        self._image = np.random.default_rng(0).standard_normal((1, *subject.input_shape), dtype=np.float32)
-
-    def seconds(self) -> float:
-        """Processor time of one call, the median of a turn."""
-        return warm_seconds(lambda: self._session.run(None, {"input": self._image}), TURN_S)
 
 
 @dataclass(frozen=True)
@@ -152,8 +133,6 @@ class Study:
     """The images of a training from nothing."""
     network: str
     weights: Path | None
-    dense_seconds: list[float] = field(default_factory=list)
-    """The dense file in every round that was measured."""
 
     def cell(self, make: Callable[[Path], dict[str, Any]], *names: object) -> dict[str, Any]:
         """A cell of this network."""
@@ -187,8 +166,8 @@ class Study:
         return Subject.load(self.path("base") / "subject")
 
     @cached_property
-    def _dense_file(self) -> File:
-        return File(self.dense, self.data, self.path("base") / "dense.onnx")
+    def _speed(self) -> Speed:
+        return Speed(self.dense, self.data, self.path("base"), self.settings.rounds)
 
     # Plans.
 
@@ -207,7 +186,7 @@ class Study:
         while low < high:
             middle = (low + high) // 2
             subject = self.pruned({**ARMS[arm], "sparsity": middle / 100}, 0, folder)
-            speedup = self._speedup(subject, folder)
+            speedup = self._speed.of(subject, folder)
             print(f"  {self.network} {arm}: {middle} % brings {speedup:.3f}", file=sys.stderr)
             if speedup >= target:
                 found, high = {"speedup": speedup, "sparsity": middle / 100, **self._sizes(subject)}, middle
@@ -218,24 +197,16 @@ class Study:
 
     def by_latency(self, arm: str, target: float, folder: Path) -> dict[str, Any]:
         """A plan for the speed of the faster one of the other arms; as theirs, it must show in this measurement."""
-        wanted = max(self.plan(other, target)["speedup"] for other in JUDGED)
-        tried: list[tuple[float, Subject, float]] = []
-        asked, slow, fast = wanted, 0.0, math.inf
-        while len(tried) < self.settings.tries and not (tried and NOISE <= tried[-1][0] / wanted <= 1 / NOISE):
-            subject = self._for_latency(arm, target, 1 / asked, folder)
-            speedup = self._speedup(subject, folder)
-            print(f"  {self.network} {arm}: {asked:.3f} asked brings {speedup:.3f}", file=sys.stderr)
-            tried.append((speedup, subject, asked))
-            slow, fast = (max(slow, asked), fast) if speedup < wanted else (slow, min(fast, asked))
-            asked *= CLEARLY * wanted / speedup
-            asked = asked if slow < asked < fast else (slow + fast) / 2
-        enough = [one for one in tried if one[0] >= NOISE * wanted]
-        speedup, subject, asked = (min if enough else max)(enough or tried, key=itemgetter(0))
+        wanted = max(self.plan(other, target)["speedup"] for other in BLIND)
+        plan = partial(self._for_latency, arm, target, folder=folder)
+        speedup, subject, asked = self._speed.reached(plan, wanted, self.settings.tries, folder)
         subject.save(folder / "subject")
         return {"speedup": speedup, "asked": asked, "wanted": wanted, **self._sizes(subject)}
 
     def _for_latency(self, arm: str, target: float, share: float, folder: Path) -> Subject:
         """By the first of the arm's ways that can reach the latency."""
+        if arm == MEASURED:
+            return self.pruned({**ARMS[arm], "budget": {"latency": share}}, 0, folder)
         *first, last = AWARE_AT[target]
         for way in first:
             with contextlib.suppress(BudgetError):
@@ -244,28 +215,12 @@ class Study:
 
     def plan(self, arm: str, target: float) -> dict[str, Any]:
         """A pruned network; the weights alone decide it, so it is the same for all seeds."""
-        make = self.by_latency if arm == AWARE else self.by_sparsity
+        make = self.by_latency if arm in (AWARE, MEASURED) else self.by_sparsity
         return self.cell(partial(make, arm, target), target, arm, "plan")
 
     def _planned(self, arm: str, target: float) -> Subject:
         self.plan(arm, target)
         return Subject.load(self.path(target, arm, "plan") / "subject")
-
-    def _speedup(self, subject: Subject, folder: Path) -> float:
-        """By the rounds in which the dense file was as fast as usual, or nearly, once there are enough of them."""
-        file = File(subject, self.data, folder / "pruned.onnx")
-        samples: dict[str, list[float]] = {"dense": [], "pruned": []}
-        calm: list[int] = []
-        for _ in range(LONGEST):
-            more = interleaved({"dense": self._dense_file.seconds, "pruned": file.seconds}, self.settings.rounds)
-            samples = {name: [*own, *more[name]] for name, own in samples.items()}
-            self.dense_seconds.extend(more["dense"])
-            usual = sorted(self.dense_seconds)[len(self.dense_seconds) // 10]
-            calm = [number for number, seconds in enumerate(samples["dense"]) if seconds <= CALM * usual]
-            if len(calm) >= self.settings.rounds // 2:
-                break
-        dense, pruned = ([own[number] for number in calm] if calm else own for own in samples.values())
-        return paired_ratio(dense, pruned)
 
     def _sizes(self, subject: Subject) -> dict[str, float]:
         size, dense = (count(one.module, one.input_shape) for one in (subject, self.dense))
@@ -348,11 +303,13 @@ def main() -> int:
             mean = {one.arm: statistics.mean(one.accuracies) for one in found}
             speed = {one.arm: one.plan["speedup"] for one in found}
             name = f"{network}_{target}"
-            figures[f"{name}_margin"] = mean[AWARE] - max(mean[arm] for arm in JUDGED)
+            figures[f"{name}_margin"] = mean[AWARE] - max(mean[arm] for arm in BLIND)
+            figures[f"{name}_measured_margin"] = mean[MEASURED] - max(mean[arm] for arm in mean if arm != MEASURED)
             if ALIGNED in mean:
                 figures[f"{name}_margin_over_aligned"] = mean[AWARE] - mean[ALIGNED]
-            figures[f"{name}_speed"] = speed[AWARE] / max(speed[arm] for arm in JUDGED)
-            goals += [Goal(f"{name}_margin", at_least=0.0), Goal(f"{name}_speed", at_least=NOISE)]
+            for arm, key in ((AWARE, name), (MEASURED, f"{name}_measured")):
+                figures[f"{key}_speed"] = speed[arm] / max(speed[blind] for blind in BLIND)
+                goals += [Goal(f"{key}_margin", at_least=0.0), Goal(f"{key}_speed", at_least=NOISE)]
     print(table(["network", "target", "arm", "params kept", "MACs kept", "speed-up", "accuracy %", "by seed"], rows))
     return finish("latency_aware", figures, goals)
 

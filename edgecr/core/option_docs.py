@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import textwrap
 from functools import cache
 
@@ -29,9 +30,13 @@ def _own(part: type) -> dict[str, str]:
     except (OSError, TypeError):
         return {}
     body = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)).body
-    found = {}
-    for field, text in zip(body, body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
-                found[field.target.id] = inspect.cleandoc(text.value.value)
-    return found
+    pairs = itertools.pairwise(body)
+    return {name: text for name, text in map(_named, pairs) if text is not None}
+
+
+def _named(pair: tuple[ast.stmt, ast.stmt]) -> tuple[str, str | None]:
+    """The name of a field and the text below it; no text where the two are anything else."""
+    match pair:
+        case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+            return name, inspect.cleandoc(text)
+    return "", None
