@@ -61,9 +61,9 @@ def _told(figures: dict[str, Any]) -> str:
     return ", ".join(f"{k} {v:.4g}" for k, v in figures.items() if isinstance(v, int | float))
 
 
-def cifar10(root: Path, train: int | None = None, test: int | None = None) -> Dataset:
+def cifar10(root: Path, train: int | None = None, test: int | None = None, side: int = SIDE) -> Dataset:
     """CIFAR-10 from folders of images; of the training and test images all, or the same share of each class."""
-    return fewer(Folder(name="folder", root=root, size=SIDE).load(), train, test)
+    return fewer(Folder(name="folder", root=root, size=side).load(), train, test)
 
 
 def fewer(data: Dataset, train: int | None, test: int | None = None) -> Dataset:

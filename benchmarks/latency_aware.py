@@ -240,7 +240,7 @@ class Study:
     def _trained(self, subject: Subject, data: Dataset, epochs: int, lr: float, seed: int, folder: Path) -> Subject:
         s = self.settings
         step = methods.get("train").parse(
-            {"epochs": epochs, "lr": lr, "batch": s.batch, "weight_decay": s.weight_decay, "precision": "bf16",
+            {"epochs": epochs, "lr": lr, "batch": s.batch, "weight_decay": s.weight_decay, "precision": "auto",
              "augment": "crop-flip", "validate_every": epochs}
         )  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)

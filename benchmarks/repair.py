@@ -35,15 +35,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from _common import Goal, finish, table
 from _speed import Speed
-from _study import Cells, fewer, study_arguments
+from _study import Cells, cifar10, fewer, study_arguments
 
 from edgecr.core.errors import BudgetError
 from edgecr.core.files import sha256
 from edgecr.core.progress import Monitor
 from edgecr.data.base import Dataset
-from edgecr.data.folder import Folder
 from edgecr.data.views import LearningData
 from edgecr.latency_builder.device_latencies import AgentLatencies
 from edgecr.methods.base import methods
@@ -95,8 +95,8 @@ class Settings:
 
     networks: tuple[str, ...] = tuple(NETWORKS)
     seeds: tuple[int, ...] = (0, 1)
-    images: int | None = None
-    """Training images to adapt ResNet-56 to; all when None."""
+    images: int = 20_000
+    """Training images to adapt ResNet-56 to."""
     scratch_images: int = 10_000
     """Training images of a network that starts from nothing."""
     tune_images: int = 6_000
@@ -236,7 +236,7 @@ class Study:
 
     def _trained(self, subject: Subject, data: Dataset, epochs: int, lr: float, seed: int, folder: Path) -> Subject:
         step = methods.get("train").parse(
-            {"epochs": epochs, "lr": lr, "batch": self.settings.batch, "weight_decay": 5e-4, "precision": "bf16",
+            {"epochs": epochs, "lr": lr, "batch": self.settings.batch, "weight_decay": 5e-4, "precision": "auto",
              "augment": "crop-flip", "validate_every": epochs}
         )  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
@@ -309,6 +309,7 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="trained weights of ResNet-56; else from scratch")
     parser.add_argument("--only", nargs="+", choices=[*NETWORKS], help="these networks alone, for the study to read")
     options = parser.parse_args()
+    torch.set_num_threads(1)
     settings = QUICK if options.quick else FULL
     known = [asdict(settings), options.data.name, sha256(options.weights) if options.weights else None]
     cells = Cells(options.out, "repair", known)
@@ -317,9 +318,9 @@ def main() -> int:
     figures: dict[str, Any] = {}
     chosen = [name for name in settings.networks if name in (options.only or NETWORKS)]
     for name in chosen:
-        data = Folder(name="folder", root=options.data, size=NETWORKS[name].side).load()
         weights = options.weights if name == "resnet56" else None
-        data = fewer(data, settings.images if weights else settings.scratch_images, settings.test)
+        count = settings.images if weights else settings.scratch_images
+        data = cifar10(options.data, count, settings.test, side=NETWORKS[name].side)
         study = Study(settings, cells, data, name, weights)
         accuracy = study.base()["accuracy"]
         figures[f"{name}_dense"] = accuracy
