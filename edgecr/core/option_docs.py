@@ -1,4 +1,4 @@
-"""What the fields of a group of settings mean, read from the strings below them in the source.
+"""The meanings of the fields of a group of settings, read from the strings below them in the source.
 
 pydantic reads them too, but of every class as it is made, which takes a third of the time of checking a recipe.
 """

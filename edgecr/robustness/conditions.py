@@ -115,9 +115,10 @@ class Albumentation(Corruption):
 
     def prepared(self, severity: int | None = None) -> Spoiler:
         """The transform, always applied."""
-        from edgecr.robustness.corruptions import spoiler_of  # loads albumentations
+        from edgecr.robustness.library import transforming  # loads albumentations
 
-        return spoiler_of(self, severity)
+        name = Condition(self.name, severity).name
+        return transforming(name, self.transform, self.arguments_at(severity))
 
 
 @dataclass(frozen=True, kw_only=True)

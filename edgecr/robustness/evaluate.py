@@ -13,8 +13,9 @@ from edgecr.core.files import write_json
 from edgecr.core.progress import Monitor
 from edgecr.data.base import ImageSet
 from edgecr.predictors.base import Predictor
+from edgecr.robustness.apply import corrupt
 from edgecr.robustness.conditions import CLEAN, Condition, Suite
-from edgecr.robustness.corruptions import corrupt, library_versions
+from edgecr.robustness.library import library_versions
 from edgecr.robustness.result import (
     BASELINE,
     DIVERGENCE,

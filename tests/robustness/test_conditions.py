@@ -6,8 +6,8 @@ import pytest
 
 from edgecr.core.errors import RequestError, WorkError
 from edgecr.core.names import is_name
+from edgecr.robustness.apply import corrupt
 from edgecr.robustness.conditions import Computed, Condition, Suite, averages, in_words
-from edgecr.robustness.corruptions import corrupt
 from edgecr.robustness.suites import FOG, suites
 
 

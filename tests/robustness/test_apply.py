@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from edgecr.core.errors import RequestError, UnknownName
+from edgecr.robustness.apply import corrupt, image_seed
 from edgecr.robustness.conditions import CLEAN, Albumentation
-from edgecr.robustness.corruptions import corrupt, image_seed
 from edgecr.robustness.suites import FOG, GAUSS, ISO, PIXEL_DROPOUT, RGB_SHIFT, suites
 
 EVERY = [GAUSS, ISO, RGB_SHIFT, PIXEL_DROPOUT, FOG]
