@@ -39,6 +39,7 @@ import torch
 from _common import Goal, finish, table
 from _speed import Speed
 from _study import Cells, cifar10, fewer, study_arguments
+from edgecr.methods.prune.recalibration import recalibrated
 
 from edgecr.core.errors import BudgetError
 from edgecr.core.files import sha256
@@ -50,6 +51,7 @@ from edgecr.methods.base import methods
 from edgecr.models import architecture
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.subject import Subject
+from edgecr.surgery.changes.base import replay
 from edgecr.surgery.changes.drop import BlockDrop
 from edgecr.surgery.counters import count
 from edgecr.training.checkpoint import discard
@@ -64,11 +66,7 @@ ARMS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
 }
 """The options of each way; where the latency cannot be reached with some, the next ones are used."""
 REMOVED, RECALIBRATED, REPAIRED = "removed", "recalibrated", "repaired"
-UNTRAINED: Mapping[str, Mapping[str, Any]] = {
-    REMOVED: {"repair": False},
-    RECALIBRATED: {"repair": False, "recalibrate": True},
-    REPAIRED: {"repair": True},
-}
+UNTRAINED = (REMOVED, RECALIBRATED, REPAIRED)
 
 
 @dataclass(frozen=True)
@@ -186,8 +184,9 @@ class Study:
     def _plan(self, arm: str, target: float, folder: Path) -> dict[str, Any]:
         begin = time.process_time()
         speedup, subject, asked = self._speed.reached(
-            lambda share: self._pruned(arm, share, {}, folder), target, self.settings.tries, folder
+            partial(self._pruned, arm, folder=folder), target, self.settings.tries, folder
         )
+        subject.save(folder / "subject")
         size, dense = (count(one.module, one.input_shape) for one in (subject, self._dense()))
         return {
             "speedup": speedup,
@@ -198,18 +197,17 @@ class Study:
             "cpu_s": time.process_time() - begin,
         }
 
-    def _pruned(self, arm: str, share: float, more: Mapping[str, Any], folder: Path) -> Subject:
+    def _pruned(self, arm: str, share: float, folder: Path) -> Subject:
         for options in ARMS[arm]:
             with contextlib.suppress(BudgetError):
-                return self._cut({**options, **more, "budget": {"latency": share}}, folder)
+                return self._cut({**options, "budget": {"latency": share}}, folder)
         raise BudgetError(f"{self.name}: no way of {arm} reaches {share:.3f} of the latency.")
 
     def _cut(self, options: Mapping[str, Any], folder: Path) -> Subject:
         step = methods.get("prune").parse({**options, "device": DEVICE, "latency_batch": 1})
         bench = AgentLatencies(Monitor(), self.cells.folder / f"{self.name}-latency")
         folder.mkdir(parents=True, exist_ok=True)
-        context = StepContext(LearningData.of(self.data), 0, folder, latencies=bench)
-        return step.apply(self._dense(), context)
+        return step.apply(self._dense(), StepContext(LearningData.of(self.data), 0, folder, latencies=bench))
 
     # Forms of a plan.
 
@@ -218,18 +216,24 @@ class Study:
         return self.cell(partial(self._form, arm, target, form), target, arm, form)
 
     def _form(self, arm: str, target: float, form: str, folder: Path) -> dict[str, Any]:
-        share = 1 / self.plan(arm, target)["asked"]
-        subject = self._pruned(arm, share, UNTRAINED[form], folder)
-        subject.save(folder / "subject")
-        return {"accuracy": self._accuracy(subject, folder)}
+        return {"accuracy": self._accuracy(self._formed(arm, target, form, folder), folder)}
+
+    def _formed(self, arm: str, target: float, form: str, folder: Path) -> Subject:
+        """The plan as it is, or its changes made to the dense network anew."""
+        self.plan(arm, target)
+        planned = Subject.load(self.folder(target, arm, "plan") / "subject")
+        if form == REPAIRED:
+            return planned
+        cut = self._dense().with_changes(*planned.surgery)
+        replay(cut.module, planned.surgery)
+        return cut if form == REMOVED else recalibrated(cut, StepContext(LearningData.of(self.data), 0, folder))
 
     def tuned(self, arm: str, target: float, epochs: int, seed: int) -> dict[str, Any]:
         """The accuracy of a repaired plan after some epochs."""
         return self.cell(partial(self._tuned, arm, target, epochs, seed), target, arm, f"{epochs}epochs", seed)
 
     def _tuned(self, arm: str, target: float, epochs: int, seed: int, folder: Path) -> dict[str, Any]:
-        self.form(arm, target, REPAIRED)
-        subject = Subject.load(self.folder(target, arm, REPAIRED) / "subject")
+        subject = self._formed(arm, target, REPAIRED, folder)
         images = fewer(self.data, self.settings.tune_images)
         subject = self._trained(subject, images, epochs, self.settings.lr, seed, folder)
         return {"accuracy": self._accuracy(subject, folder)}
