@@ -195,16 +195,23 @@ def _plain(values: Mapping[str, Any]) -> bool:
     return bool(values.get("alpha", 1) == 1 and values.get("beta", 1) == 1)
 
 
+class Enough(BaseException):
+    """A stream has seen all that it wants, and ends its pass; not an Exception, so that a module lets it through."""
+
+
 def run(module: nn.Module, images: Tensor, stream: Stream) -> Any:
     """Runs a module under a stream, without gradients; the caller sets its mode. Returns what the module answers."""
-    read = images.clone()  # it may be changed in place
+    read, shape = images.clone(), tuple(images.shape)  # it may be changed in place
+    del images  # it may have been made for this pass, which may last
     with torch.no_grad(), stream:
         try:
             return module(read)
+        except Enough:
+            return None
         except Exception as error:  # the code is the user's, so anything may be raised
             if error is stream.failure or isinstance(error, UnsupportedModel):
                 raise
-            raise UnsupportedModel(f"The model fails on images of shape {tuple(images.shape)}: {error}") from error
+            raise UnsupportedModel(f"The model fails on images of shape {shape}: {error}") from error
 
 
 def run_apart(module: nn.Module, images: Tensor, stream: Stream) -> None:
