@@ -6,7 +6,7 @@ wrong, and the last layer of a residual branch makes up for its shortcut. No lab
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,6 +35,7 @@ from edgecr.surgery.repair.stream import (
     first_names,
     run,
     run_apart,
+    run_on,
 )
 from edgecr.surgery.repair.structure import Application, Structure, structure
 from edgecr.surgery.tracing.running import running, state_of
@@ -222,7 +223,8 @@ class _Work:
         limit = ACTIVATIONS // len(self.sample.images)
 
         def job(chunk: int) -> None:
-            run(self.slim, self.sample.images[chunk], _Refit(self, chunk, together, Tray(self.overflow, limit)))
+            images = together.have_done(lambda: self.sample.images[chunk].clone())
+            run_on(self.slim, images, _Refit(self, chunk, len(images), together, Tray(self.overflow, limit)))
 
         together.run([partial(job, chunk) for chunk in range(len(self.sample.images))])
         self.settle()
@@ -394,42 +396,58 @@ class _Look(Stream):  # type: ignore[no-untyped-call]
 class _Refit(Stream):  # type: ignore[no-untyped-call]
     """Runs one chunk through the cut model, and hands over what each layer reads before the layer runs."""
 
-    def __init__(self, work: _Work, chunk: int, together: Lockstep[Any], tray: Tray) -> None:
+    def __init__(self, work: _Work, chunk: int, images: int, together: Lockstep[Any], tray: Tray) -> None:
         super().__init__(work.state)
-        self._work, self._chunk, self._together, self._tray = work, chunk, together, tray
-        self._images = len(work.sample.images[chunk])
+        self._work, self._chunk, self._images, self._together, self._tray = work, chunk, images, together, tray
         self._others: dict[Application, Tensor] = {}
 
     @override
     def before(self, call: OperatorCall) -> None:
-        use, norm = self._work.cut.uses.get(call.number), self._work.cut.norms.get(call.number)
+        use = self._work.cut.uses.get(call.number)
         if use is not None and use.number == 0:
-            self._use(call.tensors)
-            self._work.gather(use, _layer(call, use).groups, self._chunk, self._brought(use, call))
-            self._tray.rest()
+            ahead = self._ahead(use, call)
+            self._together.have_done(lambda: self._gather(use, call, ahead))
             self._together.meet(self._chunk, use, None, lambda _: self._work.solve(use))
-        self._use(call.tensors)
-        if norm is not None:
-            self._work.notice(norm, call.arguments["input"])
 
     @override
-    def after(self, call: OperatorCall, out: Any) -> None:
-        self._use(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
-        for use in self._work.awaited.get(call.number, ()):
-            self._others[use] = _other_rows(self._work, use, out, self._chunk, self._images)
+    def perform(self, call: OperatorCall, work: Callable[[], Any]) -> Any:
+        if call.view:  # it takes no memory, and must be made where the tensor was
+            return self._perform(call, work)
+        return self._together.have_done(lambda: self._perform(call, work))
+
+    def _perform(self, call: OperatorCall, work: Callable[[], Any]) -> Any:
+        norm = self._work.cut.norms.get(call.number)
+        with self._own():
+            self._use(call.tensors)
+            if norm is not None:
+                self._work.notice(norm, call.arguments["input"])
+        out = work()
+        with self._own():
+            self._use(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
+            for use in self._work.awaited.get(call.number, ()):
+                self._others[use] = _other_rows(self._work, use, out, self._chunk, self._images)
+        return out
+
+    def _gather(self, use: Application, call: OperatorCall, ahead: _Brought | None) -> None:
+        self._use(call.tensors)
+        if ahead is None:
+            rows = _rows_of(self._work, use, call, self._chunk, self._images)
+            ahead = _Brought([rows], self._others.pop(use, None))
+        self._work.gather(use, _layer(call, use).groups, self._chunk, ahead)
+        self._tray.rest()
 
     def _use(self, tensors: Iterable[Tensor]) -> None:
         """Has the memory of tensors of this pass; the model's own ones are always there."""
         self._tray.use(tensor for tensor in tensors if not self.name(tensor))
 
-    def _brought(self, use: Application, call: OperatorCall) -> _Brought:
+    def _ahead(self, use: Application, call: OperatorCall) -> _Brought | None:
+        """What a layer reads and its shortcut adds, where some of that comes after the layer; None where nothing."""
         place, shared = self._work.cut.places[use], self._work.cut.shared(use.weight)
-        if shared or (place.other or 0) > call.number:
-            ahead = _Ahead(self._work, use, self._chunk, self._images)
-            run_apart(self._work.slim, self._work.sample.images[self._chunk], ahead)
-            return _Brought(ahead.rows, ahead.other)
-        rows = _rows_of(self._work, use, call, self._chunk, self._images)
-        return _Brought([rows], self._others.pop(use, None))
+        if not shared and (place.other or 0) <= call.number:
+            return None
+        ahead = _Ahead(self._work, use, self._chunk, self._images)
+        run_apart(self._work.slim, self._work.sample.images[self._chunk], ahead)
+        return _Brought(ahead.rows, ahead.other)
 
 
 class _Ahead(Stream):  # type: ignore[no-untyped-call]
