@@ -9,6 +9,9 @@ from torch import Tensor
 
 from edgecr.surgery.repair.least_squares import Regression
 
+_BLOCK = 1 << 18
+"""Values whose distances from their mean are taken at once: they lie in a processor's cache."""
+
 
 class Gathered:
     """What is known of one layer so far: a regression for each group of its outputs, and how large its answers are."""
@@ -68,7 +71,9 @@ class Spread:
         dims, each = [0, *range(2, values.dim())], [1, -1] + [1] * (values.dim() - 2)
         count = values.numel() // max(values.shape[1], 1)
         mean = values.sum(dims) / count
-        squares = (values - mean.view(each)).square_().sum(dims).double().cpu()
+        some = max(1, len(values) * _BLOCK // max(values.numel(), 1))
+        parts = ((part - mean.view(each)).square_().sum(dims) for part in values.split(some))
+        squares = torch.stack([part.double().cpu() for part in parts]).sum(0)
         whole, apart = self.count + count, mean.double().cpu() - self.mean
         self.squares = self.squares + squares + apart.square() * (self.count * count / whole)
         self.mean = self.mean + apart * (count / whole)
