@@ -151,9 +151,7 @@ def _answered(module: nn.Module, inputs: Inputs, context: StepContext) -> list[A
     images, task = context.data.validation, context.data.task
     chosen = some_of(images, JUDGED)
     module.eval()
-    return [
-        task.decode(arrays(task.outputs_of(module(chunk)))) for chunk in in_chunks(inputs, images, chosen)
-    ]
+    return [task.decode(arrays(task.outputs_of(module(chunk)))) for chunk in in_chunks(inputs, images, chosen)]
 
 
 def _same(one: list[Answers], other: list[Answers], context: StepContext) -> np.ndarray:

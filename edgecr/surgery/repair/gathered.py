@@ -72,7 +72,7 @@ class Spread:
         count = values.numel() // max(values.shape[1], 1)
         mean = values.sum(dims) / count
         some = max(1, len(values) * _BLOCK // max(values.numel(), 1))
-        parts = ((part - mean.view(each)).square_().sum(dims) for part in values.split(some))
+        parts = ((part - mean.view(each)).square_().sum(dims) for part in torch.split(values, some))
         squares = torch.stack([part.double().cpu() for part in parts]).sum(0)
         whole, apart = self.count + count, mean.double().cpu() - self.mean
         self.squares = self.squares + squares + apart.square() * (self.count * count / whole)

@@ -75,13 +75,20 @@ class Tray:
         self._known: dict[int, _Known] = {}
         """The longest unused first."""
 
+    @property
+    def held(self) -> int:
+        """Bytes in memory."""
+        return sum(one.size for one in self._known.values() if one.place is None and not one.storage.expired())
+
     def use(self, tensors: Iterable[Tensor]) -> None:
         """Notes that tensors are worked with now; those that gave up their memory get it back."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
             if tensor.device.type != "cpu" or not storage.resizable():
                 continue
-            known = self._known.pop(storage._cdata, None) or _Known(StorageWeakRef(storage), storage.nbytes())
+            known = self._known.pop(storage._cdata, None)
+            if known is None:
+                known = _Known(StorageWeakRef(storage), storage.nbytes())  # type: ignore[no-untyped-call]
             self._known[storage._cdata] = known
             if known.place is not None:
                 storage.resize_(known.size)

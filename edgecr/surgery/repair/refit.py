@@ -42,8 +42,9 @@ from edgecr.surgery.tracing.running import running, state_of
 
 CHUNK, PIXELS = 64, 400_000
 """Images that go through the model together and share their positions, and the pixels that these have at most."""
-ACTIVATIONS, ANSWERS = 768 << 20, 256 << 20
-"""Bytes of waiting passes, and of the dense model's answers, that stay in memory; the rest waits in a file."""
+ACTIVATIONS, ANSWERS = 768 << 20, 64 << 20
+"""Bytes of waiting passes that stay in memory, while the rest is in a file; and of the dense model's answers, of which
+all are in one or the other: rows that stay break up the memory between them."""
 UNCHANGED = 1e-10
 """Share of an output's square that rounding explains: a layer that errs less is left as it is, to the bit."""
 _DEAF = 1e-2
@@ -196,7 +197,7 @@ class _Work:
         self.ends = [use for use in self.cut.places if all(places[use].other is not None for places in known)]
         self.awaited = _by_number(self.cut, self.ends)
         self.overflow = Overflow()
-        self.answers = Tray(self.overflow, ANSWERS)
+        self.answers = Tray(self.overflow, 0)
         for use in self.cut.uses.values():
             left = len(self.kept[use.weight]) if use.weight in self.kept else len(dense[use.weight])
             if left != len(self.state[use.weight]):
@@ -206,9 +207,12 @@ class _Work:
 
     def look(self) -> None:
         """Runs the dense model over the sample and keeps what its layers answered."""
+        filed = False
         for chunk, images in enumerate(self.sample.images):
             run(self.dense, images, _Look(self, chunk, len(images)))
-            self.answers.rest()
+            filed |= chunk == 0 and len(self.sample.images) * self.answers.held > ANSWERS
+            if filed:
+                self.answers.rest()
             self.bar.advance()
 
     def chosen(self, use: Application, chunk: int, available: int) -> Tensor:
