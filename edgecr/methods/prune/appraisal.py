@@ -38,7 +38,7 @@ class Appraisal:
     def __call__(self, planner: Planner) -> Sequence[Values]:
         """A value for each allowed width of each group: the measured loss, negative."""
         groups, widths = planner.graph.groups, planner.widths.allowed
-        file = self._file(planner)
+        file = self._file(planner, "widths")
         if (known := _read(file, widths)) is not None:
             self._context.monitor.say(f"The values of {len(groups)} groups were measured before ({file.name}).")
             return [-own for own in known]
@@ -54,19 +54,24 @@ class Appraisal:
 
     def without_blocks(self, planner: Planner) -> tuple[tuple[Branch, ...], list[float]]:
         """The residual branches that can go as a whole, and the measured loss of each."""
+        file = self._file(planner, "blocks")
+        if (known := _read_blocks(file)) is not None:
+            self._context.monitor.say(f"The values of {len(known[0])} blocks were measured before ({file.name}).")
+            return known
         question = self._question(planner, 1)
         found = branches(self._subject.module, question.asked[0])
         self._context.monitor.say(f"{len(found)} residual blocks hand on their input without their branch")
-        if not found:
-            return found, []
         values = WidthValues(self._subject.module, planner.graph.groups, planner.values, question)
         with self._context.monitor.bar("Measuring blocks", len(found) * len(question.asked)) as bar:
-            return found, values.drop_losses(found, bar.advance)
+            losses = values.drop_losses(found, bar.advance) if found else []
+        write_json(file, {"schema": SCHEMA, "branches": [asdict(one) for one in found], "losses": losses})
+        return found, losses
 
-    def _file(self, planner: Planner) -> Path:
-        """The file of these values: they depend on the tensors, the images, the order of channels and the widths."""
+    def _file(self, planner: Planner, what: str) -> Path:
+        """The file of some values: they depend on the tensors, the images, the order of channels and the widths."""
         key = fingerprint(
             [
+                what,
                 hash_tensors(self._subject.module.state_dict()),
                 self._context.data.fingerprint,
                 asdict(self._context.data.preprocessing),
@@ -96,6 +101,20 @@ class Appraisal:
         inputs, options = inputs_of(self._subject, self._context), self._options
         own, others = (in_chunks(inputs, train, np.sort(part)) for part in (drawn[:fitted], drawn[fitted:]))
         return Probe(own, others, options.positions, options.ridge, self._context.seed)
+
+
+def _read_blocks(file: Path) -> tuple[tuple[Branch, ...], list[float]] | None:
+    """The branches and their losses in a file, if it holds them."""
+    if not file.is_file():
+        return None
+    try:
+        found = read_json(file)
+        known = tuple(Branch(str(one["block"]), tuple(one["silenced"]), int(one["start"])) for one in found["branches"])
+        losses = [float(loss) for loss in found["losses"]]
+    except (FileProblem, KeyError, TypeError, ValueError):
+        return None  # measured again
+    fits = found.get("schema") == SCHEMA and len(known) == len(losses)
+    return (known, losses) if fits and all(np.isfinite(losses)) else None
 
 
 def _read(file: Path, widths: Sequence[Ids]) -> list[Values] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from edgecr.surgery.changes.drop import BlockDrop
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.cost import Cost
 from edgecr.surgery.planning.plan import Plan, Planner
+from edgecr.surgery.planning.unreachable import Unreachable
 from edgecr.surgery.planning.widths import Limits
 from edgecr.surgery.repair.branches import Branch
 from edgecr.surgery.scoring.scores import Values
@@ -40,9 +41,7 @@ class Choice:
 
     def loss_of(self, plan: Plan) -> float:
         """The measured loss of the drops and of the widths of a plan."""
-        assert self.planner.worth is not None
-        places = [int(np.searchsorted(own, kept)) for own, kept in zip(self.planner.widths.allowed, plan.kept)]
-        return self.loss - sum(float(worth[place]) for worth, place in zip(self.planner.worth, places))
+        return self.loss + self.planner.loss_of(plan.kept)
 
 
 @dataclass
@@ -59,18 +58,18 @@ class Dropping:
     def best(self, plan: Callable[[Planner], Plan]) -> tuple[Choice, Plan]:
         """The choice with the least measured loss whose plan keeps the budget; raises if none does."""
         found: list[tuple[float, int, Choice, Plan]] = []
-        refused: list[BudgetError] = []
+        refused: list[tuple[Choice, BudgetError]] = []
         for number, choice in enumerate(self.choices):
             try:
                 one = plan(choice.planner)
             except BudgetError as error:
-                refused.append(error)
+                refused.append((choice, error))
                 continue
             found.append((choice.loss_of(one), number, choice, one))
             if number - min(found)[1] >= PATIENCE:
                 break
         if not found:
-            raise refused[-1]
+            raise _refusal(refused)
         _, _, choice, one = min(found, key=lambda each: each[:2])
         return choice, one
 
@@ -127,3 +126,14 @@ class Dropping:
         assert self.whole.worth is not None
         known: Values = self.whole.worth[place][np.searchsorted(self.whole.widths.allowed[place], widths)]
         return known
+
+
+def _refusal(refused: Sequence[tuple[Choice, BudgetError]]) -> BudgetError:
+    """The refusal of the choice that comes nearest to the budget, as one of the whole model."""
+    unmet = [(choice, error) for choice, error in refused if isinstance(error, Unreachable)]
+    if not unmet:
+        return refused[-1][1]
+    dense = {one.figure: one.dense for one in unmet[0][1].short}
+    choice, error = min(unmet, key=lambda each: each[1].short[0].least)
+    short = [replace(one, dense=dense.get(one.figure, one.dense)) for one in error.short]
+    return Unreachable(short, choice.loss + (error.loss or 0.0), len(choice.drops))

@@ -157,6 +157,8 @@ class PruneOptions(Method):
     """Schedule of the removal: all at once, in rounds with training between them, or while the model is trained."""
     repair: bool | RepairOptions | None = None
     """Refit the layers without training to what they answered before: on with ``when: oneshot`` unless false."""
+    recalibrate: bool = False
+    """Give batch norms the statistics of 1,024 training images after a removal at once, with ``repair: false`` only."""
     device: str | None = None
     """Device whose latency and preferred widths count; the first of measure.devices when left out."""
     latency_batch: Annotated[int, Field(ge=1)] | None = None
@@ -212,6 +214,15 @@ class PruneOptions(Method):
         if self.repair and not isinstance(self.when, OneShot):
             raise ValueError(
                 f"repair does nothing with when: {self.when.kind}, which trains what is left; leave it out"
+            )
+        if self.recalibrate and not isinstance(self.when, OneShot):
+            raise ValueError(
+                f"recalibrate does nothing with when: {self.when.kind}, which trains what is left; leave it out"
+            )
+        if self.recalibrate and self.repairs is not None:
+            raise ValueError(
+                "recalibrate undoes a repair: a repaired layer answers with less variance, and statistics taken anew "
+                "blow that up again; leave it out, or add repair: false"
             )
         if self.latency_batch is not None and not by_latency:
             raise ValueError(

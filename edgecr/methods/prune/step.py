@@ -17,6 +17,7 @@ from edgecr.methods.prune.dropping import Dropping
 from edgecr.methods.prune.latencies import Latencies
 from edgecr.methods.prune.latency_search import Aim, Lessons, Measured, search
 from edgecr.methods.prune.options import Exponential, Iterative, PruneOptions
+from edgecr.methods.prune.recalibration import recalibrated
 from edgecr.methods.prune.while_training import RemovalObserver, RemovalSchedule
 from edgecr.methods.repair.step import enough_images, repaired
 from edgecr.subject import Subject
@@ -30,6 +31,7 @@ from edgecr.surgery.planning.figures import BYTES
 from edgecr.surgery.planning.latency import amounts_after
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.record import NAME, SHORT, Amount, PlanRecord, Width
+from edgecr.surgery.planning.unreachable import LOOSEN, at_loss
 from edgecr.surgery.planning.widths import MULTIPLES, Allowed, Limits, allowed_by
 from edgecr.surgery.repair.options import FEWEST, RepairOptions
 from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
@@ -74,6 +76,8 @@ class _First:
     pruned: Pruned
     request: _Request
     drops: tuple[BlockDrop, ...] = ()
+    loss: float | None = None
+    """The measured loss of the plan, where widths have one."""
 
 
 def _stricter(shares: Shares, strictness: float) -> dict[str, int | float]:
@@ -135,8 +139,10 @@ class Pruning:
         return self._repaired(result)
 
     def _repaired(self, result: Subject) -> Subject:
-        """The pruned subject with its layers refitted, unless that was not wanted or there are too few images."""
+        """The pruned subject with its layers refitted or norms recalibrated, as was wanted and images allow."""
         options, images = self.method.repairs, self.context.data.train
+        if self.method.recalibrate and result.surgery[len(self.subject.surgery) :]:
+            return recalibrated(result, self.context)
         if options is None or not result.surgery[len(self.subject.surgery) :]:
             return result
         if self.method.repair is not None:
@@ -190,16 +196,17 @@ class Pruning:
         """The whole pruning at once: the result, or the proof that several steps can get there."""
         if self._dropping is not None:
             return self._with_drops(self._dropping, aim)
-        method, requests = self.method, list[_Request]()
+        method, requests, losses = self.method, list[_Request](), list[float | None]()
 
         def choose(planner: Planner) -> Plan:
             shares = method.budget.shares() if method.budget else planner.share_left(method.sparsity or 0.0)
             strict = _stricter(shares, aim.strictness)
             plan = self._plan(planner, strict, aim)
             requests.append(_Request.of(planner, shares, strict))
+            losses.append(planner.loss_of(plan.kept) if planner.worth is not None else None)
             return plan
 
-        return _First(self._pruned(self.subject, choose), requests[-1])
+        return _First(self._pruned(self.subject, choose), requests[-1], loss=losses[-1])
 
     def _with_drops(self, dropping: Dropping, aim: Aim) -> _First:
         """The whole pruning with residual blocks that may go too; budgets are of the model with all of its blocks."""
@@ -211,7 +218,7 @@ class Pruning:
         pruned = carried_out(choice.subject.module, plan, self.why)
         left = {name: min(int(amount), dense[name]) for name, amount in strict.items()}
         request = _Request(dense, {name: min(amount, dense[name]) for name, amount in asked.items()}, left)
-        return _First(pruned, request, choice.drops)
+        return _First(pruned, request, choice.drops, choice.loss_of(plan))
 
     def _dense(self, whole: Planner, name: str, aim: Aim) -> int:
         """A figure of the model before this step."""
@@ -256,8 +263,7 @@ class Pruning:
         wanted, taken = in_words(LATENCY, self._allowed(dense)), in_words(LATENCY, slim)
         return BudgetError(
             f"latency: {wanted} may remain, but on {self.device} the whole model still takes {taken} with the "
-            "last plan, and no stricter one is possible. Ask for less removal, or loosen `exclude`, `min_channels`, "
-            "`min_fraction` or `align`."
+            f"last plan{at_loss(last.loss)}, and no stricter one is possible. {LOOSEN}"
         )
 
     def _allowed(self, dense: int) -> int:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 import torch
@@ -16,7 +19,7 @@ from edgecr.subject import Subject
 from edgecr.surgery.changes.base import replay
 from edgecr.surgery.changes.cut import ChannelCut
 from edgecr.surgery.repair.options import FEW, FEWEST, RepairOptions
-from edgecr.surgery.repair.refit import CHUNK, Sample, repair
+from edgecr.surgery.repair.refit import CHUNK, PIXELS, Sample, repair
 from edgecr.tasks import Answers, arrays
 from edgecr.training.context import StepContext
 from edgecr.training.inputs import Inputs
@@ -113,9 +116,33 @@ def inputs_of(subject: Subject, context: StepContext) -> Inputs:
     return Inputs(shape, torch.device("cpu"), order_for(subject.module, shape.size))
 
 
-def in_chunks(inputs: Inputs, images: ImageSet, chosen: np.ndarray) -> list[Tensor]:
+class Chunks(Sequence[Tensor]):
+    """Chunks of stored images, each of which is normalised when it is asked for."""
+
+    def __init__(self, inputs: Inputs, stored: Sequence[Tensor]) -> None:
+        self._inputs, self._stored = inputs, stored
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    @overload
+    def __getitem__(self, number: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Chunks: ...
+
+    def __getitem__(self, number: int | slice) -> Tensor | Chunks:
+        """One chunk as the model reads it, or several that are still stored."""
+        if isinstance(number, slice):
+            return Chunks(self._inputs, self._stored[number])
+        return self._inputs.normalise(self._stored[number])
+
+
+def in_chunks(inputs: Inputs, images: ImageSet, chosen: np.ndarray) -> Chunks:
     """Some images in chunks of equal sizes: a model may run other operators for one image than for several."""
-    return [inputs.normalise(images.images(part)) for part in np.array_split(chosen, -(-len(chosen) // CHUNK))]
+    most = max(1, min(CHUNK, PIXELS // math.prod(inputs.preprocessing.size)))
+    parts = np.array_split(chosen, -(-len(chosen) // most)) if len(chosen) else []
+    return Chunks(inputs, [images.images(part) for part in parts])
 
 
 @torch.inference_mode()
@@ -124,11 +151,7 @@ def _answered(module: nn.Module, inputs: Inputs, context: StepContext) -> list[A
     images, task = context.data.validation, context.data.task
     chosen = some_of(images, JUDGED)
     module.eval()
-    return [
-        task.decode(arrays(task.outputs_of(module(inputs.normalise(images.images(part))))))
-        for part in np.split(chosen, range(CHUNK, len(chosen), CHUNK))
-        if len(part)
-    ]
+    return [task.decode(arrays(task.outputs_of(module(chunk)))) for chunk in in_chunks(inputs, images, chosen)]
 
 
 def _same(one: list[Answers], other: list[Answers], context: StepContext) -> np.ndarray:

@@ -12,10 +12,11 @@ import numpy as np
 
 from edgecr.core.errors import BudgetError, RequestError, WorkError
 from edgecr.surgery.changes.cut import ChannelCut, GroupCut, SettingCut, TensorCut, as_text
-from edgecr.surgery.planning.amounts import CHANNELS, LATENCY, in_words
+from edgecr.surgery.planning.amounts import CHANNELS, LATENCY
 from edgecr.surgery.planning.cost import Cost, Counts
 from edgecr.surgery.planning.exact import best_widths
 from edgecr.surgery.planning.figures import channel_figure, counted_figures
+from edgecr.surgery.planning.unreachable import Short, Unreachable
 from edgecr.surgery.planning.weighing import weighed, worth_of
 from edgecr.surgery.planning.widths import Allowed, Limits, Widths, allowed_by
 from edgecr.surgery.scoring.scores import Values, ranked
@@ -122,6 +123,12 @@ class Planner:
         """One figure by its name in a budget."""
         return self.figures[name](kept)
 
+    def loss_of(self, kept: Counts) -> float:
+        """The measured loss of widths, where these have values."""
+        assert self.worth is not None
+        places = [int(np.searchsorted(own, count)) for own, count in zip(self.widths.allowed, kept)]
+        return -sum(float(worth[place]) for worth, place in zip(self.worth, places))
+
     def wished(self, scope: Scope, share: float) -> Counts | Values:
         """The channels, or parts of one, that each group would keep when this share of all goes, before limits."""
         if scope == "layer":
@@ -159,7 +166,7 @@ class Planner:
             )
         budget = self.amounts(shares)
         if not self._within(self.widths.least, budget):
-            raise BudgetError(self._unreachable(budget))
+            raise self._unreachable(scope, budget)
         widths = self.widths if scope == "measured" else self.suitable(budget)
         wished = self._wished(widths, scope, budget)
         return self._plan(self._refilled(widths, widths.aligned(wished), wished, budget))
@@ -241,18 +248,14 @@ class Planner:
     def _sorted(self) -> list[Values]:
         return [np.sort(value) for value in self.values]
 
-    def _unreachable(self, budget: Mapping[str, int]) -> str:
-        parts = []
-        for name, amount in budget.items():
-            dense, least = self.figure(name, self.cost.widths), self.figure(name, self.widths.least)
-            if least > amount:
-                share = f"{least / dense:.1%} of {in_words(name, dense)}"
-                request = f"{name}: {in_words(name, amount)} may remain"
-                parts.append(f"{request}, {in_words(name, least)} is the least ({share})")
-        return (
-            "This cannot be met by removing channels: " + "; ".join(parts) + ". "
-            "Ask for less removal, or loosen `exclude`, `min_channels`, `min_fraction` or `align`."
-        )
+    def _unreachable(self, scope: Scope, budget: Mapping[str, int]) -> Unreachable:
+        kept = self.widths.least
+        found = [
+            Short(name, amount, self.figure(name, kept), self.figure(name, self.cost.widths))
+            for name, amount in budget.items()
+        ]
+        loss = self.loss_of(kept) if scope == "measured" and self.worth is not None else None
+        return Unreachable([one for one in found if one.least > one.asked], loss)
 
     def _plan(self, kept: Counts) -> Plan:
         orders = [ranked(value) for value in self.values]

@@ -6,28 +6,45 @@ wrong, and the last layer of a residual branch makes up for its shortcut. No lab
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
 from edgecr.core.errors import UnsupportedModel
 from edgecr.core.progress import Bar, Monitor
 from edgecr.surgery.changes.cut import ChannelCut, as_positions
-from edgecr.surgery.repair.least_squares import Fit, fit, too_large
+from edgecr.surgery.repair.gathered import Gathered, Spread
+from edgecr.surgery.repair.least_squares import Fit, Regression
 from edgecr.surgery.repair.lockstep import Lockstep, parted
+from edgecr.surgery.repair.overflow import Overflow, Tray
 from edgecr.surgery.repair.rows import input_rows, output_rows, places, positions
-from edgecr.surgery.repair.stream import LayerCall, NormCall, OperatorCall, Stream, first_names, run, run_apart
+from edgecr.surgery.repair.stream import (
+    Enough,
+    LayerCall,
+    NormCall,
+    OperatorCall,
+    Stream,
+    first_names,
+    run,
+    run_apart,
+    run_on,
+)
 from edgecr.surgery.repair.structure import Application, Structure, structure
 from edgecr.surgery.tracing.running import running, state_of
 
-CHUNK = 64
-"""Images that go through the model together, and share their positions."""
+CHUNK, PIXELS = 64, 400_000
+"""Images that go through the model together and share their positions, and the pixels that these have at most."""
+ACTIVATIONS, ANSWERS = 768 << 20, 64 << 20
+"""Bytes of waiting passes that stay in memory, while the rest is in a file; and of the dense model's answers, of which
+all are in one or the other: rows that stay break up the memory between them."""
 UNCHANGED = 1e-10
 """Share of an output's square that rounding explains: a layer that errs less is left as it is, to the bit."""
 _DEAF = 1e-2
@@ -39,7 +56,7 @@ class Sample:
     """The images and settings of a repair."""
 
     images: Sequence[Tensor]
-    """Normalised images in chunks."""
+    """Normalised images in chunks; each is asked for several times, and may be made anew each time."""
     positions: int = 16
     """Output positions that are looked at in each image."""
     ridge: float = 0.1
@@ -137,10 +154,6 @@ def _unseen(dense: nn.Module, cuts: Sequence[ChannelCut], cut: Structure) -> dic
     return {layer: why for layer in layers if layer not in seen}
 
 
-_Part = tuple[slice, list[Tensor], list[Tensor]]
-"""The outputs of one group of a layer, the rows that it reads, and what its answers lack."""
-
-
 @dataclass
 class _Brought:
     """One chunk's part at one layer: what the layer reads, and what its shortcut adds."""
@@ -162,12 +175,16 @@ class _Work:
     sample: Sample
     free: Mapping[str, Tensor]
     bar: Bar = field(default_factory=Bar)
-    outputs: dict[Application, list[Tensor]] = field(default_factory=dict)
+    outputs: dict[tuple[Application, int], Tensor] = field(default_factory=dict)
     """Answers of the dense model's layers at the outputs that are left, by chunk."""
-    others: dict[Application, list[Tensor]] = field(default_factory=dict)
+    others: dict[tuple[Application, int], Tensor] = field(default_factory=dict)
     """Values that are added to the branches that end there, by chunk."""
     available: dict[tuple[Application, int], int] = field(default_factory=dict)
     """Positions that each layer answers for an image, by chunk."""
+    gathered: dict[str, Gathered] = field(default_factory=dict)
+    """What chunks have brought of layers that are not refitted yet, by weight."""
+    spreads: dict[NormCall, Spread] = field(default_factory=dict)
+    """Statistics of the sample that norms have not taken yet."""
     done: dict[str, Refitted] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     touched: bool = False
@@ -179,6 +196,8 @@ class _Work:
         known = (self.whole.places, self.cut.places)
         self.ends = [use for use in self.cut.places if all(places[use].other is not None for places in known)]
         self.awaited = _by_number(self.cut, self.ends)
+        self.overflow = Overflow()
+        self.answers = Tray(self.overflow, 0)
         for use in self.cut.uses.values():
             left = len(self.kept[use.weight]) if use.weight in self.kept else len(dense[use.weight])
             if left != len(self.state[use.weight]):
@@ -188,8 +207,12 @@ class _Work:
 
     def look(self) -> None:
         """Runs the dense model over the sample and keeps what its layers answered."""
+        filed = False
         for chunk, images in enumerate(self.sample.images):
             run(self.dense, images, _Look(self, chunk, len(images)))
+            filed |= chunk == 0 and len(self.sample.images) * self.answers.held > ANSWERS
+            if filed:
+                self.answers.rest()
             self.bar.advance()
 
     def chosen(self, use: Application, chunk: int, available: int) -> Tensor:
@@ -201,87 +224,78 @@ class _Work:
     def refit(self) -> None:
         """Runs all chunks of the sample through the cut model in step, refitting each layer on the way."""
         together: Lockstep[Any] = Lockstep(len(self.sample.images))
+        limit = ACTIVATIONS // len(self.sample.images)
 
-        def job(chunk: int, images: Tensor) -> None:
-            run(self.slim, images, _Refit(self, chunk, images, together))
+        def job(chunk: int) -> None:
+            images = together.have_done(lambda: self.sample.images[chunk].clone())
+            run_on(self.slim, images, _Refit(self, chunk, len(images), together, Tray(self.overflow, limit)))
 
-        together.run([lambda n=n, part=part: job(n, part) for n, part in enumerate(self.sample.images)])  # type: ignore[misc]
+        together.run([partial(job, chunk) for chunk in range(len(self.sample.images))])
+        self.settle()
 
-    def solve(self, use: Application, groups: int, brought: Sequence[_Brought]) -> None:
+    def gather(self, use: Application, groups: int, chunk: int, brought: _Brought) -> None:
+        """Takes what one chunk brings of a layer, and forgets what the dense model answered to it."""
+        applications = [Application(use.weight, number) for number in range(len(brought.rows))]
+        wanted = [self.outputs.pop((application, chunk)) for application in applications]
+        self.answers.use(wanted)
+        if len(wanted) == 1:
+            wanted = [self._with_shortcut(use, wanted[0], chunk, brought.other)]
+        known = self.gathered.get(use.weight)
+        if known is None:
+            known = self.gathered[use.weight] = Gathered(groups, shift=self._may_shift(use))
+        for rows, want in zip(brought.rows, wanted):
+            known.add(rows, want, self.state[use.weight], self._bias(use))
+
+    def solve(self, use: Application) -> None:
         """Refits one layer to all chunks."""
+        self.settle()
         self.bar.advance()
-        wanted, inputs = self._wanted(use, brought), [part for one in brought for part in one.rows]
-        parts = self._parts(use, groups, wanted, inputs)
-        before = sum(float(part.double().square().sum()) for _, _, residuals in parts for part in residuals)
+        known = self.gathered.pop(use.weight)
+        before = known.before
         if not np.isfinite(before):
             raise _not_finite(use)
-        squares, variance = _sizes(wanted)
-        if before <= UNCHANGED * squares:
+        if before <= UNCHANGED * known.squares:
             return
-        unknowns = parts[0][1][0].shape[1]
-        if too_large(sum(map(len, inputs)), unknowns):
-            self.skipped[use.layer] = f"{unknowns:,} inputs are too many to solve for"
+        if known.too_large:
+            self.skipped[use.layer] = f"{known.inputs:,} inputs are too many to solve for"
             return
-        shifts = self._may_shift(use)
-        fits = [self._fitted(use, own, residuals, out, shifts) for out, own, residuals in parts]
-        self._write(use, torch.cat([one.change.T for one in fits]), torch.cat([one.shift for one in fits]), shifts)
+        high = len(self.state[use.weight]) // len(known.groups)
+        fits = [self._fitted(use, one, slice(n * high, (n + 1) * high)) for n, one in enumerate(known.groups)]
+        change, shift = torch.cat([one.change.T for one in fits]), torch.cat([one.shift for one in fits])
+        self._write(use, change, shift, self._may_shift(use))
+        variance = known.variance
         self.done[use.layer] = Refitted(use.layer, before / variance, sum(one.after for one in fits) / variance)
         self.touched = True
 
-    def _parts(self, use: Application, groups: int, wanted: list[Tensor], inputs: list[Tensor]) -> list[_Part]:
-        """For each group of a layer its outputs, what it reads, and what its answers lack."""
-        weight, bias = self.state[use.weight], self._bias(use)
-        matrix = weight.detach().float().cpu().flatten(1)
-        high, wide = len(matrix) // groups, weight.shape[1]
-        parts = []
-        for group in range(groups):
-            out, read = slice(group * high, (group + 1) * high), slice(group * wide, (group + 1) * wide)
-            own = [part[:, read].flatten(1) for part in inputs]
-            parts.append(
-                (out, own, [want[:, out] - part @ matrix[out].T - bias[out] for want, part in zip(wanted, own)])
-            )
-        return parts
-
-    def _wanted(self, use: Application, brought: Sequence[_Brought]) -> list[Tensor]:
-        """The answers that a layer has to give, for each chunk and application; they are forgotten once asked for."""
-        outputs = [self.outputs.pop(Application(use.weight, number)) for number in range(len(brought[0].rows))]
-        found = [each[chunk] for chunk in range(len(brought)) for each in outputs]
-        return self._with_shortcut(use, found, brought) if len(outputs) == 1 else found
-
-    def _fitted(self, use: Application, own: list[Tensor], residuals: list[Tensor], out: slice, shifts: bool) -> Fit:
+    def _fitted(self, use: Application, found: Regression, out: slice) -> Fit:
         """The fit of one group of outputs; outputs that may use other inputs are fitted apart."""
         ridge, free = self.sample.ridge, self.free.get(use.weight)
         if free is None:
-            return _finite(use, own, residuals, ridge, shifts)
+            return _finite(use, found, ridge)
         masks = free[out].flatten(1).bool().cpu()
-        change = torch.zeros(own[0].shape[1], len(masks))
+        change = torch.zeros(masks.shape[1], len(masks))
         shift, before, after = torch.zeros(len(masks)), 0.0, 0.0
         patterns, which = torch.unique(masks, dim=0, return_inverse=True)
         for number, pattern in enumerate(patterns):
             outputs = (which == number).nonzero().flatten()
             columns = pattern.nonzero().flatten()
-            some = [part[:, outputs] for part in residuals]
-            found = _finite(use, [part[:, columns] for part in own], some, ridge, shifts)
-            change[columns[:, None], outputs] = found.change
-            shift[outputs] = found.shift
-            before, after = before + found.before, after + found.after
+            one = _finite(use, found.part(columns, outputs), ridge)
+            change[columns[:, None], outputs] = one.change
+            shift[outputs] = one.shift
+            before, after = before + one.before, after + one.after
         return Fit(change, shift, before, after)
 
-    def _with_shortcut(self, use: Application, wanted: list[Tensor], brought: Sequence[_Brought]) -> list[Tensor]:
+    def _with_shortcut(self, use: Application, want: Tensor, chunk: int, other: Tensor | None) -> Tensor:
         """The answers that the last layer of a branch has to give so that the sum behind it is the dense model's."""
-        others = self.others.pop(use, None)
-        if others is None or brought[0].other is None:
-            return wanted
+        before = self.others.pop((use, chunk), None)
+        if before is None or other is None:
+            return want
+        self.answers.use([before])
         norm, scale = self.cut.places[use].norm, torch.ones(())
         if norm is not None:
             scale = self.state[norm.weight] / torch.sqrt(self.state[norm.running_var] + norm.eps)
-        scale = scale.detach().float().cpu()
-        found = []
-        for want, before, one in zip(wanted, others, brought):
-            assert one.other is not None
-            gap = before - one.other
-            found.append(want + torch.where(scale.abs() > _DEAF, gap / scale, torch.zeros_like(gap)))
-        return found
+        scale, gap = scale.detach().float().cpu(), before - other
+        return want + torch.where(scale.abs() > _DEAF, gap / scale, torch.zeros_like(gap))
 
     def _bias(self, use: Application) -> Tensor:
         name = self.cut.biases.get(use.weight, "")
@@ -306,13 +320,22 @@ class _Work:
                 mean = self.state[norm.running_mean]
                 mean.sub_(shift.to(mean.device, mean.dtype))
 
-    def take_statistics(self, norm: NormCall, parts: Sequence[Tensor]) -> None:
+    def notice(self, norm: NormCall, values: Tensor) -> None:
+        """Adds what a norm reads of one chunk; before anything was changed it has these statistics already."""
+        if self.touched:
+            self.spreads.setdefault(norm, Spread()).add(values)
+
+    def settle(self) -> None:
+        """Lets norms take the statistics of the sample once all chunks have passed them."""
+        spreads, self.spreads = self.spreads, {}
+        for norm, spread in spreads.items():
+            self.take_statistics(norm, spread)
+
+    def take_statistics(self, norm: NormCall, found: Spread) -> None:
         """Gives a batch norm the statistics of the sample, and scales that keep its function the same."""
-        count, total, squares = torch.stack(list(parts)).sum(0)
-        if not self.touched or count[0] < 2:
+        if found.count < 2:
             return
-        now = total / count
-        spread = ((squares - count * now.square()) / (count - 1)).clamp_min(0)
+        now, spread = found.mean, found.variance
         weight, bias = self.state[norm.weight], self.state[norm.bias]
         mean, var = self.state[norm.running_mean], self.state[norm.running_var]
         with torch.no_grad():
@@ -324,9 +347,9 @@ class _Work:
             var.copy_(spread)
 
 
-def _finite(use: Application, own: list[Tensor], residuals: list[Tensor], ridge: float, shifts: bool) -> Fit:
+def _finite(use: Application, found: Regression, ridge: float) -> Fit:
     try:
-        return fit(own, residuals, ridge, shift=shifts)
+        return found.fit(ridge)
     except FloatingPointError as error:
         raise _not_finite(use) from error
 
@@ -336,14 +359,6 @@ def _not_finite(use: Application) -> UnsupportedModel:
         f"{use.layer} reads or answers values that are not finite numbers, so it cannot be repaired; look for NaN or "
         "infinite weights and images."
     )
-
-
-def _sizes(wanted: Sequence[Tensor]) -> tuple[float, float]:
-    """The sum of squares of some rows, and of their distances from their means."""
-    rows = sum(len(part) for part in wanted)
-    total = torch.stack([part.sum(0, dtype=torch.float64) for part in wanted]).sum(0)
-    squares = sum(float(part.double().square().sum()) for part in wanted)
-    return squares, max(squares - float((total.square() / rows).sum()), 1e-30)
 
 
 def _by_number(found: Structure, ends: Sequence[Application]) -> dict[int, list[Application]]:
@@ -376,44 +391,67 @@ class _Look(Stream):  # type: ignore[no-untyped-call]
             chosen = self._work.chosen(use, self._chunk, available)
             self._keep(self._work.outputs, use, output_rows(out, self._images, chosen, convolution=convolution))
 
-    def _keep(self, into: dict[Application, list[Tensor]], use: Application, rows: Tensor) -> None:
+    def _keep(self, into: dict[tuple[Application, int], Tensor], use: Application, rows: Tensor) -> None:
         kept = self._work.kept.get(use.weight)
-        into.setdefault(use, []).append(rows if kept is None else rows[:, kept])
+        into[use, self._chunk] = rows if kept is None else rows[:, kept]
+        self._work.answers.use([into[use, self._chunk]])
 
 
 class _Refit(Stream):  # type: ignore[no-untyped-call]
     """Runs one chunk through the cut model, and hands over what each layer reads before the layer runs."""
 
-    def __init__(self, work: _Work, chunk: int, images: Tensor, together: Lockstep[Any]) -> None:
+    def __init__(self, work: _Work, chunk: int, images: int, together: Lockstep[Any], tray: Tray) -> None:
         super().__init__(work.state)
-        self._work, self._chunk, self._images, self._together = work, chunk, images, together
+        self._work, self._chunk, self._images, self._together, self._tray = work, chunk, images, together, tray
         self._others: dict[Application, Tensor] = {}
 
     @override
     def before(self, call: OperatorCall) -> None:
-        use, norm = self._work.cut.uses.get(call.number), self._work.cut.norms.get(call.number)
+        use = self._work.cut.uses.get(call.number)
         if use is not None and use.number == 0:
-            groups, brought = _layer(call, use).groups, self._brought(use, call)
-            self._together.meet(self._chunk, use, brought, lambda all_of_it: self._work.solve(use, groups, all_of_it))
-        elif norm is not None:
-            sums = _moments(call.arguments["input"])
-            self._together.meet(
-                self._chunk, norm.running_mean, sums, lambda parts: self._work.take_statistics(norm, parts)
-            )
+            ahead = self._ahead(use, call)
+            self._together.have_done(lambda: self._gather(use, call, ahead))
+            self._together.meet(self._chunk, use, None, lambda _: self._work.solve(use))
 
     @override
-    def after(self, call: OperatorCall, out: Any) -> None:
-        for use in self._work.awaited.get(call.number, ()):
-            self._others[use] = _other_rows(self._work, use, out, self._chunk, len(self._images))
+    def perform(self, call: OperatorCall, work: Callable[[], Any]) -> Any:
+        if call.view:  # it takes no memory, and must be made where the tensor was
+            return self._perform(call, work)
+        return self._together.have_done(lambda: self._perform(call, work))
 
-    def _brought(self, use: Application, call: OperatorCall) -> _Brought:
+    def _perform(self, call: OperatorCall, work: Callable[[], Any]) -> Any:
+        norm = self._work.cut.norms.get(call.number)
+        with self._own():
+            self._use(call.tensors)
+            if norm is not None:
+                self._work.notice(norm, call.arguments["input"])
+        out = work()
+        with self._own():
+            self._use(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
+            for use in self._work.awaited.get(call.number, ()):
+                self._others[use] = _other_rows(self._work, use, out, self._chunk, self._images)
+        return out
+
+    def _gather(self, use: Application, call: OperatorCall, ahead: _Brought | None) -> None:
+        self._use(call.tensors)
+        if ahead is None:
+            rows = _rows_of(self._work, use, call, self._chunk, self._images)
+            ahead = _Brought([rows], self._others.pop(use, None))
+        self._work.gather(use, _layer(call, use).groups, self._chunk, ahead)
+        self._tray.rest()
+
+    def _use(self, tensors: Iterable[Tensor]) -> None:
+        """Has the memory of tensors of this pass; the model's own ones are always there."""
+        self._tray.use(tensor for tensor in tensors if not self.name(tensor))
+
+    def _ahead(self, use: Application, call: OperatorCall) -> _Brought | None:
+        """What a layer reads and its shortcut adds, where some of that comes after the layer; None where nothing."""
         place, shared = self._work.cut.places[use], self._work.cut.shared(use.weight)
-        if shared or (place.other or 0) > call.number:
-            ahead = _Ahead(self._work, use, self._chunk, len(self._images))
-            run_apart(self._work.slim, self._images, ahead)
-            return _Brought(ahead.rows, ahead.other)
-        rows = _rows_of(self._work, use, call, self._chunk, len(self._images))
-        return _Brought([rows], self._others.pop(use, None))
+        if not shared and (place.other or 0) <= call.number:
+            return None
+        ahead = _Ahead(self._work, use, self._chunk, self._images)
+        run_apart(self._work.slim, self._work.sample.images[self._chunk], ahead)
+        return _Brought(ahead.rows, ahead.other)
 
 
 class _Ahead(Stream):  # type: ignore[no-untyped-call]
@@ -422,6 +460,8 @@ class _Ahead(Stream):  # type: ignore[no-untyped-call]
     def __init__(self, work: _Work, use: Application, chunk: int, images: int) -> None:
         super().__init__(work.state)
         self._work, self._use, self._chunk, self._images = work, use, chunk, images
+        self._applied = sum(one.weight == use.weight for one in work.cut.places)
+        self._awaits = use in work.ends
         self.rows: list[Tensor] = []
         self.other: Tensor | None = None
 
@@ -430,11 +470,17 @@ class _Ahead(Stream):  # type: ignore[no-untyped-call]
         use = self._work.cut.uses.get(call.number)
         if use is not None and use.weight == self._use.weight:
             self.rows.append(_rows_of(self._work, use, call, self._chunk, self._images))
+            self._stop_if_done()
 
     @override
     def after(self, call: OperatorCall, out: Any) -> None:
         if self._use in self._work.awaited.get(call.number, ()):
             self.other = _other_rows(self._work, self._use, out, self._chunk, self._images)
+            self._stop_if_done()
+
+    def _stop_if_done(self) -> None:
+        if len(self.rows) == self._applied and (self.other is not None) == self._awaits:
+            raise Enough
 
 
 def _layer(call: OperatorCall, use: Application) -> LayerCall:
@@ -460,10 +506,3 @@ def _rows_of(work: _Work, use: Application, call: OperatorCall, chunk: int, imag
 def _first(out: Any) -> Tensor:
     found: Tensor = out[0] if isinstance(out, (tuple, list)) else out
     return found
-
-
-def _moments(values: Tensor) -> Tensor:
-    """For each channel the number of its values, their sum and the sum of their squares, in double precision."""
-    by_channel = values.transpose(0, 1).flatten(1).double()
-    count = torch.full((len(by_channel),), by_channel.shape[1], dtype=torch.float64)
-    return torch.stack([count, by_channel.sum(1).cpu(), by_channel.square().sum(1).cpu()])

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from edgecr.core.seeds import derive_seed
 from edgecr.surgery.repair.stream import LayerCall
 from edgecr.surgery.repair.structure import Application
 
 
+@lru_cache(maxsize=10_000)
 def positions(use: Application, chunk: int, count: int, available: int, seed: int) -> Tensor:
     """Flat output positions that all images of a chunk are looked at; the same for every model."""
     if count >= available:
@@ -26,7 +27,8 @@ def positions(use: Application, chunk: int, count: int, available: int, seed: in
 def output_rows(out: Tensor, images: int, chosen: Tensor, *, convolution: bool) -> Tensor:
     """Answers at chosen positions, shape (rows, outputs)."""
     if convolution:
-        return out.flatten(2)[:, :, chosen.to(out.device)].transpose(1, 2).reshape(-1, out.shape[1]).float().cpu()
+        by_place = out.flatten(2).transpose(1, 2)  # with channels last these are rows in memory, which go fast
+        return by_place.index_select(1, chosen.to(out.device)).reshape(-1, out.shape[1]).float().cpu()
     return _by_image(out, images)[:, chosen.to(out.device)].reshape(-1, out.shape[-1]).float().cpu()
 
 
@@ -43,11 +45,12 @@ def input_rows(call: LayerCall, weight: Tensor, images: int, chosen: Tensor) -> 
     kernel = weight.shape[2:]
     dims = len(kernel)
     stride, padding, dilation = (_each(call.geometry[key], dims) for key in ("stride", "padding", "dilation"))
-    around = [amount for pad in reversed(padding) for amount in (pad, pad)]
-    read = functional.pad(call.input, around) if any(around) else call.input
-    index = _taps(tuple(read.shape[2:]), kernel, stride, dilation, chosen).to(read.device)
-    found = read.flatten(2)[:, :, index]  # (images, inputs, positions, taps)
-    return found.transpose(1, 2).reshape(-1, read.shape[1], index.shape[1]).float().cpu()
+    index, inside = _taps(tuple(call.input.shape[2:]), kernel, stride, padding, dilation, chosen)
+    by_place = call.input.flatten(2).transpose(1, 2).index_select(1, index.flatten().to(call.input.device))
+    found = by_place.reshape(-1, *index.shape, call.input.shape[1]).float().cpu()  # (images, positions, taps, inputs)
+    if not inside.all():
+        found.mul_(inside[None, :, :, None])
+    return found.flatten(0, 1).transpose(1, 2)
 
 
 def _by_image(values: Tensor, images: int) -> Tensor:
@@ -61,18 +64,27 @@ def _each(value: Sequence[int], dims: int) -> list[int]:
 
 
 def _taps(
-    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], chosen: Tensor
-) -> Tensor:
-    """Flat positions in the padded input, shape (positions, taps)."""
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    chosen: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Flat positions in the input, shape (positions, taps), and where these lie inside of it rather than around."""
     made = [
-        (whole - step * (taps - 1) - 1) // move + 1 for whole, taps, move, step in zip(size, kernel, stride, dilation)
+        (whole + 2 * pad - step * (taps - 1) - 1) // move + 1
+        for whole, taps, move, pad, step in zip(size, kernel, stride, padding, dilation)
     ]
     index, rest, reach = torch.zeros(len(chosen), 1, dtype=torch.long), chosen, 1
+    inside = torch.ones(len(chosen), 1, dtype=torch.bool)
     for axis in reversed(range(len(size))):
-        start = (rest % made[axis]) * stride[axis]
+        start = (rest % made[axis]) * stride[axis] - padding[axis]
         rest = rest // made[axis]
         along = start[:, None] + torch.arange(kernel[axis]) * dilation[axis]
+        fits = (along >= 0) & (along < size[axis])
         # the taps of an earlier axis are the slower ones, as in a flattened kernel
-        index = (along[:, :, None] * reach + index[:, None, :]).flatten(1)
+        index = (along.clamp(0, size[axis] - 1)[:, :, None] * reach + index[:, None, :]).flatten(1)
+        inside = (fits[:, :, None] & inside[:, None, :]).flatten(1)
         reach *= size[axis]
-    return index
+    return index, inside

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,6 +66,8 @@ class OperatorCall:
     number: int
     operator: str
     mutates: bool
+    view: bool
+    """True where the result looks into the memory of an argument."""
     arguments: Mapping[str, Any]
     layer: LayerCall | None
     norm: NormCall | None
@@ -109,6 +112,10 @@ class Stream(Numbered):  # type: ignore[no-untyped-call]
     def before(self, call: OperatorCall) -> None:
         """Is called with each operator before it runs."""
 
+    def perform(self, call: OperatorCall, work: Callable[[], Any]) -> Any:
+        """Runs an operator."""
+        return work()
+
     def after(self, call: OperatorCall, out: Any) -> None:
         """Is called with each operator and its result."""
 
@@ -128,10 +135,10 @@ class Stream(Numbered):  # type: ignore[no-untyped-call]
                 return out
         mutates = bool(func._schema.is_mutable) and operator not in NORMS
         layer, norm = self._layer(operator, values), self._norm(operator, values)
-        call = OperatorCall(self.number, operator.rstrip("_"), mutates, values, layer, norm)
+        call = OperatorCall(self.number, operator.rstrip("_"), mutates, bool(func.is_view), values, layer, norm)
         with self._own():
             self.before(call)
-        out = func(*args, **kwargs)
+        out = self.perform(call, partial(func, *args, **kwargs))
         with self._own():
             self.after(call, out)
         return out
@@ -195,12 +202,22 @@ def _plain(values: Mapping[str, Any]) -> bool:
     return bool(values.get("alpha", 1) == 1 and values.get("beta", 1) == 1)
 
 
+class Enough(BaseException):
+    """A stream has seen all that it wants, and ends its pass; not an Exception, so that a module lets it through."""
+
+
 def run(module: nn.Module, images: Tensor, stream: Stream) -> Any:
     """Runs a module under a stream, without gradients; the caller sets its mode. Returns what the module answers."""
-    read = images.clone()  # it may be changed in place
+    return run_on(module, images.clone(), stream)
+
+
+def run_on(module: nn.Module, images: Tensor, stream: Stream) -> Any:
+    """The same for images that the module may change in place."""
     with torch.no_grad(), stream:
         try:
-            return module(read)
+            return module(images)
+        except Enough:
+            return None
         except Exception as error:  # the code is the user's, so anything may be raised
             if error is stream.failure or isinstance(error, UnsupportedModel):
                 raise

@@ -1,11 +1,24 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
 from edgecr.surgery.repair import least_squares
-from edgecr.surgery.repair.least_squares import fit, too_large
+from edgecr.surgery.repair.least_squares import Fit, Regression
+
+
+def regression(inputs: Sequence[Tensor], residuals: Sequence[Tensor], *, shift: bool) -> Regression:
+    found = Regression(shift=shift)
+    for pair in zip(inputs, residuals):
+        found.add(*pair)
+    return found
+
+
+def fit(inputs: Sequence[Tensor], residuals: Sequence[Tensor], ridge: float, *, shift: bool) -> Fit:
+    return regression(inputs, residuals, shift=shift).fit(ridge)
 
 
 def problem(rows: int, inputs: int, outputs: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -45,13 +58,41 @@ def test_it_is_the_closed_form_however_rows_come_in_parts(rows: int, inputs: int
     assert found.after <= found.before
 
 
-@pytest.mark.parametrize(("rows", "inputs"), [(60, 20), (20, 60)])
-def test_both_ways_give_one_solution(rows: int, inputs: int) -> None:
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize(("rows", "inputs"), [(200, 20), (20, 60)])
+def test_rows_are_summed_on_the_way_to_the_same_solution(
+    rows: int, inputs: int, shift: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read, wanted = problem(rows, inputs)
-    by_inputs, one = least_squares._by_inputs(read.split(9), wanted.split(9), 0.05)
-    by_rows, other = least_squares._by_rows(read.split(9), wanted.split(9), 0.05)
-    assert torch.allclose(by_inputs, by_rows, rtol=1e-3, atol=1e-4)
-    assert one == pytest.approx(other, rel=1e-4)
+    at_once = fit([read], [wanted], 0.05, shift=shift)
+    monkeypatch.setattr(least_squares, "BLOCK", 16)
+    parts = fit(read.split(9), wanted.split(9), 0.05, shift=shift)
+    assert torch.allclose(at_once.change, parts.change, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(at_once.shift, parts.shift, rtol=1e-3, atol=1e-3)
+    assert at_once.after == pytest.approx(parts.after, rel=1e-4)
+
+
+def test_a_regression_holds_no_more_than_its_matrices_however_many_rows_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(least_squares, "BLOCK", 16)
+    found = Regression(shift=True)
+    held = []
+    for seed in range(20):
+        found.add(*problem(9, 20, seed=seed))
+        held.append(sum(map(len, found._inputs)))
+    assert max(held) <= 20
+    assert found.rows == 180
+
+
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize("rows", [100, 15])
+def test_a_part_is_the_regression_of_these_inputs_and_outputs(rows: int, shift: bool) -> None:
+    read, wanted = problem(rows, 20)
+    columns, outputs = torch.arange(0, 20, 3), torch.tensor([1, 3])
+    part = regression(read.split(9), wanted.split(9), shift=shift).part(columns, outputs).fit(0.1)
+    alone = fit([read[:, columns]], [wanted[:, outputs]], 0.1, shift=shift)
+    assert torch.allclose(part.change, alone.change, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(part.shift, alone.shift, rtol=1e-3, atol=1e-3)
+    assert (part.before, part.after) == (pytest.approx(alone.before, rel=1e-5), pytest.approx(alone.after, rel=1e-3))
 
 
 def test_the_stronger_the_ridge_the_smaller_the_change() -> None:
@@ -105,8 +146,10 @@ def test_inputs_that_are_no_numbers_are_refused(rows: int, inputs: int, bad: flo
         fit([read], [wanted], 0.1, shift=True)
 
 
-def test_only_the_smaller_of_the_two_matrices_must_fit() -> None:
-    most = least_squares.LARGEST
-    assert not too_large(most, 10 * most)
-    assert not too_large(10 * most, most)
-    assert too_large(most + 1, most + 1)
+@pytest.mark.parametrize(("rows", "inputs", "large"), [(20, 200, False), (200, 20, False), (21, 21, True)])
+def test_only_the_smaller_of_the_two_matrices_must_fit(
+    rows: int, inputs: int, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(least_squares, "LARGEST", 20)
+    read, wanted = problem(rows, inputs)
+    assert regression(read.split(9), wanted.split(9), shift=True).too_large == large

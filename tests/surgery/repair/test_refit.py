@@ -218,7 +218,7 @@ def test_the_last_layer_of_a_branch_makes_up_for_its_shortcut(
     made = without(module, *stem("0-3", "wide", "", "stem"))
     parts = images(SHAPE)
     slim, _ = repaired(made, SHAPE)
-    monkeypatch.setattr("edgecr.surgery.repair.refit._Work._with_shortcut", lambda self, use, wanted, brought: wanted)
+    monkeypatch.setattr("edgecr.surgery.repair.refit._Work._with_shortcut", lambda self, use, want, *_: want)
     alone, _ = repaired(made, SHAPE)
     assert error(made.dense, slim, parts) < 0.9 * error(made.dense, alone, parts)
     assert error(made.dense, alone, parts) < error(made.dense, made.slim, parts)
@@ -328,7 +328,7 @@ def test_a_model_that_takes_other_layers_for_other_images_is_refused() -> None:
 
 
 def test_an_error_of_the_work_itself_is_not_blamed_on_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgecr.surgery.repair.refit._sizes", lambda wanted: 1 // 0)
+    monkeypatch.setattr("edgecr.surgery.repair.refit._Work._bias", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         repaired(halved(), SHAPE)
 

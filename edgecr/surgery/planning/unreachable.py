@@ -1,0 +1,43 @@
+"""The error of a budget that no plan meets: the best figure that can be reached, and what its plan would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgecr.core.errors import BudgetError
+from edgecr.surgery.planning.amounts import in_words
+
+LOOSEN = "Ask for less removal, or loosen `exclude`, `min_channels`, `min_fraction` or `align`."
+
+
+@dataclass(frozen=True)
+class Short:
+    """One figure that stays above what was asked for."""
+
+    figure: str
+    asked: int
+    least: int
+    dense: int
+
+    def __str__(self) -> str:
+        share = f"{self.least / self.dense:.1%} of {in_words(self.figure, self.dense)}"
+        request = f"{self.figure}: {in_words(self.figure, self.asked)} may remain"
+        return f"{request}, {in_words(self.figure, self.least)} is the least ({share})"
+
+
+class Unreachable(BudgetError):
+    """A budget below the least that a model can come to."""
+
+    def __init__(self, short: Sequence[Short], loss: float | None = None, dropped: int = 0) -> None:
+        self.short, self.loss = tuple(short), loss
+        """``loss``: the measured loss of the plan for the least, where widths have one."""
+        without = f" and {dropped} residual blocks" if dropped else ""
+        super().__init__(
+            f"This cannot be met by removing channels{without}: {'; '.join(map(str, short))}{at_loss(loss)}. {LOOSEN}"
+        )
+
+
+def at_loss(loss: float | None) -> str:
+    """The measured loss of a plan as a part of a sentence; nothing where none was measured."""
+    return "" if loss is None else f", at a predicted loss of {loss:.3g} (mean divergence from the model before)"
