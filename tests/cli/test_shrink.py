@@ -38,9 +38,12 @@ def world(tmp_path):
 def asked(monkeypatch, *arguments, **options):
     """The recipe that shrink would run."""
     told = {}
-    monkeypatch.setattr(
-        shrinking, "compress", lambda recipe, overrides, **others: told.update(recipe=recipe, changes=overrides)
-    )
+
+    def noted(recipe, overrides, **others):
+        told.update(recipe=recipe, changes=overrides)
+        return None, None
+
+    monkeypatch.setattr(shrinking, "compress", noted)
     shrinking.shrink(*arguments, **options)
     return told["recipe"], told["changes"]
 
