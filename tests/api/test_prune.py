@@ -306,12 +306,12 @@ def test_channels_and_blocks_go_by_measured_loss(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     whole, images = residual(), torch.rand(130, 3, 8, 8)
     data = images, torch.arange(130) % 3
-    keys = {"budget": {"macs": 0.27}, "exclude": ["0"], "scope": "measured", "data": data}
+    keys = {"budget": {"macs": 0.22}, "exclude": ["0"], "scope": "measured", "data": data}
     with pytest.raises(edgecr.EdgecrError):
         prune(whole, **keys)
     slim, record = prune(whole, drop="blocks", **keys)
     assert record.amounts["macs"].after <= record.amounts["macs"].budget
-    assert record.plan.dropped == ("2",)
+    assert len(record.plan.dropped) == 1
     assert fit(slim, whole, images) < 1e-3
 
 
@@ -329,7 +329,8 @@ class Block(nn.Module):
 
 def residual():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    ends = nn.Conv2d(3, 8, 3), nn.Linear(8, 3)
+    return nn.Sequential(ends[0], nn.ReLU(), Block(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), ends[1])
 
 
 def test_numbers_of_numpy_are_numbers():

@@ -14,9 +14,8 @@ from edgecr.core.kept import Kept
 from edgecr.models import given
 from edgecr.recipe import load_recipe
 from edgecr.run import Run
-from tests.conftest import QUICK_DEVICE
 from tests.surgery.conftest import disturbed
-from tests.workplace import trusted
+from tests.workplace import planned_by_macs
 
 SCALE = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.25, 0.5)}
 
@@ -58,23 +57,10 @@ def asked(monkeypatch, *arguments, **options):
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
-    """A finished run; planned for multiply-accumulates, for a latency table takes minutes."""
+    """The result for a module and images, planned for multiply-accumulates."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "quick.yaml").write_text(QUICK_DEVICE)
-    trusted(tmp_path / "quick.yaml")
-    real = shrinking.compress
-
-    def by_macs(recipe, overrides, **others):
-        changes = ["steps.0.prune.budget={macs: 0.6}", "gates={agreement: {min: 0.0}}"]
-        return real(recipe, overrides=[*overrides, *changes], **others)
-
-    monkeypatch.setattr(shrinking, "compress", by_macs)
-
-    def shrink(module, images):
-        keys = SCALE | {"devices": [str(tmp_path / "quick.yaml")], "runs": tmp_path / "runs", "threads": 1}
-        return edgecr.shrink(module, images, quiet=True, **keys)
-
-    return shrink
+    planned_by_macs(monkeypatch, tmp_path)
+    return lambda module, images: edgecr.shrink(module, images, runs=tmp_path / "runs", quiet=True, **SCALE)
 
 
 def test_a_module_and_pixels_end_in_a_judged_file_and_a_module(finished, monkeypatch):
