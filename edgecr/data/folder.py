@@ -48,7 +48,8 @@ class Listing:
 class Folder(DataSource):
     """Images in ``root/CLASS/`` or ``root/{train,val,test}/CLASS/``; missing splits are drawn by the seed.
 
-    Images that lie in ``root/`` or ``root/{train,val,test}/`` themselves, without class folders, have no labels.
+    Images that lie in ``root/`` or ``root/{train,val,test}/`` themselves, without class folders, have no labels. A test
+    image that lies in another split too is refused; parts that are drawn lose their copies of test images.
     """
 
     name: Literal["folder"]
@@ -78,7 +79,7 @@ class Folder(DataSource):
         needed = sum(len(listing.files) for listing in listings) * size[0] * size[1] * 3
         in_memory = needed <= self.memory_limit_mb * 2**20
         parts = [_image_set(root, listing, size, in_memory) for listing in listings]
-        train, validation, test = self._apart(root, listings, parts, monitor)
+        train, validation, test = _apart(root, listings, parts, monitor)
         return Dataset(
             name=root.resolve().name,
             classes=classes,
@@ -114,27 +115,28 @@ class Folder(DataSource):
         _refuse_empty(root, [len(part.files) for part in parts])
         return classes, parts
 
-    def _apart(
-        self, root: Path, listings: Sequence[Listing], parts: Sequence[MemorySet | StreamSet], monitor: Monitor | None
-    ) -> Sequence[MemorySet | StreamSet]:
-        """The parts with no test image in the others: drawn ones lose their copies, given ones are refused."""
-        from edgecr.data.overlap import shared, without_test_images
-
-        *seen, test = parts
-        if len(split_folders(root)) > 1:
-            both = [
-                (listings[2].files[there], listing.files[here])
-                for part, listing in zip(seen, listings)
-                for here, there in shared(part, test)
-            ]
-            _refuse_shared(root, both)
-            return parts
-        kept = without_test_images(seen, test, monitor)
-        _refuse_empty(root, [*map(len, kept)])
-        return [*kept, test]
-
     def _drawn(self, listing: Listing, *fractions: float) -> list[Listing]:
         return [listing.at(part) for part in stratified(listing.labels, fractions, self.seed)]
+
+
+def _apart(
+    root: Path, listings: Sequence[Listing], parts: Sequence[MemorySet | StreamSet], monitor: Monitor | None
+) -> Sequence[MemorySet | StreamSet]:
+    """The parts with no test image in the others: drawn ones lose their copies, given ones are refused."""
+    from edgecr.data.overlap import shared, without_test_images
+
+    *seen, test = parts
+    if len(split_folders(root)) > 1:
+        both = [
+            (listings[2].files[there], listing.files[here])
+            for part, listing in zip(seen, listings)
+            for here, there in shared(part, test)
+        ]
+        _refuse_shared(root, both)
+        return parts
+    kept = without_test_images(seen, test, monitor)
+    _refuse_empty(root, [*map(len, kept)])
+    return [*kept, test]
 
 
 def _refuse_empty(root: Path, counts: Sequence[int]) -> None:

@@ -25,7 +25,7 @@ class GivenImages(DataSource):
     name: Literal["given"]
     """Name of the source."""
     content: str
-    """Hash of every pixel and label."""
+    """The start of a hash of every pixel and label."""
     classes: tuple[str, ...] = ()
     """Names of the classes; none for images without labels."""
     validation: Fraction = 0.1
@@ -38,7 +38,7 @@ class GivenImages(DataSource):
     @staticmethod
     def keep(images: MemorySet) -> str:
         """Keeps images for runs of this process, and returns their content."""
-        content = images.digest()
+        content = images.digest()[:12]
         _images.put(content, images)
         return content
 
