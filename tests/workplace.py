@@ -77,6 +77,21 @@ def trusted(path):
     return path
 
 
+def planned_by_macs(monkeypatch, folder):
+    """Lets ``edgecr.shrink`` plan for multiply-accumulates, and measure quickly: a latency table takes minutes."""
+    from edgecr.api import shrinking
+    from tests.conftest import QUICK_DEVICE
+
+    (folder / "quick.yaml").write_text(QUICK_DEVICE)
+    device, real = str(trusted(folder / "quick.yaml")), shrinking.compress
+    changes = ["steps.0.prune.budget={macs: 0.6}", "gates={agreement: {min: 0.0}}", "robustness.suites=[clean]"]
+
+    def compress(recipe, overrides, **others):
+        return real(recipe, overrides=[*overrides, *changes], **(others | {"devices": [device], "threads": 1}))
+
+    monkeypatch.setattr(shrinking, "compress", compress)
+
+
 def train_once(folder, slow=0.0, **keys):
     """One training in a folder; ``slow`` seconds after each step give a killer time to strike."""
     import time

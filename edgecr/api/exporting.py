@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgecr.api.given import GivenModule, copied, subject_of
+from edgecr.api.given import copied, subject_of
 from edgecr.api.images import NONE, Data, Three, dataset_of
 from edgecr.api.runs import RUNS, AnyPath, chosen_run, execution, progress
 from edgecr.core.errors import RequestError
@@ -22,6 +22,7 @@ from edgecr.data.scale import as_keywords, checked_scale
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import ProofData
 from edgecr.exporters import Artifact, exporters, load_target
+from edgecr.models.given import GivenModule
 from edgecr.run import ROLES, Run
 from edgecr.subject import Subject
 

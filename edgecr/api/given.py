@@ -7,36 +7,21 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
-from pydantic import PrivateAttr
 from torch import Tensor, nn
-from typing_extensions import Self
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from edgecr.api.runs import plain_values
 from edgecr.core.errors import RecipeError, RequestError
+from edgecr.core.files import fingerprint
 from edgecr.core.options import Options
 from edgecr.core.yaml_text import Document, check
-from edgecr.models.base import Architecture
+from edgecr.models.given import GivenModule
 from edgecr.subject import Subject
-from edgecr.surgery.tracing.running import answers
+from edgecr.surgery.tracing.running import answers, example_for
+from edgecr.weights import hash_tensors
 
 OptionsType = TypeVar("OptionsType", bound=Options)
-
-
-class GivenModule(Architecture):
-    """A module in memory: copying it is the only way to build it again, so it can be saved in no run."""
-
-    _module: nn.Module = PrivateAttr()
-
-    @classmethod
-    def of(cls, module: nn.Module) -> Self:
-        """The declaration of a module, under the name of its class."""
-        made = cls(arch=type(module).__name__)
-        made._module = module
-        return made
-
-    def build(self, classes: int, *, allow_code: bool = False) -> nn.Module:
-        """A copy of the module."""
-        return copy.deepcopy(self._module)
 
 
 def subject_of(module: nn.Module, example_input: Tensor) -> Subject:
@@ -46,6 +31,46 @@ def subject_of(module: nn.Module, example_input: Tensor) -> Subject:
     own = copied(module)
     classes = classes_of(own, example_input)
     return Subject(GivenModule.of(own), max(1, classes), tuple(example_input.shape[1:]), own)  # type: ignore[arg-type]
+
+
+def model_section(module: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
+    """A recipe's ``model`` section for a classifier of RGB images in memory, which is copied.
+
+    Runs know it by its content, so that the same module resumes the same run.
+    """
+    own = copied(module).eval()
+    example = example_for(own, (3, *size))
+    classes = classes_of(own, example)
+    if not classes:
+        raise RequestError(f"The module {type(module).__name__} is no classifier: it answers with no row of classes.")
+    return {"arch": GivenModule.keep(own, _content(own, example)), "classes": classes}
+
+
+def _content(module: nn.Module, example: Tensor) -> str:
+    """A hash of all that a module computes: its tensors, its operators, and the bits of its answer to an example."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the last bits of an answer depend on it
+    try:
+        with _Operators() as operators:
+            found = answers(module, example)
+    finally:
+        torch.set_num_threads(threads)
+    answered = hash_tensors({str(number): tensor for number, tensor in enumerate(found)})
+    return fingerprint([hash_tensors(module.state_dict()), operators.called, answered])
+
+
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Lists the operators that run, with their arguments; tensors by their shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.called: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        shown = tree_map(lambda leaf: tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf, (args, kwargs))
+        self.called.append(f"{func} {shown}")
+        return func(*args, **kwargs)
 
 
 def classes_of(module: nn.Module, inputs: Tensor) -> int:

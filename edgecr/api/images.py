@@ -24,7 +24,7 @@ from edgecr.core.files import fingerprint
 from edgecr.core.progress import Monitor
 from edgecr.core.yaml_text import Document, check
 from edgecr.data import sources
-from edgecr.data.base import Dataset, DataSource, ImageSet, Means, Preprocessing
+from edgecr.data.base import NO_LABEL, Dataset, DataSource, ImageSet, Means, Preprocessing
 from edgecr.data.scale import as_keywords, checked_scale
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import HeldOutData
@@ -36,6 +36,8 @@ Data: TypeAlias = Union[AnyPath, Mapping[str, Any], Pair, Iterable[Pair]]  # noq
 
 Floating-point images (N, C, H, W) are a model's inputs as they are; 8-bit ones (N, H, W, 3) are pixels.
 """
+Pixels: TypeAlias = Array
+"""8-bit images (N, H, W, 3) without labels."""
 Three: TypeAlias = tuple[float, float, float]
 Size: TypeAlias = tuple[int, int]
 
@@ -121,6 +123,21 @@ def check_images(data: Dataset, input_shape: Sequence[int], classes: int) -> Non
     most = max(int(part.labels.max(initial=0)) for part in (data.train, data.validation))
     if most >= classes:
         raise RequestError(f"A label is {most}, but the model has {classes} outputs; labels count from 0.")
+
+
+def pixels_of(images: Any) -> MemorySet:
+    """Pixels in memory, alone or with labels, as one array or in batches; anything else is a RequestError."""
+    if hasattr(images, "shape"):
+        found = _tensor(images)
+        labels = np.full(len(found), NO_LABEL, np.int64)
+    else:
+        found, labels = _arrays(images, None)
+    if found.dtype != torch.uint8 or found.dim() != 4 or found.shape[3] != 3:
+        raise RequestError(
+            "Images in memory are pixels here, uint8 (N, height, width, 3), since files are judged on them; these are "
+            f"{str(found.dtype).removeprefix('torch.')} of shape {tuple(found.shape)}."
+        )
+    return MemorySet(found.numpy(), labels)
 
 
 def held_out(data: Data, preprocessing: Preprocessing, monitor: Monitor) -> HeldOutData:

@@ -48,9 +48,10 @@ def judge(
     ``std`` and ``size`` are needed only where no manifest beside the files records them; the command's texts are taken
     too. With ``junit`` the gates are written there for a build server.
     """
+    from edgecr.data.scale import scaling
     from edgecr.report.render.junit import junit_file
     from edgecr.stages.judge_files import FilesToJudge, judge_files, parse_gates
-    from edgecr.stages.judge_inputs import Given, scaling, sides
+    from edgecr.stages.judge_inputs import Given, sides
 
     with junit_file(None if junit is None else _path("junit", junit), str(baseline)) as tell:
         given = Given(

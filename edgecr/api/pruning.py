@@ -15,6 +15,7 @@ from typing_extensions import override
 from edgecr.api.given import home_of, options_of, subject_of
 from edgecr.api.images import Data, Three, check_images, dataset_of, without_images
 from edgecr.api.runs import plain_values, progress
+from edgecr.core.errors import RequestError
 from edgecr.core.progress import Bar, Monitor
 from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
@@ -79,7 +80,9 @@ def prune(
     sparsity: float | None = None,
     score: str = "l2",
     scope: str = "global",
+    drop: str = "none",
     normalise: bool = False,
+    repair: bool | Mapping[str, Any] | None = None,
     data: Data | None = None,
     mean: Three | None = None,
     std: Three | None = None,
@@ -97,16 +100,18 @@ def prune(
     """A copy of the module without its least important channels, physically, and the record; the module stays as it is.
 
     ``budget`` says what may remain of ``params``, ``macs``, ``size`` or ``latency`` (of ``device``); ``sparsity`` says
-    what goes. ``exclude`` are name patterns of layers that stay whole. Scores by images need ``data``; from 64 images
-    on the layers that are left are refitted to what they answered before. The other options are those of a recipe's
-    ``prune`` step. Nothing is trained.
+    what goes. ``exclude`` are name patterns of layers that stay whole. Scores by images, ``repair`` and
+    ``scope="measured"`` need ``data``; from 64 images on the layers that are left are refitted to what they answered
+    before, unless ``repair`` is false. The other options are those of a recipe's ``prune`` step. Nothing is trained.
     """
+    _check_images_given(data, scope, repair)
     subject, monitor = subject_of(module, example_input), _Listening(progress(quiet))
     options: dict[str, Any] = {
         "budget": None if budget is None else plain_values(budget, "budget"),
         "sparsity": sparsity,
         "score": score,
         "scope": scope,
+        "drop": drop,
         "normalise": normalise,
         "exclude": list(exclude),
         "align": align,
@@ -114,8 +119,10 @@ def prune(
         "min_fraction": min_fraction,
         "max_fraction": max_fraction,
         "strict": strict,
-        "repair": False if data is None else None,
+        "repair": plain_values(repair, "repair") if isinstance(repair, Mapping) else repair,
     }
+    if data is None:
+        options["repair"] = False
     planned_for = {"measure": {"devices": [device], "batch": [latency_batch]}}
     method = options_of(Prune, Prune.resolve(options, planned_for), "prune")
     images = LearningData.of(_images(data, subject, mean, std, monitor))
@@ -125,6 +132,13 @@ def prune(
         pruned, plan = method.apply(subject, context), PlanRecord.load(Path(folder))
     facts, slim = monitor.pruned, pruned.module.to(home_of(module))
     return PrunedModule(slim, PruneRecord(plan, facts["difference"], facts["stays"], pruned.surgery))
+
+
+def _check_images_given(data: Data | None, scope: str, repair: bool | Mapping[str, Any] | None) -> None:
+    """Refuses wishes that only images can fulfil where there are none."""
+    wishes = {"scope='measured'": scope == "measured", "repair": repair not in (None, False)}
+    if data is None and (wish := next((name for name, wished in wishes.items() if wished), "")):
+        raise RequestError(f"{wish} looks at images, and there are none: give data=FOLDER, or data=(images, labels).")
 
 
 def _images(data: Data | None, subject: Subject, mean: Three | None, std: Three | None, monitor: Monitor) -> Dataset:

@@ -1,17 +1,31 @@
-"""A trained model and a folder of images in, a faster file and its verdict out: no training, no labels needed."""
+"""A trained model and images in, a faster file and its verdict out: no training, no labels needed.
+
+Torch is imported inside of the functions: a mistake in the request is told before.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecr.api.runs import RUNS, AnyPath, Compressed, compress
+from typing_extensions import Self
+
+from edgecr.api.runs import RUNS, AnyPath, compress, plain_values
+from edgecr.core.errors import RequestError
+from edgecr.core.names import as_name
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from edgecr.api.images import Data, Pixels, Three
     from edgecr.core.progress import Monitor
+    from edgecr.data.sets import MemorySet
+    from edgecr.report.result import Result
+    from edgecr.run import Run
 
 RECIPE = "quick/shrink"
 IMAGENET = 1000
@@ -20,14 +34,53 @@ SLACK = 1.1
 """Factor on the asked latency within which the exported file must be, measured beside the baseline."""
 
 
+@dataclass(frozen=True)
+class Shrunk:
+    """The result of shrinking a model: the run with all the evidence, its report, and what came out."""
+
+    run: Run
+    report: Result
+    _allow_code: bool = field(default=False, repr=False)
+
+    @property
+    def module(self) -> nn.Module:
+        """The pruned and repaired model in evaluation mode, on the CPU; a new copy each time."""
+        from edgecr.subject import Subject
+
+        return Subject.load(self.run.subject("candidate"), allow_code=self._allow_code).module
+
+    @property
+    def verdict(self) -> str:
+        """``SHIP``, ``DON'T SHIP`` or ``INCOMPLETE``."""
+        return self.report.verdict.value
+
+    @property
+    def file(self) -> Path:
+        """The exported file, beside its manifest."""
+        from edgecr.exporters import Artifact
+        from edgecr.stages.asked import Asked
+
+        return Artifact.within(self.run.export(Asked.of(self.run).names[0]) / "candidate").path
+
+    @property
+    def page(self) -> Path:
+        """The report for people."""
+        return self.run.folder / "report.html"
+
+    def __str__(self) -> str:
+        return f"{self.verdict}; report: {self.page}"
+
+
 def shrink(
-    model: str | Mapping[str, Any],
-    images: AnyPath,
+    model: str | Mapping[str, Any] | nn.Module,
+    images: Data | Pixels,
     *,
     latency: float | str = 0.5,
     weights: AnyPath | None = None,
     classes: int | None = None,
     size: int | Sequence[int] | None = None,
+    mean: Three | str | None = None,
+    std: Three | str | None = None,
     agreement: float = 0.9,
     devices: Sequence[str] = ("cpu",),
     runs: AnyPath = RUNS,
@@ -35,34 +88,40 @@ def shrink(
     allow_code: bool = False,
     quiet: bool = False,
     monitor: Monitor | None = None,
-) -> Compressed:
+) -> Shrunk:
     """Prunes a trained model for a latency by measured loss, repairs, exports and judges it, as ``edgecr shrink`` does.
 
-    ``model`` is the name of an architecture or a recipe's ``model`` section; ``images`` a folder of images like those
-    of its use, with or without class folders. ``latency`` is a fraction of the model's own, or a time such as
-    ``"3 ms"``. Without ``weights`` the published ones of torchvision or timm are fetched. The file ships when it
-    chooses as the model does on at least the ``agreement`` of held-out images, and keeps the latency.
+    ``model`` is the name of an architecture, a recipe's ``model`` section, or a module in memory, which stays as it
+    is; ``images`` a folder of images like those of its use, with or without class folders, a recipe's ``data``
+    section, 8-bit pixels (N, H, W, 3), or these with labels. ``latency`` is a fraction of the model's own, or a time
+    such as ``"3 ms"``. Without ``weights`` the published ones of torchvision or timm are fetched. ``mean`` and
+    ``std`` say how pixels become the model's input: those of ImageNet when left out, but to be given with a module.
+    The file ships when it chooses as the model does on at least the ``agreement`` of held-out images, and keeps the
+    latency.
     """
-    from edgecr.core.errors import RequestError
     from edgecr.models import architecture
 
-    section = _model(model, weights, classes)
+    budget = plain_values({"latency": latency}, "latency")
+    limit, shown = _limit(budget["latency"]), _Images.of(images, size, mean, std)
+    if isinstance(model, str | Mapping):
+        section = _named(model, weights, classes)
+    else:
+        section = _given(model, shown, weights, classes)
     declared = architecture(section)
     if not declared.starts_trained:
         raise RequestError(f"{declared.arch} is not trained: give the checkpoint of a trained model as weights.")
+    data = shown.section(shown.size or declared.usual_side, declared.classes or 0)
     changes: dict[str, Any] = {
-        "name": f"shrink-{Path(str(images)).resolve().name}",
+        "name": f"shrink-{as_name(Path(data.get('root', declared.arch)).resolve().name)}",
         "model": section,
-        "data.root": os.fspath(images),
-        "steps.0.prune.budget": {"latency": latency},
-        "gates": {"agreement": {"min": agreement}, "latency_p50": _limit(latency)},
+        "data": data,
+        "steps.0.prune.budget": budget,
+        "gates": {"agreement": {"min": agreement}, "latency_p50": limit},
     }
-    side = declared.usual_side if size is None else size
-    changes["data.size"] = side if isinstance(side, int) else list(side)
-    overrides = [f"{key}={json.dumps(value, default=os.fspath)}" for key, value in changes.items()]
-    return compress(
+    changes = plain_values(changes, "The options of edgecr.shrink()")
+    found = compress(
         RECIPE,
-        overrides=overrides,
+        overrides=[f"{key}={json.dumps(value)}" for key, value in changes.items()],
         devices=devices,
         runs=runs,
         threads=threads,
@@ -70,27 +129,89 @@ def shrink(
         quiet=quiet,
         monitor=monitor,
     )
+    return Shrunk(*found, allow_code)
 
 
-def _model(given: str | Mapping[str, Any], weights: AnyPath | None, classes: int | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Images:
+    """The images of a request, before they are a recipe's ``data`` section."""
+
+    source: AnyPath | Mapping[str, Any] | None
+    pixels: MemorySet | None
+    size: int | list[int] | None
+    """As stated, or as the images in memory have it."""
+    scale: Mapping[str, Any]
+    """The ``mean`` and ``std`` that were stated."""
+
+    @classmethod
+    def of(cls, images: Any, size: int | Sequence[int] | None, mean: Any, std: Any) -> Self:
+        """The images as they were given."""
+        from edgecr.data.scale import scaling
+
+        channels = zip(("mean", "std"), scaling(mean, std))
+        scale = {key: list(values) for key, values in channels if values is not None}
+        size = size if size is None or isinstance(size, int) else list(size)
+        if isinstance(images, str | os.PathLike | Mapping):
+            stated = images.get("size") if isinstance(images, Mapping) else None
+            return cls(images, None, size or stated, scale)
+
+        from edgecr.api.images import pixels_of
+
+        pixels = pixels_of(images)
+        if size not in (None, list(pixels.size)) and (size, size) != pixels.size:
+            raise RequestError(f"The images are of the size {pixels.size}, not {size}; leave size out.")
+        return cls(None, pixels, list(pixels.size), scale)
+
+    def section(self, side: int | list[int], classes: int) -> dict[str, Any]:
+        """The ``data`` section of a recipe; of labelled images in memory the classes are numbers."""
+        if self.pixels is not None:
+            from edgecr.data.base import NO_LABEL
+            from edgecr.data.given import GivenImages
+
+            known = self.pixels.labels.max() != NO_LABEL
+            names = [str(number) for number in range(classes)] if known else []
+            return {"name": GivenImages.NAME, "content": GivenImages.keep(self.pixels), "classes": names, **self.scale}
+        if isinstance(self.source, Mapping):
+            return {**self.source, **self.scale}
+        return {"name": "folder", "root": self.source, "size": side, **self.scale}
+
+
+def _given(module: nn.Module, images: _Images, weights: AnyPath | None, classes: int | None) -> dict[str, Any]:
+    """The recipe's model section for a module in memory."""
+    from edgecr.api.given import model_section
+    from edgecr.api.images import HOW
+
+    if weights is not None:
+        raise RequestError("The module has its weights already; weights are for the name of an architecture.")
+    if images.size is None:
+        raise RequestError("Give the size of the module's images: size=224, or size=(height, width).")
+    if not isinstance(images.source, Mapping) and len(images.scale) < 2:
+        raise RequestError(HOW)
+    height, width = (images.size, images.size) if isinstance(images.size, int) else images.size
+    section = model_section(module, (height, width))
+    if classes not in (None, section["classes"]):
+        raise RequestError(f"The module answers with {section['classes']} classes, not {classes}; leave classes out.")
+    return section
+
+
+def _named(model: str | Mapping[str, Any], weights: AnyPath | None, classes: int | None) -> dict[str, Any]:
     """The recipe's model section; without weights of its own a model of a library has the published ones."""
     from edgecr.models.external import source_of
 
-    section: dict[str, Any] = {"arch": given} if isinstance(given, str) else dict(given)
+    section: dict[str, Any] = {"arch": model} if isinstance(model, str) else dict(model)
     if weights is not None:
-        section["weights"] = os.fspath(weights)
+        section["weights"] = weights
     if classes is not None:
         section["classes"] = classes
     if "weights" not in section and source_of(str(section.get("arch"))) in ("torchvision", "timm"):
         section = {"pretrained": True, "classes": IMAGENET} | section
-    return section
+    return plain_values(section, "model")
 
 
 def _limit(latency: float | str) -> dict[str, float]:
     """The gate on the latency: of the baseline's, or in milliseconds."""
     from pydantic import ValidationError
 
-    from edgecr.core.errors import RequestError
     from edgecr.methods.prune.options import Budget
     from edgecr.surgery.planning.amounts import LATENCY
 

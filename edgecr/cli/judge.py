@@ -9,7 +9,7 @@ import typer
 
 from edgecr.cli.app import app
 from edgecr.cli.echo import echo
-from edgecr.cli.options import Quiet, Threads
+from edgecr.cli.options import Mean, Quiet, Std, Threads
 
 JUnit = Annotated[
     Optional[Path],  # noqa: UP045
@@ -42,14 +42,8 @@ def judge(
         ),
     ] = None,
     images: Annotated[Optional[int], typer.Option(min=1, help="Use only that many test images.")] = None,  # noqa: UP045
-    mean: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--mean", help="Subtracted from red, green and blue, on a scale from 0 to 1: 0.5,0.5,0.5."),
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option("--std", help="Standard deviations that divide them then: 0.5,0.5,0.5."),
-    ] = None,
+    mean: Mean = None,
+    std: Std = None,
     size: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--size", help="Side of the images, or HEIGHTxWIDTH, where the files leave it open."),

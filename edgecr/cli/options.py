@@ -27,6 +27,14 @@ Settings = Annotated[
 ]
 Classes = Annotated[int, typer.Option("--classes", min=1, help="Number of classes.")]
 Size = Annotated[Optional[int], typer.Option("--size", min=1, help="Input height and width.")]  # noqa: UP045
+Mean = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--mean", help="Subtracted from red, green and blue, on a scale from 0 to 1: 0.5,0.5,0.5."),
+]
+Std = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--std", help="Standard deviations that divide them then: 0.5,0.5,0.5."),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress bars: long steps print nothing until they end.")
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from edgecr.cli.app import app
-from edgecr.cli.options import AllowCode, ModelName, Quiet, Runs, Size, Threads
+from edgecr.cli.options import AllowCode, Mean, ModelName, Quiet, Runs, Size, Std, Threads
 
 
 @app.command()
@@ -30,6 +30,8 @@ def shrink(
     ] = None,
     classes: Annotated[Optional[int], typer.Option("--classes", min=1, help="Number of the model's classes.")] = None,  # noqa: UP045
     size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
     agreement: Annotated[
         float, typer.Option("--agreement", min=0, max=1, help="Share of images that must get the model's own answer.")
     ] = 0.9,
@@ -38,7 +40,10 @@ def shrink(
     allow_code: AllowCode = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a trained model faster without training or labels; ends in the verdict. Run it again to resume."""
+    """Make a trained model faster without training or labels; ends in the verdict. Run it again to resume.
+
+    Images are scaled as ImageNet's models have them, unless --mean and --std say otherwise.
+    """
     from edgecr.api.shrinking import shrink as run_shrink
     from edgecr.cli.show import show_result
     from edgecr.core.display import TerminalMonitor
@@ -50,6 +55,8 @@ def shrink(
         weights=weights,
         classes=classes,
         size=size,
+        mean=mean,
+        std=std,
         agreement=agreement,
         devices=device or ["cpu"],
         runs=runs,
@@ -57,7 +64,7 @@ def shrink(
         allow_code=allow_code,
         monitor=TerminalMonitor(quiet),
     )
-    raise typer.Exit(show_result(*found))
+    raise typer.Exit(show_result(found.run, found.report))
 
 
 def _number(text: str) -> float | str:

@@ -25,6 +25,12 @@ def is_name(text: object) -> bool:
     return isinstance(text, str) and len(text) <= LONGEST and _PATTERN.match(text) is not None
 
 
+def as_name(text: str) -> str:
+    """The text as a part of the name of a file or a label."""
+    kept = "".join(each if each.isascii() and (each.isalnum() or each in "_.-") else "-" for each in text)
+    return kept.lstrip("_.-")[: LONGEST // 3] or "candidate"
+
+
 def not_a_name(kind: str, text: str) -> RequestError:
     """The refusal of a text that could leave its folder."""
     return RequestError(

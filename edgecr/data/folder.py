@@ -29,6 +29,7 @@ _SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 _DEBRIS = ("thumbs.db", "desktop.ini")
+_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Listing:
 class Folder(DataSource):
     """Images in ``root/CLASS/`` or ``root/{train,val,test}/CLASS/``; missing splits are drawn by the seed.
 
-    Images that lie in ``root/`` or ``root/{train,val,test}/`` themselves, without class folders, have no labels.
+    Images that lie in ``root/`` or ``root/{train,val,test}/`` themselves, without class folders, have no labels. A test
+    image that lies in another split too is refused; parts that are drawn lose their copies of test images.
     """
 
     name: Literal["folder"]
@@ -76,7 +78,8 @@ class Folder(DataSource):
         size = self.size if isinstance(self.size, tuple) else (self.size, self.size)
         needed = sum(len(listing.files) for listing in listings) * size[0] * size[1] * 3
         in_memory = needed <= self.memory_limit_mb * 2**20
-        train, validation, test = (_image_set(root, listing, size, in_memory) for listing in listings)
+        parts = [_image_set(root, listing, size, in_memory) for listing in listings]
+        train, validation, test = _apart(root, listings, parts, monitor)
         return Dataset(
             name=root.resolve().name,
             classes=classes,
@@ -109,13 +112,48 @@ class Folder(DataSource):
             parts = [*self._drawn(train, self.validation), held_out]
         else:
             parts = self._drawn(train, self.validation, self.test)
-        for split, part in zip(("training", "validation", "test"), parts):
-            if not part.files:
-                raise FileProblem(f"{root} holds too few images: none is left for {split}. Add images.")
+        _refuse_empty(root, [len(part.files) for part in parts])
         return classes, parts
 
     def _drawn(self, listing: Listing, *fractions: float) -> list[Listing]:
         return [listing.at(part) for part in stratified(listing.labels, fractions, self.seed)]
+
+
+def _apart(
+    root: Path, listings: Sequence[Listing], parts: Sequence[MemorySet | StreamSet], monitor: Monitor | None
+) -> Sequence[MemorySet | StreamSet]:
+    """The parts with no test image in the others: drawn ones lose their copies, given ones are refused."""
+    from edgecr.data.overlap import shared, without_test_images
+
+    *seen, test = parts
+    if len(split_folders(root)) > 1:
+        both = [
+            (listings[2].files[there], listing.files[here])
+            for part, listing in zip(seen, listings)
+            for here, there in shared(part, test)
+        ]
+        _refuse_shared(root, both)
+        return parts
+    kept = without_test_images(seen, test, monitor)
+    _refuse_empty(root, [*map(len, kept)])
+    return [*kept, test]
+
+
+def _refuse_empty(root: Path, counts: Sequence[int]) -> None:
+    for split, count in zip(("training", "validation", "test"), counts):
+        if not count:
+            raise FileProblem(f"{root} holds too few images: none is left for {split}. Add images.")
+
+
+def _refuse_shared(root: Path, both: Sequence[tuple[str, str]]) -> None:
+    """Refuses test images that lie in another split too, by the names of both files."""
+    if both:
+        many = "1 test image is" if len(both) == 1 else f"{len(both)} test images are"
+        listed = [f"{test} = {other}" for test, other in both[:_LISTED]]
+        more = [f"and {len(both) - _LISTED} more"] if len(both) > _LISTED else []
+        raise FileProblem(
+            "\n  ".join([f"In {root} {many} seen in training too, and prove nothing; remove either:", *listed, *more])
+        )
 
 
 @dataclass(frozen=True)

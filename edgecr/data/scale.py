@@ -33,6 +33,13 @@ def checked_scale(
     return centre, spread
 
 
+def scaling(mean: Any, std: Any) -> tuple[Channels | None, Channels | None]:
+    """Both as a caller has them, as numbers or as the texts of ``--mean`` and ``--std``; errors speak as the caller."""
+    texts = isinstance(mean, str) or isinstance(std, str)
+    centre, spread = (value.split(",") if isinstance(value, str) else value for value in (mean, std))
+    return checked_scale(centre, spread, as_options if texts else as_keywords)
+
+
 def as_keywords(name: str, values: Sequence[Any]) -> str:
     """A name and values as a script writes them."""
     return f"{name}=({', '.join(map(_number, values))})"

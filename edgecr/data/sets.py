@@ -38,6 +38,15 @@ class MemorySet(ImageSet):
     def numpy(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         return self._images[np.asarray(indices, dtype=np.int64)]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self._images.shape[1], self._images.shape[2]
+
+    def at(self, indices: np.ndarray) -> MemorySet:
+        """Some of the images."""
+        return MemorySet(self._images[indices], self.labels[indices])
+
     def digest(self) -> str:
         """The SHA-256 of every pixel and label."""
         digest = hashlib.sha256(f"{tuple(self._images.shape)}".encode())
@@ -64,6 +73,15 @@ class StreamSet(ImageSet):
     @override
     def numpy(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         return decode_all([self._root / self._files[index] for index in indices], self._size)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the images."""
+        return [self._root / file for file in self._files]
+
+    def at(self, indices: np.ndarray) -> StreamSet:
+        """Some of the images."""
+        return StreamSet(self._root, [self._files[index] for index in indices], self.labels[indices], self._size)
 
     def digest(self) -> str:
         """The SHA-256 of names, file sizes and labels: reading every pixel would take too long.

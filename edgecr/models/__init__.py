@@ -11,6 +11,7 @@ from edgecr.models import cifar_resnet as cifar_resnet  # registers its families
 from edgecr.models import mobilenet as mobilenet
 from edgecr.models.base import Architecture, families
 from edgecr.models.external import External, source_of
+from edgecr.models.given import GivenModule, is_given
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +23,8 @@ def _kind(name: str) -> type[Architecture]:
     """The class that checks the options of an architecture."""
     if source_of(name) is not None:
         return External
+    if is_given(name):
+        return GivenModule
     if name not in families:
         known = [*families, "torchvision:NAME", "timm:NAME", "package.module:function"]
         longer = [other for other in families if other.startswith(name)]  # nearer than any typing error

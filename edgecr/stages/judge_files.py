@@ -21,6 +21,7 @@ from typing_extensions import override
 from edgecr.core.environment import environment
 from edgecr.core.errors import FileProblem, RequestError, UnsupportedModel
 from edgecr.core.files import replacing_folder, storage_errors, write_json
+from edgecr.core.names import as_name
 from edgecr.core.progress import Monitor
 from edgecr.core.yaml_text import parse_yaml
 from edgecr.data.base import ImageSet, Preprocessing
@@ -59,7 +60,6 @@ from edgecr.stages.judge_inputs import (
     Given,
     GivenFile,
     JudgeInputs,
-    as_name,
     labels_for,
     names_without_labels,
     read_inputs,

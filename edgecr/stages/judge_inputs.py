@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from edgecr.core.errors import FileProblem, RequestError, UnsupportedModel
-from edgecr.core.names import LONGEST, is_name
+from edgecr.core.names import as_name
 from edgecr.core.yaml_text import decoded, read_bytes
 from edgecr.data.base import Preprocessing
-from edgecr.data.scale import Channels, as_options, checked_scale
+from edgecr.data.scale import Channels
 from edgecr.exporters.bare import artifact_of
 from edgecr.predictors import preprocessing_of
 from edgecr.report.result import BASELINE
@@ -39,12 +39,6 @@ class Given:
     std: Channels | None = None
     size: tuple[int, int] | None = None
     classes: Path | None = None
-
-
-def scaling(mean: Any, std: Any) -> tuple[Channels | None, Channels | None]:
-    """The values of ``--mean`` and ``--std``, as text or as numbers."""
-    centre, spread = (value.split(",") if isinstance(value, str) else value for value in (mean, std))
-    return checked_scale(centre, spread, as_options)
 
 
 def sides(given: Any) -> tuple[int, int]:
@@ -121,14 +115,6 @@ def _labels(paths: Sequence[Path]) -> list[str]:
         alike = [other for other in paths if as_name(other.stem) == stem]
         found.append(next(one for one in choices[len(alike) > 1 :] if one not in (*found, BASELINE)))
     return found
-
-
-def as_name(text: str) -> str:
-    """The text as the name of a file or a label."""
-    kept = "".join(each if each.isascii() and (each.isalnum() or each in "_.-") else "-" for each in text)
-    kept = kept.lstrip("_.-")[: LONGEST // 3] or "candidate"
-    assert is_name(kept)
-    return kept
 
 
 def _read(path: Path, label: str) -> GivenFile:

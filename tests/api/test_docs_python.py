@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import edgecr
+from tests.workplace import planned_by_macs
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 needs_clone = pytest.mark.skipif(not PAGE.is_file(), reason="the docs are not part of the wheel")
@@ -19,6 +20,8 @@ def snippets():
 @needs_clone
 def test_every_snippet_works(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    planned_by_macs(monkeypatch, tmp_path)
     names = {"__name__": "__main__"}
     blocks = snippets()
     assert len(blocks) > 5
@@ -27,6 +30,8 @@ def test_every_snippet_works(tmp_path, monkeypatch, capsys):
     pruned, net = names["pruned"], names["net"]
     assert pruned.left.out_channels == pruned.right.out_channels < net.left.out_channels == 32
     assert names["artifact"].path.is_file()
+    assert names["small"].file.is_file()
+    assert sum(p.numel() for p in names["small"].module.parameters()) < sum(p.numel() for p in net.parameters())
     assert "may remain" in capsys.readouterr().out
 
 

@@ -156,6 +156,13 @@ WRONG = {
     "unknown score": ({"sparsity": 0.5, "score": "l3"}, "score: "),
     "unknown layer": ({"sparsity": 0.5, "exclude": ["nowhere"]}, "nowhere"),
     "no images": ({"sparsity": 0.5, "score": "taylor"}, "give data="),
+    "measured without images": ({"budget": {"macs": 0.5}, "scope": "measured"}, "scope='measured' .*give data="),
+    "repair without images": ({"sparsity": 0.5, "repair": True}, "repair looks at images.*give data="),
+    "options of a repair": (
+        {"sparsity": 0.5, "repair": {"image": 64}, "data": (torch.rand(4, 3, 8, 8), [0] * 4)},
+        "Did you mean 'images'",
+    ),
+    "blocks without a measure": ({"sparsity": 0.5, "drop": "blocks"}, "needs scope: measured"),
     "unknown device": ({"sparsity": 0.5, "align": "auto", "device": "abacus"}, "Unknown device 'abacus'"),
     "not plain": ({"budget": {"macs": torch.ones(2)}}, "budget may hold text, numbers"),
     "pixels without mean": (
@@ -276,6 +283,54 @@ def test_without_images_nothing_is_said_of_a_repair(capsys):
     told = capsys.readouterr()
     assert "Removed" in told.err
     assert "epair" not in told.err
+
+
+def fit(slim, whole, images):
+    """The mean square of what a pruned module's answers differ by."""
+    with torch.no_grad():
+        return float((slim.eval()(images) - whole.eval()(images)).square().mean())
+
+
+def test_layers_are_refitted_unless_that_is_not_wanted():
+    whole, images = network(), torch.rand(80, 3, 8, 8)
+    data = images, torch.arange(80) % 3
+    left = {wish: prune(whole, sparsity=0.5, data=data, repair=wish).module for wish in (None, True, False)}
+    some = prune(whole, sparsity=0.5, data=data, repair={"images": 64}).module
+    assert same(left[None], left[True])
+    assert same(left[False], prune(whole, sparsity=0.5).module)
+    assert fit(left[True], whole, images) < 0.5 * fit(left[False], whole, images)
+    assert not same(some, left[True])
+
+
+def test_channels_and_blocks_go_by_measured_loss(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    whole, images = residual(), torch.rand(130, 3, 8, 8)
+    data = images, torch.arange(130) % 3
+    keys = {"budget": {"macs": 0.22}, "exclude": ["0"], "scope": "measured", "data": data}
+    with pytest.raises(edgecr.EdgecrError):
+        prune(whole, **keys)
+    slim, record = prune(whole, drop="blocks", **keys)
+    assert record.amounts["macs"].after <= record.amounts["macs"].budget
+    assert len(record.plan.dropped) == 1
+    assert fit(slim, whole, images) < 1e-3
+
+
+class Block(nn.Module):
+    """Adds next to nothing to what it is handed."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.second.weight.data *= 1e-4
+
+    def forward(self, seen):
+        return seen + self.second(self.first(seen).relu())
+
+
+def residual():
+    torch.manual_seed(0)
+    ends = nn.Conv2d(3, 8, 3), nn.Linear(8, 3)
+    return nn.Sequential(ends[0], nn.ReLU(), Block(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), ends[1])
 
 
 def test_numbers_of_numpy_are_numbers():

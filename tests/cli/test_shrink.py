@@ -38,9 +38,12 @@ def world(tmp_path):
 def asked(monkeypatch, *arguments, **options):
     """The recipe that shrink would run."""
     told = {}
-    monkeypatch.setattr(
-        shrinking, "compress", lambda recipe, overrides, **others: told.update(recipe=recipe, changes=overrides)
-    )
+
+    def noted(recipe, overrides, **others):
+        told.update(recipe=recipe, changes=overrides)
+        return None, None
+
+    monkeypatch.setattr(shrinking, "compress", noted)
     shrinking.shrink(*arguments, **options)
     return told["recipe"], told["changes"]
 
@@ -84,6 +87,23 @@ def test_the_latency_is_a_budget_and_a_gate(world, monkeypatch, latency, gate):
     assert (recipe.data.size, recipe.model.classes) == (32, 4)
 
 
+def test_images_are_scaled_as_the_options_say(world, monkeypatch):
+    keys = {"weights": world / "weights.safetensors", "classes": 4}
+    usual = load_recipe(*asked(monkeypatch, "resnet20", world / "photos", **keys))
+    assert (usual.data.mean, usual.data.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    scaled = load_recipe(
+        *asked(monkeypatch, "resnet20", world / "photos", mean="0.5,0.4,0.3", std=(0.5, 0.25, 1), **keys)
+    )
+    assert (scaled.data.mean, scaled.data.std) == ((0.5, 0.4, 0.3), (0.5, 0.25, 1.0))
+
+
+def test_a_folder_may_have_any_name(world, monkeypatch):
+    (world / "photos").rename(world / "My photos (2026)")
+    recipe = load_recipe(*asked(monkeypatch, "torchvision:resnet18", world / "My photos (2026)"))
+    assert recipe.name == "shrink-My-photos--2026-"
+    assert recipe.data.root.is_dir()
+
+
 def test_a_model_of_a_library_has_its_published_weights(world, monkeypatch):
     recipe = load_recipe(*asked(monkeypatch, "torchvision:resnet18", world / "photos"))
     assert (recipe.model.pretrained, recipe.model.classes, recipe.data.size) == (True, 1000, 224)
@@ -96,11 +116,15 @@ def test_a_model_of_a_library_has_its_published_weights(world, monkeypatch):
         ({"latency": "3 hours"}, "latency"),
         ({"weights": "nowhere.safetensors", "classes": 4, "size": 16}, r"nowhere.safetensors"),
         ({"classes": 4, "size": 16}, "weights"),
+        ({"mean": "124,117,104"}, r"--mean 124,117,104: .* divide them by 255: --mean 0.486"),
+        ({"std": "0.5,0.5"}, "--std 0.5,0.5: give three numbers"),
+        ({"std": "0.5,0.5,0"}, "--std 0.5,0.5,0: give three numbers .* above 0"),
     ],
 )
 def test_a_wrong_request_is_refused_with_one_sentence(world, options, message):
     values = {"weights": world / "weights.safetensors", "quiet": True, "runs": world / "runs"} | options
     if options.keys() == {"classes", "size"}:
         values.pop("weights")
-    with pytest.raises(EdgecrError, match=message):
+    with pytest.raises(EdgecrError, match=message) as raised:
         shrink("resnet20", world / "photos", devices=[str(world / "quick.yaml")], **values)
+    assert raised.value.exit_code == 2

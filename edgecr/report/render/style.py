@@ -37,7 +37,7 @@ padding:16px 18px;margin:0}
 .tile>span,.tile>small{display:block;color:var(--soft);font-size:.875rem}
 .tile b{display:block;font-size:1.7rem;line-height:1.3;font-weight:650}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));gap:14px;
-margin-bottom:18px}
+margin-bottom:18px}.plots>:only-child{max-width:640px}
 figcaption{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.9rem;font-weight:600;margin-bottom:10px}
 .key{font-weight:400;color:var(--soft);white-space:nowrap}
 .key::before{content:"";display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:5px}
