@@ -39,7 +39,6 @@ import torch
 from _common import Goal, finish, table
 from _speed import Speed
 from _study import Cells, cifar10, fewer, study_arguments
-from edgecr.methods.prune.recalibration import recalibrated
 
 from edgecr.core.errors import BudgetError
 from edgecr.core.files import sha256
@@ -48,6 +47,7 @@ from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
 from edgecr.latency_builder.device_latencies import AgentLatencies
 from edgecr.methods.base import methods
+from edgecr.methods.prune.recalibration import recalibrated
 from edgecr.models import architecture
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.subject import Subject
