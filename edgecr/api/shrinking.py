@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self
 
 from edgecr.api.runs import RUNS, AnyPath, compress, plain_values
-from edgecr.core.errors import RequestError
+from edgecr.core.errors import BudgetError, RequestError
 from edgecr.core.names import as_name
 
 if TYPE_CHECKING:
@@ -119,16 +119,19 @@ def shrink(
         "gates": {"agreement": {"min": agreement}, "latency_p50": limit},
     }
     changes = plain_values(changes, "The options of edgecr.shrink()")
-    found = compress(
-        RECIPE,
-        overrides=[f"{key}={json.dumps(value)}" for key, value in changes.items()],
-        devices=devices,
-        runs=runs,
-        threads=threads,
-        allow_code=allow_code,
-        quiet=quiet,
-        monitor=monitor,
-    )
+    try:
+        found = compress(
+            RECIPE,
+            overrides=[f"{key}={json.dumps(value)}" for key, value in changes.items()],
+            devices=devices,
+            runs=runs,
+            threads=threads,
+            allow_code=allow_code,
+            quiet=quiet,
+            monitor=monitor,
+        )
+    except BudgetError as error:
+        raise BudgetError(f"{error} Here that is a larger latency than {latency}.") from error
     return Shrunk(*found, allow_code)
 
 
@@ -168,8 +171,8 @@ class _Images:
             from edgecr.data.base import NO_LABEL
             from edgecr.data.given import GivenImages
 
-            known = self.pixels.labels.max() != NO_LABEL
-            names = [str(number) for number in range(classes)] if known else []
+            last = int(self.pixels.labels.max())
+            names = [] if last == NO_LABEL else [str(number) for number in range(max(classes, last + 1))]
             return {"name": GivenImages.NAME, "content": GivenImages.keep(self.pixels), "classes": names, **self.scale}
         if isinstance(self.source, Mapping):
             return {**self.source, **self.scale}

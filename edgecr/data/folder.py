@@ -127,11 +127,11 @@ def _apart(
 
     *seen, test = parts
     if len(split_folders(root)) > 1:
-        both = [
-            (listings[2].files[there], listing.files[here])
+        both = {
+            listings[2].files[here]: listing.files[there]
             for part, listing in zip(seen, listings)
-            for here, there in shared(part, test)
-        ]
+            for here, there in shared(test, part)
+        }
         _refuse_shared(root, both)
         return parts
     kept = without_test_images(seen, test, monitor)
@@ -145,11 +145,11 @@ def _refuse_empty(root: Path, counts: Sequence[int]) -> None:
             raise FileProblem(f"{root} holds too few images: none is left for {split}. Add images.")
 
 
-def _refuse_shared(root: Path, both: Sequence[tuple[str, str]]) -> None:
+def _refuse_shared(root: Path, both: Mapping[str, str]) -> None:
     """Refuses test images that lie in another split too, by the names of both files."""
     if both:
         many = "1 test image is" if len(both) == 1 else f"{len(both)} test images are"
-        listed = [f"{test} = {other}" for test, other in both[:_LISTED]]
+        listed = [f"{test} = {other}" for test, other in list(both.items())[:_LISTED]]
         more = [f"and {len(both) - _LISTED} more"] if len(both) > _LISTED else []
         raise FileProblem(
             "\n  ".join([f"In {root} {many} seen in training too, and prove nothing; remove either:", *listed, *more])

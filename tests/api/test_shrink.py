@@ -9,7 +9,7 @@ from torch import nn
 
 import edgecr
 from edgecr.api import shrinking
-from edgecr.core.errors import RequestError
+from edgecr.core.errors import BudgetError, RequestError
 from edgecr.core.kept import Kept
 from edgecr.models import given
 from edgecr.recipe import load_recipe
@@ -110,10 +110,26 @@ def test_images_in_memory_are_divided_and_scaled(monkeypatch, labelled):
     assert len(data.test) == 12
 
 
+def test_labels_beyond_the_classes_of_the_module_are_refused():
+    images = pixels(60)
+    with pytest.raises(RequestError, match="classes is 4, but the data has 7"):
+        edgecr.shrink(net(), (images, np.arange(60) % 7), quiet=True, **SCALE)
+
+
 def test_a_folder_needs_the_size_and_a_name_knows_its_own(monkeypatch, tmp_path):
     recipe = load_recipe("quick/shrink", asked(monkeypatch, net(), tmp_path, size=(12, 16)))
     assert (recipe.data.size, recipe.data.mean, recipe.data.std) == ((12, 16), *SCALE.values())
     assert (recipe.model.classes, recipe.model.starts_trained) == (4, True)
+
+
+def test_a_latency_out_of_reach_says_what_to_change(monkeypatch):
+    def refuse(*arguments, **options):
+        raise BudgetError("latency: 0.02 ms may remain, 0.04 ms is the least. Ask for less removal.")
+
+    monkeypatch.setattr(shrinking, "compress", refuse)
+    with pytest.raises(BudgetError, match=r"0.04 ms is the least.* a larger latency than 0.02\.") as raised:
+        edgecr.shrink(net(), pixels(9), latency=0.02, **SCALE)
+    assert raised.value.exit_code == 2
 
 
 class Features(nn.Module):
