@@ -182,7 +182,7 @@ class _Work:
     available: dict[tuple[Application, int], int] = field(default_factory=dict)
     """Positions that each layer answers for an image, by chunk."""
     gathered: dict[str, Gathered] = field(default_factory=dict)
-    """What chunks have brought of layers that are not refitted yet, by weight."""
+    """Sums over chunks of layers that are not refitted yet, by weight."""
     spreads: dict[NormCall, Spread] = field(default_factory=dict)
     """Statistics of the sample that norms have not taken yet."""
     done: dict[str, Refitted] = field(default_factory=dict)
@@ -445,7 +445,7 @@ class _Refit(Stream):  # type: ignore[no-untyped-call]
         self._tray.use(tensor for tensor in tensors if not self.name(tensor))
 
     def _ahead(self, use: Application, call: OperatorCall) -> _Brought | None:
-        """What a layer reads and its shortcut adds, where some of that comes after the layer; None where nothing."""
+        """Inputs of a layer and of its shortcut, where some of them come after the layer; None where none do."""
         place, shared = self._work.cut.places[use], self._work.cut.shared(use.weight)
         if not shared and (place.other or 0) <= call.number:
             return None

@@ -88,7 +88,7 @@ def test_a_damaged_file_of_values_is_measured_again(tmp_path, cache, text):
 
 
 def counted(monkeypatch, name):
-    """How often values of widths or of blocks are measured."""
+    """A list that grows each time values of widths or of blocks are measured."""
     calls, measure = [], getattr(WidthValues, name)
     monkeypatch.setattr(WidthValues, name, lambda self, *given: (calls.append(1), measure(self, *given))[1])
     return calls
