@@ -42,7 +42,7 @@ from edgecr.surgery.tracing.running import running, state_of
 
 CHUNK, PIXELS = 64, 400_000
 """Images that go through the model together and share their positions, and the pixels that these have at most."""
-ACTIVATIONS, ANSWERS = 768 << 20, 64 << 20
+ACTIVATIONS, ANSWERS = 384 << 20, 64 << 20
 """Bytes of waiting passes that stay in memory, while the rest is in a file; and of the dense model's answers, of which
 all are in one or the other: rows that stay break up the memory between them."""
 UNCHANGED = 1e-10
