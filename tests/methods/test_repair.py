@@ -19,7 +19,7 @@ from edgecr.core.step_record import read_shown, record_file
 from edgecr.data.base import ImageSet
 from edgecr.methods.base import methods
 from edgecr.methods.prune.method import Prune
-from edgecr.methods.repair import Repair
+from edgecr.methods.repair import Repair, step
 from edgecr.methods.repair.record import LayerError, RepairRecord
 from edgecr.methods.train import Train
 from edgecr.recipe.schema import Step
@@ -323,3 +323,25 @@ def test_images_are_drawn_without_repetition_in_a_stable_order(tmp_path: Path) -
     pruned(room(tmp_path, train), {"images": 64})
     assert train.asked == sorted(set(train.asked))
     assert np.mean(train.asked) > 32  # not the first ones
+
+
+@pytest.mark.parametrize(("macs", "judged"), [(1e8, 512), (2e9, 250), (4e9, 128)])
+def test_fewer_images_judge_a_model_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, macs: float, judged: int
+) -> None:
+    class Counted:
+        def __init__(self, *_: object) -> None:
+            self.macs = macs
+
+    monkeypatch.setattr(step, "count", Counted)
+    assert len(step._judged(trained(), room(tmp_path, validation=Memory(600, 1)))) == judged
+
+
+def test_chunks_are_normalised_when_they_are_asked_for_and_hold_a_few_large_images(tmp_path: Path) -> None:
+    train, inputs = Memory(70, 1), step.inputs_of(trained(), room(tmp_path))
+    chunks = step.in_chunks(inputs, train, np.arange(70))
+    assert [len(part) for part in chunks] == [35, 35]
+    assert all(part.dtype == torch.uint8 for part in chunks._stored)
+    assert torch.equal(torch.cat(list(chunks)), inputs.normalise(train.images(np.arange(70))))
+    large = dataclasses.replace(inputs, preprocessing=dataclasses.replace(inputs.preprocessing, size=(224, 224)))
+    assert max(len(part) for part in step.in_chunks(large, train, np.arange(70))._stored) <= 8

@@ -39,8 +39,8 @@ def recalibrated(subject: Subject, context: StepContext) -> Subject:
 def take_statistics(module: nn.Module, images: Chunks) -> int:
     """Gives batch norms the statistics of all images together; returns how many norms took some.
 
-    Each chunk runs with its own statistics, as in training, so that a norm sees what norms before it will make of images
-    once they have theirs.
+    Each chunk runs with its own statistics, as in training, so that a norm sees what norms before it will make of
+    images once they have theirs.
     """
     norms = [child for child in module.modules() if isinstance(child, _BatchNorm) and child.running_mean is not None]
     spreads, before = {norm: Spread() for norm in norms}, [_copied(norm) for norm in norms]

@@ -18,6 +18,7 @@ from edgecr.methods.repair.record import NAME, LayerError, RepairRecord
 from edgecr.subject import Subject
 from edgecr.surgery.changes.base import replay
 from edgecr.surgery.changes.cut import ChannelCut
+from edgecr.surgery.counters import count
 from edgecr.surgery.repair.options import FEW, FEWEST, RepairOptions
 from edgecr.surgery.repair.refit import CHUNK, PIXELS, Sample, repair
 from edgecr.tasks import Answers, arrays
@@ -25,8 +26,10 @@ from edgecr.training.context import StepContext
 from edgecr.training.inputs import Inputs
 from edgecr.training.order import order_for
 
-JUDGED = 512
-"""Validation images that tell what a repair brought."""
+JUDGED, JUDGED_AT_LEAST = 512, 128
+"""Validation images that tell what a repair brought, and those that do where they take long."""
+JUDGING = 5e11
+"""Multiply-accumulates of the model before the cut that are worth more than the least: some ten seconds."""
 
 
 def check_only_cut(baseline: Subject, subject: Subject) -> None:
@@ -57,11 +60,12 @@ def repaired(before: Subject, subject: Subject, options: RepairOptions, context:
     cuts = [change for change in added if isinstance(change, ChannelCut)]
     images, inputs = _drawn(context, options), inputs_of(subject, context)
     chunks = in_chunks(inputs, context.data.train, images)
-    wanted, unrepaired = (_answered(one.module, inputs, context) for one in (before, subject))
+    judged = _judged(before, context)
+    wanted, unrepaired = (_answered(one.module, inputs, judged, context) for one in (before, subject))
     sample = Sample(chunks, options.positions, options.ridge, context.seed)
     done = repair(before.module, subject.module, cuts, sample, monitor=context.monitor)
     agreed, agrees = (
-        _same(wanted, found, context) for found in (unrepaired, _answered(subject.module, inputs, context))
+        _same(wanted, found, context) for found in (unrepaired, _answered(subject.module, inputs, judged, context))
     )
     record = RepairRecord(
         images=len(images),
@@ -145,11 +149,16 @@ def in_chunks(inputs: Inputs, images: ImageSet, chosen: np.ndarray) -> Chunks:
     return Chunks(inputs, [images.images(part) for part in parts])
 
 
+def _judged(before: Subject, context: StepContext) -> np.ndarray:
+    """The validation images that tell what a repair brought: fewer where each takes long."""
+    affordable = int(JUDGING / max(1, count(before.module, before.input_shape).macs))
+    return some_of(context.data.validation, min(JUDGED, max(JUDGED_AT_LEAST, affordable)))
+
+
 @torch.inference_mode()
-def _answered(module: nn.Module, inputs: Inputs, context: StepContext) -> list[Answers]:
+def _answered(module: nn.Module, inputs: Inputs, chosen: np.ndarray, context: StepContext) -> list[Answers]:
     """The answers of a module to some validation images, in parts."""
     images, task = context.data.validation, context.data.task
-    chosen = some_of(images, JUDGED)
     module.eval()
     return [task.decode(arrays(task.outputs_of(module(chunk)))) for chunk in in_chunks(inputs, images, chosen)]
 

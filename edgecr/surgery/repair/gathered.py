@@ -1,4 +1,4 @@
-"""What chunks of a sample say of a layer and of a norm, in sums: the chunks themselves are forgotten."""
+"""Sums of all that chunks of a sample say of a layer and of a norm: the chunks themselves are forgotten."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BLOCK = 1 << 18
 
 
 class Gathered:
-    """What is known of one layer so far: a regression for each group of its outputs, and how large its answers are."""
+    """The knowledge of one layer so far: a regression for each group of its outputs, and the size of its answers."""
 
     def __init__(self, groups: int, *, shift: bool) -> None:
         self.groups = [Regression(shift=shift) for _ in range(groups)]

@@ -78,7 +78,8 @@ class Tray:
     @property
     def held(self) -> int:
         """Bytes in memory."""
-        return sum(one.size for one in self._known.values() if one.place is None and not one.storage.expired())
+        alive = (one for one in self._known.values() if not one.storage.expired())  # type: ignore[no-untyped-call]
+        return sum(one.size for one in alive if one.place is None)
 
     def use(self, tensors: Iterable[Tensor]) -> None:
         """Notes that tensors are worked with now; those that gave up their memory get it back."""

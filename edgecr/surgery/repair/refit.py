@@ -42,7 +42,7 @@ from edgecr.surgery.tracing.running import running, state_of
 
 CHUNK, PIXELS = 64, 400_000
 """Images that go through the model together and share their positions, and the pixels that these have at most."""
-ACTIVATIONS, ANSWERS = 768 << 20, 64 << 20
+ACTIVATIONS, ANSWERS = 384 << 20, 64 << 20
 """Bytes of waiting passes that stay in memory, while the rest is in a file; and of the dense model's answers, of which
 all are in one or the other: rows that stay break up the memory between them."""
 UNCHANGED = 1e-10
@@ -182,7 +182,7 @@ class _Work:
     available: dict[tuple[Application, int], int] = field(default_factory=dict)
     """Positions that each layer answers for an image, by chunk."""
     gathered: dict[str, Gathered] = field(default_factory=dict)
-    """What chunks have brought of layers that are not refitted yet, by weight."""
+    """Sums over chunks of layers that are not refitted yet, by weight."""
     spreads: dict[NormCall, Spread] = field(default_factory=dict)
     """Statistics of the sample that norms have not taken yet."""
     done: dict[str, Refitted] = field(default_factory=dict)
@@ -445,7 +445,7 @@ class _Refit(Stream):  # type: ignore[no-untyped-call]
         self._tray.use(tensor for tensor in tensors if not self.name(tensor))
 
     def _ahead(self, use: Application, call: OperatorCall) -> _Brought | None:
-        """What a layer reads and its shortcut adds, where some of that comes after the layer; None where nothing."""
+        """Inputs of a layer and of its shortcut, where some of them come after the layer; None where none do."""
         place, shared = self._work.cut.places[use], self._work.cut.shared(use.weight)
         if not shared and (place.other or 0) <= call.number:
             return None

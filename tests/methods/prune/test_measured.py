@@ -1,16 +1,19 @@
 """Plans by measured loss, as a step: an idle block is dropped, the rest is cut, repaired and proven in the file."""
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
+from edgecr.core.errors import BudgetError
 from edgecr.data.views import LearningData, ProofData
 from edgecr.exporters import exporters, load_target
-from edgecr.methods.prune import Prune
+from edgecr.methods.prune import Prune, appraisal
 from edgecr.subject import Subject
 from edgecr.surgery.changes import BlockDrop, ChannelCut
 from edgecr.surgery.counters import count
+from edgecr.surgery.repair.values import WidthValues
 from tests.surgery.conftest import disturbed
 from tests.workplace import context, dataset, subject
 
@@ -82,3 +85,63 @@ def test_a_damaged_file_of_values_is_measured_again(tmp_path, cache, text):
     _, second = pruned(tmp_path / "two")
     assert first.surgery == second.surgery
     assert file.read_text() != text
+
+
+def counted(monkeypatch, name):
+    """A list that grows each time values of widths or of blocks are measured."""
+    calls, measure = [], getattr(WidthValues, name)
+    monkeypatch.setattr(WidthValues, name, lambda self, *given: (calls.append(1), measure(self, *given))[1])
+    return calls
+
+
+def test_blocks_are_measured_once_and_a_second_budget_rests_on_the_same_losses(tmp_path, monkeypatch):
+    measured = counted(monkeypatch, "drop_losses")
+    _, first = pruned(tmp_path / "one", drop="blocks", align=4)
+    _, second = pruned(tmp_path / "two", drop="blocks", align=4, budget={"macs": 0.8})
+    assert len(measured) == 1
+    assert first.surgery != second.surgery
+    pruned(tmp_path / "three", drop="blocks", align=4, repair={"images": 80})
+    assert len(measured) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"schema": 1, "branches": [1], "losses": [1]}',
+        '{"schema": 1, "branches": [], "losses": [1]}',
+        '{"schema": 1, "branches": [{"block": "a", "silenced": ["b"], "start": 3}], "losses": [NaN]}',
+        '{"schema": 0, "branches": [], "losses": []}',
+    ],
+)
+def test_damaged_losses_of_blocks_are_none(tmp_path, text):
+    (tmp_path / "file.json").write_text(text)
+    assert appraisal._read_blocks(tmp_path / "file.json") is None
+
+
+def refusal(folder, **options):
+    with pytest.raises(BudgetError) as refused:
+        pruned(folder, budget={"macs": 10}, align=4, **options)
+    found = re.search(
+        r"macs: 10 may remain, ([\d,]+) is the least \(([\d.]+)% of ([\d,]+)\), at a predicted loss of ([\d.]+) "
+        r"\(mean divergence from the model before\)\. Ask for less removal",
+        str(refused.value),
+    )
+    assert found, refused.value
+    least, share, dense, loss = (float(text.replace(",", "")) for text in found.groups())
+    assert share == pytest.approx(100 * least / dense, abs=0.05)
+    return str(refused.value), least, dense, loss
+
+
+def test_an_unreachable_budget_names_the_best_figure_and_what_it_costs(tmp_path):
+    told, least, dense, loss = refusal(tmp_path / "widths")
+    assert "by removing channels:" in told
+    whole = with_an_idle_block()
+    assert dense == count(whole.module, whole.input_shape).macs
+    assert loss > 0
+    told, fewer, same, higher = refusal(tmp_path / "blocks", drop="blocks")
+    assert re.search(r"by removing channels and \d+ residual blocks:", told)
+    assert (fewer < least, same, higher > loss) == (True, dense, True)
+    pruned(tmp_path / "reached", align=4, budget={"macs": int(least)})  # the named figure can be asked for

@@ -120,3 +120,42 @@ def test_an_interrupt_stops_all_jobs_before_it_is_raised() -> None:
     with pytest.raises(KeyboardInterrupt):
         diary.run(*(partial(diary.job, number, endless()) for number in range(2)))
     assert not any(line.startswith("end") for line in diary.lines)
+
+
+def test_errands_are_done_by_the_thread_that_runs_the_jobs() -> None:
+    together: Lockstep[None] = Lockstep(2)
+    done: list[int] = []
+
+    def job() -> None:
+        assert threading.get_ident() != runs
+        done.append(together.have_done(threading.get_ident))
+
+    runs = threading.get_ident()
+    together.run([job, job])
+    assert done == [runs, runs]
+
+
+def test_the_failure_of_an_errand_is_that_of_the_job() -> None:
+    together: Lockstep[None] = Lockstep(1)
+    caught: list[str] = []
+
+    def job() -> None:
+        try:
+            together.have_done(lambda: [][0])
+        except IndexError as error:
+            caught.append(str(error))
+            raise ValueError("mine") from error
+
+    with pytest.raises(ValueError, match="mine"):
+        together.run([job])
+    assert len(caught) == 1
+
+
+def test_an_interrupt_in_an_errand_stops_all() -> None:
+    together: Lockstep[None] = Lockstep(2)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        together.run([lambda: together.have_done(interrupted), lambda: None])
