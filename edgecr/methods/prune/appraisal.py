@@ -26,6 +26,8 @@ MOST = 512
 """Images that the loss of a width is measured on."""
 WORK = 4e13
 """Multiply-accumulates that all values together may take: about half an hour of two processor cores."""
+GRID = 8
+"""Widths of a group that are measured; the values of those between them are interpolated."""
 SCHEMA = 1
 
 
@@ -37,11 +39,11 @@ class Appraisal:
 
     def __call__(self, planner: Planner) -> Sequence[Values]:
         """A value for each allowed width of each group: the measured loss, negative."""
-        groups, widths = planner.graph.groups, planner.widths.allowed
-        file = self._file(planner, "widths")
+        groups, allowed = planner.graph.groups, planner.widths.allowed
+        widths, file = [_grid(own) for own in allowed], self._file(planner, "widths")
         if (known := _read(file, widths)) is not None:
             self._context.monitor.say(f"The values of {len(groups)} groups were measured before ({file.name}).")
-            return [-own for own in known]
+            return _between(known, widths, allowed)
         total = sum(int((own < group.width).sum()) for own, group in zip(widths, groups))
         question = self._question(planner, total)
         asked = sum(map(len, question.asked))
@@ -50,7 +52,7 @@ class Appraisal:
         with self._context.monitor.bar("Measuring widths", total * len(question.asked)) as bar:
             losses = values.losses(widths, bar.advance)
         write_json(file, {"schema": SCHEMA, "losses": [own.tolist() for own in losses]})
-        return [-own for own in losses]
+        return _between(losses, widths, allowed)
 
     def without_blocks(self, planner: Planner) -> tuple[tuple[Branch, ...], list[float]]:
         """The residual branches that can go as a whole, and the measured loss of each."""
@@ -79,7 +81,7 @@ class Appraisal:
                 self._options.plain(),
                 [group.name for group in planner.graph.groups],
                 [np.argsort(values, kind="stable").tolist() for values in planner.values],
-                [own.tolist() for own in planner.widths.allowed],
+                [_grid(own).tolist() for own in planner.widths.allowed],
             ]
         )
         return cache_folder("values") / f"{key[:32]}.json"
@@ -101,6 +103,18 @@ class Appraisal:
         inputs, options = inputs_of(self._subject, self._context), self._options
         own, others = (in_chunks(inputs, train, np.sort(part)) for part in (drawn[:fitted], drawn[fitted:]))
         return Probe(own, others, options.positions, options.ridge, self._context.seed)
+
+
+def _grid(allowed: Ids) -> Ids:
+    """The smallest and the largest width of a group and some between, closer together where little is left."""
+    places = np.linspace(np.sqrt(allowed[0]), np.sqrt(allowed[-1]), GRID) ** 2
+    nearest = np.abs(allowed[:, None] - places).argmin(axis=0)
+    return allowed if len(allowed) <= GRID else allowed[np.unique(nearest)]
+
+
+def _between(losses: Sequence[Values], measured: Sequence[Ids], allowed: Sequence[Ids]) -> list[Values]:
+    """A value for each allowed width, the loss on the line between the measured ones, negative."""
+    return [-np.interp(every, own, loss) for every, own, loss in zip(allowed, measured, losses)]
 
 
 def _read_blocks(file: Path) -> tuple[tuple[Branch, ...], list[float]] | None:

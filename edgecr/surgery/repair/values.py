@@ -25,6 +25,9 @@ from edgecr.surgery.tracing.graph import Group
 from edgecr.surgery.tracing.running import running, state_of
 from edgecr.surgery.tracing.slots import Ids
 
+KEPT_BYTES = 2**28
+"""Memory for refitted readers, which are wanted again for the next chunk of images."""
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -44,6 +47,8 @@ class WidthValues:
         self._module, self._groups, self._question = module, groups, question
         self._orders = [ranked(values) for values in scores]
         self._state = state_of(module)
+        self._known: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self._spare = KEPT_BYTES
 
     def losses(self, widths: Sequence[Ids], advance: Callable[[], None]) -> list[Values]:
         """The mean divergence from the whole model for each width of each group; it never falls as widths shrink."""
@@ -80,7 +85,18 @@ class WidthValues:
         for number, own in enumerate(widths):
             for place, width in enumerate(own):
                 if width < self._groups[number].width:
-                    yield number, place, self._changed(number, int(width))
+                    yield number, place, self._remembered(number, int(width))
+
+    def _remembered(self, number: int, width: int) -> Mapping[str, Tensor]:
+        """The same changes for every chunk of images, without another refit where memory allows."""
+        if (known := self._known.get((number, width))) is not None:
+            return known
+        found = self._changed(number, width)
+        size = sum(tensor.nbytes for tensor in found.values())
+        if size <= self._spare:
+            self._spare -= size
+            self._known[number, width] = found
+        return found
 
     @cached_property
     def _structure(self) -> Structure:
