@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -145,3 +146,20 @@ def test_an_unreachable_budget_names_the_best_figure_and_what_it_costs(tmp_path)
     assert re.search(r"by removing channels and \d+ residual blocks:", told)
     assert (fewer < least, same, higher > loss) == (True, dense, True)
     pruned(tmp_path / "reached", align=4, budget={"macs": int(least)})  # the named figure can be asked for
+
+
+@pytest.mark.parametrize("allowed", [np.arange(1, 65), np.arange(8, 1281, 8), np.array([16]), np.array([0, 8, 16])])
+def test_the_measured_widths_are_some_of_the_allowed_ones_with_both_ends(allowed):
+    grid = appraisal._grid(allowed)
+    assert set(grid) <= set(allowed)
+    assert (grid[0], grid[-1]) == (allowed[0], allowed[-1])
+    assert len(grid) == min(len(allowed), appraisal.GRID)
+    assert (np.diff(grid) > 0).all()
+
+
+def test_values_between_measured_widths_lie_on_the_line_and_never_fall_with_the_width():
+    allowed, measured = np.arange(1, 11), np.array([1, 4, 10])
+    (found,) = appraisal._between([np.array([9.0, 3.0, 0.0])], [measured], [allowed])
+    assert found[[0, 3, 9]].tolist() == [-9, -3, 0]
+    assert found[1] == -7
+    assert (np.diff(found) >= 0).all()
