@@ -1,0 +1,212 @@
+"""From an ONNX file in float32 to one in 8-bit integers: ranges from training images, and rounded weights.
+
+ONNX Runtime's quantiser puts a pair of QuantizeLinear and DequantizeLinear on each value between layers, which the
+runtime fuses into integer operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from edgecr.predictors.onnx_predictor import open_session  # stands before the runtime: it turns telemetry off
+
+# isort: split
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from edgecr.core.errors import RequestError, UnsupportedModel, suggestion
+from edgecr.data.base import Preprocessing
+from edgecr.data.views import ProofData
+from edgecr.exporters.onnx.calibration import RULES, Calibration, Range
+from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
+from edgecr.exporters.onnx.names import layer_name
+from edgecr.exporters.onnx.processor import vnni
+
+VERSION = str(onnxruntime.__version__)
+"""The runtime whose quantiser is used."""
+_PORTION = 4
+"""Images that pass at once: all values between layers are kept for them."""
+_COMPARED = 4
+"""Each fourth image compares calibrators."""
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+_BETWEEN: tuple[str, ...] = (
+    "Add",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Flatten",
+    "GlobalAveragePool",
+    "LeakyRelu",
+    "MaxPool",
+    "Mul",
+)
+_BETWEEN += ("Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+_TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+
+
+def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """A float32 model rounded by the settings of a target, and what was chosen; the caller silences and proves it."""
+    options = target.quantise or Quantise()
+    model = _prepared(model)
+    kept = _excluded(model, options.exclude)
+    images = proof.calibration(options.images)
+    if len(images) == 0:
+        raise RequestError(
+            f"Export target {target.name!r} has 8-bit integers, whose ranges come from training images, "
+            "but there are none. Give images, or choose a target in float32."
+        )
+    inputs = images if target.embed_preprocessing else _scaled(images, proof.preprocessing)
+    portion = _PORTION if target.dynamic_batch else 1
+    comparing = options.calibrator == "auto" and len(images) >= _COMPARED
+    held = np.arange(len(inputs)) % _COMPARED == _COMPARED - 1 if comparing else np.zeros(len(inputs), bool)
+    calibration = Calibration(model, _portions(inputs[~held], portion))
+    narrow, why = _range_of_weights(options)
+
+    def by(rule: str) -> onnx.ModelProto:
+        return _rounded(model, options, calibration.ranges(rule), kept, narrow)
+
+    losses: dict[str, float] = {}
+    if comparing:
+        candidates = {rule: by(rule) for rule in ("minmax", *RULES)}
+        losses = _losses(model, candidates, _portions(inputs[held], portion))
+        chosen = min(losses, key=lambda rule: losses[rule])
+        made = candidates[chosen]
+    else:
+        chosen = "minmax" if options.calibrator == "auto" else options.calibrator
+        made = by(chosen)
+    facts = {
+        "activations": options.activations,
+        "symmetric": options.symmetric,
+        "per_channel": options.per_channel,
+        "reduce_range": narrow,
+        "reduce_range_because": why,
+        "images": len(images),
+        "calibrator": chosen,
+        "losses": losses,
+        "exclude": list(options.exclude),
+    }
+    return made, facts
+
+
+def _scaled(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    return np.ascontiguousarray(preprocessing.apply(images))
+
+
+def _portions(inputs: np.ndarray, size: int) -> list[np.ndarray]:
+    return [inputs[start : start + size] for start in range(0, len(inputs), size)]
+
+
+def _range_of_weights(options: Quantise) -> tuple[bool, str]:
+    """True for 7-bit weights, and the reason."""
+    if options.reduce_range != "auto":
+        return options.reduce_range, "asked for"
+    if options.activations == "int8":
+        return False, "int8 x int8 does not saturate"
+    able = vnni()
+    if able is None:
+        return True, "this machine does not say whether its processor has VNNI"
+    return not able, f"the processor of this machine {'has' if able else 'lacks'} VNNI"
+
+
+def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with types of all values, and with means over height and width as pooling, which has integers."""
+    prepared: onnx.ModelProto = onnx.shape_inference.infer_shapes(model)
+    graph = prepared.graph
+    axes = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.input)}
+    for node in graph.node:
+        if node.op_type == "ReduceMean" and _is_pooling(node, axes, ranks):
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:], node.attribute[:]
+    used = {name for node in graph.node for name in node.input}
+    stored = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(stored)
+    return prepared
+
+
+def _is_pooling(node: onnx.NodeProto, constants: Mapping[str, np.ndarray], ranks: Mapping[str, int]) -> bool:
+    keeps = all(item.i for item in node.attribute if item.name == "keepdims")
+    if not keeps or ranks.get(node.input[0]) != 4 or len(node.input) < 2:
+        return False
+    return sorted(axis % 4 for axis in constants.get(node.input[1], np.zeros(0, int)).ravel()) == [2, 3]
+
+
+def _layers(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str]]:
+    """The nodes that multiply by stored weights, with the name of their layer."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in _WEIGHTED and (weight := next((name for name in node.input if name in stored), "")):
+            yield node, layer_name(weight)
+
+
+def _excluded(model: onnx.ModelProto, patterns: Sequence[str]) -> list[str]:
+    """The nodes of the layers that stay in float32; RequestError for a pattern that fits none."""
+    layers = list(_layers(model))
+    if not layers:
+        raise UnsupportedModel("The model has no convolution or linear layer that could be rounded to 8-bit integers.")
+    for pattern in patterns:
+        if not any(fnmatchcase(layer, pattern) for _, layer in layers):
+            near = suggestion(pattern, {name for _, name in layers})
+            raise RequestError(f"`exclude: [{pattern}]` fits no layer of the model. {near}")
+    return [node.name for node, layer in layers if any(fnmatchcase(layer, pattern) for pattern in patterns)]
+
+
+def _rounded(
+    model: onnx.ModelProto, options: Quantise, ranges: Mapping[str, Range], kept: Sequence[str], narrow: bool
+) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    limits = {name: tuple(np.float32(limit) for limit in each) for name, each in ranges.items()}
+    try:
+        quantiser = QDQQuantizer(
+            copy,
+            options.per_channel,
+            narrow,
+            QuantType.QInt8,
+            _TYPES[options.activations],
+            TensorsData(CalibrationMethod.MinMax, limits),
+            [],
+            list(kept),
+            [*_WEIGHTED, *_BETWEEN],
+            {"ActivationSymmetric": options.symmetric, "OpTypesToExcludeOutputQuantization": _last(model)},
+        )
+        quantiser.quantize_model()
+        quantiser.model.topological_sort()
+    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, AssertionError, RuntimeError) as error:
+        raise UnsupportedModel(f"ONNX Runtime cannot round this model to 8-bit integers: {error}") from error
+    made: onnx.ModelProto = quantiser.model.model
+    del made.graph.value_info[:]
+    return made
+
+
+def _last(model: onnx.ModelProto) -> list[str]:
+    """The operators whose results need not be rounded: a linear layer that gives an output, and no other one does."""
+    outputs = {output.name for output in model.graph.output}
+    linear = [node for node in model.graph.node if node.op_type == "Gemm"]
+    return ["Gemm"] if linear and all(set(node.output) & outputs for node in linear) else []
+
+
+def _losses(
+    model: onnx.ModelProto, candidates: Mapping[str, onnx.ModelProto], portions: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """The mean square error of each candidate's outputs, relative to the square of those in float32."""
+    expected = _outputs(model, portions)
+    scale = sum(float(np.square(each).sum()) for each in expected) or 1.0
+    found = {}
+    for rule, candidate in candidates.items():
+        given = _outputs(candidate, portions)
+        found[rule] = sum(float(np.square(one - other).sum()) for one, other in zip(given, expected)) / scale
+    return found
+
+
+def _outputs(model: onnx.ModelProto, portions: Sequence[np.ndarray]) -> list[np.ndarray]:
+    session = open_session(model.SerializeToString())
+    name = session.get_inputs()[0].name
+    return [each.astype(np.float64) for portion in portions for each in session.run(None, {name: portion})]
