@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from edgecr.exporters.base import ParityLimits
+from edgecr.exporters.base import Parity, ParityLimits
 from edgecr.exporters.parity import ParityResult, compare, differences, failures
 from edgecr.predictors import Predictor
 
@@ -78,3 +78,26 @@ def test_each_tolerance_is_named_with_its_figure():
 def test_large_outputs_are_told_which_limit_to_widen():
     [text] = failures(ParityResult(50, [1], max_abs=0.5, max_rel=1e-7, agreement=1.0), ParityLimits())
     assert "only 1e-07 of the largest; for such outputs widen `parity: max_abs`" in text
+
+
+def test_the_cosine_is_that_of_the_worst_image_and_rows_of_zeros_are_alike():
+    expected = {"logits": np.array([[1.0, 0.0], [0.0, 0.0], [3.0, 4.0]])}
+    given = {"logits": np.array([[2.0, 0.0], [0.0, 0.0], [4.0, 3.0]])}
+    assert differences(expected, given, ParityLimits()).cosine == pytest.approx(24 / 25)
+    assert differences(expected, {"logits": expected["logits"] * 0}, ParityLimits()).cosine == 0.0
+
+
+def test_limits_that_are_none_are_not_judged():
+    bad = ParityResult(50, [1], max_abs=9.0, max_rel=9.0, agreement=0.0, cosine=-1.0)
+    assert failures(bad, ParityLimits(None, None, None, None)) == []
+    assert failures(bad, ParityLimits(None, None, None, 0.9)) == [
+        "a cosine of -1.0000 between the outputs for one image (needed 0.9)"
+    ]
+
+
+def test_limits_follow_the_precision_where_they_are_not_given():
+    assert Parity().limits("fp32") == ParityLimits(1e-3, 1e-4, 1.0, None)
+    assert Parity().limits("int8") == ParityLimits(None, None, 0.9, 0.95)
+    assert Parity(max_abs=1e-3, cosine=None).limits("int8") == ParityLimits(1e-3, None, 0.9, None)
+    given = Parity.parse({"max_abs": 1e-3, "cosine": None})
+    assert Parity.parse(given.plain()) == given

@@ -21,7 +21,7 @@ _VALUES = 1 << 14
 """Values of one activation of one image that enter its histogram, at most."""
 _TAIL = 1e-4
 """Share of values that ``percentile`` leaves outside."""
-_SHARES = np.linspace(1.0, 0.2, 41)
+_SHARES = np.linspace(1.0, 0.1, 46)
 """Shares of the whole range that are tried."""
 _LEVELS = 256
 
@@ -44,8 +44,9 @@ class Histogram:
         return np.asarray((edges[:-1] + edges[1:]) / 2)
 
     def shrunk(self, share: float) -> Range:
-        """A share of the range, as seen from zero."""
-        return self.low * share, self.high * share
+        """The range without values beyond a share of the largest one."""
+        limit = share * max(-self.low, self.high)
+        return max(self.low, -limit), min(self.high, limit)
 
 
 class Calibration:
@@ -117,7 +118,9 @@ def _showing(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
 
 
 def _percentile(values: Histogram) -> Range:
-    share = np.cumsum(values.counts) / max(1.0, values.counts.sum())
+    if not values.counts.any():
+        return values.low, values.high
+    share = np.cumsum(values.counts) / values.counts.sum()
     low, high = np.searchsorted(share, [_TAIL, 1 - _TAIL])
     edges = np.linspace(values.low, values.high, len(values.counts) + 1)
     return min(0.0, float(edges[low])), max(0.0, float(edges[high + 1]))

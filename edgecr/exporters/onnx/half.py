@@ -29,9 +29,11 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
         for item in node.attribute:
             if node.op_type == "Cast" and item.name == "to" and item.i == TensorProto.FLOAT:
                 item.i = TensorProto.FLOAT16
+    for value in graph.value_info:
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT16
     _keep_inputs(graph)
     _keep_outputs(graph)
-    del graph.value_info[:]
     return made
 
 

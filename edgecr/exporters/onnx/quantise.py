@@ -182,7 +182,10 @@ def _rounded(
     except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, AssertionError, RuntimeError) as error:
         raise UnsupportedModel(f"ONNX Runtime cannot round this model to 8-bit integers: {error}") from error
     made: onnx.ModelProto = quantiser.model.model
+    left = {name for node in made.graph.node for name in node.output}
+    known = [value for value in made.graph.value_info if value.name in left]
     del made.graph.value_info[:]
+    made.graph.value_info.extend(known)
     return made
 
 
