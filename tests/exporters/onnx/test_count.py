@@ -168,8 +168,8 @@ def test_operators_of_integers_are_counted_and_zero_is_their_zero_point(tmp_path
     weight = np.full((4, 3, 3, 3), 7, np.uint8)
     weight[1] = 5
     stored = {
-        "s": np.float32(0.1), "z": np.uint8(0), "five": np.uint8(5), "a.weight": weight, "a.bias": np.zeros(4, np.int32),
-        "b.weight": np.ones((4, 2), np.int8), "zero": np.int8(0),
+        "s": np.float32(0.1), "z": np.uint8(0), "five": np.uint8(5), "zero": np.int8(0), "a.weight": weight,
+        "a.bias": np.zeros(4, np.int32), "b.weight": np.ones((4, 2), np.int8),
     }  # fmt: skip
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
