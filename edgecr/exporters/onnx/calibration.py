@@ -49,7 +49,7 @@ class Histogram:
         return max(self.low, -limit), min(self.high, limit)
 
 
-class Calibration:
+class Activations:
     """The activations of one model on some inputs; every portion is what the model takes at once."""
 
     def __init__(self, model: onnx.ModelProto, portions: Iterable[np.ndarray]) -> None:

@@ -7,6 +7,7 @@ runtime fuses into integer operators.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -21,9 +22,8 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgecr.core.errors import RequestError, UnsupportedModel, suggestion
-from edgecr.data.base import Preprocessing
 from edgecr.data.views import ProofData
-from edgecr.exporters.onnx.calibration import RULES, Calibration, Range
+from edgecr.exporters.onnx.calibration import RULES, Activations, Range
 from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
 from edgecr.exporters.onnx.names import layer_name
 from edgecr.exporters.onnx.processor import vnni
@@ -33,7 +33,7 @@ VERSION = str(onnxruntime.__version__)
 _PORTION = 4
 """Images that pass at once: all values between layers are kept for them."""
 _COMPARED = 4
-"""Each fourth image compares calibrators."""
+"""One image in so many compares calibrators."""
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _BETWEEN: tuple[str, ...] = (
     "Add",
@@ -54,48 +54,33 @@ def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> t
     """A float32 model rounded by the settings of a target, and what was chosen; the caller silences and proves it."""
     options = target.quantise or Quantise()
     model = _prepared(model)
-    kept = _excluded(model, options.exclude)
-    images = proof.calibration(options.images)
+    narrow, why = _range_of_weights(options)
+    work = _Work(model, options, _excluded(model, options.exclude), narrow)
+    inputs = _inputs(target, options.images, proof)
+    if options.calibrator == "auto" and len(inputs) >= _COMPARED:
+        order = np.random.default_rng(0).permutation(len(inputs))  # images may come in turns of classes
+        held = order < len(inputs) // _COMPARED
+        made, rule, losses = work.nearest(inputs[~held], inputs[held], _portion(target))
+    else:
+        rule, losses = "minmax" if options.calibrator == "auto" else options.calibrator, {}
+        made = work.rounded(Activations(model, _portions(inputs, _portion(target))).ranges(rule))
+    chosen = {"reduce_range": narrow, "reduce_range_because": why, "calibrator": rule, "losses": losses}
+    return made, options.model_dump(mode="json") | {"images": len(inputs)} | chosen
+
+
+def _inputs(target: OnnxTarget, count: int, proof: ProofData) -> np.ndarray:
+    """Training images as the model takes them."""
+    images = proof.calibration(count)
     if len(images) == 0:
         raise RequestError(
             f"Export target {target.name!r} has 8-bit integers, whose ranges come from training images, "
             "but there are none. Give images, or choose a target in float32."
         )
-    inputs = images if target.embed_preprocessing else _scaled(images, proof.preprocessing)
-    portion = _PORTION if target.dynamic_batch else 1
-    comparing = options.calibrator == "auto" and len(images) >= _COMPARED
-    held = np.arange(len(inputs)) % _COMPARED == _COMPARED - 1 if comparing else np.zeros(len(inputs), bool)
-    calibration = Calibration(model, _portions(inputs[~held], portion))
-    narrow, why = _range_of_weights(options)
-
-    def by(rule: str) -> onnx.ModelProto:
-        return _rounded(model, options, calibration.ranges(rule), kept, narrow)
-
-    losses: dict[str, float] = {}
-    if comparing:
-        candidates = {rule: by(rule) for rule in ("minmax", *RULES)}
-        losses = _losses(model, candidates, _portions(inputs[held], portion))
-        chosen = min(losses, key=lambda rule: losses[rule])
-        made = candidates[chosen]
-    else:
-        chosen = "minmax" if options.calibrator == "auto" else options.calibrator
-        made = by(chosen)
-    facts = {
-        "activations": options.activations,
-        "symmetric": options.symmetric,
-        "per_channel": options.per_channel,
-        "reduce_range": narrow,
-        "reduce_range_because": why,
-        "images": len(images),
-        "calibrator": chosen,
-        "losses": losses,
-        "exclude": list(options.exclude),
-    }
-    return made, facts
+    return images if target.embed_preprocessing else np.ascontiguousarray(proof.preprocessing.apply(images))
 
 
-def _scaled(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    return np.ascontiguousarray(preprocessing.apply(images))
+def _portion(target: OnnxTarget) -> int:
+    return _PORTION if target.dynamic_batch else 1
 
 
 def _portions(inputs: np.ndarray, size: int) -> list[np.ndarray]:
@@ -158,35 +143,59 @@ def _excluded(model: onnx.ModelProto, patterns: Sequence[str]) -> list[str]:
     return [node.name for node, layer in layers if any(fnmatchcase(layer, pattern) for pattern in patterns)]
 
 
-def _rounded(
-    model: onnx.ModelProto, options: Quantise, ranges: Mapping[str, Range], kept: Sequence[str], narrow: bool
-) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    limits = {name: tuple(np.float32(limit) for limit in each) for name, each in ranges.items()}
-    try:
-        quantiser = QDQQuantizer(
-            copy,
-            options.per_channel,
-            narrow,
-            QuantType.QInt8,
-            _TYPES[options.activations],
-            TensorsData(CalibrationMethod.MinMax, limits),
-            [],
-            list(kept),
-            [*_WEIGHTED, *_BETWEEN],
-            {"ActivationSymmetric": options.symmetric, "OpTypesToExcludeOutputQuantization": _last(model)},
-        )
-        quantiser.quantize_model()
-        quantiser.model.topological_sort()
-    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, AssertionError, RuntimeError) as error:
-        raise UnsupportedModel(f"ONNX Runtime cannot round this model to 8-bit integers: {error}") from error
-    made: onnx.ModelProto = quantiser.model.model
-    left = {name for node in made.graph.node for name in node.output}
-    known = [value for value in made.graph.value_info if value.name in left]
-    del made.graph.value_info[:]
-    made.graph.value_info.extend(known)
-    return made
+@dataclass(frozen=True)
+class _Work:
+    """A model to round, and the settings that do not depend on images."""
+
+    model: onnx.ModelProto
+    options: Quantise
+    kept: Sequence[str]
+    """The nodes that stay in float32."""
+    narrow: bool
+    """True for weights of 7 bits."""
+
+    def nearest(
+        self, seen: np.ndarray, held: np.ndarray, portion: int
+    ) -> tuple[onnx.ModelProto, str, dict[str, float]]:
+        """The file of the rule whose outputs are nearest to float32 on images that the ranges have not seen."""
+        calibration = Activations(self.model, _portions(seen, portion))
+        made = {rule: self.rounded(calibration.ranges(rule)) for rule in ("minmax", *RULES)}
+        losses = _losses(self.model, made, _portions(held, portion))
+        rule = min(losses, key=lambda each: losses[each])
+        return made[rule], rule, losses
+
+    def rounded(self, ranges: Mapping[str, Range]) -> onnx.ModelProto:
+        """The model in 8-bit integers."""
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self.model)
+        limits = {name: tuple(np.float32(limit) for limit in each) for name, each in ranges.items()}
+        try:
+            quantiser = QDQQuantizer(
+                copy,
+                self.options.per_channel,
+                self.narrow,
+                QuantType.QInt8,
+                _TYPES[self.options.activations],
+                TensorsData(CalibrationMethod.MinMax, limits),
+                [],
+                list(self.kept),
+                [*_WEIGHTED, *_BETWEEN],
+                {"ActivationSymmetric": self.options.symmetric, "OpTypesToExcludeOutputQuantization": _last(copy)},
+            )
+            quantiser.quantize_model()
+            quantiser.model.topological_sort()
+        except Exception as error:  # the quantiser raises whatever fails inside it
+            raise UnsupportedModel(f"ONNX Runtime cannot round this model to 8-bit integers: {error}") from error
+        return _with_known_shapes(quantiser.model.model)
+
+
+def _with_known_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without the shapes of values that are gone."""
+    left = {name for node in model.graph.node for name in node.output}
+    known = [value for value in model.graph.value_info if value.name in left]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(known)
+    return model
 
 
 def _last(model: onnx.ModelProto) -> list[str]:

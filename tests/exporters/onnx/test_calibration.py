@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgecr.exporters.onnx.calibration import RULES, Calibration
+from edgecr.exporters.onnx.calibration import RULES, Activations
 
 
 def doubled():
@@ -22,7 +22,7 @@ def doubled():
 
 def calibration(values, portion=100):
     values = np.asarray(values, np.float32).reshape(-1, 4)
-    return Calibration(doubled(), [values[start : start + portion] for start in range(0, len(values), portion)])
+    return Activations(doubled(), [values[start : start + portion] for start in range(0, len(values), portion)])
 
 
 NORMAL = np.random.default_rng(0).standard_normal(40_000)
