@@ -23,7 +23,7 @@ class Quantise(Options):
     reduce_range: Literal["auto"] | bool = "auto"
     """7-bit weights; auto: for uint8 on a processor without VNNI, where sums of 8-bit products saturate."""
     images: Annotated[int, Field(ge=1)] = 256
-    """Training images that the ranges are taken from; with `calibrator: auto` a quarter of them compares calibrators."""
+    """Training images for the ranges; with `calibrator: auto` a quarter of them compares calibrators instead."""
     calibrator: Literal["auto", "minmax", "entropy", "percentile", "mse"] = "auto"
     """The rule from the values of activations to their range; auto: the one whose file answers most like fp32."""
     exclude: tuple[str, ...] = ()

@@ -158,8 +158,8 @@ class _Work:
         self, seen: np.ndarray, held: np.ndarray, portion: int
     ) -> tuple[onnx.ModelProto, str, dict[str, float]]:
         """The file of the rule whose outputs are nearest to float32 on images that the ranges have not seen."""
-        calibration = Activations(self.model, _portions(seen, portion))
-        made = {rule: self.rounded(calibration.ranges(rule)) for rule in ("minmax", *RULES)}
+        activations = Activations(self.model, _portions(seen, portion))
+        made = {rule: self.rounded(activations.ranges(rule)) for rule in ("minmax", *RULES)}
         losses = _losses(self.model, made, _portions(held, portion))
         rule = min(losses, key=lambda each: losses[each])
         return made[rule], rule, losses

@@ -228,8 +228,9 @@ def test_a_file_that_answers_otherwise_is_refused_by_the_targets_own_limits(tmp_
     assert refused["parity"]["cosine"] < 1.0
 
 
-def test_raw_pixels_of_one_image_at_a_time(tmp_path):
-    options = {"precision": "int8", "embed_preprocessing": True, "dynamic_batch": False}
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_raw_pixels_of_any_number_of_images_and_of_one(tmp_path, dynamic):
+    options = {"precision": "int8", "embed_preprocessing": True, "dynamic_batch": dynamic}
     artifact = export(subject_of(ThreeLayers()), tmp_path, calibration=8, **options)
-    assert (artifact.input["dtype"], artifact.input["shape"]) == ("uint8", [1, 8, 8, 3])
+    assert (artifact.input["dtype"], artifact.input["shape"]) == ("uint8", [None if dynamic else 1, 8, 8, 3])
     assert artifact.receipt["integers"]["share"] == 1.0
