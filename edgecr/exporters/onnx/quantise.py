@@ -183,10 +183,29 @@ class _Work:
                 {"ActivationSymmetric": self.options.symmetric, "OpTypesToExcludeOutputQuantization": _last(copy)},
             )
             quantiser.quantize_model()
-            quantiser.model.topological_sort()
         except Exception as error:  # the quantiser raises whatever fails inside it
             raise UnsupportedModel(f"ONNX Runtime cannot round this model to 8-bit integers: {error}") from error
-        return _with_known_shapes(quantiser.model.model)
+        return _with_known_shapes(_in_order(quantiser.model.model, self.model))
+
+
+def _in_order(model: onnx.ModelProto, before: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its nodes in the order that they had before, each behind those that it reads."""
+    places = {node.name: place for place, node in enumerate(before.graph.node)}
+    nodes = sorted(model.graph.node, key=lambda node: places.get(node.name, len(places)))
+    makers = {name: number for number, node in enumerate(nodes) for name in node.output}
+    ordered = dict[int, onnx.NodeProto]()
+
+    def place(number: int) -> None:
+        for name in nodes[number].input:
+            if name in makers and makers[name] not in ordered:
+                place(makers[name])
+        ordered.setdefault(number, nodes[number])
+
+    for number in range(len(nodes)):
+        place(number)
+    del model.graph.node[:]
+    model.graph.node.extend(ordered.values())
+    return model
 
 
 def _with_known_shapes(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -36,7 +36,7 @@ SIZE = 16
 
 
 class Inverted(nn.Module):
-    """An inverted residual block with depthwise, grouped and pointwise convolutions, between a stem and a head."""
+    """An inverted residual block with depthwise, grouped and pointwise convolutions and a gate, and branches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,11 +44,14 @@ class Inverted(nn.Module):
         self.wide = nn.Sequential(nn.Conv2d(16, 32, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6())
         self.depth = nn.Sequential(nn.Conv2d(32, 32, 3, 1, 1, groups=32, bias=False), nn.BatchNorm2d(32), nn.ReLU6())
         self.narrow = nn.Sequential(nn.Conv2d(32, 16, 1, groups=2, bias=False), nn.BatchNorm2d(16))
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(16, 4, 1), nn.ReLU(), nn.Conv2d(4, 16, 1))
+        self.side = nn.Conv2d(16, 16, 1)
         self.head = nn.Linear(16, len(LABELS))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x)
         x = x + self.narrow(self.depth(self.wide(x)))
+        x = nn.functional.hardswish(x) * nn.functional.hardsigmoid(self.gate(x)) + self.side(x)
         return self.head(x.mean((2, 3), keepdim=True).flatten(1))
 
 
