@@ -57,9 +57,9 @@ class Artifact:
     """mean, std, size, embedded."""
     labels: list[str]
     parity: dict[str, Any]
-    """images, max_abs, max_rel, agreement."""
+    """images, max_abs, max_rel, agreement, cosine."""
     receipt: dict[str, Any]
-    """Channels, parameters and MACs recounted from the file beside what the surgery promises."""
+    """Channels, parameters and MACs recounted from the file beside what the surgery promises; integer work."""
     lineage: dict[str, Any] = field(default_factory=dict)
     """Origin of the artifact: run, role (baseline or candidate), steps, versions."""
     files: dict[str, FileFacts] = field(default_factory=dict)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -27,6 +27,7 @@ __all__ = [
     "Artifact",
     "Exporter",
     "Parity",
+    "ParityLimits",
     "Target",
     "Written",
     "exporters",
@@ -40,15 +41,43 @@ PARITY_IMAGES = 64
 """Real images that an exported file is compared with PyTorch on."""
 
 
-class Parity(Options):
-    """Limits on the difference between the exported file and PyTorch on real images."""
+Limit = Annotated[float, Field(ge=0)] | Literal["auto"] | None
+Share = Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None
 
-    max_abs: Annotated[float, Field(ge=0)] = 1e-3
-    """Largest absolute difference of any logit."""
-    max_rel: Annotated[float, Field(ge=0)] = 1e-4
-    """Largest difference relative to the largest logit."""
-    agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Smallest fraction of images on which both choose the same class."""
+
+class Parity(Options):
+    """Limits on the difference between the exported file and PyTorch on real images.
+
+    `auto` is the limit of the precision, null leaves a difference unjudged.
+    """
+
+    max_abs: Limit = "auto"
+    """Largest absolute difference of any logit; auto: 1e-3 for fp32, else null."""
+    max_rel: Limit = "auto"
+    """Largest difference relative to the largest logit; auto: 1e-4 for fp32, 1e-2 for fp16, else null."""
+    agreement: Share = "auto"
+    """Smallest fraction of images on which both choose the same class; auto: 0.9 for int8, else 1."""
+    cosine: Share = "auto"
+    """Smallest cosine between both outputs for one image; auto: 0.95 for int8, 0.999 for fp16, else null."""
+
+    def limits(self, precision: str) -> ParityLimits:
+        """The limits with those of the precision in place of auto."""
+        usual = _LIMITS.get(precision, ParityLimits())
+        given = {key: getattr(self, key) for key in usual._fields}
+        return usual._replace(**{key: value for key, value in given.items() if value != "auto"})
+
+
+class ParityLimits(NamedTuple):
+    """Limits as they are judged; None is not judged."""
+
+    max_abs: float | None = 1e-3
+    max_rel: float | None = 1e-4
+    agreement: float | None = 1.0
+    cosine: float | None = None
+
+
+_LIMITS = {"fp16": ParityLimits(None, 1e-2, 1.0, 0.999), "int8": ParityLimits(None, None, 0.9, 0.95)}
+"""The limits of the precisions that round; those of all others are the defaults."""
 
 
 class Target(Options):
@@ -82,6 +111,8 @@ class Written:
     """Versions of the makers."""
     embedded: bool = False
     """True when scaling and normalisation are inside the file."""
+    rounding: dict[str, Any] = field(default_factory=dict)
+    """Settings that numbers of fewer bits were made with, as chosen; the lineage keeps them."""
 
 
 class Exporter(ABC, Generic[AnyTargetOf]):

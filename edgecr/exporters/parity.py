@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgecr.exporters.base import Parity
+from edgecr.exporters.base import ParityLimits
 from edgecr.predictors.base import Predictor
 from edgecr.tasks import CLASSIFICATION, Outputs, Task
 
@@ -30,6 +30,8 @@ class ParityResult:
     """Fraction of images with the same answer to the task; a tie within the tolerance counts as the same."""
     output: str = "logits"
     """The output that differs most, relative to its numbers."""
+    cosine: float = 1.0
+    """The smallest cosine between both outputs for one image."""
 
     def plain(self) -> dict[str, Any]:
         """The figures as plain JSON values; differences that are not finite become null."""
@@ -37,7 +39,7 @@ class ParityResult:
 
 
 def compare(
-    reference: Predictor, candidate: Predictor, images: np.ndarray, allowed: Parity, task: Task = CLASSIFICATION
+    reference: Predictor, candidate: Predictor, images: np.ndarray, allowed: ParityLimits, task: Task = CLASSIFICATION
 ) -> ParityResult:
     """Asks both for the outputs of the same images, one by one, by threes and all at once."""
     expected = task.named(reference.predict(images))
@@ -56,6 +58,7 @@ def compare(
         max(r.max_rel for r in results),
         min(r.agreement for r in results),
         max(results, key=lambda r: r.max_rel).output,
+        min(r.cosine for r in results),
     )
 
 
@@ -70,19 +73,36 @@ class Difference(NamedTuple):
     max_rel: float
     agreement: float
     output: str
+    cosine: float = 0.0
 
 
-def differences(expected: Outputs, given: Outputs, allowed: Parity, task: Task = CLASSIFICATION) -> Difference:
+def differences(expected: Outputs, given: Outputs, allowed: ParityLimits, task: Task = CLASSIFICATION) -> Difference:
     """Largest absolute and relative difference, and the agreement; infinite and zero when not comparable."""
     wrong = [name for name in expected if not _comparable(expected[name], given[name])]
     if wrong:
         return Difference(float("inf"), float("inf"), 0.0, wrong[0])
     largest = {name: float(np.abs(_signed(expected[name]) - _signed(given[name])).max()) for name in expected}
     scales = {name: float(np.abs(_signed(values)).max()) or 1.0 for name, values in expected.items()}
-    ties = {name: min(allowed.max_abs, allowed.max_rel * scale) for name, scale in scales.items()}
+    ties = {name: _tie(allowed, scale) for name, scale in scales.items()}
     worst = max(largest, key=lambda name: largest[name] / scales[name])
     agreement = float(task.agreement(expected, given, ties).mean())
-    return Difference(max(largest.values()), largest[worst] / scales[worst], agreement, worst)
+    cosine = min(_cosine(expected[name], given[name]) for name in expected)
+    return Difference(max(largest.values()), largest[worst] / scales[worst], agreement, worst, cosine)
+
+
+def _tie(allowed: ParityLimits, scale: float) -> float:
+    """The difference up to which two answers are equally good: the smaller one of those that are judged."""
+    relative = None if allowed.max_rel is None else allowed.max_rel * scale
+    return min((limit for limit in (allowed.max_abs, relative) if limit is not None), default=0.0)
+
+
+def _cosine(expected: np.ndarray, given: np.ndarray) -> float:
+    """The smallest cosine between the rows of two outputs; two rows of zeros point the same way."""
+    one, other = (each.reshape(len(each), -1).astype(np.float64) for each in (expected, given))
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    same = (one == other).all(axis=1)
+    cosines = np.divide((one * other).sum(axis=1), lengths, out=np.zeros(len(one)), where=lengths > 0)
+    return float(np.where(same, 1.0, np.clip(cosines, -1.0, 1.0)).min())
 
 
 def _comparable(expected: np.ndarray, given: np.ndarray) -> bool:
@@ -94,26 +114,28 @@ def _signed(values: np.ndarray) -> np.ndarray:
     return values if np.issubdtype(values.dtype, np.floating) else values.astype(np.float64)
 
 
-def failures(result: ParityResult, allowed: Parity) -> list[str]:
+def failures(result: ParityResult, allowed: ParityLimits) -> list[str]:
     """The limits that a parity result breaks, in words with figures; empty when it passes."""
     if not np.isfinite(result.max_abs):
         return [f"output {result.output!r} cannot be compared: another shape, or values that are not finite"]
     found = []
-    if result.max_abs > allowed.max_abs:
+    if allowed.max_abs is not None and result.max_abs > allowed.max_abs:
         figures = f"{result.max_abs:.3g} (allowed {allowed.max_abs:.3g})"
         found.append(f"outputs differ by up to {figures}{_hint(result, allowed)}")
-    if result.max_rel > allowed.max_rel:
+    if allowed.max_rel is not None and result.max_rel > allowed.max_rel:
         figures = f"{result.max_rel:.3g} of its largest number (allowed {allowed.max_rel:.3g})"
         found.append(f"output {result.output!r} differs by up to {figures}")
-    if result.agreement < allowed.agreement:
+    if allowed.agreement is not None and result.agreement < allowed.agreement:
         found.append(
             f"the same answer on {result.agreement:.2%} of {result.images} images (needed {allowed.agreement:.2%})"
         )
+    if allowed.cosine is not None and result.cosine < allowed.cosine:
+        found.append(f"a cosine of {result.cosine:.4f} between the outputs for one image (needed {allowed.cosine})")
     return found
 
 
-def _hint(result: ParityResult, allowed: Parity) -> str:
+def _hint(result: ParityResult, allowed: ParityLimits) -> str:
     """Advice for when only the absolute limit is too tight: the model's outputs are large numbers."""
-    if result.max_rel > allowed.max_rel:
+    if allowed.max_rel is None or result.max_rel > allowed.max_rel:
         return ""
     return f", only {result.max_rel:.1g} of the largest; for such outputs widen `parity: max_abs` in the target"

@@ -73,7 +73,9 @@ def _described(written: Written, target: Target, proof: ProofData, folder: Path,
         labels=list(proof.classes),
         parity={},
         receipt={},
-        lineage=lineage | {"made_with": written.made_with},
+        lineage=lineage
+        | {"made_with": written.made_with}
+        | ({"rounding": written.rounding} if written.rounding else {}),
         files=files,
     )
 
@@ -96,7 +98,7 @@ def _prove(
     evidence["parity"] = parity.plain()
     reasons = [
         *(f"receipt: {why}" for why in receipt.failures()),
-        *(f"parity: {why}" for why in failures(parity, target.parity)),
+        *(f"parity: {why}" for why in failures(parity, target.parity.limits(target.precision))),
     ]
     if reasons:
         raise ExportRefused(
@@ -113,7 +115,8 @@ def _parity(
 
     reference = TorchPredictor(subject.module, proof.preprocessing, task=proof.task)
     try:
-        return compare(reference, predictor_for(artifact), samples, target.parity, task=proof.task)
+        limits = target.parity.limits(target.precision)
+        return compare(reference, predictor_for(artifact), samples, limits, task=proof.task)
     except (FileProblem, UnsupportedModel) as error:
         why = str(error).replace(str(artifact.path), "it")
         raise ExportRefused(f"The file for target {target.name!r} does not run: {why}") from error

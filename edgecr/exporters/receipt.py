@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgecr.exporters.integers import IntegerWork
 from edgecr.surgery.changes.promise import ZEROS, Promise, Weights, figures
 from edgecr.surgery.counters import Count, LayerCount
 
@@ -27,6 +28,8 @@ class Receipt:
     """Sum of the promises of all changes."""
     found: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """The promised figures as found in the file, one amount for each of its layers; see ``recounted``."""
+    integers: IntegerWork | None = None
+    """The part of the work that runs in integers, in a file that has some."""
 
     def failures(self) -> list[str]:
         """The reasons that the file breaks the promise, in words with figures; empty when it keeps it."""
@@ -40,10 +43,10 @@ class Receipt:
 
     def warnings(self) -> list[str]:
         """Remarks for the reader on a file that is as promised."""
-        zeros = sum(self.zero_channels.values())
-        if not zeros:
-            return []
-        return [f"{zeros} channels hold only zeros but are still computed; pruning channels would remove them"]
+        found = [] if self.integers is None else self.integers.warnings()
+        if zeros := sum(self.zero_channels.values()):
+            found.append(f"{zeros} channels hold only zeros but are still computed; pruning channels would remove them")
+        return found
 
     def plain(self) -> dict[str, Any]:
         """The receipt as plain JSON values."""
@@ -51,16 +54,20 @@ class Receipt:
         figures = {name: _figures(count) for name, count in counts.items()}
         before, after = figures["baseline"], dict(figures["file"])
         after["weights"] += self.merged_weights  # stored once for several layers is not removed
-        return figures | {
-            "merged_weights": self.merged_weights,
-            "removed": {
-                key: 1 - after[key] / before[key] if before[key] else 0.0 for key in ("channels", "weights", "macs")
-            },
-            "promises": self._told(),
-            "layers": self._by_layer(),
-            "zero_channels": sum(self.zero_channels.values()),
-            "warnings": self.warnings(),
-        }
+        return (
+            figures
+            | {
+                "merged_weights": self.merged_weights,
+                "removed": {
+                    key: 1 - after[key] / before[key] if before[key] else 0.0 for key in ("channels", "weights", "macs")
+                },
+                "promises": self._told(),
+                "layers": self._by_layer(),
+                "zero_channels": sum(self.zero_channels.values()),
+                "warnings": self.warnings(),
+            }
+            | ({} if self.integers is None else {"integers": self.integers.plain()})
+        )
 
     @property
     def merged_weights(self) -> int:

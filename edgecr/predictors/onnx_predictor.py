@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # must stand before the import: onnxruntime phones home from there on
@@ -72,19 +73,31 @@ def _single(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32, copy=False) if np.issubdtype(values.dtype, np.floating) else values
 
 
-def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU; a file it cannot load is a FileProblem."""
-    check_name(path)
-    with opened(path):  # what is no file, such as a pipe, would be waited for
-        pass
+def open_session(
+    source: Path | bytes, threads: int = 0, settings: Mapping[str, str] | None = None, optimised: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU; a file it cannot load is a FileProblem.
+
+    ``settings`` are entries of the session's configuration; the graph that really runs is written to ``optimised``.
+    """
+    if isinstance(source, Path):
+        check_name(source)
+        with opened(source):  # what is no file, such as a pipe, would be waited for
+            pass
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    for key, value in (settings or {}).items():
+        options.add_session_config_entry(key, value)
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
+    model = source if isinstance(source, bytes) else str(source)
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions share no base class of their own
-        raise FileProblem(f"{path} {_why(str(error))}") from error
+        name = source if isinstance(source, Path) else "The model"
+        raise FileProblem(f"{name} {_why(str(error))}") from error
 
 
 def _why(message: str) -> str:

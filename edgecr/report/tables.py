@@ -339,6 +339,7 @@ def _parity(row: ExportRow) -> str:
         f"{found['images']} images" if "images" in found else "",
         f"largest difference {found['max_abs']:.1e}" if isinstance(found.get("max_abs"), float) else "",
         f"same class {with_unit(agreement, PERCENT)}" if isinstance(agreement, int | float) else "",
+        f"cosine {found['cosine']:.4f}" if row.precision != "fp32" and isinstance(found.get("cosine"), float) else "",
     ]
     return ", ".join(part for part in parts if part)
 

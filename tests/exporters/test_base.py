@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from edgecr.core.errors import FileProblem, RecipeError, UnsupportedModel
-from edgecr.exporters import Artifact, load_target, manifest_path
+from edgecr.exporters import Artifact, load_target, manifest_path, parse_target
 from edgecr.exporters.artifact import MANIFEST
 from edgecr.exporters.bare import artifact_of
 
@@ -146,3 +146,17 @@ def test_the_size_of_a_users_file_includes_its_weights(tmp_path):
     bare = artifact_of(path)
     assert bare.size_bytes == path.stat().st_size + 8 * 27 * 4
     assert list(bare.hashes) == ["m.onnx", "m.data"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_settings_of_integers_are_refused_where_there_are_none(precision):
+    values = {"name": "t", "purpose": "a test", "format": "onnx", "precision": precision, "quantise": {}}
+    with pytest.raises(ValueError, match=f"quantise belongs to precision: int8, but precision is {precision}"):
+        parse_target(values)
+
+
+def test_the_shipped_targets_of_fewer_bits_can_be_read():
+    found = {name: load_target(name) for name in ("onnx-int8", "onnx-int8-arm", "onnx-fp16")}
+    assert [target.precision for target in found.values()] == ["int8", "int8", "fp16"]
+    assert found["onnx-int8-arm"].quantise.activations == "int8"
+    assert parse_target(found["onnx-int8"].plain()) == found["onnx-int8"]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from edgecr.exporters import Parity
+from edgecr.exporters.base import Parity, ParityLimits
 from edgecr.exporters.parity import ParityResult, compare, differences, failures
 from edgecr.predictors import Predictor
 
@@ -31,50 +31,73 @@ TABLE = np.arange(40, dtype=np.float32).reshape(10, 4)
 
 def test_equal_predictors_agree_in_all_batch_sizes():
     candidate = Fixed(TABLE)
-    result = compare(Fixed(TABLE), candidate, numbered(10), Parity())
+    result = compare(Fixed(TABLE), candidate, numbered(10), ParityLimits())
     assert result == ParityResult(10, [1, 3, 10], 0.0, 0.0, 1.0)
     assert candidate.seen == [1] * 10 + [3, 3, 3, 1] + [10]
-    assert failures(result, Parity()) == []
+    assert failures(result, ParityLimits()) == []
 
 
 @pytest.mark.parametrize("batch", [1, 3, 10])
 def test_a_batch_size_that_answers_differently_is_found(batch):
-    result = compare(Fixed(TABLE), Fixed(TABLE, breaks_at=batch), numbered(10), Parity())
+    result = compare(Fixed(TABLE), Fixed(TABLE, breaks_at=batch), numbered(10), ParityLimits())
     assert result.max_abs == 1.0
-    assert failures(result, Parity())
+    assert failures(result, ParityLimits())
 
 
 def test_differences_are_absolute_and_relative_to_the_largest_logit():
     expected = np.array([[-20.0, 10.0]])
     given = np.add(expected, [[0.5, -0.25]])
-    found = differences({"logits": expected}, {"logits": given}, Parity())
-    assert found == (0.5, 0.025, 1.0, "logits")
+    found = differences({"logits": expected}, {"logits": given}, ParityLimits())
+    assert found[:4] == (0.5, 0.025, 1.0, "logits")
 
 
 def test_a_flip_counts_only_beyond_the_tolerance():
     expected = {"logits": np.array([[1.0, 1.0004], [1.0, 1.5]])}
     given = {"logits": np.array([[1.0001, 1.0], [2.0, 1.5]])}
-    assert differences(expected, given, Parity(max_abs=1e-3, max_rel=1e-3))[2] == 0.5
-    assert differences(expected, given, Parity(max_abs=1e-5, max_rel=1e-3))[2] == 0.0
-    assert differences(expected, given, Parity(max_abs=1e-3, max_rel=1e-5))[2] == 0.0
+    assert differences(expected, given, ParityLimits(max_abs=1e-3, max_rel=1e-3))[2] == 0.5
+    assert differences(expected, given, ParityLimits(max_abs=1e-5, max_rel=1e-3))[2] == 0.0
+    assert differences(expected, given, ParityLimits(max_abs=1e-3, max_rel=1e-5))[2] == 0.0
 
 
 @pytest.mark.parametrize("given", [np.full((10, 4), np.nan), np.full((10, 4), np.inf), np.zeros((10, 3))])
 def test_answers_that_cannot_be_compared_fail_and_stay_plain_json(given):
-    result = compare(Fixed(TABLE), Fixed(given), numbered(10), Parity())
-    assert "cannot be compared" in failures(result, Parity())[0]
+    result = compare(Fixed(TABLE), Fixed(given), numbered(10), ParityLimits())
+    assert "cannot be compared" in failures(result, ParityLimits())[0]
     json.dumps(result.plain(), allow_nan=False)
 
 
 def test_each_tolerance_is_named_with_its_figure():
     result = ParityResult(50, [1], max_abs=0.5, max_rel=0.1, agreement=0.9)
-    texts = failures(result, Parity())
+    texts = failures(result, ParityLimits())
     assert len(texts) == 3
     assert "0.5 (allowed 0.001)" in texts[0]
     assert "90.00% of 50 images (needed 100.00%)" in texts[2]
-    assert failures(result, Parity(max_abs=1.0, max_rel=1.0, agreement=0.9)) == []
+    assert failures(result, ParityLimits(max_abs=1.0, max_rel=1.0, agreement=0.9)) == []
 
 
 def test_large_outputs_are_told_which_limit_to_widen():
-    [text] = failures(ParityResult(50, [1], max_abs=0.5, max_rel=1e-7, agreement=1.0), Parity())
+    [text] = failures(ParityResult(50, [1], max_abs=0.5, max_rel=1e-7, agreement=1.0), ParityLimits())
     assert "only 1e-07 of the largest; for such outputs widen `parity: max_abs`" in text
+
+
+def test_the_cosine_is_that_of_the_worst_image_and_rows_of_zeros_are_alike():
+    expected = {"logits": np.array([[1.0, 0.0], [0.0, 0.0], [3.0, 4.0]])}
+    given = {"logits": np.array([[2.0, 0.0], [0.0, 0.0], [4.0, 3.0]])}
+    assert differences(expected, given, ParityLimits()).cosine == pytest.approx(24 / 25)
+    assert differences(expected, {"logits": expected["logits"] * 0}, ParityLimits()).cosine == 0.0
+
+
+def test_limits_that_are_none_are_not_judged():
+    bad = ParityResult(50, [1], max_abs=9.0, max_rel=9.0, agreement=0.0, cosine=-1.0)
+    assert failures(bad, ParityLimits(None, None, None, None)) == []
+    assert failures(bad, ParityLimits(None, None, None, 0.9)) == [
+        "a cosine of -1.0000 between the outputs for one image (needed 0.9)"
+    ]
+
+
+def test_limits_follow_the_precision_where_they_are_not_given():
+    assert Parity().limits("fp32") == ParityLimits(1e-3, 1e-4, 1.0, None)
+    assert Parity().limits("int8") == ParityLimits(None, None, 0.9, 0.95)
+    assert Parity(max_abs=1e-3, cosine=None).limits("int8") == ParityLimits(1e-3, None, 0.9, None)
+    given = Parity.parse({"max_abs": 1e-3, "cosine": None})
+    assert Parity.parse(given.plain()) == given

@@ -97,3 +97,17 @@ def test_recorded_surgery_that_was_only_masked_is_refused(tmp_path):
     with pytest.raises(ExportRefused, match=r"receipt: [\d,]+ channels in the file, [\d,]+ promised"):
         export(subject.with_changes(cut), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["refused.json"]
+
+
+@pytest.mark.slow
+def test_a_cut_mobilenet_runs_wholly_in_integers(tmp_path):
+    subject = subject_of("torchvision:mobilenet_v2")
+    cut = half_of(subject)
+    remove(subject.module, cut)
+    subject = subject.with_changes(cut)
+    declared = target(precision="int8")
+    artifact = exporters.get("onnx")().export(subject, declared, proof(8, SIZE, 32), tmp_path, {})
+    assert artifact.receipt["integers"]["share"] == 1.0
+    assert artifact.receipt["file"]["channels"] == artifact.receipt["promised"]["channels"]
+    assert artifact.receipt["removed"]["channels"] > 0.4
+    assert artifact.parity["cosine"] > 0.95

@@ -100,13 +100,13 @@ def preprocessing(size: int = 8) -> Preprocessing:
     return Preprocessing((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), (size, size))
 
 
-def proof(count: int = 7, size: int = 8) -> ProofData:
-    """So many images to prove a file on, and none to calibrate with."""
-    some, none = MemorySet(images(count, size), np.arange(count)), MemorySet(images(0, size), np.arange(0))
-    return ProofData(LABELS, preprocessing(size), "", none, some)
+def proof(count: int = 7, size: int = 8, calibration: int = 0) -> ProofData:
+    """So many images to prove a file on, and to calibrate with."""
+    shown, learnt = (MemorySet(images(each, size), np.arange(each)) for each in (count, calibration))
+    return ProofData(LABELS, preprocessing(size), "", learnt, shown)
 
 
-def export(subject: Subject, folder: Path, **options: object) -> Artifact:
+def export(subject: Subject, folder: Path, calibration: int = 0, **options: object) -> Artifact:
     """One export with everything that does not matter filled in."""
-    size = subject.input_shape[1]
-    return exporters.get("onnx")().export(subject, target(**options), proof(7, size), folder, {"run": "test"})
+    given = proof(7, subject.input_shape[1], calibration)
+    return exporters.get("onnx")().export(subject, target(**options), given, folder, {"run": "test"})

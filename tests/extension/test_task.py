@@ -13,7 +13,7 @@ from edgecr.core.progress import Monitor
 from edgecr.data import sources
 from edgecr.data.base import Dataset, DataSource, ImageSet
 from edgecr.data.views import LearningData
-from edgecr.exporters import Parity
+from edgecr.exporters import ParityLimits
 from edgecr.exporters.parity import compare, failures
 from edgecr.models import families
 from edgecr.models.base import Architecture
@@ -181,7 +181,7 @@ def test_parity_compares_every_output():
             outputs = super().predict(images)
             return {**outputs, "doubt": outputs["doubt"] + 0.5}
 
-    images, allowed = Greys(10, 0).pixels, Parity()
+    images, allowed = Greys(10, 0).pixels, ParityLimits()
     assert failures(compare(Meter(), Meter(), images, allowed, GAUGE), allowed) == []
     found = compare(Meter(), Doubtful(), images, allowed, GAUGE)
     assert found.max_abs == 0.5

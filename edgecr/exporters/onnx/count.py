@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,19 @@ import onnx
 from onnx import numpy_helper, shape_inference
 
 from edgecr.core.errors import UnsupportedModel
+from edgecr.exporters.onnx.names import layer_name
 from edgecr.predictors.onnx_file import read_onnx
 from edgecr.surgery.counters import Count, LayerCount
 
 _KINDS = {"Conv": "conv", "ConvTranspose": "conv_transpose", "Gemm": "linear", "MatMul": "linear"}
+_KINDS |= {"QLinearConv": "conv", "QLinearMatMul": "linear"}
+_CONVOLUTIONS = ("Conv", "ConvTranspose", "QLinearConv")
+_WEIGHT = {"QLinearConv": 3, "QLinearMatMul": 3}
+"""The place of the weight where it is not the second input; its zero point stands two behind it."""
 _PASS_ON = {"Identity", "Cast", "DequantizeLinear", "Transpose"}
+_ROUNDED = {"QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2), "QLinearConv": (1, 2, 4, 5, 6, 7)}
+_ROUNDED |= {"QLinearMatMul": (1, 2, 4, 5, 6, 7)}
+"""Inputs that are scales and zero points: no parameters of the network."""
 _FLOATS = {
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.FLOAT16,
@@ -34,10 +42,18 @@ class _Constant:
 
     tensor: onnx.TensorProto
     axes: Shape
+    zero: int = 0
+    """The stored number that stands for zero."""
 
     @property
     def shape(self) -> Shape:
         return tuple(self.tensor.dims[axis] for axis in self.axes)
+
+    @property
+    def values(self) -> np.ndarray:
+        """The numbers in this order of axes, so that zero is zero; of rounded ones in steps of their scale."""
+        stored: np.ndarray = numpy_helper.to_array(self.tensor).transpose(self.axes)
+        return stored.astype(np.int32) - self.zero if self.zero else stored
 
 
 @dataclass(frozen=True)
@@ -53,13 +69,25 @@ def count_onnx(path: Path) -> Count:
     """Counts the cost of an ONNX file for one image; ``size_bytes`` is the size of the file itself."""
     model = read_onnx(path)
     layers = tuple(layer.count for layer in _layers(model))
-    floats = [tensor for tensor in model.graph.initializer if tensor.data_type in _FLOATS]
     return Count(
-        params=sum(math.prod(tensor.dims) for tensor in floats),
+        params=sum(math.prod(tensor.dims) for tensor in _parameters(model)),
         macs=sum(layer.macs for layer in layers),
         size_bytes=path.stat().st_size,
         layers=layers,
     )
+
+
+def _parameters(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The tensors of the network itself: floats, and integers that stand for floats, without scales and zero points."""
+    no_parameters, rounded = set[str](), set[str]()
+    for node in model.graph.node:
+        places = _ROUNDED.get(node.op_type, ())
+        no_parameters.update(name for place, name in enumerate(node.input) if place in places)
+        if node.op_type in _ROUNDED and node.op_type != "QuantizeLinear":
+            rounded.update(name for place, name in enumerate(node.input) if place not in places)
+    for tensor in model.graph.initializer:
+        if tensor.name in rounded or (tensor.data_type in _FLOATS and tensor.name not in no_parameters):
+            yield tensor
 
 
 def zero_channels(path: Path) -> dict[str, int]:
@@ -75,7 +103,7 @@ def layer_weights(path: Path) -> Iterator[np.ndarray]:
         if _is_elsewhere(layer.weight.tensor):
             yield np.empty(0)
             continue
-        values = numpy_helper.to_array(layer.weight.tensor).transpose(layer.weight.axes)
+        values = layer.weight.values
         yield values.swapaxes(-1, -2) if layer.turned else values
 
 
@@ -89,24 +117,27 @@ def _layers(model: onnx.ModelProto) -> Iterator[_Layer]:
             tensor = node.attribute[0].t
             constants[node.output[0]] = _Constant(_named(tensor, node.output[0]), tuple(range(len(tensor.dims))))
         elif node.op_type in _PASS_ON and node.input[0] in constants:
-            constants[node.output[0]] = _passed_on(node, constants[node.input[0]])
+            constants[node.output[0]] = _passed_on(node, constants)
         elif node.op_type in _KINDS:
             yield from _layer(node, constants, shapes)
 
 
 def _layer(node: onnx.NodeProto, constants: dict[str, _Constant], shapes: dict[str, Shape]) -> Iterator[_Layer]:
-    left, right = constants.get(node.input[0]), constants.get(node.input[1])
-    if node.op_type in ("Conv", "ConvTranspose") and right is not None:
+    place = _WEIGHT.get(node.op_type, 1)
+    left, right = constants.get(node.input[0]), constants.get(node.input[place])
+    if right is not None and place > 1:
+        right = replace(right, zero=_zero(node, place + 2, constants))
+    if node.op_type in _CONVOLUTIONS and right is not None:
         yield _convolution(node, right, shapes)
     elif left is None and right is not None:
-        turned = node.op_type == "MatMul" or not _attribute(node, "transB", 0)
+        turned = node.op_type != "Gemm" or not _attribute(node, "transB", 0)
         yield _linear(node, right, turned, shapes)
     elif left is not None and right is None:
         yield _linear(node, left, bool(_attribute(node, "transA", 0)), shapes)
 
 
 def _convolution(node: onnx.NodeProto, weight: _Constant, shapes: dict[str, Shape]) -> _Layer:
-    places = node.output[0] if node.op_type == "Conv" else node.input[0]  # a transposed one works on its input
+    places = node.input[0] if node.op_type == "ConvTranspose" else node.output[0]  # a transposed one works on its input
     positions = math.prod(_shape(node, places, shapes)[2:])
     return _Layer(_counted(node, weight.shape, positions, weight, _attribute(node, "group", 1)), weight)
 
@@ -120,7 +151,7 @@ def _linear(node: onnx.NodeProto, weight: _Constant, turned: bool, shapes: dict[
 
 
 def _counted(node: onnx.NodeProto, shape: Shape, positions: int, weight: _Constant, groups: int = 1) -> LayerCount:
-    name = str(weight.tensor.name).removesuffix(".weight")
+    name = layer_name(weight.tensor.name)
     return LayerCount(name, _KINDS[node.op_type], shape, groups, positions, math.prod(shape) * positions)
 
 
@@ -159,11 +190,20 @@ def _shape(node: onnx.NodeProto, value: str, shapes: dict[str, Shape]) -> Shape:
     return shape
 
 
-def _passed_on(node: onnx.NodeProto, constant: _Constant) -> _Constant:
+def _passed_on(node: onnx.NodeProto, constants: dict[str, _Constant]) -> _Constant:
+    constant = constants[node.input[0]]
+    if node.op_type == "DequantizeLinear":
+        return replace(constant, zero=_zero(node, 2, constants))
     if node.op_type != "Transpose":
         return constant
     order = next((item.ints for item in node.attribute if item.name == "perm"), reversed(range(len(constant.axes))))
-    return _Constant(constant.tensor, tuple(constant.axes[axis] for axis in order))
+    return replace(constant, axes=tuple(constant.axes[axis] for axis in order))
+
+
+def _zero(node: onnx.NodeProto, place: int, constants: dict[str, _Constant]) -> int:
+    """The zero point at an input; the first one where channels have their own, which are all alike in practice."""
+    given = constants.get(node.input[place]) if len(node.input) > place else None
+    return 0 if given is None else int(np.ravel(numpy_helper.to_array(given.tensor))[0])
 
 
 def _refuse_hidden_layers(node: onnx.NodeProto) -> None:
@@ -192,7 +232,7 @@ def _is_elsewhere(tensor: onnx.TensorProto) -> bool:
 
 def _zero_rows(layer: _Layer) -> int:
     """The output channels of a layer whose weights are all zero."""
-    values = numpy_helper.to_array(layer.weight.tensor).transpose(layer.weight.axes)
+    values = layer.weight.values
     if layer.count.kind == "conv_transpose":  # (in, out / groups, …), the inputs in one block for each group
         blocks = values.reshape(layer.count.groups, -1, values.shape[1], math.prod(values.shape[2:]))
         return int((~blocks.any(axis=(1, 3))).sum())

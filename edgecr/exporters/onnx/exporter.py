@@ -35,10 +35,15 @@ class OnnxExporter(Exporter[OnnxTarget]):
             )
 
     def write(self, subject: Subject, target: OnnxTarget, proof: ProofData, folder: Path) -> Written:
-        """Writes the one file."""
+        """Writes the one file, in float32 first."""
         from edgecr.exporters.onnx import write as onnx_write  # loads torch and onnx
 
-        return onnx_write.write(subject, target, proof.preprocessing, folder / FILE, task=proof.task)
+        written = onnx_write.write(subject, target, proof.preprocessing, folder / FILE, task=proof.task)
+        if target.precision == "fp32":
+            return written
+        from edgecr.exporters.onnx.rounding import rounded  # loads the runtime's quantiser
+
+        return rounded(written, target, proof, folder / FILE)
 
     def receipt(self, subject: Subject, file: Path) -> Receipt:
         """Sets the promises of the surgery beside the layers of the graph."""
@@ -47,6 +52,7 @@ class OnnxExporter(Exporter[OnnxTarget]):
 
 def _receipt(subject: Subject, file: Path) -> Receipt:
     from edgecr.exporters.onnx.count import count_onnx, layer_weights, zero_channels
+    from edgecr.exporters.onnx.coverage import integer_work
     from edgecr.exporters.receipt import Receipt, recounted
     from edgecr.surgery.counters import count
 
@@ -60,4 +66,5 @@ def _receipt(subject: Subject, file: Path) -> Receipt:
         zero_channels(file),
         promise,
         recounted(promise, layer_weights(file)),
+        integer_work(file),
     )

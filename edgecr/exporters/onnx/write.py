@@ -70,8 +70,8 @@ def write(
         example = torch.zeros(2, height, width, channels, dtype=torch.uint8)
     else:
         example = torch.zeros(2, channels, height, width)
-    model = _cleaned(_traced(module, example if target.dynamic_batch else example[:1], target, task))
-    _check(model, target)
+    model = cleaned(_traced(module, example if target.dynamic_batch else example[:1], target, task))
+    check(model, target)
     file.write_bytes(model.SerializeToString(deterministic=True))
     described = describe_onnx(file)
     layout = {"layout": "NHWC" if target.embed_preprocessing else "NCHW"}
@@ -87,7 +87,7 @@ def write(
 def _traced(module: nn.Module, example: torch.Tensor, target: OnnxTarget, task: Task) -> onnx.ModelProto:
     batch = {0: torch.export.Dim("batch", min=1, max=4096)} if target.dynamic_batch else None
     try:
-        with _silence():
+        with silence():
             program = torch.onnx.export(
                 module,
                 (example.contiguous(),),
@@ -107,7 +107,7 @@ def _traced(module: nn.Module, example: torch.Tensor, target: OnnxTarget, task: 
     return model
 
 
-def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
+def cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
     """Takes out all notes: they hold source paths and stack traces of this machine, and weight up to 6 %."""
     graphs = [model.graph]
     for holder in [model, *model.functions]:
@@ -135,7 +135,8 @@ def _strip(item: Any) -> None:
     item.ClearField("metadata_props")
 
 
-def _check(model: onnx.ModelProto, target: OnnxTarget) -> None:
+def check(model: onnx.ModelProto, target: OnnxTarget) -> None:
+    """ExportRefused for a graph that is not valid, or not what the target asks for."""
     given = opset_of(model)
     if given != target.opset:
         raise ExportRefused(f"Opset {target.opset} was asked for, torch {torch.__version__} wrote opset {given}.")
@@ -157,7 +158,7 @@ def _refuse_too_large(module: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Swallows what torch and its libraries print, warn and log; their errors still come through."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -162,3 +162,37 @@ def test_a_truncated_file_is_a_file_problem(exported, tmp_path):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(FileProblem, match="not an ONNX file, or it is cut short"):
         count_onnx(path)
+
+
+def test_operators_of_integers_are_counted_and_zero_is_their_zero_point(tmp_path):
+    weight = np.full((4, 3, 3, 3), 7, np.uint8)
+    weight[1] = 5
+    stored = {
+        "s": np.float32(0.1), "z": np.uint8(0), "five": np.uint8(5), "zero": np.int8(0), "a.weight": weight,
+        "a.bias": np.zeros(4, np.int32), "b.weight": np.ones((4, 2), np.int8),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("QLinearConv", ["q", "s", "z", "a.weight", "s", "five", "s", "z", "a.bias"], ["c"]),
+        helper.make_node("DequantizeLinear", ["c", "s", "z"], ["d"]),
+        helper.make_node("GlobalAveragePool", ["d"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("DequantizeLinear", ["b.weight", "s", "zero"], ["w"]),
+        helper.make_node("MatMul", ["f", "w"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    counted = count_onnx(path)
+    assert [(layer.name, layer.weight_shape, layer.macs) for layer in counted.layers] == [
+        ("a", (4, 3, 3, 3), 36 * 108),
+        ("b", (2, 4), 8),
+    ]
+    assert counted.params == 108 + 4 + 8
+    assert zero_channels(path) == {"a": 1}

@@ -1,0 +1,118 @@
+"""Compares 8-bit files with those of ONNX Runtime's own quantiser, and both with float32.
+
+The peer is called with the settings that its documentation recommends for this processor (uint8 activations, int8
+weights per channel, 7 bits where VNNI is missing) on the same images, and again as it comes (int8 activations). All
+files of one network take turns: one image of 224 pixels, one thread, processor time, median of the ratios of a round.
+Weights are random, with statistics of normalisation from random images: speed depends on neither. Goal: at least 1.05
+of the peer's recommended file in each network.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from _common import Goal, arguments, finish, interleaved, paired_ratio, table, warm_seconds
+from torch import nn
+
+from edgecr.data.base import Preprocessing
+from edgecr.data.sets import MemorySet
+from edgecr.data.views import ProofData
+from edgecr.exporters.base import parse_target
+from edgecr.exporters.onnx import OnnxTarget
+from edgecr.exporters.onnx.coverage import integer_work
+from edgecr.exporters.onnx.processor import vnni
+from edgecr.exporters.onnx.rounding import rounded
+from edgecr.exporters.onnx.write import silence, write
+from edgecr.models import architecture
+from edgecr.predictors.onnx_predictor import open_session
+from edgecr.subject import Subject
+
+NETWORKS, QUICK = ("resnet18", "mobilenet_v2", "resnet50"), ("resnet18", "mobilenet_v2")
+SIDE, IMAGES = 224, 16
+TURN_S = 0.05
+FLOAT, OURS, PEER, AS_IT_COMES = "float32", "EdgeCR", "ONNX Runtime", "ONNX Runtime as it comes"
+PREPROCESSING = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (SIDE, SIDE))
+
+
+def network(name: str) -> Subject:
+    """A network whose activations have the sizes of a trained one."""
+    subject = Subject.create(architecture({"arch": f"torchvision:{name}"}), 1000, (SIDE, SIDE), seed=0)
+    norms = [module for module in subject.module.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+    subject.module.train()
+    with torch.no_grad():
+        subject.module(torch.randn(8, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
+    subject.module.eval()
+    return subject
+
+
+def files(name: str, folder: Path) -> dict[str, Path]:
+    """The network in float32 and by each quantiser."""
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
+    shown = MemorySet(images, np.arange(IMAGES))
+    proof = ProofData((), PREPROCESSING, "", shown, shown)
+    target = parse_target({"name": "int8", "purpose": "a benchmark", "format": "onnx", "precision": "int8"})
+    assert isinstance(target, OnnxTarget)
+    made = {side: folder / f"{side}.onnx" for side in (FLOAT, OURS, PEER, AS_IT_COMES)}
+    written = write(network(name), target, PREPROCESSING, made[FLOAT])
+    made[OURS].write_bytes(made[FLOAT].read_bytes())
+    rounded(written, target, proof, made[OURS])
+    inputs = PREPROCESSING.apply(images)
+    by_peer(made[FLOAT], made[PEER], inputs, recommended=True)
+    by_peer(made[FLOAT], made[AS_IT_COMES], inputs, recommended=False)
+    return made
+
+
+def by_peer(source: Path, file: Path, inputs: np.ndarray, *, recommended: bool) -> None:
+    """The file of ``quantize_static``."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._left = iter(inputs)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self._left, None)
+            return None if image is None else {"input": image[None]}
+
+    options = {"per_channel": True, "activation_type": QuantType.QUInt8, "reduce_range": not vnni()}
+    with silence():
+        quantize_static(onnx.load(source), file, Reader(), **(options if recommended else {}))
+
+
+def runner(file: Path) -> Callable[[], float]:
+    """Processor time of one image."""
+    session = open_session(file, threads=1)
+    image = np.random.default_rng(1).standard_normal((1, 3, SIDE, SIDE), dtype=np.float32)
+    return lambda: warm_seconds(lambda: session.run(None, {"input": image}), TURN_S)
+
+
+def main() -> int:
+    """Prints the table and judges the goals."""
+    options = arguments(__doc__).parse_args()
+    rows, figures, goals = list[list[object]](), dict[str, object](), list[Goal]()
+    for name in QUICK if options.quick else NETWORKS:
+        with tempfile.TemporaryDirectory() as folder:
+            made = files(name, Path(folder))
+            samples = interleaved({side: runner(file) for side, file in made.items()}, 15 if options.quick else 31)
+            work = integer_work(made[OURS])
+            sizes = {side: file.stat().st_size for side, file in made.items()}
+        speed = {side: paired_ratio(samples[FLOAT], each) for side, each in samples.items()}
+        ratio = paired_ratio(samples[PEER], samples[OURS])
+        share = work.share if work else 0.0
+        rows.append([name, *speed.values(), ratio, share, sizes[FLOAT] / sizes[OURS]])
+        figures |= {f"{name} over ONNX Runtime": ratio, f"{name} over float32": speed[OURS], f"{name} integers": share}
+        goals.append(Goal(f"{name} over ONNX Runtime", at_least=1.05))
+    print(f"Speed-ups over float32; the processor of this machine {'has' if vnni() else 'lacks'} VNNI.")
+    print(table(["network", FLOAT, OURS, PEER, AS_IT_COMES, "EdgeCR / peer", "in integers", "smaller"], rows))
+    return finish("int8", figures, goals)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,72 @@
+"""Coverage of an 8-bit file: the share of its work that ONNX Runtime really does in integers on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import onnx
+
+from edgecr.exporters.integers import IntegerWork
+from edgecr.exporters.onnx.count import count_onnx
+from edgecr.exporters.onnx.names import layer_name
+from edgecr.exporters.onnx.processor import vnni
+from edgecr.predictors.onnx_file import read_onnx
+from edgecr.predictors.onnx_predictor import open_session
+
+_INTEGER = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3, "MatMulIntegerToFloat": 1, "ConvInteger": 1}
+"""Integer operators, and the place of their weight."""
+_PAIRS = ("QuantizeLinear", "DequantizeLinear")
+_AS_ON_ARM = {"session.qdqisint8allowed": "1"}
+"""The runtime's own setting on ARM, where int8 activations have kernels."""
+_NARROW = 64
+"""The largest weight of 7 bits."""
+
+
+def integer_work(path: Path) -> IntegerWork | None:
+    """The integer part of a file's work, from the graph that the runtime makes of it; None for a file of floats."""
+    model = read_onnx(path)
+    if {node.op_type for node in model.graph.node}.isdisjoint((*_PAIRS, *_INTEGER)):
+        return None
+    signed = _activations_are_signed(model)
+    nodes = _as_run(path, signed)
+    left = Counter(layer_name(node.input[_INTEGER[node.op_type]]) for node in nodes if node.op_type in _INTEGER)
+    macs, elsewhere = 0, dict[str, int]()
+    layers = count_onnx(path).layers
+    for layer in layers:
+        if left[layer.name]:
+            left[layer.name] -= 1
+            macs += layer.macs
+        else:
+            elsewhere[layer.name] = elsewhere.get(layer.name, 0) + layer.macs
+    return IntegerWork(
+        macs=macs,
+        all_macs=sum(layer.macs for layer in layers),
+        float_layers=elsewhere,
+        pairs=sum(node.op_type in _PAIRS for node in nodes),
+        kernels="ARM" if signed else "x86",
+        saturates=not signed and vnni() is False and _has_8_bit_weights(model),
+    )
+
+
+def _as_run(path: Path, signed: bool) -> list[onnx.NodeProto]:
+    with tempfile.TemporaryDirectory() as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        open_session(path, 1, _AS_ON_ARM if signed else {}, optimised)
+        return list(read_onnx(optimised).graph.node)
+
+
+def _activations_are_signed(model: onnx.ModelProto) -> bool:
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    zeros = [node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear" and len(node.input) > 2]
+    return any(types.get(name) == onnx.TensorProto.INT8 for name in zeros)
+
+
+def _has_8_bit_weights(model: onnx.ModelProto) -> bool:
+    """True if some weight is too large for 7 bits."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    weights = [
+        node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored
+    ]
+    return any((abs(onnx.numpy_helper.to_array(stored[name]).astype(int)) > _NARROW).any() for name in weights)

@@ -1,0 +1,243 @@
+"""From an ONNX file in float32 to one in 8-bit integers: ranges from training images, and rounded weights.
+
+ONNX Runtime's quantiser puts a pair of QuantizeLinear and DequantizeLinear on each value between layers, which the
+runtime fuses into integer operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from edgecr.predictors.onnx_predictor import open_session  # stands before the runtime: it turns telemetry off
+
+# isort: split
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from edgecr.core.errors import RequestError, UnsupportedModel, suggestion
+from edgecr.data.views import ProofData
+from edgecr.exporters.onnx.calibration import RULES, Activations, Range
+from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
+from edgecr.exporters.onnx.names import layer_name
+from edgecr.exporters.onnx.processor import vnni
+
+VERSION = str(onnxruntime.__version__)
+"""The runtime whose quantiser is used."""
+_PORTION = 4
+"""Images that pass at once: all values between layers are kept for them."""
+_COMPARED = 4
+"""One image in so many compares calibrators."""
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+_BETWEEN: tuple[str, ...] = (
+    "Add",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Flatten",
+    "GlobalAveragePool",
+    "LeakyRelu",
+    "MaxPool",
+    "Mul",
+)
+_BETWEEN += ("Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+_TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+
+
+def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """A float32 model rounded by the settings of a target, and what was chosen; the caller silences and proves it."""
+    options = target.quantise or Quantise()
+    model = _prepared(model)
+    narrow, why = _range_of_weights(options)
+    work = _Work(model, options, _excluded(model, options.exclude), narrow)
+    inputs = _inputs(target, options.images, proof)
+    if options.calibrator == "auto" and len(inputs) >= _COMPARED:
+        order = np.random.default_rng(0).permutation(len(inputs))  # images may come in turns of classes
+        held = order < len(inputs) // _COMPARED
+        made, rule, losses = work.nearest(inputs[~held], inputs[held], _portion(target))
+    else:
+        rule, losses = "minmax" if options.calibrator == "auto" else options.calibrator, {}
+        made = work.rounded(Activations(model, _portions(inputs, _portion(target))).ranges(rule))
+    chosen = {"reduce_range": narrow, "reduce_range_because": why, "calibrator": rule, "losses": losses}
+    return made, options.model_dump(mode="json") | {"images": len(inputs)} | chosen
+
+
+def _inputs(target: OnnxTarget, count: int, proof: ProofData) -> np.ndarray:
+    """Training images as the model takes them."""
+    images = proof.calibration(count)
+    if len(images) == 0:
+        raise RequestError(
+            f"Export target {target.name!r} has 8-bit integers, whose ranges come from training images, "
+            "but there are none. Give images, or choose a target in float32."
+        )
+    return images if target.embed_preprocessing else np.ascontiguousarray(proof.preprocessing.apply(images))
+
+
+def _portion(target: OnnxTarget) -> int:
+    return _PORTION if target.dynamic_batch else 1
+
+
+def _portions(inputs: np.ndarray, size: int) -> list[np.ndarray]:
+    return [inputs[start : start + size] for start in range(0, len(inputs), size)]
+
+
+def _range_of_weights(options: Quantise) -> tuple[bool, str]:
+    """True for 7-bit weights, and the reason."""
+    if options.reduce_range != "auto":
+        return options.reduce_range, "asked for"
+    if options.activations == "int8":
+        return False, "int8 x int8 does not saturate"
+    able = vnni()
+    if able is None:
+        return True, "this machine does not say whether its processor has VNNI"
+    return not able, f"the processor of this machine {'has' if able else 'lacks'} VNNI"
+
+
+def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with types of all values, and with means over height and width as pooling, which has integers."""
+    prepared: onnx.ModelProto = onnx.shape_inference.infer_shapes(model)
+    graph = prepared.graph
+    axes = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.input)}
+    for node in graph.node:
+        if node.op_type == "ReduceMean" and _is_pooling(node, axes, ranks):
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:], node.attribute[:]
+    used = {name for node in graph.node for name in node.input}
+    stored = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(stored)
+    return prepared
+
+
+def _is_pooling(node: onnx.NodeProto, constants: Mapping[str, np.ndarray], ranks: Mapping[str, int]) -> bool:
+    keeps = all(item.i for item in node.attribute if item.name == "keepdims")
+    if not keeps or ranks.get(node.input[0]) != 4 or len(node.input) < 2:
+        return False
+    return sorted(axis % 4 for axis in constants.get(node.input[1], np.zeros(0, int)).ravel()) == [2, 3]
+
+
+def _layers(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str]]:
+    """The nodes that multiply by stored weights, with the name of their layer."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in _WEIGHTED and (weight := next((name for name in node.input if name in stored), "")):
+            yield node, layer_name(weight)
+
+
+def _excluded(model: onnx.ModelProto, patterns: Sequence[str]) -> list[str]:
+    """The nodes of the layers that stay in float32; RequestError for a pattern that fits none."""
+    layers = list(_layers(model))
+    if not layers:
+        raise UnsupportedModel("The model has no convolution or linear layer that could be rounded to 8-bit integers.")
+    for pattern in patterns:
+        if not any(fnmatchcase(layer, pattern) for _, layer in layers):
+            near = suggestion(pattern, {name for _, name in layers})
+            raise RequestError(f"`exclude: [{pattern}]` fits no layer of the model. {near}")
+    return [node.name for node, layer in layers if any(fnmatchcase(layer, pattern) for pattern in patterns)]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A model to round, and the settings that do not depend on images."""
+
+    model: onnx.ModelProto
+    options: Quantise
+    kept: Sequence[str]
+    """The nodes that stay in float32."""
+    narrow: bool
+    """True for weights of 7 bits."""
+
+    def nearest(
+        self, seen: np.ndarray, held: np.ndarray, portion: int
+    ) -> tuple[onnx.ModelProto, str, dict[str, float]]:
+        """The file of the rule whose outputs are nearest to float32 on images that the ranges have not seen."""
+        activations = Activations(self.model, _portions(seen, portion))
+        made = {rule: self.rounded(activations.ranges(rule)) for rule in ("minmax", *RULES)}
+        losses = _losses(self.model, made, _portions(held, portion))
+        rule = min(losses, key=lambda each: losses[each])
+        return made[rule], rule, losses
+
+    def rounded(self, ranges: Mapping[str, Range]) -> onnx.ModelProto:
+        """The model in 8-bit integers."""
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self.model)
+        limits = {name: tuple(np.float32(limit) for limit in each) for name, each in ranges.items()}
+        try:
+            quantiser = QDQQuantizer(
+                copy,
+                self.options.per_channel,
+                self.narrow,
+                QuantType.QInt8,
+                _TYPES[self.options.activations],
+                TensorsData(CalibrationMethod.MinMax, limits),
+                [],
+                list(self.kept),
+                [*_WEIGHTED, *_BETWEEN],
+                {"ActivationSymmetric": self.options.symmetric, "OpTypesToExcludeOutputQuantization": _last(copy)},
+            )
+            quantiser.quantize_model()
+        except Exception as error:  # the quantiser raises whatever fails inside it
+            raise UnsupportedModel(f"ONNX Runtime cannot round this model to 8-bit integers: {error}") from error
+        return _with_known_shapes(_in_order(quantiser.model.model, self.model))
+
+
+def _in_order(model: onnx.ModelProto, before: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its nodes in the order that they had before, each behind those that it reads."""
+    places = {node.name: place for place, node in enumerate(before.graph.node)}
+    nodes = sorted(model.graph.node, key=lambda node: places.get(node.name, len(places)))
+    makers = {name: number for number, node in enumerate(nodes) for name in node.output}
+    ordered = dict[int, onnx.NodeProto]()
+
+    def place(number: int) -> None:
+        for name in nodes[number].input:
+            if name in makers and makers[name] not in ordered:
+                place(makers[name])
+        ordered.setdefault(number, nodes[number])
+
+    for number in range(len(nodes)):
+        place(number)
+    del model.graph.node[:]
+    model.graph.node.extend(ordered.values())
+    return model
+
+
+def _with_known_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without the shapes of values that are gone."""
+    left = {name for node in model.graph.node for name in node.output}
+    known = [value for value in model.graph.value_info if value.name in left]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(known)
+    return model
+
+
+def _last(model: onnx.ModelProto) -> list[str]:
+    """The operators whose results need not be rounded: a linear layer that gives an output, and no other one does."""
+    outputs = {output.name for output in model.graph.output}
+    linear = [node for node in model.graph.node if node.op_type == "Gemm"]
+    return ["Gemm"] if linear and all(set(node.output) & outputs for node in linear) else []
+
+
+def _losses(
+    model: onnx.ModelProto, candidates: Mapping[str, onnx.ModelProto], portions: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """The mean square error of each candidate's outputs, relative to the square of those in float32."""
+    expected = _outputs(model, portions)
+    scale = sum(float(np.square(each).sum()) for each in expected) or 1.0
+    found = {}
+    for rule, candidate in candidates.items():
+        given = _outputs(candidate, portions)
+        found[rule] = sum(float(np.square(one - other).sum()) for one, other in zip(given, expected)) / scale
+    return found
+
+
+def _outputs(model: onnx.ModelProto, portions: Sequence[np.ndarray]) -> list[np.ndarray]:
+    session = open_session(model.SerializeToString())
+    name = session.get_inputs()[0].name
+    return [each.astype(np.float64) for portion in portions for each in session.run(None, {name: portion})]
