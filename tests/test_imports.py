@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,33 @@ def test_imports_never_run_upwards():
 
 def test_methods_exporters_and_runners_never_import_one_another():
     assert [(f, a, b) for f, a, b in imports() if a in APART and b in APART] == []
+
+
+def modules():
+    """The modules of the package that are not ``__init__``, and those that each imports at any time."""
+    files = {
+        ".".join(("edgecr", *file.relative_to(PACKAGE).with_suffix("").parts)): file
+        for file in PACKAGE.rglob("*.py")
+        if file.name != "__init__.py"
+    }
+    found = {}
+    for name, file in files.items():
+        taken = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                taken |= {node.module} | {f"{node.module}.{each.name}" for each in node.names}
+            elif isinstance(node, ast.Import):
+                taken |= {each.name for each in node.names}
+        found[name] = sorted(taken & files.keys())
+    return found
+
+
+def test_no_module_reaches_itself_by_way_of_others():
+    """Not even by imports within functions: two modules that need one another are one."""
+    try:
+        tuple(TopologicalSorter(modules()).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_the_agent_imports_nothing_of_edgecr():

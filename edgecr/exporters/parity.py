@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgecr.exporters.base import ParityLimits
+from edgecr.exporters.target import ParityLimits
 from edgecr.predictors.base import Predictor
 from edgecr.tasks import CLASSIFICATION, Outputs, Task
 

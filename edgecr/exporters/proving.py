@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from edgecr.core.files import storage_errors, write_json
 from edgecr.data.base import Preprocessing
 from edgecr.data.views import ProofData
 from edgecr.exporters.artifact import MANIFEST, STEM, Artifact, FileFacts, total_size
-from edgecr.exporters.base import PARITY_IMAGES, Exporter, Target, Written
 from edgecr.exporters.parity import ParityResult
+from edgecr.exporters.receipt import Receipt
+from edgecr.exporters.target import PARITY_IMAGES, Target, Written
 from edgecr.predictors import predictor_for
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.subject import Subject
@@ -29,8 +30,18 @@ REFUSED = "refused.json"
 _FRESH = ".export."
 
 
+class Writer(Protocol):
+    """An exporter, as far as its files are proven."""
+
+    def write(self, subject: Subject, target: Any, proof: ProofData, folder: Path) -> Written:
+        """Writes the files into an empty folder."""
+
+    def receipt(self, subject: Subject, file: Path) -> Receipt:
+        """Sets the promises of the surgery beside the contents of the written file."""
+
+
 def export(
-    exporter: Exporter[Any], subject: Subject, target: Target, proof: ProofData, folder: Path, lineage: dict[str, Any]
+    exporter: Writer, subject: Subject, target: Target, proof: ProofData, folder: Path, lineage: dict[str, Any]
 ) -> Artifact:
     """Has the files written and proves them; files that fail parity or their receipt are not left in the folder."""
     samples = proof.parity(PARITY_IMAGES)
@@ -81,7 +92,7 @@ def _described(written: Written, target: Target, proof: ProofData, folder: Path,
 
 
 def _prove(
-    exporter: Exporter[Any],
+    exporter: Writer,
     subject: Subject,
     target: Target,
     artifact: Artifact,
