@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from edgecr.exporters.base import Artifact
-from edgecr.report.candidates import judge_candidates, name_of, run_verdict, slower_siblings
+from edgecr.report.candidates import idle_siblings, judge_candidates, name_of, run_verdict, slower_siblings
 from edgecr.report.gates.evidence import by_chance, perhaps_by_chance, place, ratio_of
 from edgecr.report.gates.judge import Gate, level, settle, verdict
 from edgecr.report.gates.quantities import CLEAN_GATES, Kind, suite_gates
@@ -90,6 +90,7 @@ def build_result(
     told = [
         *chances(known),
         *slower_siblings(known),
+        *idle_siblings(known),
         *slower(known),
         *failures(known),
         *receipt_warnings(known),

@@ -154,7 +154,10 @@ def _figure(row: CandidateRow, result: Result, allow_partial: bool) -> float:
     return -found.estimate.value if quantity.at_least(limit) else found.estimate.value
 
 
-# Slower than a sibling of another precision
+# Slower than a sibling of another precision, or no faster
+
+WORTHWHILE = 1.02
+"""Speed over a sibling of more bits from which on fewer bits pay."""
 
 
 def slower_siblings(result: Result) -> Iterator[str]:
@@ -168,6 +171,33 @@ def slower_siblings(result: Result) -> Iterator[str]:
                     f"{row.target} ({own}) is slower than {faster} ({other}) on {row.device}: {times}; "
                     "the two were measured one after the other, not in turns."
                 )
+
+
+def idle_siblings(result: Result) -> Iterator[str]:
+    """The warning about a target of fewer bits that is no slower than one of more, but not worth it for speed."""
+    for row in result.candidates:
+        own, slower_than = _precision(row.target, result), _faster_siblings(row, result)
+        for other in result.targets if own else ():
+            theirs = _precision(other, result)
+            gains = _gains(row, other, result) if theirs and _bits(own) < _bits(theirs) else []
+            if other not in slower_than and gains and max(gains) < WORTHWHILE:
+                yield (
+                    f"{row.target} ({own}) gains no speed over {other} ({theirs}) on {row.device}: at most "
+                    f"{with_unit(max(gains), RATIO)} as fast, and under {with_unit(WORTHWHILE, RATIO)} is noise; "
+                    "what it brings is its size."
+                )
+
+
+def _gains(row: CandidateRow, other: str, result: Result) -> list[float]:
+    """The speed of a target over another one at each batch size at which both were soundly measured."""
+    rivals = {each.batch: each for each in result.only(other, row.device).latency}
+    found = []
+    for mine in result.only(row.target, row.device).latency:
+        rival = rivals.get(mine.batch)
+        if rival is None or mine.partial or rival.partial or result.unsound(mine.evidence, rival.evidence):
+            continue
+        found.append(_median(rival) / _median(mine))
+    return [gain for gain in found if 0 < gain < _UNKNOWN]
 
 
 def _remarks(row: CandidateRow, result: Result) -> Iterator[str]:

@@ -252,6 +252,25 @@ def test_what_is_not_surely_slower_is_not_called_slower(change, unverified):
     assert not any("is slower than plain" in warning for warning in found.warnings)
 
 
+@pytest.mark.parametrize(("ms", "idle"), [(2.0, True), (1.97, True), (1.95, False), (1.0, False), (2.6, False)])
+def test_fewer_bits_that_bring_no_speed_are_told(ms, idle):
+    """2.6 ms is slower, which is told in its own words."""
+    found = built(of_target("plain"), of_target("small"), latency=[timed("plain", ms=2.0), timed("small", ms=ms)])
+    told = [each for each in found.warnings if each.startswith("small (int8) gains no speed over plain (fp32) on cpu")]
+    assert len(told) == idle
+
+
+def test_fewer_bits_that_pay_at_one_batch_size_are_worth_it():
+    latency = [timed("plain"), timed("small"), timed("plain", ms=16.0, batch=8), timed("small", ms=8.0, batch=8)]
+    found = built(of_target("plain"), of_target("small"), latency=latency)
+    assert not any("gains no speed" in each for each in found.warnings)
+
+
+def test_speed_that_was_not_measured_on_both_is_not_missed():
+    found = built(of_target("plain"), of_target("small"), latency=[timed("plain"), timed("small", batch=8)])
+    assert not any("gains no speed" in each for each in found.warnings)
+
+
 def test_siblings_of_one_precision_are_not_compared(monkeypatch):
     monkeypatch.setitem(PRECISIONS, "half", "fp32")
     found = built(of_target("plain"), of_target("half"), latency=[timed("plain"), timed("half", ms=2.6)])
