@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from edgecr.subject import Subject
 from edgecr.surgery.planning.plan import Planner
 from edgecr.surgery.repair.branches import Branch, branches
 from edgecr.surgery.repair.options import FEWEST, RepairOptions
-from edgecr.surgery.repair.values import Probe, WidthValues
+from edgecr.surgery.repair.replay import first_tensor
+from edgecr.surgery.repair.values import Probe, WidthValues, check_finite
 from edgecr.surgery.scoring.scores import Values
+from edgecr.surgery.tracing.running import running
 from edgecr.surgery.tracing.slots import Ids
 from edgecr.training.context import StepContext
 from edgecr.weights import hash_tensors
@@ -28,6 +31,8 @@ WORK = 4e13
 """Multiply-accumulates that all values together may take: about half an hour of two processor cores."""
 GRID = 8
 """Widths of a group that are measured; the values of those between them are interpolated."""
+FIRST = 4
+"""Images whose answers tell one model from another of the same tensors."""
 SCHEMA = 1
 
 
@@ -56,25 +61,27 @@ class Appraisal:
 
     def without_blocks(self, planner: Planner) -> tuple[tuple[Branch, ...], list[float]]:
         """The residual branches that can go as a whole, and the measured loss of each."""
-        file = self._file(planner, "blocks")
-        if (known := _read_blocks(file)) is not None:
-            self._context.monitor.say(f"The values of {len(known[0])} blocks were measured before ({file.name}).")
-            return known
-        question = self._question(planner, 1)
+        file, question = self._file(planner, "blocks"), self._question(planner, 1)
         found = branches(self._subject.module, question.asked[0])
         self._context.monitor.say(f"{len(found)} residual blocks hand on their input without their branch")
+        if not found:
+            return found, []
+        if (known := _read(file, [np.zeros(1, dtype=np.int64)] * len(found))) is not None:
+            self._context.monitor.say(f"What they cost was measured before ({file.name}).")
+            return found, [float(loss[0]) for loss in known]
         values = WidthValues(self._subject.module, planner.graph.groups, planner.values, question)
         with self._context.monitor.bar("Measuring blocks", len(found) * len(question.asked)) as bar:
-            losses = values.drop_losses(found, bar.advance) if found else []
-        write_json(file, {"schema": SCHEMA, "branches": [asdict(one) for one in found], "losses": losses})
+            losses = values.drop_losses(found, bar.advance)
+        write_json(file, {"schema": SCHEMA, "losses": [[loss] for loss in losses]})
         return found, losses
 
     def _file(self, planner: Planner, what: str) -> Path:
-        """The file of some values: they depend on the tensors, the images, the order of channels and the widths."""
+        """The file of some values, which depend on the tensors and the code, the images, the order and the widths."""
         key = fingerprint(
             [
                 what,
                 hash_tensors(self._subject.module.state_dict()),
+                self._answers,  # another code makes another model of the same tensors
                 self._context.data.fingerprint,
                 asdict(self._context.data.preprocessing),
                 self._context.seed,
@@ -85,6 +92,16 @@ class Appraisal:
             ]
         )
         return cache_folder("values") / f"{key[:32]}.json"
+
+    @cached_property
+    def _answers(self) -> str:
+        """The model's answers to a few images, as text; refused where they are not finite."""
+        train = self._context.data.train
+        module, inputs = self._subject.module, inputs_of(self._subject, self._context)
+        with running(module):
+            found = first_tensor(module(inputs.normalise(train.images(some_of(train, FIRST, self._context.seed)))))
+        check_finite(found)
+        return found.cpu().numpy().tobytes().hex()
 
     def _question(self, planner: Planner, total: int) -> Probe:
         """Training images to refit on, and others to ask about; as many of these as the work allows."""
@@ -117,20 +134,6 @@ def _between(losses: Sequence[Values], measured: Sequence[Ids], allowed: Sequenc
     return [-np.interp(every, own, loss) for every, own, loss in zip(allowed, measured, losses)]
 
 
-def _read_blocks(file: Path) -> tuple[tuple[Branch, ...], list[float]] | None:
-    """The branches and their losses in a file, if it holds them."""
-    if not file.is_file():
-        return None
-    try:
-        found = read_json(file)
-        known = tuple(Branch(str(one["block"]), tuple(one["silenced"]), int(one["start"])) for one in found["branches"])
-        losses = [float(loss) for loss in found["losses"]]
-    except (FileProblem, KeyError, TypeError, ValueError):
-        return None  # measured again
-    fits = found.get("schema") == SCHEMA and len(known) == len(losses)
-    return (known, losses) if fits and all(np.isfinite(losses)) else None
-
-
 def _read(file: Path, widths: Sequence[Ids]) -> list[Values] | None:
     """The losses in a file, if it holds one for each width."""
     if not file.is_file():
@@ -138,7 +141,7 @@ def _read(file: Path, widths: Sequence[Ids]) -> list[Values] | None:
     try:
         found = read_json(file)
         losses = [np.array(own, dtype=np.float64) for own in found["losses"]]
-    except (FileProblem, KeyError, TypeError, ValueError):
+    except (FileProblem, KeyError, TypeError, ValueError, OverflowError):
         return None  # measured again
-    fits = found.get("schema") == SCHEMA and [len(own) for own in losses] == [len(own) for own in widths]
-    return losses if fits and all(np.isfinite(own).all() for own in losses) else None
+    fits = found.get("schema") == SCHEMA and [own.shape for own in losses] == [own.shape for own in widths]
+    return losses if fits and all((own >= 0).all() and np.isfinite(own).all() for own in losses) else None

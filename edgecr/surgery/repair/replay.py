@@ -63,7 +63,7 @@ def record(module: nn.Module, images: Tensor, flow: Flow, starts: Collection[int
     keep = {value for values in found.needed.values() for value in values}
     read = images.clone()  # it may be changed in place
     with torch.no_grad(), _Keeping(keep, found):
-        found.answers = _tensor(module(read))
+        found.answers = first_tensor(module(read))
     return found
 
 
@@ -72,12 +72,13 @@ def replay(module: nn.Module, images: Tensor, recording: Recording, start: int) 
     needed, read = recording.needed.get(start), images.clone()
     with torch.no_grad():
         if needed is None:
-            return _tensor(module(read))
+            return first_tensor(module(read))
         with _From(start, {value: recording.values[value] for value in needed}, recording.forms):
-            return _tensor(module(read))
+            return first_tensor(module(read))
 
 
-def _tensor(out: Any) -> Tensor:
+def first_tensor(out: Any) -> Tensor:
+    """The answers of a model, of several the first."""
     while not isinstance(out, Tensor):
         out = next(iter(out.values())) if isinstance(out, Mapping) else out[0]
     return out

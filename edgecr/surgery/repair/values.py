@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgecr.core.errors import UnsupportedModel
 from edgecr.surgery.repair.branches import Branch
 from edgecr.surgery.repair.least_squares import solved
 from edgecr.surgery.repair.moments import Moments, input_moments
@@ -58,6 +59,7 @@ class WidthValues:
             flow = Flow.of(self._module, self._question.asked[0][:2])
             for images in self._question.asked:
                 recording = record(self._module, images, flow, starts)
+                check_finite(recording.answers)
                 for number, place, changes in self._variants(widths):
                     with _installed(self._state, changes):
                         answers = replay(self._module, images, recording, self._start(number))
@@ -152,6 +154,7 @@ class WidthValues:
             cross = covariance[group][~gone][:, gone] @ matrix[group][:, gone].T
             new[group][:, ~gone] = matrix[group][:, ~gone]
             if len(kept):
+                check_finite(covariance[group])
                 new[group][:, ~gone] += solved(kept, cross, ridge, float(kept.diagonal().mean())).T
         shift = ((matrix - new) @ moments.mean[:, :, None]).flatten()
         return new.reshape(weight.shape).to(weight.device, weight.dtype), shift
@@ -184,6 +187,15 @@ def _installed(state: Mapping[str, Tensor], changes: Mapping[str, Tensor]) -> It
         with torch.no_grad():
             for name, value in before.items():
                 state[name].copy_(value)
+
+
+def check_finite(numbers: Tensor) -> None:
+    """Refuses a model whose numbers are not finite: nothing can be measured against them."""
+    if not torch.isfinite(numbers).all():
+        raise UnsupportedModel(
+            "The model makes numbers of the images that are not finite, so no loss can be measured; look for NaN or "
+            "infinite weights, and for divisions by zero."
+        )
 
 
 def divergence(expected: Tensor, given: Tensor) -> float:
