@@ -27,7 +27,7 @@ ARCHITECTURES = {"resnet56": "resnet56", "resnet50": "torchvision:resnet50"}
 REPAIR, VALUES = "repair", "values"
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     REPAIR: {"score": "l2", "scope": "layer", "sparsity": 0.5, "repair": True},
-    VALUES: {"scope": "measured", "budget": {"macs": 0.5}, "repair": False},
+    VALUES: {"scope": "measured", "budget": {"macs": 0.5}},
 }
 IMAGES = 2_048
 """Training images that are there to draw from."""
