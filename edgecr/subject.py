@@ -107,11 +107,15 @@ class Subject:
             write_tensors(temporary / "tensors.safetensors", self.module.state_dict())
             write_json(temporary / "subject.json", self.record())
 
+    def declared(self) -> dict[str, Any]:
+        """The architecture as plain JSON values, without the file that its first tensors came from."""
+        return self.architecture.model_dump(mode="json", exclude_defaults=True, exclude={"weights"})
+
     def record(self) -> dict[str, Any]:
         """Everything but the tensors, as plain JSON values."""
         return {
             "schema": SCHEMA,
-            "architecture": self.architecture.model_dump(mode="json", exclude_defaults=True, exclude={"weights"}),
+            "architecture": self.declared(),
             "classes": self.classes,
             "input_shape": list(self.input_shape),
             "surgery": [change.plain() for change in self.surgery],

@@ -244,6 +244,14 @@ def test_the_step_repairs_several_removals_at_once(tmp_path: Path) -> None:
     assert distance(behind(tmp_path, model, twice), model) < 0.8 * distance(twice, model)
 
 
+def test_the_step_does_not_mind_where_the_first_weights_came_from(tmp_path: Path) -> None:
+    """A stored model leaves out the file of its first tensors, so that the two sides name different ones."""
+    model = trained()
+    started = dataclasses.replace(model, architecture=model.architecture.model_copy(update={"weights": tmp_path}))
+    cut = pruned(room(tmp_path / "cut"), False, model)
+    assert same(behind(tmp_path / "one", started, cut), behind(tmp_path / "other", model, cut))
+
+
 def test_the_step_is_refused_where_there_is_nothing_to_compare(tmp_path: Path) -> None:
     model = trained()
     with pytest.raises(RequestError, match="put repair after prune"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from edgecr.surgery.planning.plan import Planner
 from edgecr.surgery.repair.branches import Branch, branches
 from edgecr.surgery.repair.options import FEWEST, RepairOptions
 from edgecr.surgery.repair.replay import first_tensor
-from edgecr.surgery.repair.values import Probe, WidthValues, check_finite
+from edgecr.surgery.repair.values import Probe, Sums, WidthValues, check_finite
 from edgecr.surgery.scoring.scores import Values
 from edgecr.surgery.tracing.running import running
 from edgecr.surgery.tracing.slots import Ids
@@ -36,6 +37,32 @@ FIRST = 4
 SCHEMA = 1
 
 
+class StoredSums(Sums):
+    """Sums in the file that the values themselves replace in the end: a killed measurement goes on from them."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._chunks = file, 0
+
+    def known(self, number: int, chunks: int) -> tuple[int, Values]:
+        """What the file holds, if it is of so many variants and chunks; a damaged one holds nothing."""
+        self._chunks = chunks
+        nothing = super().known(number, chunks)
+        if not self._file.is_file():
+            return nothing
+        try:
+            found = read_json(self._file)
+            done, sums = int(found["done"]), np.array(found["sums"], dtype=np.float64)
+            fits = found["schema"] == SCHEMA and found["chunks"] == chunks and 0 < done <= chunks
+        except (FileProblem, KeyError, TypeError, ValueError, OverflowError):
+            return nothing
+        good = sums.shape == (number,) and bool(np.isfinite(sums).all() and (sums >= 0).all())
+        return (done, sums) if fits and good else nothing
+
+    def keep(self, done: int, sums: Values) -> None:
+        """Puts the sums into the file, which is whole at every moment."""
+        write_json(self._file, {"schema": SCHEMA, "chunks": self._chunks, "done": done, "sums": sums.tolist()})
+
+
 class Appraisal:
     """Values of the widths of one subject's groups."""
 
@@ -50,18 +77,19 @@ class Appraisal:
             self._context.monitor.say(f"The values of {len(groups)} groups were measured before ({file.name}).")
             return _between(known, widths, allowed)
         total = sum(int((own < group.width).sum()) for own, group in zip(widths, groups))
+        if not total:
+            return [np.zeros(len(own)) for own in allowed]
         question = self._question(planner, total)
-        asked = sum(map(len, question.asked))
+        asked, values = sum(map(len, question.asked)), self._values(planner, question)
         self._context.monitor.say(f"Measuring {total} widths of {len(groups)} groups on {asked} images")
-        values = WidthValues(self._subject.module, groups, planner.values, question)
-        with self._context.monitor.bar("Measuring widths", total * len(question.asked)) as bar:
-            losses = values.losses(widths, bar.advance)
+        with self._measuring("widths", file, sum(map(len, widths)), total, len(question.asked)) as (sums, advance):
+            losses = values.losses(widths, advance, sums)
         write_json(file, {"schema": SCHEMA, "losses": [own.tolist() for own in losses]})
         return _between(losses, widths, allowed)
 
     def without_blocks(self, planner: Planner) -> tuple[tuple[Branch, ...], list[float]]:
         """The residual branches that can go as a whole, and the measured loss of each."""
-        file, question = self._file(planner, "blocks"), self._question(planner, 1)
+        file, question = self._file(planner, "droppable blocks"), self._question(planner, 1)
         found = branches(self._subject.module, question.asked[0])
         self._context.monitor.say(f"{len(found)} residual blocks hand on their input without their branch")
         if not found:
@@ -69,11 +97,25 @@ class Appraisal:
         if (known := _read(file, [np.zeros(1, dtype=np.int64)] * len(found))) is not None:
             self._context.monitor.say(f"What they cost was measured before ({file.name}).")
             return found, [float(loss[0]) for loss in known]
-        values = WidthValues(self._subject.module, planner.graph.groups, planner.values, question)
-        with self._context.monitor.bar("Measuring blocks", len(found) * len(question.asked)) as bar:
-            losses = values.drop_losses(found, bar.advance)
+        with self._measuring("blocks", file, len(found), len(found), len(question.asked)) as (sums, advance):
+            losses = self._values(planner, question).drop_losses(found, advance, sums)
         write_json(file, {"schema": SCHEMA, "losses": [[loss] for loss in losses]})
         return found, losses
+
+    def _values(self, planner: Planner, question: Probe) -> WidthValues:
+        return WidthValues(self._subject.module, planner.graph.groups, planner.values, question)
+
+    @contextmanager
+    def _measuring(
+        self, what: str, file: Path, number: int, each: int, chunks: int
+    ) -> Iterator[tuple[Sums, Callable[[], None]]]:
+        """The sums that an earlier measurement left in a file, and a bar that goes on from them."""
+        sums = StoredSums(file)
+        done, _ = sums.known(number, chunks)
+        if done:
+            self._context.monitor.say(f"{done} of {chunks} parts of the images were measured before ({file.name}).")
+        with self._context.monitor.bar(f"Measuring {what}", each * chunks, each * done) as bar:
+            yield sums, bar.advance
 
     def _file(self, planner: Planner, what: str) -> Path:
         """The file of some values, which depend on the tensors and the code, the images, the order and the widths."""

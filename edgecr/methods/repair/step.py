@@ -35,7 +35,7 @@ JUDGING = 5e11
 def check_only_cut(baseline: Subject, subject: Subject) -> None:
     """Refuses a subject that is anything else than the baseline without some of its channels."""
     known = len(baseline.surgery)
-    if (baseline.architecture, baseline.surgery) != (subject.architecture, subject.surgery[:known]):
+    if baseline.declared() != subject.declared() or baseline.surgery != subject.surgery[:known]:
         raise RequestError(
             "A repair compares a pruned model with the baseline layer by layer, but the baseline of this run has "
             "another architecture. Leave repair out, and let prune repair: it compares with the model that it prunes."

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgecr.core.errors import BudgetError, RequestError, WorkError
+from edgecr.core.errors import RequestError, WorkError
 from edgecr.surgery.changes.cut import ChannelCut, GroupCut, SettingCut, TensorCut, as_text
 from edgecr.surgery.planning.amounts import CHANNELS, LATENCY
 from edgecr.surgery.planning.cost import Cost, Counts
@@ -159,13 +159,8 @@ class Planner:
 
     def by_budget(self, scope: Scope, shares: Mapping[str, int | float]) -> Plan:
         """Removes as little as keeps every figure within its budget (fractions are of the model as it is)."""
-        if not self.allowed.removable:
-            raise BudgetError(
-                "No channel may go: every group must keep all of its channels. Loosen `exclude`, `min_channels`, "
-                "`min_fraction` or `align`."
-            )
         budget = self.amounts(shares)
-        if not self._within(self.widths.least, budget):
+        if not self._within(self.widths.least, budget) or (CHANNELS in budget and not self.allowed.removable):
             raise self._unreachable(scope, budget)
         widths = self.widths if scope == "measured" else self.suitable(budget)
         wished = self._wished(widths, scope, budget)
@@ -255,7 +250,7 @@ class Planner:
             for name, amount in budget.items()
         ]
         loss = self.loss_of(kept) if scope == "measured" and self.worth is not None else None
-        return Unreachable([one for one in found if one.least > one.asked], loss)
+        return Unreachable([one for one in found if one.least > one.asked], loss, fixed=not self.allowed.removable)
 
     def _plan(self, kept: Counts) -> Plan:
         orders = [ranked(value) for value in self.values]

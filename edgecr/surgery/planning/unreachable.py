@@ -10,6 +10,11 @@ from edgecr.surgery.planning.amounts import in_words
 
 LOOSEN = "Ask for less removal, or loosen `exclude`, `min_channels`, `min_fraction` or `align`."
 
+FIXED = (
+    "No channel may go: every group must keep all of its channels. Loosen `exclude`, `min_channels`, `min_fraction` or "
+    "`align`."
+)
+
 
 @dataclass(frozen=True)
 class Short:
@@ -29,9 +34,14 @@ class Short:
 class Unreachable(BudgetError):
     """A budget below the least that a model can come to."""
 
-    def __init__(self, short: Sequence[Short], loss: float | None = None, dropped: int = 0) -> None:
+    def __init__(
+        self, short: Sequence[Short], loss: float | None = None, dropped: int = 0, *, fixed: bool = False
+    ) -> None:
+        """``loss`` is the measured one of the plan for the least; with ``fixed`` no group may lose any channel."""
         self.short, self.loss = tuple(short), loss
-        """``loss``: the measured loss of the plan for the least, where widths have one."""
+        if fixed and not dropped:
+            super().__init__(FIXED)
+            return
         without = f" and {dropped} residual blocks" if dropped else ""
         super().__init__(
             f"This cannot be met by removing channels{without}: {'; '.join(map(str, short))}{at_loss(loss)}. {LOOSEN}"

@@ -5,10 +5,11 @@ Values of different groups nearly add up, so that a plan needs no more than thes
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -41,6 +42,21 @@ class Probe:
     seed: int = 0
 
 
+Variant = tuple[int, int, Mapping[str, Tensor]]
+"""A number, the first operator that changes, and the tensors to put in."""
+
+
+class Sums:
+    """Divergences summed up over the first chunks of images; this version forgets them."""
+
+    def known(self, number: int, chunks: int) -> tuple[int, Values]:
+        """The chunks that are summed up already, of so many, and a sum for each of so many variants."""
+        return 0, np.zeros(number)
+
+    def keep(self, done: int, sums: Values) -> None:
+        """Takes the sums over this many chunks."""
+
+
 class WidthValues:
     """Measures what each width of each group costs; the module is left as it was."""
 
@@ -51,43 +67,57 @@ class WidthValues:
         self._known: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._spare = KEPT_BYTES
 
-    def losses(self, widths: Sequence[Ids], advance: Callable[[], None]) -> list[Values]:
+    def losses(self, widths: Sequence[Ids], advance: Callable[[], None], sums: Sums | None = None) -> list[Values]:
         """The mean divergence from the whole model for each width of each group; it never falls as widths shrink."""
-        sums = [np.zeros(len(own)) for own in widths]
         with running(self._module):
             starts = {self._start(number) for number, own in enumerate(widths) if len(own) > 1}
-            flow = Flow.of(self._module, self._question.asked[0][:2])
-            for images in self._question.asked:
+        ends = np.cumsum([len(own) for own in widths])
+        means = self._means(partial(self._narrowed, widths), int(sum(map(len, widths))), starts, advance, sums)
+        return [np.maximum.accumulate(own[::-1])[::-1] for own in np.split(means, ends[:-1])]
+
+    def drop_losses(
+        self, found: Sequence[Branch], advance: Callable[[], None], sums: Sums | None = None
+    ) -> list[float]:
+        """The mean divergence from the whole model without each of these branches."""
+        starts = {branch.start for branch in found}
+        means = self._means(partial(self._silenced, found), len(found), starts, advance, sums)
+        return [float(mean) for mean in means]
+
+    def _means(
+        self,
+        variants: Callable[[], Iterator[Variant]],
+        number: int,
+        starts: set[int],
+        advance: Callable[[], None],
+        sums: Sums | None,
+    ) -> Values:
+        """The mean divergence of each variant, summed up chunk by chunk; earlier sums are gone on from."""
+        sums, asked = sums or Sums(), self._question.asked
+        done, totals = sums.known(number, len(asked))
+        with running(self._module):
+            flow = Flow.of(self._module, asked[0][:2])
+            for chunk in range(done, len(asked)):
+                images = asked[chunk]
                 recording = record(self._module, images, flow, starts)
                 check_finite(recording.answers)
-                for number, place, changes in self._variants(widths):
+                for place, start, changes in variants():
                     with _installed(self._state, changes):
-                        answers = replay(self._module, images, recording, self._start(number))
-                    sums[number][place] += divergence(recording.answers, answers) * len(images)
+                        answers = replay(self._module, images, recording, start)
+                    totals[place] += divergence(recording.answers, answers) * len(images)
                     advance()
-        asked = sum(map(len, self._question.asked))
-        return [np.maximum.accumulate(total[::-1])[::-1] / asked for total in sums]
+                sums.keep(chunk + 1, totals)
+        return totals / sum(map(len, asked))
 
-    def drop_losses(self, found: Sequence[Branch], advance: Callable[[], None]) -> list[float]:
-        """The mean divergence from the whole model without each of these branches."""
-        sums = [0.0 for _ in found]
-        with running(self._module):
-            flow = Flow.of(self._module, self._question.asked[0][:2])
-            for images in self._question.asked:
-                recording = record(self._module, images, flow, {branch.start for branch in found})
-                for number, branch in enumerate(found):
-                    changes = {name: torch.zeros_like(self._state[name]) for name in branch.silenced}
-                    with _installed(self._state, changes):
-                        answers = replay(self._module, images, recording, branch.start)
-                    sums[number] += divergence(recording.answers, answers) * len(images)
-                    advance()
-        return [total / sum(map(len, self._question.asked)) for total in sums]
+    def _silenced(self, found: Sequence[Branch]) -> Iterator[Variant]:
+        for place, branch in enumerate(found):
+            yield place, branch.start, {name: torch.zeros_like(self._state[name]) for name in branch.silenced}
 
-    def _variants(self, widths: Sequence[Ids]) -> Iterator[tuple[int, int, Mapping[str, Tensor]]]:
+    def _narrowed(self, widths: Sequence[Ids]) -> Iterator[Variant]:
+        place = itertools.count()
         for number, own in enumerate(widths):
-            for place, width in enumerate(own):
+            for width, here in zip(own, place):
                 if width < self._groups[number].width:
-                    yield number, place, self._remembered(number, int(width))
+                    yield here, self._start(number), self._remembered(number, int(width))
 
     def _remembered(self, number: int, width: int) -> Mapping[str, Tensor]:
         """The same changes for every chunk of images, without another refit where memory allows."""

@@ -8,13 +8,20 @@ import pytest
 import torch
 
 from edgecr.core.errors import BudgetError, UnsupportedModel
+from edgecr.core.progress import Bar, Monitor
 from edgecr.data.views import LearningData, ProofData
 from edgecr.exporters import exporters, load_target
 from edgecr.methods.prune import Prune, appraisal
+from edgecr.methods.prune.appraisal import Appraisal, StoredSums
 from edgecr.subject import Subject
 from edgecr.surgery.changes import BlockDrop, ChannelCut
 from edgecr.surgery.counters import count
+from edgecr.surgery.planning.cost import Cost
+from edgecr.surgery.planning.plan import Planner
+from edgecr.surgery.planning.widths import Limits
+from edgecr.surgery.repair.options import RepairOptions
 from edgecr.surgery.repair.values import WidthValues
+from edgecr.surgery.tracing.graph import trace_channels
 from tests.surgery.conftest import disturbed
 from tests.workplace import context, dataset, subject
 
@@ -175,3 +182,61 @@ def test_values_between_measured_widths_lie_on_the_line_and_never_fall_with_the_
     assert found[[0, 3, 9]].tolist() == [-9, -3, 0]
     assert found[1] == -7
     assert (np.diff(found) >= 0).all()
+
+
+class Impatient(Monitor, Bar):
+    """Ends the process at the so-manieth measurement."""
+
+    def __init__(self, measurements=10_000) -> None:
+        self.left, self.starts = measurements, []
+
+    def bar(self, label, total, done=0):
+        self.starts.append((total, done))
+        return self
+
+    def advance(self, amount=1, **facts):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("ask", [Appraisal.__call__, Appraisal.without_blocks])
+def test_a_killed_measurement_goes_on_from_its_last_chunk_of_images_to_the_same_bits(tmp_path, cache, monkeypatch, ask):
+    monkeypatch.setattr("edgecr.methods.repair.step.CHUNK", 25)
+    given = with_an_idle_block()
+    graph = trace_channels(given.module, given.input_shape)
+    scores = [np.arange(group.width, dtype=float) for group in graph.groups]
+    planner = Planner(graph, Cost(given.module, graph), scores, Limits(align=8))
+
+    def values(monitor):
+        where = context(tmp_path, dataset(train=200), monitor=monitor)
+        return ask(Appraisal(given, RepairOptions(images=100, positions=1), where), planner)
+
+    values(whole := Impatient())
+    (file,) = cache.glob("*.json")
+    expected, ((total, start),) = file.read_text(), whole.starts
+    assert (start, total % 4) == (0, 0)
+    file.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        values(Impatient(total // 2 + 1))  # in the third chunk of four
+    values(again := Impatient())
+    assert again.starts == [(total, total // 2)]
+    assert 10_000 - again.left == total // 2
+    assert file.read_text() == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        '{"schema": 1, "chunks": 3, "done": 0, "sums": [1, 2]}',
+        '{"schema": 1, "chunks": 3, "done": 4, "sums": [1, 2]}',
+        '{"schema": 1, "chunks": 4, "done": 2, "sums": [1, 2]}',
+        '{"schema": 1, "chunks": 3, "done": 2, "sums": [1]}',
+        '{"schema": 1, "chunks": 3, "done": 2, "sums": [1, NaN]}',
+    ],
+)
+def test_sums_that_do_not_fit_are_begun_anew(tmp_path, text):
+    (tmp_path / "file.json").write_text(text)
+    done, sums = StoredSums(tmp_path / "file.json").known(2, 3)
+    assert (done, sums.tolist()) == (0, [0, 0])

@@ -79,3 +79,45 @@ def test_a_dropped_block_is_gone_and_the_rest_answers_as_with_a_silent_branch():
 def test_a_block_that_is_not_there_is_named():
     with pytest.raises(UnsupportedModel, match=r"no block 'layer9.1'"):
         BlockDrop(block="layer9.1").replay(torchvision.models.resnet18())
+
+
+class Scaled(Block):
+    """A block that knows a factor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda x: x)
+        self.scale = 1.0
+
+    def forward(self, x, scale=1.0):
+        return super().forward(x) * scale
+
+
+class LooksInto(nn.Module):
+    """Three blocks, of which the code may want more than an answer to one input."""
+
+    def __init__(self, call) -> None:
+        super().__init__()
+        self.stem, self.call = nn.Conv2d(3, 8, 3, padding=1), call
+        self.blocks = nn.ModuleList(Scaled() for _ in range(3))
+
+    def forward(self, x):
+        x = self.stem(x)
+        for number, block in enumerate(self.blocks):
+            x = self.call(block, x) if number == 1 else block(x)
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda b, x: b(x) * b.scale,
+        lambda b, x: b(x, scale=1.0),
+        lambda b, x: b(x) + 0 * b.norm.weight.sum(),
+        lambda b, x: b(x) * (1 if isinstance(b, Scaled) else 2),
+    ],
+)
+def test_a_block_that_other_code_looks_into_stays(call):
+    torch.manual_seed(0)
+    module = LooksInto(call)
+    assert names(module) == ["blocks.0", "blocks.2"]
+    assert isinstance(module.blocks[1], Scaled)
