@@ -54,6 +54,17 @@ def test_an_activation_that_changes_the_stream_keeps_the_block(activation, found
     assert names(module) == found
 
 
+class Inplace(Block):
+    """A block that changes its input in place, which is then what it adds to."""
+
+    def forward(self, x):
+        return x + self.norm(self.conv(functional.relu_(x)))
+
+
+def test_a_block_that_changes_its_input_in_place_keeps_its_activation():
+    assert names(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), Inplace(None), nn.Flatten())) == []
+
+
 def test_finding_leaves_the_module_as_it_was():
     module = disturbed(torchvision.models.resnet18(num_classes=4))
     before = copy.deepcopy(module.state_dict())
