@@ -79,3 +79,15 @@ def test_a_dropped_block_is_gone_and_the_rest_answers_as_with_a_silent_branch():
 def test_a_block_that_is_not_there_is_named():
     with pytest.raises(UnsupportedModel, match=r"no block 'layer9.1'"):
         BlockDrop(block="layer9.1").replay(torchvision.models.resnet18())
+
+
+def test_a_block_that_changes_its_input_by_little_stays():
+    def slightly(x):
+        return x * 1.001
+
+    assert names(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), Block(slightly), nn.Flatten())) == []
+
+
+def test_the_smallest_module_that_is_an_identity_without_the_branch_is_the_block():
+    inner = nn.Sequential(nn.Sequential(Block(lambda x: x)))
+    assert names(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), inner, nn.Flatten())) == ["1.0.0"]
