@@ -164,3 +164,26 @@ def test_weights_in_double_precision_stay_as_they_are():
     before = module[2].weight.detach().clone()
     scores.get("obs")(first(module), ScoringInputs(module, batches=[(images, None)]))
     assert torch.equal(module[2].weight, before)
+
+
+class Tied(nn.Module):
+    """Channels that one weight reads with two biases."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two, self.three = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 5, 3), nn.Conv2d(6, 5, 3)
+        self.three.weight = self.two.weight
+
+    def forward(self, x):
+        x = self.one(x).relu()
+        return self.two(x).sum((2, 3)) + self.three(x).sum((2, 3))
+
+
+def test_a_weight_that_is_read_with_several_biases_counts():
+    module = Tied().eval()
+    with pytest.warns(UserWarning, match="cannot measure what the readers of group one read"):
+        values = scores.get("obs")(trace_channels(module, SHAPE).groups[0], inputs(module))
+    squares = module.two.weight.detach().square().sum((0, 2, 3))
+    assert (values > 0).all()
+    assert (ranked(values) == np.argsort(squares.numpy())).all()
