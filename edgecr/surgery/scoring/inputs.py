@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from edgecr.core.errors import RequestError
 from edgecr.surgery.repair.moments import Moments, input_moments
+from edgecr.surgery.scoring.obs import output_scales
 from edgecr.surgery.scoring.pfp import Reader, read_sensitivities
 from edgecr.surgery.scoring.taylor import Batch, Loss, Products, products
 
@@ -58,6 +59,11 @@ class ScoringInputs:
         images = self._some([images for images, _ in self.batches])
         weights = [name for name, tensor in self.tensors.items() if tensor.dim() > 1]
         return input_moments(self.module, images, weights, seed=self.seed)
+
+    @cached_property
+    def output_scales(self) -> dict[str, Tensor]:
+        """The factors that batch norms give the outputs of the layers in front of them."""
+        return output_scales(self.module, self._some([images for images, _ in self.batches])[0])
 
     @staticmethod
     def _some(found: list[T]) -> list[T]:

@@ -6,36 +6,68 @@ so a channel that another one can stand in for is cheap until that other one is 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgecr.surgery.repair.moments import Moments
-from edgecr.surgery.tracing.graph import Group
+from edgecr.surgery.repair.structure import structure
+from edgecr.surgery.tracing.graph import Group, Place
+from edgecr.surgery.tracing.running import running, state_of
 from edgecr.surgery.tracing.slots import Values
+from edgecr.surgery.tracing.trace import TensorMember
 
 BUNDLES = 32
-"""At most so many bundles are eliminated from one group."""
+"""At most so many bundles are eliminated from one group.
+
+They are not the aligned widths of a device: scores are computed before a plan knows its targets, and serve all of them.
+"""
 RIDGE = 0.01
 """Load of the readers' matrices, relative to the mean square of an input."""
 
 
-def elimination(group: Group, weights: Mapping[str, Tensor], moments: Mapping[str, Moments]) -> Values:
-    """The growth of the readers' relative error with each channel, in the order of elimination: it never falls."""
-    readers = [
-        _Reader.of(weights[place.member.tensor], moments[place.member.tensor], place.positions)
-        for place in group.reads
-        if place.member.tensor in moments and place.member.dim == 1
-    ]
-    result = np.zeros(group.width)
+def output_scales(module: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """The factors that batch norms give the outputs of the layers in front of them, by weight."""
+    with running(module):
+        known, state = structure(module, images[:2]), state_of(module)
+        return {
+            use.weight: state[norm.weight] / torch.sqrt(state[norm.running_var] + norm.eps)
+            for use, around in known.places.items()
+            if (norm := around.norm) is not None and norm in known.norms.values() and not known.shared(use.weight)
+        }
+
+
+def elimination(
+    group: Group,
+    weights: Mapping[str, Tensor],
+    moments: Mapping[str, Moments],
+    scales: Mapping[str, Tensor] | None = None,
+) -> Values:
+    """The growth of the readers' relative error with each channel, in the order of elimination: it never falls.
+
+    ``scales`` are the factors of the outputs of some weights, as batch norms behind them have it. Readers without
+    moments cannot be refitted, and lose what they read of a channel.
+    """
+    readers, result = list[_Reader](), np.zeros(group.width)
+    plain = list[tuple[Place[TensorMember], Tensor]]()
+    for place in group.reads or group.weights:
+        name, dim = place.member.tensor, place.member.dim
+        weight = _scaled(weights[name], (scales or {}).get(name))
+        if name in moments and dim == 1:
+            readers.append(_Reader.of(weight, moments[name], place.positions))
+        else:
+            plain.append((place, weight))
     if not readers:
-        return result
+        warnings.warn(_unmeasured(group), stacklevel=2)
+    powers = np.mean([reader.power for reader in readers], axis=0) if readers else np.ones(group.width)
+    fixed = np.sum([_shares(place, weight, powers) for place, weight in plain], axis=0) + result
     left, step, floor = np.arange(group.width), max(1, group.width // BUNDLES), 0.0
     while len(left):
-        costs = np.sum([reader.costs(left) for reader in readers], axis=0)
+        costs = fixed[left] + np.sum([reader.costs(left) for reader in readers], axis=0)
         order = np.argsort(costs, kind="stable")
         bundle = left[order[:step]]
         floor = max(floor, float(costs[order[:step]].mean()))
@@ -46,6 +78,34 @@ def elimination(group: Group, weights: Mapping[str, Tensor], moments: Mapping[st
         for reader in readers:
             reader.remove(bundle)
     return result
+
+
+def _scaled(weight: Tensor, scale: Tensor | None) -> Tensor:
+    """A copy in double precision, with outputs as large as they are behind their batch norm."""
+    copy = weight.detach().to("cpu", torch.float64, copy=True)
+    if scale is not None:
+        copy *= scale.detach().double().cpu().abs().reshape(-1, *[1] * (copy.dim() - 1))
+    return copy
+
+
+def _unmeasured(group: Group) -> str:
+    readers = ", ".join(group.readers) or "none were seen"
+    return (
+        f"Score obs cannot measure what the readers of group {group.name} read ({readers}), so its channels count by "
+        "the squares of their weights alone; score l2 or taylor compares them with other groups better."
+    )
+
+
+def _shares(place: Place[TensorMember], weight: Tensor, powers: Values) -> Values:
+    """The share of a layer's outputs that hangs on each channel, if inputs have these mean squares and are unrelated.
+
+    Inputs of other groups count with the mean of them.
+    """
+    others = [axis for axis in range(weight.dim()) if axis != place.member.dim]
+    squares: Values = weight.square().sum(others).numpy()
+    own: Values = squares[place.positions].sum(1)
+    total = float(own @ powers + (squares.sum() - own.sum()) * powers.mean())
+    return own * powers / max(total, 1e-30)
 
 
 @dataclass
@@ -60,19 +120,24 @@ class _Reader:
     """The unknowns of each channel, shape (channels, unknowns of a channel)."""
     scale: float
     """The variance of all outputs together."""
+    power: Values
+    """The mean square of each channel's inputs."""
 
     @classmethod
     def of(cls, weight: Tensor, moments: Moments, channels: np.ndarray) -> _Reader:
-        """Inverts the covariance with a load; ``channels`` are positions on the weight's input axis."""
+        """Inverts the covariance with a load, and keeps the weight; ``channels`` are positions on its input axis."""
         covariance = moments.covariance
         groups, size = covariance.shape[:2]
-        matrix = weight.detach().double().cpu().reshape(groups, len(weight) // groups, -1)
+        matrix = weight.reshape(groups, len(weight) // groups, -1)
         unit = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-30)
         loaded = covariance + (RIDGE * unit)[:, None, None] * torch.eye(size, dtype=torch.float64)
         taps = size // weight.shape[1]
         index = torch.from_numpy(channels)[:, :, None] * taps + torch.arange(taps)
         scale = float(((matrix @ covariance) * matrix).sum())
-        return cls(torch.linalg.inv(loaded), matrix, index.flatten(1), max(scale, 1e-30))
+        index = index.flatten(1)
+        squares = moments.gram.diagonal(dim1=1, dim2=2).mean(0) / moments.rows
+        power: Values = squares[index].mean(1).numpy()
+        return cls(torch.linalg.inv(loaded), matrix, index, max(scale, 1e-30), power)
 
     def costs(self, channels: np.ndarray) -> Values:
         """The growth of the squared error when one of these channels goes and the rest is refitted."""

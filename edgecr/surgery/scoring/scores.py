@@ -125,7 +125,7 @@ def pfp(group: Group, evidence: ScoringInputs) -> Values:
 @scores.register("obs")
 def obs(group: Group, evidence: ScoringInputs) -> Values:
     """The error that the readers cannot make up for when the channel goes, by greedy elimination."""
-    return elimination(group, evidence.tensors, evidence.moments)
+    return elimination(group, evidence.tensors, evidence.moments, evidence.output_scales)
 
 
 def pfp_widths(groups: Sequence[Group], evidence: ScoringInputs) -> Callable[[float], Ids]:

@@ -373,3 +373,28 @@ def test_modes_types_and_gradient_flags_stay() -> None:
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not torch.equal(weight, made.slim[3].weight)  # type: ignore[index]
     assert all(parameter.grad is None for parameter in slim.parameters())
+
+
+def test_a_branch_makes_up_for_its_shortcut_through_a_norm_of_another_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Block(added_first=True)
+    disturbed(module)
+    module.bn2.weight.data *= 0.2
+    made = without(module, *stem("0-3", "wide", "", "stem"))
+    parts = images(SHAPE)
+    slim, _ = repaired(made, SHAPE)
+    monkeypatch.setattr("edgecr.surgery.repair.refit._Work._with_shortcut", lambda self, use, want, *_: want)
+    alone, _ = repaired(made, SHAPE)
+    assert error(made.dense, slim, parts) < 0.9 * error(made.dense, alone, parts)
+
+
+def test_a_small_error_is_refitted_too() -> None:
+    """A hundred-thousandth of a layer's answers is far above rounding."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.Flatten())
+    with torch.no_grad():
+        module[2].weight[:, :2] *= 1e-2
+        module[2].bias.zero_()
+    _, done = repaired(without(module, *stem("0-1", norm="", reader="2")), SHAPE)
+    assert [one.layer for one in done.layers] == ["2"]
+    assert 1e-8 < done.layers[0].before < 1e-3
+    assert done.layers[0].after < 0.8 * done.layers[0].before

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgecr.models import architecture, build
+from edgecr.surgery.repair.branches import branches
 from edgecr.surgery.repair.replay import Flow, record, replay
 from edgecr.surgery.repair.values import Probe, WidthValues, divergence
 from edgecr.surgery.scoring.scores import ScoringInputs, scores
@@ -147,3 +148,48 @@ def test_code_that_looks_at_values_runs_whole():
     flow = Flow.of(module, given)
     assert flow.looks
     assert torch.equal(replay(module, given, record(module, given, flow, [1]), 1), module(given))
+
+
+@torch.no_grad()
+def reading(*weights):
+    """Channels of one convolution, of which the first ones are small, and the weights that a next one reads them by."""
+    torch.manual_seed(0)
+    first, norm = nn.Conv2d(3, len(weights), 1), nn.BatchNorm2d(4)
+    second = nn.Conv2d(len(weights), 4, 1, bias=False)
+    first.weight[:2] *= 1e-2
+    second.weight.copy_(torch.tensor(weights)[None, :, None, None] * torch.randn(4, 1, 1, 1))
+    return nn.Sequential(first, second, norm, nn.AdaptiveAvgPool2d(2), nn.Flatten()).eval()
+
+
+def test_the_constant_of_a_channel_goes_into_the_norm_behind_its_reader():
+    module = reading(1.0, 1.0, 1.0, 1.0)
+    with torch.no_grad():
+        module[0].weight[0], module[0].bias[0] = 0, 5
+    _, values = values_of(module, Probe([images(32)], [images(16, seed=1)]))
+    assert values.losses([np.array([3, 4])], lambda: None)[0][0] < 1e-9
+
+
+def test_a_width_is_worth_no_less_than_a_larger_one_even_where_channels_cancel():
+    """Two equal channels are read with opposite signs: without both of them nothing is lost, without one something."""
+    module = reading(-100.0, 100.0, 1.0, 1.0)
+    with torch.no_grad():
+        module[0].weight[1], module[0].bias[1] = module[0].weight[0], module[0].bias[0]
+    question = Probe([images(32)], [images(16, seed=1)], ridge=1e9)  # nothing stands in for what goes
+    _, values = values_of(module, question)
+    both = values.losses([np.array([2, 4])], lambda: None)[0]
+    one_too = values.losses([np.array([2, 3, 4])], lambda: None)[0]
+    assert both[0] < 1e-6 < 1e-3 < one_too[1]
+    assert one_too[0] == one_too[1]
+
+
+def test_the_loss_of_a_branch_is_the_mean_over_images_however_they_come():
+    module, asked = residual(), images(24, seed=1)
+    branch = branches(module, asked)[0]
+    silent = copy.deepcopy(module)
+    with torch.no_grad():
+        for name in branch.silenced:
+            silent.get_parameter(name).zero_()
+        expected = divergence(module(asked), silent(asked))
+    for chunks in ([asked], [asked[:20], asked[20:]]):
+        _, values = values_of(module, Probe([images(8)], chunks))
+        assert values.drop_losses([branch], lambda: None) == [pytest.approx(expected, rel=1e-4)]
