@@ -92,7 +92,6 @@ def test_a_block_that_is_not_there_is_named():
         BlockDrop(block="layer9.1").replay(torchvision.models.resnet18())
 
 
-<<<<<<< HEAD
 class Scaled(Block):
     """A block that knows a factor of its own."""
 
@@ -133,7 +132,8 @@ def test_a_block_that_other_code_looks_into_stays(call):
     module = LooksInto(call)
     assert names(module) == ["blocks.0", "blocks.2"]
     assert isinstance(module.blocks[1], Scaled)
-=======
+
+
 def test_a_block_that_changes_its_input_by_little_stays():
     def slightly(x):
         return x * 1.001
@@ -144,4 +144,3 @@ def test_a_block_that_changes_its_input_by_little_stays():
 def test_the_smallest_module_that_is_an_identity_without_the_branch_is_the_block():
     inner = nn.Sequential(nn.Sequential(Block(lambda x: x)))
     assert names(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), inner, nn.Flatten())) == ["1.0.0"]
->>>>>>> m3
