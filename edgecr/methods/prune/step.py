@@ -135,7 +135,9 @@ class Pruning:
 
     def done(self) -> Subject:
         """The pruned subject; its plan is told, logged and stored."""
-        whole, self.aim = search(self._measured, self._at_once, self._refusal) if self.by_latency else self._plain()
+        whole, self.aim = (
+            search(self._measured, self._at_once, self._refusal, self._same) if self.by_latency else self._plain()
+        )
         first, self.request = whole.pruned, whole.request
         schedule = self.method.when
         if isinstance(schedule, Iterative):
@@ -263,6 +265,10 @@ class Pruning:
         taken, wanted = in_words(LATENCY, whole.slim), in_words(LATENCY, allowed)
         self.context.monitor.say(f"A plan's whole model takes {taken} on {self.device}; {wanted} may remain")
         return Measured(whole.slim / allowed, lessons, (promised, self._promised(module, lessons)))
+
+    def _same(self, one: _First, other: _First) -> bool:
+        """True for plans whose whole models take the same time."""
+        return self.latencies.key(one.pruned.module) == self.latencies.key(other.pruned.module)
 
     def _promised(self, module: nn.Module, lessons: Lessons) -> float:
         """Returns a module's latency by the calibrated table, as a part of the asked one."""
