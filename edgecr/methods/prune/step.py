@@ -31,7 +31,7 @@ from edgecr.surgery.planning.figures import BYTES
 from edgecr.surgery.planning.latency import amounts_after
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.record import NAME, SHORT, Amount, PlanRecord, Width
-from edgecr.surgery.planning.unreachable import LOOSEN, at_loss
+from edgecr.surgery.planning.unreachable import FIXED, LOOSEN, at_loss
 from edgecr.surgery.planning.widths import MULTIPLES, Allowed, Limits, allowed_by
 from edgecr.surgery.repair.options import FEWEST, RepairOptions
 from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
@@ -210,6 +210,8 @@ class Pruning:
         method, made = self.method, list[tuple[Planner, Plan, _Request]]()
 
         def choose(planner: Planner) -> Plan:
+            if not planner.allowed.removable:  # said before any latency is measured
+                raise BudgetError(FIXED)
             shares = method.budget.shares() if method.budget else planner.share_left(method.sparsity or 0.0)
             strict = _stricter(shares, aim.strictness)
             plan = self._plan(planner, strict, aim)

@@ -203,6 +203,17 @@ def test_blocks_alone_meet_a_budget_and_channels_count_against_the_whole_model(t
     assert len(plan.dropped) > 0
 
 
+@pytest.mark.parametrize(
+    "keys", [{"scope": "measured", "budget": {"macs": 0.5}}, {"scope": "knapsack", "budget": {"latency": 0.5}}]
+)
+def test_that_no_channel_may_go_is_said_before_anything_is_measured(tmp_path, monkeypatch, keys):
+    measured = counted(monkeypatch, "losses")
+    method = Prune.parse({"min_fraction": 0.8, "align": 16} | keys)
+    with pytest.raises(BudgetError, match="No channel may go"):
+        method.apply(subject(), context(tmp_path, dataset(train=140)))  # whose latencies nobody can measure
+    assert not measured
+
+
 class Impatient(Monitor, Bar):
     """Ends the process at the so-manieth measurement."""
 
