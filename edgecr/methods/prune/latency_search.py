@@ -95,7 +95,7 @@ def search(
     """
     one, aim = _first(plan)
     tried = [Tried(one, aim, measure(one, aim))]
-    wanted = tried[-1].next
+    wanted, repeated = tried[-1].next, set[bool]()
     for _ in range(MADE):
         if len(tried) == CHECKS or NEAR <= tried[-1].part <= MOST:
             break
@@ -106,13 +106,16 @@ def search(
                 raise refusal(tried[-1].plan) from error
             break
         if (known := next((each for each in tried if same(each.plan, one)), None)) is not None:
+            repeated.add(known.keeps)
+            if len(repeated) == 2:
+                break  # a step down leads to the one and a step up to the other
             wanted = known.beyond(wanted)
             continue
         tried.append(Tried(one, wanted, measure(one, wanted)))
-        wanted = tried[-1].next
+        wanted, repeated = tried[-1].next, set()
     kept = [one for one in tried if one.keeps]
     chosen = max(kept, key=lambda one: one.part) if kept else tried[-1]
-    if chosen is tried[-1] and wanted == chosen.next:  # no plan was made since
+    if chosen is tried[-1] and not repeated:  # no plan was made since
         return chosen.plan, chosen.aim
     return plan(chosen.aim), chosen.aim  # made anew: the table knows more layers by now
 
