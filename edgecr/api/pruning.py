@@ -60,7 +60,7 @@ class PruneRecord:
         return {"plan": plan, "difference": self.difference, "kept": dict(self.kept), "surgery": cuts}
 
     def __str__(self) -> str:
-        lines = [*map(str, self.plan.amounts), f"difference from the masked module: {self.difference:.1e}"]
+        lines = [*self.plan.outcome(), f"difference from the masked module: {self.difference:.1e}"]
         return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from edgecr.surgery.planning.plan import Planner
 from edgecr.surgery.repair.branches import Branch, branches
 from edgecr.surgery.repair.options import FEWEST, RepairOptions
 from edgecr.surgery.repair.replay import first_tensor
-from edgecr.surgery.repair.values import Probe, Sums, WidthValues, check_finite
+from edgecr.surgery.repair.values import PartialSums, Probe, WidthValues, check_finite
 from edgecr.surgery.scoring.scores import Values
 from edgecr.surgery.tracing.running import running
 from edgecr.surgery.tracing.slots import Ids
@@ -37,14 +37,14 @@ FIRST = 4
 SCHEMA = 1
 
 
-class StoredSums(Sums):
-    """Sums in the file that the values themselves replace in the end: a killed measurement goes on from them."""
+class StoredSums(PartialSums):
+    """PartialSums in the file that the values themselves replace in the end: a killed measurement goes on from them."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._chunks = file, 0
 
     def known(self, number: int, chunks: int) -> tuple[int, Values]:
-        """What the file holds, if it is of so many variants and chunks; a damaged one holds nothing."""
+        """The file's sums, if they are of so many variants and chunks; a damaged one holds nothing."""
         self._chunks = chunks
         nothing = super().known(number, chunks)
         if not self._file.is_file():
@@ -108,7 +108,7 @@ class Appraisal:
     @contextmanager
     def _measuring(
         self, what: str, file: Path, number: int, each: int, chunks: int
-    ) -> Iterator[tuple[Sums, Callable[[], None]]]:
+    ) -> Iterator[tuple[PartialSums, Callable[[], None]]]:
         """The sums that an earlier measurement left in a file, and a bar that goes on from them."""
         sums = StoredSums(file)
         done, _ = sums.known(number, chunks)

@@ -88,7 +88,7 @@ class Latencies:
     def whole(self, module: nn.Module) -> Whole:
         """The latencies of the subject and of a slimmed module as whole models, measured beside each other."""
         found: dict[str, list[int]] = read_json(self._whole_file) if self._whole_file.is_file() else {}
-        key = self._key(module)
+        key = self.key(module)
         if key not in found:
             best = [best for _, _, best in found.values()]
             dense, slim = self._calm_pair(module, best)
@@ -103,7 +103,7 @@ class Latencies:
             return lessons
         own, slim = (self._table.sums(self._layers(one), estimate=True) for one in (self.subject.module, module))
         usual = self._table.calibration.apply(own)
-        both = {"unpruned": (own, usual), self._key(module): (slim, usual * (whole.slim / whole.dense))}
+        both = {"unpruned": (own, usual), self.key(module): (slim, usual * (whole.slim / whole.dense))}
         known = {lesson.model for lesson in lessons}
         return lessons + tuple(
             CalibrationPoint(model=name, sums=sums, measured_ms=ms)
@@ -111,7 +111,8 @@ class Latencies:
             if name not in known
         )
 
-    def _key(self, module: nn.Module) -> str:
+    def key(self, module: nn.Module) -> str:
+        """A text that modules with the same layers have in common: they take the same time."""
         return fingerprint([config.key for config in self._layers(module)])
 
     def _calm_pair(self, module: nn.Module, known: Sequence[int]) -> list[int]:

@@ -18,6 +18,10 @@ CHECKS = 5
 NEAR, MOST, AIM = 0.95, 0.99, 0.975
 """Of the asked latency: a whole model between the first two is good (measurements differ by a hundredth), and the next
 plan aims between them."""
+MADE = 2 * CHECKS
+"""Plans that are made after the first: some repeat one that was measured already."""
+CLEARLY = 0.95
+"""Factor, or divisor, by which the aim moves on from a repeated plan: widths move in steps."""
 LOOSER = 1.1
 """Factor by which the latency in the table may rise for the next try, if no plan is as fast as asked for."""
 
@@ -73,28 +77,45 @@ class Tried(Generic[P]):
         before, after = self.measured.promised
         return Aim(self.aim.strictness * AIM / self.part * after / before, self.measured.lessons)
 
+    def beyond(self, aim: Aim) -> Aim:
+        """An aim that asks for clearly less than another one that led here again, or for more if this is too little."""
+        return replace(aim, strictness=aim.strictness * (1 / CLEARLY if self.keeps else CLEARLY))
+
 
 def search(
-    measure: Callable[[P, Aim], Measured], plan: Callable[[Aim], P], refusal: Callable[[P], BudgetError]
+    measure: Callable[[P, Aim], Measured],
+    plan: Callable[[Aim], P],
+    refusal: Callable[[P], BudgetError],
+    same: Callable[[P, P], bool],
 ) -> tuple[P, Aim]:
     """The plan whose whole model comes nearest to the asked latency without exceeding it, and what it was made with.
 
     ``plan`` raises a BudgetError where no plan is as strict as its aim; ``refusal`` says so for the last one measured.
+    A plan that is the ``same`` as an earlier one is no try: it is not measured again, and the aim moves on.
     """
-    first, aim = _first(plan)
-    tried = [Tried(first, aim, measure(first, aim))]
-    while len(tried) < CHECKS and not NEAR <= tried[-1].part <= MOST:
-        aim = tried[-1].next
+    one, aim = _first(plan)
+    tried = [Tried(one, aim, measure(one, aim))]
+    wanted, repeated = tried[-1].next, set[bool]()
+    for _ in range(MADE):
+        if len(tried) == CHECKS or NEAR <= tried[-1].part <= MOST:
+            break
         try:
-            one = plan(aim)
+            one = plan(wanted)
         except BudgetError as error:
             if not any(one.keeps for one in tried):
                 raise refusal(tried[-1].plan) from error
             break
-        tried.append(Tried(one, aim, measure(one, aim)))
+        if (known := next((each for each in tried if same(each.plan, one)), None)) is not None:
+            repeated.add(known.keeps)
+            if len(repeated) == 2:
+                break  # a step down leads to the one and a step up to the other
+            wanted = known.beyond(wanted)
+            continue
+        tried.append(Tried(one, wanted, measure(one, wanted)))
+        wanted, repeated = tried[-1].next, set()
     kept = [one for one in tried if one.keeps]
     chosen = max(kept, key=lambda one: one.part) if kept else tried[-1]
-    if chosen is tried[-1]:
+    if chosen is tried[-1] and not repeated:  # no plan was made since
         return chosen.plan, chosen.aim
     return plan(chosen.aim), chosen.aim  # made anew: the table knows more layers by now
 

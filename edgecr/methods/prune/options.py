@@ -166,11 +166,11 @@ class PruneOptions(Method):
     align: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = "auto"
     """Keep channel counts at multiples that the device likes: as it declares, or a number, or off."""
     exclude: tuple[str, ...] = ()
-    """Layers that stay as they are, as name patterns: ``layer1``, ``*.conv2``."""
+    """Layers that stay as they are, as name patterns: ``layer1``, ``*.conv2``; blocks that hold one are not dropped."""
     min_channels: Annotated[int, Field(ge=1)] = 1
-    """Channels that every layer keeps at least."""
+    """Channels that every layer keeps at least; a block that ``drop`` lets go is no layer that remains."""
     min_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fraction of its channels that every layer keeps at least."""
+    """Fraction of its channels that every layer keeps at least; blocks may be dropped nevertheless."""
     max_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Fraction of its channels that every layer keeps at most; layers named by ``exclude`` stay whole."""
     strict: bool = False

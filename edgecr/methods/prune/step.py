@@ -31,7 +31,7 @@ from edgecr.surgery.planning.figures import BYTES
 from edgecr.surgery.planning.latency import amounts_after
 from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.record import NAME, SHORT, Amount, PlanRecord, Width
-from edgecr.surgery.planning.unreachable import LOOSEN, at_loss
+from edgecr.surgery.planning.unreachable import FIXED, LOOSEN, at_loss
 from edgecr.surgery.planning.widths import MULTIPLES, Allowed, Limits, allowed_by
 from edgecr.surgery.repair.options import FEWEST, RepairOptions
 from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
@@ -75,6 +75,10 @@ class _First:
 
     pruned: Pruned
     request: _Request
+    allowed: Allowed
+    """The groups that the plan chose from."""
+    channels: int
+    """Channels that may go in the model with all of its blocks."""
     drops: tuple[BlockDrop, ...] = ()
     loss: float | None = None
     """The measured loss of the plan, where widths have one."""
@@ -87,6 +91,11 @@ def _stricter(shares: Shares, strictness: float) -> dict[str, int | float]:
         share = found[LATENCY] * strictness
         found[LATENCY] = round(share) if isinstance(shares[LATENCY], int) else min(share, 1.0)
     return found
+
+
+def _channels(planner: Planner) -> int:
+    """The channels that may go at all."""
+    return planner.figure(CHANNELS, planner.cost.widths)
 
 
 class Pruning:
@@ -126,7 +135,9 @@ class Pruning:
 
     def done(self) -> Subject:
         """The pruned subject; its plan is told, logged and stored."""
-        whole, self.aim = search(self._measured, self._at_once, self._refusal) if self.by_latency else self._plain()
+        whole, self.aim = (
+            search(self._measured, self._at_once, self._refusal, self._same) if self.by_latency else self._plain()
+        )
         first, self.request = whole.pruned, whole.request
         schedule = self.method.when
         if isinstance(schedule, Iterative):
@@ -135,7 +146,7 @@ class Pruning:
             result = self._while_training(first, schedule)
         else:
             result = self.subject.with_changes(*whole.drops, first.cut).with_module(first.module)
-        self._tell(first, result)
+        self._tell(whole, result)
         return self._repaired(result)
 
     def _repaired(self, result: Subject) -> Subject:
@@ -196,17 +207,21 @@ class Pruning:
         """The whole pruning at once: the result, or the proof that several steps can get there."""
         if self._dropping is not None:
             return self._with_drops(self._dropping, aim)
-        method, requests, losses = self.method, list[_Request](), list[float | None]()
+        method, made = self.method, list[tuple[Planner, Plan, _Request]]()
 
         def choose(planner: Planner) -> Plan:
+            if not planner.allowed.removable:  # said before any latency is measured
+                raise BudgetError(FIXED)
             shares = method.budget.shares() if method.budget else planner.share_left(method.sparsity or 0.0)
             strict = _stricter(shares, aim.strictness)
             plan = self._plan(planner, strict, aim)
-            requests.append(_Request.of(planner, shares, strict))
-            losses.append(planner.loss_of(plan.kept) if planner.worth is not None else None)
+            made.append((planner, plan, _Request.of(planner, shares, strict)))
             return plan
 
-        return _First(self._pruned(self.subject, choose), requests[-1], loss=losses[-1])
+        pruned = self._pruned(self.subject, choose)
+        planner, plan, request = made[-1]
+        loss = planner.loss_of(plan.kept) if planner.worth is not None else None
+        return _First(pruned, request, planner.allowed, _channels(planner), loss=loss)
 
     def _with_drops(self, dropping: Dropping, aim: Aim) -> _First:
         """The whole pruning with residual blocks that may go too; budgets are of the model with all of its blocks."""
@@ -218,7 +233,8 @@ class Pruning:
         pruned = carried_out(choice.subject.module, plan, self.why)
         left = {name: min(int(amount), dense[name]) for name, amount in strict.items()}
         request = _Request(dense, {name: min(amount, dense[name]) for name, amount in asked.items()}, left)
-        return _First(pruned, request, choice.drops, choice.loss_of(plan))
+        channels = _channels(dropping.whole)
+        return _First(pruned, request, choice.planner.allowed, channels, choice.drops, choice.loss_of(plan))
 
     def _dense(self, whole: Planner, name: str, aim: Aim) -> int:
         """A figure of the model before this step."""
@@ -251,6 +267,10 @@ class Pruning:
         taken, wanted = in_words(LATENCY, whole.slim), in_words(LATENCY, allowed)
         self.context.monitor.say(f"A plan's whole model takes {taken} on {self.device}; {wanted} may remain")
         return Measured(whole.slim / allowed, lessons, (promised, self._promised(module, lessons)))
+
+    def _same(self, one: _First, other: _First) -> bool:
+        """True for plans whose whole models take the same time."""
+        return self.latencies.key(one.pruned.module) == self.latencies.key(other.pruned.module)
 
     def _promised(self, module: nn.Module, lessons: Lessons) -> float:
         """Returns a module's latency by the calibrated table, as a part of the asked one."""
@@ -348,25 +368,25 @@ class Pruning:
 
     # What is told.
 
-    def _tell(self, first: Pruned, result: Subject) -> None:
+    def _tell(self, whole: _First, result: Subject) -> None:
         """Says what was reached, under the same counter as the request."""
-        allowed = allowed_by(first.graph, self.limits).after(self._cuts(result))
+        first, allowed = whole.pruned, whole.allowed.after(self._cuts(result))
         widths = tuple(
             Width(group=name, before=width, after=allowed.left[name]) for name, width in allowed.widths.items()
         )
-        amounts, added = self._amounts(allowed, result), result.surgery[len(self.subject.surgery) :]
+        left = sum(allowed.left[name] for name in allowed.removable)
+        amounts = self._amounts(whole.channels, left, result)
         record = PlanRecord(
             device=self.device if self.by_latency else "",
             widths=widths,
             amounts=tuple(amounts),
-            dropped=tuple(change.block for change in added if isinstance(change, BlockDrop)),
+            dropped=tuple(drop.block for drop in whole.drops),
+            loss=whole.loss,
             estimated=self.latencies.estimated,
         )
         self.context.record(NAME, record)
-        channels, told = amounts[0], ", ".join(map(str, amounts))
-        gone = 1 - channels.after / channels.before if channels.before else 0.0
-        groups = f"{len(allowed.removable)} groups"
-        self.context.monitor.say(f"Removed {gone:.1%} of the channels of {groups} that may lose some: {told}.")
+        gone = 1 - left / whole.channels if whole.channels else 0.0
+        self.context.monitor.say(f"Removed {gone:.1%} of the channels that may go: {', '.join(record.outcome())}.")
         for layer in first.graph.withheld:
             self.context.monitor.warn(f"The channels of {layer.layer} stay: {layer.reason}")
         for operator, layers in first.graph.stopped_by().items():
@@ -395,13 +415,12 @@ class Pruning:
                 )
             self.context.monitor.warn(message)
 
-    def _amounts(self, allowed: Allowed, result: Subject) -> list[Amount]:
+    def _amounts(self, channels: int, left: int, result: Subject) -> list[Amount]:
         """All figures that a budget may limit, before and after."""
         shape = self.subject.input_shape
         before, after, asked = self.before, count(result.module, shape), self.request.asked
-        channels, left = (sum(own[name] for name in allowed.removable) for own in (allowed.widths, allowed.left))
         found = [
-            Amount(figure=CHANNELS, before=channels, after=left, budget=asked.get(CHANNELS)),
+            *([Amount(figure=CHANNELS, before=channels, after=left, budget=asked.get(CHANNELS))] if channels else ()),
             Amount(figure="params", before=before.params, after=after.params, budget=asked.get("params")),
             Amount(figure="macs", before=before.macs, after=after.macs, budget=asked.get("macs")),
             Amount(figure=SIZE, before=BYTES * before.params, after=BYTES * after.params, budget=asked.get(SIZE)),

@@ -13,6 +13,7 @@ from edgecr.core.files import read_json, refused_as
 from edgecr.core.options import Options
 from edgecr.core.step_record import BudgetOutcome, Row, Shown, StepRecord, read_values, record_file
 from edgecr.surgery.planning.amounts import LATENCY, WHOLE_LATENCY, in_words
+from edgecr.surgery.planning.unreachable import predicted
 
 NAME = "plan"
 """The name of the record."""
@@ -69,6 +70,8 @@ class PlanRecord(StepRecord):
     amounts: tuple[Amount, ...] = ()
     dropped: tuple[str, ...] = ()
     """Residual blocks that went as a whole."""
+    loss: float | None = None
+    """The measured loss of the plan, where widths have one: mean divergence from the model before, once repaired."""
     estimated: tuple[str, ...] = ()
     """The layers of the last plan whose latency was interpolated, not measured, when it was chosen."""
 
@@ -78,6 +81,11 @@ class PlanRecord(StepRecord):
         measured = any(one.figure == WHOLE_LATENCY for one in self.amounts)
         return tuple(one for one in self.amounts if one.budget is not None and not (measured and one.figure == LATENCY))
 
+    def outcome(self) -> list[str]:
+        """The figures before and after, the blocks that went and the predicted loss, in words."""
+        blocks = [f"dropped blocks {' and '.join(self.dropped)}"] if self.dropped else []
+        return [*map(str, self.amounts), *blocks, *([predicted(self.loss)] if self.loss is not None else ())]
+
     def shown(self, name: str) -> Shown:
         """The channels of each group as rows; what was asked for and reached as facts and budgets."""
         facts = {
@@ -85,6 +93,7 @@ class PlanRecord(StepRecord):
             "short of what was asked for": "; ".join(one.figure for one in self.asked if one.short),
             "planned for": self.device,
             "dropped blocks": ", ".join(self.dropped),
+            "loss": "" if self.loss is None else predicted(self.loss),
         }
         return Shown(
             title="Pruning plan",

@@ -50,4 +50,9 @@ class Unreachable(BudgetError):
 
 def at_loss(loss: float | None) -> str:
     """The measured loss of a plan as a part of a sentence; nothing where none was measured."""
-    return "" if loss is None else f", at a predicted loss of {loss:.3g} (mean divergence from the model before)"
+    return "" if loss is None else f", at a {predicted(loss)}"
+
+
+def predicted(loss: float) -> str:
+    """The measured loss of a plan in words."""
+    return f"predicted loss of {loss:.3g} (mean divergence from the model before)"

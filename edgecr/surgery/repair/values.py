@@ -46,7 +46,7 @@ Variant = tuple[int, int, Mapping[str, Tensor]]
 """A number, the first operator that changes, and the tensors to put in."""
 
 
-class Sums:
+class PartialSums:
     """Divergences summed up over the first chunks of images; this version forgets them."""
 
     def known(self, number: int, chunks: int) -> tuple[int, Values]:
@@ -67,7 +67,9 @@ class WidthValues:
         self._known: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._spare = KEPT_BYTES
 
-    def losses(self, widths: Sequence[Ids], advance: Callable[[], None], sums: Sums | None = None) -> list[Values]:
+    def losses(
+        self, widths: Sequence[Ids], advance: Callable[[], None], sums: PartialSums | None = None
+    ) -> list[Values]:
         """The mean divergence from the whole model for each width of each group; it never falls as widths shrink."""
         with running(self._module):
             starts = {self._start(number) for number, own in enumerate(widths) if len(own) > 1}
@@ -76,7 +78,7 @@ class WidthValues:
         return [np.maximum.accumulate(own[::-1])[::-1] for own in np.split(means, ends[:-1])]
 
     def drop_losses(
-        self, found: Sequence[Branch], advance: Callable[[], None], sums: Sums | None = None
+        self, found: Sequence[Branch], advance: Callable[[], None], sums: PartialSums | None = None
     ) -> list[float]:
         """The mean divergence from the whole model without each of these branches."""
         starts = {branch.start for branch in found}
@@ -89,10 +91,10 @@ class WidthValues:
         number: int,
         starts: set[int],
         advance: Callable[[], None],
-        sums: Sums | None,
+        sums: PartialSums | None,
     ) -> Values:
         """The mean divergence of each variant, summed up chunk by chunk; earlier sums are gone on from."""
-        sums, asked = sums or Sums(), self._question.asked
+        sums, asked = sums or PartialSums(), self._question.asked
         done, totals = sums.known(number, len(asked))
         with running(self._module):
             flow = Flow.of(self._module, asked[0][:2])

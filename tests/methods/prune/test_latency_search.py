@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 
 import pytest
 
 from edgecr.core.errors import BudgetError
-from edgecr.methods.prune.latency_search import CHECKS, LOOSER, Aim, Measured, Tried, search
+from edgecr.methods.prune.latency_search import CHECKS, LOOSER, MADE, Aim, Measured, Tried, search
 
 
 class Device:
@@ -32,7 +33,7 @@ class Device:
         return BudgetError(f"the last plan was {plan}")
 
     def found(self):
-        return search(self.measure, self.plan, self.refusal)
+        return search(self.measure, self.plan, self.refusal, operator.eq)
 
 
 def test_a_first_plan_that_is_good_stays():
@@ -97,6 +98,35 @@ def test_a_plan_that_keeps_the_request_stays_where_no_stricter_one_is_possible()
     device, parts = Device(least=0.9), iter([0.9, 1.5])
     device.measure = lambda plan, aim: Measured(next(parts), aim.lessons, (1.0, 1.0))
     assert device.found() == (1.0, Aim())
+
+
+class Steps(Device):
+    """Widths move in steps, so that near aims give one plan; the table moves on a bit with each lesson."""
+
+    def plan(self, aim):
+        return round(super().plan(aim) * 4) / 4
+
+    def measure(self, plan, aim):
+        self.measured.append(plan)
+        return Measured(self.factor * plan, aim.lessons, (plan, plan * self.taught))
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.02, 0.75), (1.3, 0.75), (0.9, 1.0)])
+def test_a_plan_that_repeats_an_earlier_one_is_measured_once_and_the_aim_moves_on(factor, expected):
+    device = Steps(factor)
+    plan, aim = device.found()
+    assert len(device.measured) == len(set(device.measured))
+    assert plan == expected
+    assert device.plan(aim) == plan
+    assert len(device.planned) <= 1 + MADE + 1
+
+
+def test_repeated_plans_end_the_search_where_nothing_else_can_be_planned():
+    device = Device(1.2)
+    device.plan = lambda aim: (device.planned.append(aim), 1.0)[1]
+    assert device.found() == (1.0, Aim())
+    assert device.measured == [1.0]
+    assert len(device.planned) == 1 + MADE + 1
 
 
 def test_the_search_keeps_nothing_between_two_calls():

@@ -18,6 +18,7 @@ from edgecr.surgery.changes import BlockDrop, ChannelCut
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.cost import Cost
 from edgecr.surgery.planning.plan import Planner
+from edgecr.surgery.planning.record import PlanRecord
 from edgecr.surgery.planning.widths import Limits
 from edgecr.surgery.repair.options import RepairOptions
 from edgecr.surgery.repair.values import WidthValues
@@ -182,6 +183,47 @@ def test_values_between_measured_widths_lie_on_the_line_and_never_fall_with_the_
     assert found[[0, 3, 9]].tolist() == [-9, -3, 0]
     assert found[1] == -7
     assert (np.diff(found) >= 0).all()
+
+
+class Ear(Monitor):
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def test_blocks_alone_meet_a_budget_and_channels_count_against_the_whole_model(tmp_path):
+    given, ear = with_an_idle_block(), Ear()
+    keys = {"scope": "measured", "drop": "blocks", "budget": {"macs": 0.95}, "repair": False}
+    where = context(tmp_path, dataset(train=140), monitor=ear)
+    found = Prune.parse(keys | {"min_fraction": 1.0}).apply(given, where)
+    plan = PlanRecord.load(tmp_path)
+    assert plan.dropped == tuple(change.block for change in found.surgery if isinstance(change, BlockDrop))
+    assert "layer2.1" in plan.dropped
+    assert not [one for one in plan.amounts if one.figure == "channels"]
+    told = next(line for line in ear.said if line.startswith("Removed 0.0%"))
+    assert f"dropped blocks {' and '.join(plan.dropped)}" in told
+    assert f"predicted loss of {plan.loss:.3g}" in told
+
+    Prune.parse(keys | {"align": "off", "min_channels": 15}).apply(given, where)
+    plan = PlanRecord.load(tmp_path)
+    (channels,) = (one for one in plan.amounts if one.figure == "channels")
+    graph = trace_channels(given.module, given.input_shape)
+    assert channels.before == sum(group.width for group in graph.groups if group.width > 15)
+    assert channels.after == sum(one.after for one in plan.widths if one.before > 15)
+    assert len(plan.dropped) > 0
+
+
+@pytest.mark.parametrize(
+    "keys", [{"scope": "measured", "budget": {"macs": 0.5}}, {"scope": "knapsack", "budget": {"latency": 0.5}}]
+)
+def test_that_no_channel_may_go_is_said_before_anything_is_measured(tmp_path, monkeypatch, keys):
+    measured = counted(monkeypatch, "losses")
+    method = Prune.parse({"min_fraction": 0.8, "align": 16} | keys)
+    with pytest.raises(BudgetError, match="No channel may go"):
+        method.apply(subject(), context(tmp_path, dataset(train=140)))  # whose latencies nobody can measure
+    assert not measured
 
 
 class Impatient(Monitor, Bar):
