@@ -83,6 +83,7 @@ def prune(
     drop: str = "none",
     normalise: bool = False,
     repair: bool | Mapping[str, Any] | None = None,
+    recalibrate: bool = False,
     data: Data | None = None,
     mean: Three | None = None,
     std: Three | None = None,
@@ -102,9 +103,10 @@ def prune(
     ``budget`` says what may remain of ``params``, ``macs``, ``size`` or ``latency`` (of ``device``); ``sparsity`` says
     what goes. ``exclude`` are name patterns of layers that stay whole. Scores by images, ``repair`` and
     ``scope="measured"`` need ``data``; from 64 images on the layers that are left are refitted to what they answered
-    before, unless ``repair`` is false. The other options are those of a recipe's ``prune`` step. Nothing is trained.
+    before, unless ``repair`` is false; ``recalibrate`` is its plain alternative. The other options are those of a
+    recipe's ``prune`` step. Nothing is trained.
     """
-    _check_images_given(data, scope, repair)
+    _check_images_given(data, scope, repair, recalibrate)
     subject, monitor = subject_of(module, example_input), _Listening(progress(quiet))
     options: dict[str, Any] = {
         "budget": None if budget is None else plain_values(budget, "budget"),
@@ -119,6 +121,7 @@ def prune(
         "min_fraction": min_fraction,
         "max_fraction": max_fraction,
         "strict": strict,
+        "recalibrate": recalibrate,
         "repair": plain_values(repair, "repair") if isinstance(repair, Mapping) else repair,
     }
     if data is None:
@@ -134,9 +137,15 @@ def prune(
     return PrunedModule(slim, PruneRecord(plan, facts["difference"], facts["stays"], pruned.surgery))
 
 
-def _check_images_given(data: Data | None, scope: str, repair: bool | Mapping[str, Any] | None) -> None:
+def _check_images_given(
+    data: Data | None, scope: str, repair: bool | Mapping[str, Any] | None, recalibrate: bool
+) -> None:
     """Refuses wishes that only images can fulfil where there are none."""
-    wishes = {"scope='measured'": scope == "measured", "repair": repair not in (None, False)}
+    wishes = {
+        "scope='measured'": scope == "measured",
+        "repair": repair not in (None, False),
+        "recalibrate": recalibrate,
+    }
     if data is None and (wish := next((name for name, wished in wishes.items() if wished), "")):
         raise RequestError(f"{wish} looks at images, and there are none: give data=FOLDER, or data=(images, labels).")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self
 
 from edgecr.api.runs import RUNS, AnyPath, compress, plain_values
-from edgecr.core.errors import BudgetError, RequestError
+from edgecr.core.errors import BudgetError, FileProblem, RequestError
 from edgecr.core.names import as_name
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ IMAGENET = 1000
 """Classes of the published weights."""
 SLACK = 1.1
 """Factor on the asked latency within which the exported file must be, measured beside the baseline."""
+LEAST = 0.001
+"""The smallest fraction of a latency, and the smallest time in milliseconds, that may be asked for."""
+FEWEST = 182
+"""Photographs at which 128 are left for training, which plans by measured loss need."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ def shrink(
     devices: Sequence[str] = ("cpu",),
     runs: AnyPath = RUNS,
     threads: int = 0,
+    fresh: bool = False,
     allow_code: bool = False,
     quiet: bool = False,
     monitor: Monitor | None = None,
@@ -96,8 +101,9 @@ def shrink(
     section, 8-bit pixels (N, H, W, 3), or these with labels. ``latency`` is a fraction of the model's own, or a time
     such as ``"3 ms"``. Without ``weights`` the published ones of torchvision or timm are fetched. ``mean`` and
     ``std`` say how pixels become the model's input: those of ImageNet when left out, but to be given with a module.
-    The file ships when it chooses as the model does on at least the ``agreement`` of held-out images, and keeps the
-    latency.
+    The file ships when it chooses as the model does on at least the ``agreement`` of held-out images, and when its
+    measured latency is within 1.1 times what was asked for (0.88 of the model's for 0.8). It takes about 182 images at
+    least, since plans need 128 for training. ``fresh`` throws away what the run has and starts anew.
     """
     from edgecr.models import architecture
 
@@ -107,9 +113,13 @@ def shrink(
         section = _named(model, weights, classes)
     else:
         section = _given(model, shown, weights, classes)
+    _refuse_unallowed(section, allow_code)
     declared = architecture(section)
     if not declared.starts_trained:
         raise RequestError(f"{declared.arch} is not trained: give the checkpoint of a trained model as weights.")
+    shown.check_count()
+    if declared.classes is None and shown.without_labels:
+        raise RequestError("The images have no labels, so they do not tell the number of classes: give --classes.")
     data = shown.section(shown.size or declared.usual_side, declared.classes or 0)
     changes: dict[str, Any] = {
         "name": f"shrink-{as_name(Path(data.get('root', declared.arch)).resolve().name)}",
@@ -125,6 +135,7 @@ def shrink(
             overrides=[f"{key}={json.dumps(value)}" for key, value in changes.items()],
             devices=devices,
             runs=runs,
+            fresh=fresh,
             threads=threads,
             allow_code=allow_code,
             quiet=quiet,
@@ -165,6 +176,34 @@ class _Images:
             raise RequestError(f"The images are of the size {pixels.size}, not {size}; leave size out.")
         return cls(None, pixels, list(pixels.size), scale)
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder that was named, if the images are one."""
+        return Path(self.source).expanduser() if isinstance(self.source, str | os.PathLike) else None
+
+    @property
+    def without_labels(self) -> bool:
+        """True for a folder without class folders."""
+        from edgecr.data.folder import Folder
+
+        return self.folder is not None and not Folder(name="folder", root=self.folder, size=1).has_labels()
+
+    def check_count(self) -> None:
+        """Refuses what is no folder, and so few images that no plan could be made, before anything is loaded."""
+        folder = self.folder
+        if folder is not None and not folder.is_dir():
+            raise FileProblem(
+                f"{folder} is a file, not a folder: give the folder that holds the images (--images)."
+                if folder.exists()
+                else f"The image folder {folder} does not exist (--images)."
+            )
+        count = len(self.pixels) if self.pixels is not None else None if folder is None else _undivided(folder)
+        if count is not None and count < FEWEST:
+            raise RequestError(
+                f"There are {count} images, and about {FEWEST} are needed at least (128 of the 70 % that are for "
+                "training): give more photographs like those of the model's use; they need no labels."
+            )
+
     def section(self, side: int | list[int], classes: int) -> dict[str, Any]:
         """The ``data`` section of a recipe; of labelled images in memory the classes are numbers."""
         if self.pixels is not None:
@@ -177,6 +216,23 @@ class _Images:
         if isinstance(self.source, Mapping):
             return {**self.source, **self.scale}
         return {"name": "folder", "root": self.source, "size": side, **self.scale}
+
+
+def _undivided(folder: Path) -> int | None:
+    """The number of files in a folder and below it, hidden ones aside; None where it divides its images itself."""
+    from edgecr.data.folder import split_folders
+
+    if len(split_folders(folder)) > 1:
+        return None
+    return sum(not name.startswith(".") for _, _, names in os.walk(folder) for name in names)
+
+
+def _refuse_unallowed(section: Mapping[str, Any], allow_code: bool) -> None:
+    """Refuses a model that is code, unless that may run, before anything else is said of it."""
+    from edgecr.models.external import refuse_code, source_of
+
+    if not allow_code and source_of(str(section.get("arch"))) == "code":
+        refuse_code(str(section["arch"]))
 
 
 def _given(module: nn.Module, images: _Images, weights: AnyPath | None, classes: int | None) -> dict[str, Any]:
@@ -221,7 +277,11 @@ def _limit(latency: float | str) -> dict[str, float]:
     try:
         asked = Budget.parse({"latency": latency}).shares()[LATENCY]
     except ValidationError as error:
-        raise RequestError(
-            f"latency {latency!r}: give a fraction between 0 and 1, or a time such as '3 ms'."
-        ) from error
-    return {"max": asked / 1e6 * SLACK} if isinstance(asked, int) else {"ratio": round(asked * SLACK, 4)}
+        raise RequestError(f"latency {latency!r}: {_LATENCIES}") from error
+    name, amount = ("max", asked / 1e6) if isinstance(asked, int) else ("ratio", asked)
+    if amount < LEAST:
+        raise RequestError(f"latency {latency!r} is less than any model takes: {_LATENCIES}")
+    return {name: round(amount * SLACK, 6)}
+
+
+_LATENCIES = "give a fraction between 0 and 1, or a time such as '3 ms'."

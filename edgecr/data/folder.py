@@ -49,7 +49,8 @@ class Folder(DataSource):
     """Images in ``root/CLASS/`` or ``root/{train,val,test}/CLASS/``; missing splits are drawn by the seed.
 
     Images that lie in ``root/`` or ``root/{train,val,test}/`` themselves, without class folders, have no labels. A test
-    image that lies in another split too is refused; parts that are drawn lose their copies of test images.
+    image that lies in another split too is refused; parts that are drawn lose their copies of test images. Of test
+    images that are alike the first one counts.
     """
 
     name: Literal["folder"]
@@ -122,8 +123,8 @@ class Folder(DataSource):
 def _apart(
     root: Path, listings: Sequence[Listing], parts: Sequence[MemorySet | StreamSet], monitor: Monitor | None
 ) -> Sequence[MemorySet | StreamSet]:
-    """The parts with no test image in the others: drawn ones lose their copies, given ones are refused."""
-    from edgecr.data.overlap import shared, without_test_images
+    """The parts with no test image twice or in the others: drawn ones lose their copies, given ones are refused."""
+    from edgecr.data.overlap import distinct, shared, without_test_images
 
     *seen, test = parts
     if len(split_folders(root)) > 1:
@@ -133,7 +134,8 @@ def _apart(
             for here, there in shared(test, part)
         }
         _refuse_shared(root, both)
-        return parts
+        return [*seen, distinct(test, monitor)]
+    test = distinct(test, monitor)
     kept = without_test_images(seen, test, monitor)
     _refuse_empty(root, [*map(len, kept)])
     return [*kept, test]

@@ -48,12 +48,13 @@ class GivenImages(DataSource):
 
     @override
     def load(self, monitor: Monitor | None = None) -> Dataset:
-        from edgecr.data.overlap import without_test_images
+        from edgecr.data.overlap import distinct, without_test_images
         from edgecr.data.sets import dataset_fingerprint
 
         whole = _images.get(self.content)
         parts = stratified(whole.labels, (self.validation, self.test), self.seed)
-        *seen, test = (whole.at(part) for part in parts)
+        *seen, drawn = (whole.at(part) for part in parts)
+        test = distinct(drawn, monitor)
         train, validation = without_test_images(seen, test, monitor)
         return Dataset(
             name="images",

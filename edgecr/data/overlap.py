@@ -1,9 +1,10 @@
-"""Images that two parts of a dataset share: a test image that training has seen proves nothing."""
+"""Images that a dataset holds more than once: a test image that training has seen, or a copy of one, proves nothing."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,19 @@ def without_test_images(parts: Sequence[Images], test: Images, monitor: Monitor 
     return [part.at(np.setdiff1d(np.arange(len(part)), list(out))) if out else part for part, out in zip(parts, gone)]
 
 
+def distinct(test: Images, monitor: Monitor | None) -> Images:
+    """A test part with each image once, the first of those alike; says how many copies were left out.
+
+    A copy is no image of its own: intervals that counted it would promise what nobody has seen.
+    """
+    keys = _repeated_files(test.paths) if isinstance(test, StreamSet) else _pixels(test)
+    copies = [index for index, first in _meeting(keys, keys) if index != first]
+    if not copies:
+        return test
+    (monitor or Monitor()).say(f"Left out of the test images: {len(copies)} copies of others among them.")
+    return test.at(np.setdiff1d(np.arange(len(test)), copies))
+
+
 def _meeting(one: Mapping[int, Hashable], other: Mapping[int, Hashable]) -> Pairs:
     first = {key: index for index, key in reversed([*other.items()])}
     return [(index, first[key]) for index, key in one.items() if key in first]
@@ -50,13 +64,22 @@ def _pixels(images: Images) -> dict[int, Hashable]:
 def _same_files(one: Sequence[Path], other: Sequence[Path]) -> Pairs:
     """Files of the same content; only what is alike so far is looked at more closely."""
     left, right = dict(enumerate(one)), dict(enumerate(other))
-    looks: tuple[Callable[[Path], Hashable], ...] = (lambda file: file.stat().st_size, _middle, _whole)
-    for look in looks:
+    for look in _LOOKS:
         ours, theirs = _looked(left, look), _looked(right, look)
         common = {*ours.values()} & {*theirs.values()}
         left = {index: file for index, file in left.items() if ours[index] in common}
         right = {index: file for index, file in right.items() if theirs[index] in common}
     return _meeting({index: ours[index] for index in left}, {index: theirs[index] for index in right})
+
+
+def _repeated_files(paths: Sequence[Path]) -> dict[int, Hashable]:
+    """The content of each file that is there more than once."""
+    left, keys = dict(enumerate(paths)), dict[int, Hashable]()
+    for look in _LOOKS:
+        keys = _looked(left, look)
+        often = Counter(keys.values())
+        left = {index: file for index, file in left.items() if often[keys[index]] > 1}
+    return {index: keys[index] for index in left}
 
 
 def _looked(files: Mapping[int, Path], look: Callable[[Path], Hashable]) -> dict[int, Hashable]:
@@ -73,6 +96,14 @@ def _middle(file: Path) -> bytes:
 
 def _whole(file: Path) -> bytes:
     return _digest(file.read_bytes())
+
+
+def _length(file: Path) -> int:
+    return file.stat().st_size
+
+
+_LOOKS: tuple[Callable[[Path], Hashable], ...] = (_length, _middle, _whole)
+"""Closer and closer looks at a file: only what is alike so far is looked at again."""
 
 
 def _digest(content: bytes | memoryview) -> bytes:

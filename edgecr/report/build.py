@@ -129,6 +129,7 @@ def _row(answered: RobustnessResult, figure: str, confidence: float, likeness: f
         row = _with_accuracy(row, answered, confidence, mean)
     if not {BASELINE, CANDIDATE} <= set(answered.roles):
         return row
+    row = replace(row, constant=answered.constant(figure))
     if mean:
         alike = answered.mean_agreement(likeness, figure=figure)
         return replace(row, agreement=alike, divergence=answered.mean_divergence(likeness, figure=figure))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgecr.core.estimate import Estimate
 from edgecr.report.doubts import about_speed
 from edgecr.report.gates.evidence import not_verified, place, ratio_of, timing_of
+from edgecr.report.gates.quantities import Kind, quantities
 from edgecr.report.numbers import (
     MILLISECONDS,
     MISSING,
@@ -15,7 +16,6 @@ from edgecr.report.numbers import (
     PERCENT,
     POINTS,
     RATIO,
-    Scale,
     counted,
     figure,
     interval,
@@ -24,7 +24,7 @@ from edgecr.report.numbers import (
     with_unit,
 )
 from edgecr.report.result import BASELINE, CANDIDATE, MEAN, AccuracyRow, LatencyRow, Result
-from edgecr.robustness.conditions import CLEAN
+from edgecr.robustness.conditions import CLEAN, in_words
 
 ROLES = (BASELINE, CANDIDATE)
 
@@ -40,7 +40,10 @@ class KeyFigure:
 
 
 def key_figures(result: Result) -> list[KeyFigure]:
-    """Accuracy, robustness, speed and size at one glance; without labels it is agreement with the baseline."""
+    """Accuracy, robustness, speed and size at one glance; without labels it is agreement with the baseline.
+
+    With labels the agreements that gates are about stand beside the accuracies.
+    """
     shown, clean, words = (
         (_accuracy_figure, "clean accuracy", "accuracy")
         if result.labelled
@@ -50,7 +53,7 @@ def key_figures(result: Result) -> list[KeyFigure]:
     found += [
         shown(result, f"{suite} {words}", suite, MEAN) for suite in result.suites if result.accuracy_of(suite, MEAN)
     ]
-    found += [_speed_figure(result)]
+    found += [*_gated_agreements(result), _speed_figure(result)] if result.labelled else [_speed_figure(result)]
     before, after = (getattr(result.model(role), "size_bytes", None) for role in ROLES)
     ratio = point(model_ratio(result, "size_bytes"), RATIO)
     missing = not_verified(result, *(row.evidence for row in result.models)) or "not exported for both roles"
@@ -64,6 +67,17 @@ def _accuracy_figure(result: Result, label: str, suite: str | None, condition: s
         return _no_figure(result, label, row)
     delta = f"{figure(row.delta, POINTS)} against {point(row.baseline, PERCENT)}"
     return KeyFigure(label, point(row.candidate, PERCENT), delta)
+
+
+def _gated_agreements(result: Result) -> Iterator[KeyFigure]:
+    """The agreements that the verdict rests on."""
+    known = quantities()
+    for name in dict.fromkeys(gate.name for gate in result.gates):
+        asked = known.get(name)
+        if asked is not None and asked.kind is Kind.AGREEMENT:
+            under = "" if asked.condition in (CLEAN, MEAN) else in_words(asked.condition)
+            label = " ".join(filter(None, (asked.suite, under, asked.kind.value)))
+            yield _agreement_figure(result, label, asked.suite, asked.condition)
 
 
 def _agreement_figure(result: Result, label: str, suite: str | None, condition: str) -> KeyFigure:
@@ -83,11 +97,11 @@ def _no_figure(result: Result, label: str, row: AccuracyRow | None) -> KeyFigure
 NOT_EVALUATED = "not evaluated"
 
 
-def distance_cell(row: AccuracyRow, write: Callable[[Estimate, Scale], str] = figure) -> str:
+def distance_cell(row: AccuracyRow) -> str:
     """The distance of the candidate's outputs from the baseline's; answers of earlier versions do not tell it."""
     if row.agreement is None:
         return MISSING
-    return write(row.divergence, NATS) if row.divergence else NOT_EVALUATED
+    return figure(row.divergence, NATS) if row.divergence else NOT_EVALUATED
 
 
 def first_measured(result: Result) -> LatencyRow | None:

@@ -89,6 +89,8 @@ class AccuracyRow:
     """Share of images that both answered alike."""
     divergence: Estimate | None = None
     """Mean distance of the candidate's outputs from the baseline's."""
+    constant: float | None = None
+    """The agreement that is reached without a look at the images: always the baseline's commonest answer."""
     evidence: list[str] = field(default_factory=list)
     """Files of the run that the row rests on."""
     metric: str = "accuracy"

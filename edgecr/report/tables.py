@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from edgecr.core.step_record import Cell
@@ -211,9 +210,7 @@ def _accuracy_columns(
         yield "difference in points", lambda row: figure(row.delta, DIFFERENCE)
     if not labelled or any(row.agreement for row in rows):
         yield ALIKE, lambda row: figure(row.agreement, PERCENT)
-        # beside accuracies there is no room for its interval, which the JSON report has
-        cell = partial(distance_cell, write=point if labelled else figure)
-        yield from ((name, cell) for name in dict.fromkeys(row.distance for row in rows) if name)
+        yield from ((name, distance_cell) for name in dict.fromkeys(row.distance for row in rows) if name)
 
 
 def condition_name(condition: str) -> str:

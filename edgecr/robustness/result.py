@@ -150,6 +150,15 @@ class RobustnessResult:
         """The divergence averaged over several conditions, bootstrapped over images."""
         return self._divergence(self.figures[figure], candidate, confidence)
 
+    def constant(self, figure: str) -> float | None:
+        """The agreement that is reached without a look at the images, by always giving the baseline's commonest answer.
+
+        The mean over the conditions of a figure; None where nobody can tell.
+        """
+        shares = [self.task.constant(self.answers[name][BASELINE]) for name in self.figures[figure]]
+        known = [share for share in shares if share is not None]
+        return float(np.mean(known)) if len(known) == len(shares) else None
+
     def _same(self, condition: str, baseline: str, candidate: str) -> np.ndarray:
         answers = self.answers[condition]
         return self.task.same(answers[baseline], answers[candidate])

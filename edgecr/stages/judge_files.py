@@ -26,6 +26,7 @@ from edgecr.core.progress import Monitor
 from edgecr.core.yaml_text import parse_yaml
 from edgecr.data.base import ImageSet, Preprocessing
 from edgecr.data.folder import HeldOutFolder, Listing, held_out
+from edgecr.data.overlap import distinct
 from edgecr.data.sets import dataset_fingerprint
 from edgecr.predictors import Predictor, predictor_for
 from edgecr.report.gates.judge import Gate, check_confidence, check_gate_name
@@ -205,7 +206,7 @@ def _test_images(asked: FilesToJudge, inputs: JudgeInputs, monitor: Monitor, thr
     if asked.images is not None and asked.images < total:
         listing = listing.at(np.sort(np.random.default_rng(0).choice(total, asked.images, replace=False)))
     monitor.say(f"Reading {len(listing.files):,} of {total:,} test images in {source.folder}")
-    images = source.load(listing, inputs.preprocessing.size)
+    images = distinct(source.load(listing, inputs.preprocessing.size), monitor)
     if not source.labelled:
         names = names_without_labels(inputs, source.trained) or _numbered(inputs, images, threads)
     return _TestImages(source, names, images, dataset_fingerprint(names, [images]))

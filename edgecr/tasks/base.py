@@ -64,6 +64,10 @@ class Task(ABC):
         """The mean score that is reached without a look at the images; None where nobody can tell."""
         return None
 
+    def constant(self, answers: Answers) -> float | None:
+        """The largest share of images on which one answer, always given, is the same as these; None where none is."""
+        return None
+
     def agreement(self, expected: Outputs, given: Outputs, tolerance: Mapping[str, float]) -> np.ndarray:
         """True for each image whose outputs stand for the same answer; ``tolerance`` is the noise of each output.
 

@@ -54,6 +54,12 @@ class Classification(Task):
         """The share of the largest class: always answering it is right that often, and no guess more often."""
         return float(np.bincount(targets).max() / len(targets)) if len(targets) else None
 
+    def constant(self, answers: Answers) -> float | None:
+        """The share of the class that was chosen most often."""
+        choices = answers["choices"]
+        given = choices[choices != NO_ANSWER]
+        return float(np.unique(given, return_counts=True)[1].max() / len(choices)) if len(given) else None
+
     def agreement(self, expected: Outputs, given: Outputs, tolerance: Mapping[str, float]) -> np.ndarray:
         """True where both choose the same class; a tie within the tolerance counts as the same."""
         logits, other = expected["logits"], given["logits"]

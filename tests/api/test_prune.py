@@ -300,6 +300,10 @@ def test_layers_are_refitted_unless_that_is_not_wanted():
     assert same(left[False], prune(whole, sparsity=0.5).module)
     assert fit(left[True], whole, images) < 0.5 * fit(left[False], whole, images)
     assert not same(some, left[True])
+    plain = prune(whole, sparsity=0.5, data=data, repair=False, recalibrate=True).module
+    assert not same(plain, left[False])
+    with pytest.raises(edgecr.EdgecrError, match="recalibrate looks at images, and there are none"):
+        prune(whole, sparsity=0.5, repair=False, recalibrate=True)
 
 
 def test_channels_and_blocks_go_by_measured_loss(monkeypatch, tmp_path):

@@ -88,7 +88,7 @@ def test_a_module_and_pixels_end_in_a_judged_file_and_a_module(finished, monkeyp
 
 def test_a_module_is_known_by_all_that_it_computes(monkeypatch):
     def arch(module):
-        return next(text for text in asked(monkeypatch, module, pixels(9)) if text.startswith("model="))
+        return next(text for text in asked(monkeypatch, module, pixels(182)) if text.startswith("model="))
 
     changed = net()
     changed.head.bias.data[0] += 1e-3
@@ -98,8 +98,8 @@ def test_a_module_is_known_by_all_that_it_computes(monkeypatch):
 
 @pytest.mark.parametrize("labelled", [False, True])
 def test_images_in_memory_are_divided_and_scaled(monkeypatch, labelled):
-    images = pixels(60)
-    given_images = (images, torch.arange(60) % 4) if labelled else torch.from_numpy(images)
+    images = pixels(190)
+    given_images = (images, torch.arange(190) % 4) if labelled else torch.from_numpy(images)
     recipe = load_recipe("quick/shrink", asked(monkeypatch, net(), given_images))
     data = recipe.data.load()
     assert data.labelled is labelled
@@ -107,16 +107,18 @@ def test_images_in_memory_are_divided_and_scaled(monkeypatch, labelled):
     assert (data.preprocessing.std, data.preprocessing.size) == (SCALE["std"], (12, 12))
     parts = [part.numpy(range(len(part))) for part in (data.train, data.validation, data.test)]
     assert sorted(map(bytes, np.concatenate(parts))) == sorted(map(bytes, images))
-    assert len(data.test) == 12
+    assert len(data.test) == 38
 
 
 def test_labels_beyond_the_classes_of_the_module_are_refused():
-    images = pixels(60)
+    images = pixels(190)
     with pytest.raises(RequestError, match="classes is 4, but the data has 7"):
-        edgecr.shrink(net(), (images, np.arange(60) % 7), quiet=True, **SCALE)
+        edgecr.shrink(net(), (images, np.arange(190) % 7), quiet=True, **SCALE)
 
 
 def test_a_folder_needs_the_size_and_a_name_knows_its_own(monkeypatch, tmp_path):
+    for number in range(182):
+        (tmp_path / f"{number}.png").touch()
     recipe = load_recipe("quick/shrink", asked(monkeypatch, net(), tmp_path, size=(12, 16)))
     assert (recipe.data.size, recipe.data.mean, recipe.data.std) == ((12, 16), *SCALE.values())
     assert (recipe.model.classes, recipe.model.starts_trained) == (4, True)
@@ -128,7 +130,7 @@ def test_a_latency_out_of_reach_says_what_to_change(monkeypatch):
 
     monkeypatch.setattr(shrinking, "compress", refuse)
     with pytest.raises(BudgetError, match=r"0.04 ms is the least.* a larger latency than 0.02\.") as raised:
-        edgecr.shrink(net(), pixels(9), latency=0.02, **SCALE)
+        edgecr.shrink(net(), pixels(182), latency=0.02, **SCALE)
     assert raised.value.exit_code == 2
 
 
@@ -138,17 +140,17 @@ class Features(nn.Module):
 
 
 WRONG = {
-    "no scale": ((net(), pixels(9)), {"mean": None}, r"mean=\(…\)"),
+    "no scale": ((net(), pixels(182)), {"mean": None}, r"mean=\(…\)"),
     "no size": ((net(), "photos"), {}, "Give the size"),
-    "another size": ((net(), pixels(9)), {"size": 16}, r"size \(12, 12\), not 16"),
+    "another size": ((net(), pixels(182)), {"size": 16}, r"size \(12, 12\), not 16"),
     "floats": ((net(), torch.rand(9, 3, 12, 12)), {}, "Images in memory are pixels here"),
-    "weights": ((net(), pixels(9)), {"weights": "x.pth"}, "has its weights already"),
-    "other classes": ((net(), pixels(9)), {"classes": 5}, "4 classes, not 5"),
-    "no classifier": ((Features(), pixels(9)), {}, "no classifier"),
-    "no module": ((3, pixels(9)), {}, "A torch.nn.Module is needed"),
-    "bytes": ((net(), pixels(9)), {"mean": (124, 117, 104)}, r"divide them by 255: mean=\(0.486"),
-    "two channels": ((net(), pixels(9)), {"std": (0.5, 0.5)}, r"std=\(0.5, 0.5\): give three numbers"),
-    "a wrong latency": ((net(), pixels(9)), {"latency": "fast"}, "give a fraction between 0 and 1"),
+    "weights": ((net(), pixels(182)), {"weights": "x.pth"}, "has its weights already"),
+    "other classes": ((net(), pixels(182)), {"classes": 5}, "4 classes, not 5"),
+    "no classifier": ((Features(), pixels(182)), {}, "no classifier"),
+    "no module": ((3, pixels(182)), {}, "A torch.nn.Module is needed"),
+    "bytes": ((net(), pixels(182)), {"mean": (124, 117, 104)}, r"divide them by 255: mean=\(0.486"),
+    "two channels": ((net(), pixels(182)), {"std": (0.5, 0.5)}, r"std=\(0.5, 0.5\): give three numbers"),
+    "a wrong latency": ((net(), pixels(182)), {"latency": "fast"}, "give a fraction between 0 and 1"),
 }
 
 

@@ -16,7 +16,7 @@ from edgecr.recipe import load_recipe
 from edgecr.weights import write_tensors
 from tests.conftest import QUICK_DEVICE
 from tests.surgery.conftest import disturbed
-from tests.workplace import trusted
+from tests.workplace import trusted, undecided
 
 
 @pytest.fixture
@@ -24,12 +24,14 @@ def world(tmp_path):
     """A model's weights, 320 photographs without labels, and a device that is measured quickly."""
     torch.manual_seed(0)
     declared = {"arch": "resnet20", "width": 0.5}
-    write_tensors(tmp_path / "weights.safetensors", disturbed(build(architecture(declared), 4)).state_dict())
     random, folder = np.random.default_rng(0), tmp_path / "photos"
     folder.mkdir()
-    for number in range(320):
-        pixels = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((16, 16)).save(folder / f"{number:03}.png")
+    coarse = random.integers(0, 256, (320, 4, 4, 3), dtype=np.uint8)
+    photos = [Image.fromarray(pixels).resize((16, 16)) for pixels in coarse]
+    for number, photo in enumerate(photos):
+        photo.save(folder / f"{number:03}.png")
+    module = undecided(disturbed(build(architecture(declared), 4)), np.stack(photos))
+    write_tensors(tmp_path / "weights.safetensors", module.state_dict())
     (tmp_path / "quick.yaml").write_text(QUICK_DEVICE)
     trusted(tmp_path / "quick.yaml")
     return tmp_path
@@ -60,7 +62,7 @@ def test_a_model_and_images_without_labels_end_in_a_file_judged_by_agreement(wor
         size=16,
         agreement=0.0,
     )
-    changes = [*changes, "steps.0.prune.budget={macs: 0.6}", "gates={agreement: {min: 0.0}}"]
+    changes = [*changes, "steps.0.prune.budget={macs: 0.6}", "gates={agreement: {min: 0.5}}"]
     devices = [str(world / "quick.yaml")]
     run, report = compress(recipe, overrides=changes, devices=devices, runs=world / "runs", threads=1, quiet=True)
     assert {gate.name: gate.status.value for gate in report.gates} == {"agreement": "PASS"}
@@ -114,6 +116,9 @@ def test_a_model_of_a_library_has_its_published_weights(world, monkeypatch):
     [
         ({"latency": 1.5}, "latency"),
         ({"latency": "3 hours"}, "latency"),
+        ({"latency": "0ms"}, "less than any model takes: give a fraction .* '3 ms'"),
+        ({"latency": 1e-300}, "less than any model takes"),
+        ({"size": 16}, "the number of classes: give --classes"),
         ({"weights": "nowhere.safetensors", "classes": 4, "size": 16}, r"nowhere.safetensors"),
         ({"classes": 4, "size": 16}, "weights"),
         ({"mean": "124,117,104"}, r"--mean 124,117,104: .* divide them by 255: --mean 0.486"),
@@ -128,3 +133,30 @@ def test_a_wrong_request_is_refused_with_one_sentence(world, options, message):
     with pytest.raises(EdgecrError, match=message) as raised:
         shrink("resnet20", world / "photos", devices=[str(world / "quick.yaml")], **values)
     assert raised.value.exit_code == 2
+
+
+def test_what_is_no_folder_or_too_little_is_refused_before_the_model_is_asked_for(world, tmp_path):
+    keys = {"weights": world / "nowhere.safetensors", "quiet": True, "runs": tmp_path / "runs"}
+    few = tmp_path / "few"
+    few.mkdir()
+    for photo in sorted((world / "photos").iterdir())[:181]:
+        (few / photo.name).symlink_to(photo)
+    for images, message in (
+        (world / "photos/000.png", r"is a file, not a folder: .*--images"),
+        (world / "none", r"does not exist \(--images\)"),
+        (few, "There are 181 images, and about 182 are needed"),
+    ):
+        with pytest.raises(EdgecrError, match=message):
+            shrink("resnet20", images, **keys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_that_is_code_names_the_option(world):
+    with pytest.raises(EdgecrError, match=r"os:getcwd .* --allow-code"):
+        shrink("os:getcwd", world / "photos")
+
+
+def test_the_recipe_judges_with_the_same_slack():
+    recipe = load_recipe("quick/shrink")
+    asked_for = recipe.steps[0].method.budget.latency
+    assert recipe.gates["latency_p50"].limits == {"ratio": pytest.approx(asked_for * shrinking.SLACK)}

@@ -10,6 +10,7 @@ from PIL import Image
 from edgecr.core.errors import FileProblem
 from edgecr.core.progress import Monitor
 from edgecr.data import sources
+from edgecr.data.given import GivenImages
 from edgecr.data.overlap import shared
 from edgecr.data.sets import MemorySet
 
@@ -78,9 +79,32 @@ def test_drawn_parts_lose_the_copies_of_test_images(tmp_path, limit):
         shutil.copy(tmp_path / f"{number:03}.bmp", tmp_path / f"copy{number:03}.bmp")
     data, told = load(tmp_path, limit)
     assert not pixels(data.test) & (pixels(data.train) | pixels(data.validation))
-    gone = 60 - len(data.train) - len(data.validation) - len(data.test)
-    assert gone > 0
-    assert told == [f"Left out of training and validation: {gone} copies of test images."]
+    assert len(pixels(data.test)) == len(data.test)
+    twice, gone = 12 - len(data.test), 48 - len(data.train) - len(data.validation)
+    assert min(twice, gone) > 0
+    assert told == [
+        f"Left out of the test images: {twice} copies of others among them.",
+        f"Left out of training and validation: {gone} copies of test images.",
+    ]
+
+
+@pytest.mark.parametrize("limit", [IN_MEMORY, ON_DISK])
+def test_copies_among_the_test_images_count_once(divided, limit):
+    before, silent = load(divided, limit)
+    assert silent == []
+    for number in range(40):
+        shutil.copy(divided / "test/003.bmp", divided / f"test/copy{number:02}.bmp")
+    after, told = load(divided, limit)
+    assert (len(after.test), pixels(after.test)) == (12, pixels(before.test))
+    assert after.fingerprint == before.fingerprint
+    assert told == ["Left out of the test images: 40 copies of others among them."]
+
+
+def test_drawn_pixels_are_tested_once_each():
+    images = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3), dtype=np.uint8).repeat(20, axis=0)
+    content = GivenImages.keep(MemorySet(images, np.zeros(600)))
+    data = GivenImages(name="given", content=content).load()
+    assert len(data.test) == len(pixels(data.test)) <= 30
 
 
 def test_a_folder_of_one_image_many_times_is_too_few(tmp_path):

@@ -53,8 +53,15 @@ def test_agreement_and_divergence_stand_beside_accuracy():
     assert table.head == ("condition", "baseline", "candidate", "difference in points", "same answer", "KL")
     clean = dict(zip(table.head, table.rows[0]))
     assert clean["same answer"].startswith("98.0 % [")
-    assert clean["KL"] == "0.0200"
+    assert clean["KL"].startswith("0.0200 [")
     assert "0 is none" in table.note
+
+
+def test_the_agreements_that_gates_are_about_stand_on_top_beside_accuracy():
+    gates = {name: Gate(min=0.5) for name in ("agreement", "noise5_agreement", "noise5_fog_agreement")}
+    found = [each.label for each in key_figures(made(taken({"clean": 4}), gates=gates))]
+    assert found[:5] == ["clean accuracy", "noise5 accuracy", "agreement", "noise5 agreement", "noise5 fog agreement"]
+    assert not any("agreement" in each.label for each in key_figures(made(taken({}))))
 
 
 def test_answers_of_earlier_versions_are_not_evaluated_and_never_zero():

@@ -24,6 +24,8 @@ class Evidence:
     """Files of the run that the figure rests on."""
     partial: str = ""
     """Reason why the measurement behind the figure is not complete."""
+    blind: float | None = None
+    """The same figure of answers that were given without a look at the images; a limit that it holds proves nothing."""
 
 
 def evidence_for(
@@ -152,7 +154,8 @@ def _agreement(quantity: Quantity, result: Result) -> Evidence:
     if row is None:
         asked = quantity.suite or quantity.condition
         return Evidence("", None, f"the agreement ({asked}) was not evaluated")
-    return Evidence("", row.agreement, "baseline and candidate were not both evaluated", row.evidence)
+    missing = "baseline and candidate were not both evaluated"
+    return Evidence("", row.agreement, missing, row.evidence, blind=row.constant)
 
 
 def _loss(delta: Estimate | None) -> Estimate | None:

@@ -12,7 +12,7 @@ from edgecr.core.estimate import Estimate
 from edgecr.core.options import Options
 from edgecr.report.gates.evidence import Evidence, evidence_for, unsound_words
 from edgecr.report.gates.quantities import Kind, Quantity, quantities
-from edgecr.report.numbers import apart, confidence_text, figure, number, with_unit
+from edgecr.report.numbers import Scale, apart, confidence_text, figure, number, with_unit
 from edgecr.report.result import CandidateRow, GateResult, Result, Status, Verdict
 
 LIMITS = ("drop", "ratio", "min", "max")
@@ -147,12 +147,19 @@ def _status(quantity: Quantity, gate: Gate, limit: str, evidence: Evidence) -> S
         return Status.INCOMPLETE
     if not _holds(quantity, gate, limit, estimate.value):
         return Status.FAIL
+    if _proves_nothing(quantity, gate, limit, evidence):
+        return Status.INCOMPLETE
     if gate.confidence is None:
         return Status.PASS
     worse = _worse_end(quantity, limit, estimate)
     if worse is None or (estimate.confidence or 0) < gate.confidence - TOLERANCE:
         return Status.INCOMPLETE
     return Status.PASS if _holds(quantity, gate, limit, worse) else Status.FAIL
+
+
+def _proves_nothing(quantity: Quantity, gate: Gate, limit: str, evidence: Evidence) -> bool:
+    """True where answers that were given without a look at the images would hold the limit too."""
+    return evidence.blind is not None and _holds(quantity, gate, limit, evidence.blind)
 
 
 def _worse_end(quantity: Quantity, limit: str, estimate: Estimate) -> float | None:
@@ -190,11 +197,23 @@ def _text(quantity: Quantity, gate: Gate, limit: str, evidence: Evidence, places
         told = not where or evidence.place in evidence.missing
         return evidence.missing if told else f"{where.lstrip()}: {evidence.missing}"
     scale = quantity.scale_of(limit)
-    if _status(quantity, gate, limit, evidence) is Status.FAIL:
+    status = _status(quantity, gate, limit, evidence)
+    if status is Status.FAIL:
         scale = apart(estimate.value, gate.limits[limit], scale)
     word = limit if limit in ("drop", "ratio") else "value"
     partial = f"; the measurement is partial ({evidence.partial})" if evidence.partial else ""
-    return f"{word} {figure(estimate, scale)}{where}" + _doubt(quantity, gate, limit, estimate) + partial
+    found = f"{word} {figure(estimate, scale)}{where}"
+    if status is Status.INCOMPLETE and _proves_nothing(quantity, gate, limit, evidence):
+        return f"{_blind_words(evidence, scale)}; {found}{partial}"
+    return found + _doubt(quantity, gate, limit, estimate) + partial
+
+
+def _blind_words(evidence: Evidence, scale: Scale) -> str:
+    return (
+        f"the baseline gives one and the same answer for {with_unit(evidence.blind or 0, scale)} of the images, so "
+        "always giving it would hold this limit too, and the candidate's answers prove nothing: check mean, std, the "
+        "images and the baseline itself, or set a higher limit"
+    )
 
 
 def _doubt(quantity: Quantity, gate: Gate, limit: str, estimate: Estimate) -> str:
