@@ -167,6 +167,8 @@ class _Images:
         size = size if size is None or isinstance(size, int) else list(size)
         if isinstance(images, str | os.PathLike | Mapping):
             stated = images.get("size") if isinstance(images, Mapping) else None
+            if None not in (size, stated) and size != stated:
+                raise RequestError(f"The images are said to be of the size {stated}, not {size}; leave size out.")
             return cls(images, None, size or stated, scale)
 
         from edgecr.api.images import pixels_of
@@ -180,6 +182,17 @@ class _Images:
     def folder(self) -> Path | None:
         """The folder that was named, if the images are one."""
         return Path(self.source).expanduser() if isinstance(self.source, str | os.PathLike) else None
+
+    @property
+    def in_a_folder(self) -> bool:
+        """True for images that have no size and no scale of their own: those of a folder, however it was named."""
+        return self.folder is not None or (isinstance(self.source, Mapping) and self.source.get("name") == "folder")
+
+    @property
+    def unscaled(self) -> bool:
+        """True where nothing says how the pixels become a model's input."""
+        stated = {*self.scale, *(self.source if isinstance(self.source, Mapping) else ())}
+        return (self.in_a_folder or self.pixels is not None) and not {"mean", "std"} <= stated
 
     @property
     def without_labels(self) -> bool:
@@ -214,7 +227,7 @@ class _Images:
             names = [] if last == NO_LABEL else [str(number) for number in range(max(classes, last + 1))]
             return {"name": GivenImages.NAME, "content": GivenImages.keep(self.pixels), "classes": names, **self.scale}
         if isinstance(self.source, Mapping):
-            return {**self.source, **self.scale}
+            return {**({"size": side} if self.in_a_folder else {}), **self.source, **self.scale}
         return {"name": "folder", "root": self.source, "size": side, **self.scale}
 
 
@@ -244,7 +257,7 @@ def _given(module: nn.Module, images: _Images, weights: AnyPath | None, classes:
         raise RequestError("The module has its weights already; weights are for the name of an architecture.")
     if images.size is None:
         raise RequestError("Give the size of the module's images: size=224, or size=(height, width).")
-    if not isinstance(images.source, Mapping) and len(images.scale) < 2:
+    if images.unscaled:
         raise RequestError(HOW)
     height, width = (images.size, images.size) if isinstance(images.size, int) else images.size
     section = model_section(module, (height, width))
@@ -281,7 +294,8 @@ def _limit(latency: float | str) -> dict[str, float]:
     name, amount = ("max", asked / 1e6) if isinstance(asked, int) else ("ratio", asked)
     if amount < LEAST:
         raise RequestError(f"latency {latency!r} is less than any model takes: {_LATENCIES}")
-    return {name: round(amount * SLACK, 6)}
+    limit = round(amount * SLACK, 6)
+    return {name: limit if name == "max" else min(limit, 1.0)}  # never slower than the model itself
 
 
 _LATENCIES = "give a fraction between 0 and 1, or a time such as '3 ms'."

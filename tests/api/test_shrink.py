@@ -134,6 +134,19 @@ def test_a_latency_out_of_reach_says_what_to_change(monkeypatch):
     assert raised.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("asked_for", "limit"), [(0.5, {"ratio": 0.55}), (0.95, {"ratio": 1.0}), ("3 ms", {"max": 3.3})]
+)
+def test_a_file_that_ships_is_within_a_tenth_of_the_latency_and_never_slower_than_the_model(asked_for, limit):
+    assert shrinking._limit(asked_for) == limit
+
+
+def test_a_section_without_a_size_gets_that_of_the_request(monkeypatch):
+    data = {"name": "folder", "root": "photos"} | SCALE
+    recipe = load_recipe("quick/shrink", asked(monkeypatch, net(), data, size=12))
+    assert recipe.data.size == 12
+
+
 class Features(nn.Module):
     def forward(self, images):
         return images * 2
@@ -141,6 +154,8 @@ class Features(nn.Module):
 
 WRONG = {
     "no scale": ((net(), pixels(182)), {"mean": None}, r"mean=\(…\)"),
+    "a section without a scale": ((net(), {"name": "folder", "root": "x", "size": 12}), {"mean": None}, r"mean=\(…\)"),
+    "two sizes": ((net(), {"name": "folder", "root": "x", "size": 12}), {"size": 16}, "of the size 12, not 16"),
     "no size": ((net(), "photos"), {}, "Give the size"),
     "another size": ((net(), pixels(182)), {"size": 16}, r"size \(12, 12\), not 16"),
     "floats": ((net(), torch.rand(9, 3, 12, 12)), {}, "Images in memory are pixels here"),

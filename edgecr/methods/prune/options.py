@@ -197,6 +197,10 @@ class PruneOptions(Method):
             raise ValueError(f"scope: {self.scope} weighs channels against one figure; name one in budget")
         if self.drop == "blocks" and (self.scope != "measured" or self.budget is None):
             raise ValueError("drop: blocks weighs blocks by measured loss; it needs scope: measured and a budget")
+        if self.scope == "measured" and self.repair is False:
+            raise ValueError(
+                "scope: measured values widths by the loss after a repair, so it needs one; leave repair: false out"
+            )
         if self.scope == "measured" and not isinstance(self.when, OneShot):
             raise ValueError(
                 f"scope: measured plans once, for a repaired model; it does not go with when: {self.when.kind}"

@@ -185,6 +185,11 @@ def test_values_between_measured_widths_lie_on_the_line_and_never_fall_with_the_
     assert (np.diff(found) >= 0).all()
 
 
+def test_values_of_repaired_widths_need_a_repair():
+    with pytest.raises(ValueError, match="leave repair: false out"):
+        Prune.parse({"scope": "measured", "budget": {"macs": 0.5}, "repair": False})
+
+
 class Ear(Monitor):
     def __init__(self):
         self.said = []
@@ -195,7 +200,7 @@ class Ear(Monitor):
 
 def test_blocks_alone_meet_a_budget_and_channels_count_against_the_whole_model(tmp_path):
     given, ear = with_an_idle_block(), Ear()
-    keys = {"scope": "measured", "drop": "blocks", "budget": {"macs": 0.95}, "repair": False}
+    keys = {"scope": "measured", "drop": "blocks", "budget": {"macs": 0.95}}
     where = context(tmp_path, dataset(train=140), monitor=ear)
     found = Prune.parse(keys | {"min_fraction": 1.0}).apply(given, where)
     plan = PlanRecord.load(tmp_path)
