@@ -77,7 +77,7 @@ def test_files_are_shown_a_whole_folder_without_splits_but_only_test_images_of_o
         (split / name).mkdir()
         for each in ("a", "b"):
             (flat / each).rename(split / name / each) if name == "train" else (split / name / each).mkdir()
-            Image.new("RGB", (6, 6), (0, 0, 50 + len(name))).save(split / name / each / "new.png")
+            Image.new("RGB", (6, 6), (ord(each), 0, 50 + len(name))).save(split / name / each / "new.png")
     assert len(held_out(split, shape, Monitor()).test) == 2
 
 
