@@ -1,7 +1,7 @@
 """Processor time and memory of a repair, and of the values of all widths by measured loss.
 
 ResNet-56 on images of 32 pixels and ResNet-50 on the same images at 224, weights by chance: what they cost does not
-depend on them. Half of all channels goes; the repair has 512 images. Each figure comes from a process of its own, whose
+depend on them. One thread. Half of all channels goes; the repair has 512 images. Each figure comes from a process of its own, whose
 largest memory counts, Python and PyTorch included. Values are those of ``prune: {scope: measured}`` with nothing known
 before. Goals: a repair takes 10 s of processor time for ResNet-56 and 120 s for ResNet-50; all values of ResNet-56 take
 5 minutes, of ResNet-50 30; no process needs more than 4 GB. ``--quick`` looks at ResNet-56 alone.
@@ -37,6 +37,7 @@ LIMITS = {("resnet56", REPAIR): 10, ("resnet50", REPAIR): 120, ("resnet56", VALU
 
 def cost(network: str, what: str, root: Path) -> dict[str, float]:
     """The cost of one piece of work, done in this process."""
+    import torch
     from _study import cifar10
 
     from edgecr.data.views import LearningData
@@ -45,6 +46,7 @@ def cost(network: str, what: str, root: Path) -> dict[str, float]:
     from edgecr.subject import Subject
     from edgecr.training.context import StepContext
 
+    torch.set_num_threads(1)  # threads that wait for one another on a busy machine count as work
     side = SIDES[network]
     data = cifar10(root, IMAGES, 100, side=side)
     subject = Subject.create(architecture({"arch": ARCHITECTURES[network]}), len(data.classes), (side, side), seed=0)
