@@ -2,9 +2,10 @@
 
 ResNet-56 on images of 32 pixels and ResNet-50 on the same images at 224, weights by chance: what they cost does not
 depend on them. One thread. Half of all channels goes; the repair has 512 images. Each figure comes from a process of
-its own, whose largest memory counts, Python and PyTorch included. Values are those of ``prune: {scope: measured}`` with nothing known
-before. Goals: a repair takes 10 s of processor time for ResNet-56 and 120 s for ResNet-50; all values of ResNet-56 take
-5 minutes, of ResNet-50 30; no process needs more than 4 GB. ``--quick`` looks at ResNet-56 alone.
+its own, whose largest memory counts, Python and PyTorch included. Values are those of ``prune: {scope: measured}``
+with nothing known before. Goals: a repair takes 10 s of processor time for ResNet-56 and 120 s for ResNet-50; all
+values of ResNet-56 take 5 minutes, of ResNet-50 30; no process needs more than 4 GB. ``--quick`` looks at ResNet-56
+alone.
 """
 
 from __future__ import annotations
