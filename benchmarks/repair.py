@@ -135,7 +135,7 @@ class Study:
 
     @property
     def network(self) -> Network:
-        """What the study looks at."""
+        """The network of this part."""
         return NETWORKS[self.name]
 
     def cell(self, make: Callable[[Path], dict[str, Any]], *names: object) -> dict[str, Any]:

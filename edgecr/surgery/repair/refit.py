@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,8 @@ from typing_extensions import override
 
 from edgecr.core.errors import UnsupportedModel
 from edgecr.core.progress import Bar, Monitor
-from edgecr.surgery.changes.cut import ChannelCut, as_positions
+from edgecr.surgery.changes.cut import ChannelCut
+from edgecr.surgery.repair.before_and_after import kept_outputs, still_there, unseen
 from edgecr.surgery.repair.gathered import Gathered, Spread
 from edgecr.surgery.repair.least_squares import Fit, Regression
 from edgecr.surgery.repair.lockstep import Lockstep, parted
@@ -32,7 +33,6 @@ from edgecr.surgery.repair.stream import (
     NormCall,
     OperatorCall,
     Stream,
-    first_names,
     run,
     run_apart,
     run_on,
@@ -96,14 +96,14 @@ def repair(
     first = sample.images[0][:2]
     with running(dense), running(slim), _all_or_nothing(slim):
         whole, found = structure(dense, first), structure(slim, first)
-        cut = _known(whole, found)
+        cut = still_there(whole, found)
         work = _Work(dense, slim, whole, cut, kept_outputs(dense, cuts), sample, dict(free or {}))
         steps = len(sample.images) + sum(use.number == 0 for use in cut.uses.values())
         with (monitor or Monitor()).bar("Repairing layers", steps) as bar:
             work.bar = bar
             work.look()
             work.refit()
-    return RepairOutcome(tuple(work.done.values()), {**found.skipped, **_unseen(dense, cuts, found), **work.skipped})
+    return RepairOutcome(tuple(work.done.values()), {**found.skipped, **unseen(dense, cuts, found), **work.skipped})
 
 
 @contextmanager
@@ -117,41 +117,6 @@ def _all_or_nothing(module: nn.Module) -> Iterator[None]:
             for name, tensor in before.items():
                 state[name].copy_(tensor)
         raise
-
-
-def kept_outputs(dense: nn.Module, cuts: Sequence[ChannelCut]) -> dict[str, Tensor]:
-    """For each weight that lost outputs the ones that are left, as positions in the dense weight."""
-    kept: dict[str, np.ndarray] = {}
-    widths = {name: tensor.shape[0] for name, tensor in state_of(dense).items() if tensor.dim() > 1}
-    known = first_names(dense)
-    for cut in cuts:
-        for one in cut.tensors:
-            if one.dim == 0 and one.tensor in widths:
-                name = known[one.tensor]
-                kept[name] = np.delete(kept.get(name, np.arange(widths[name])), as_positions(one.removed))
-    return {name: torch.from_numpy(left) for name, left in kept.items()}
-
-
-def _known(whole: Structure, cut: Structure) -> Structure:
-    """The cut model's structure without layers that only look like new ones: depthwise ones of one channel."""
-    before = {use.weight for use in whole.uses.values()}
-    uses = {number: use for number, use in cut.uses.items() if use.weight in before}
-    for use in uses.values():
-        if use not in whole.places:
-            raise UnsupportedModel(
-                f"{use.layer} runs more often than before the cut, so it cannot be repaired; leave the repair out."
-            )
-    return replace(cut, uses=uses, places={use: cut.places[use] for use in uses.values()})
-
-
-def _unseen(dense: nn.Module, cuts: Sequence[ChannelCut], cut: Structure) -> dict[str, str]:
-    """Layers that lost inputs, but are none of those that a repair knows."""
-    known, parameters = first_names(dense), dict(dense.named_parameters(remove_duplicate=False))
-    seen = {use.layer for use in cut.uses.values()} | cut.skipped.keys()
-    lost = (one.tensor for each in cuts for one in each.tensors if one.role == "in" and one.tensor in parameters)
-    layers = (Application(known[name]).layer for name in lost if parameters[name].dim() > 1)
-    why = "it is no convolution or linear layer, or does not run when the model is used"
-    return {layer: why for layer in layers if layer not in seen}
 
 
 @dataclass
