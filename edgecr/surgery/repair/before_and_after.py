@@ -1,4 +1,4 @@
-"""A model before and after its cuts: the outputs that are left, the layers that are the same, and those nobody repairs."""
+"""A model before and after its cuts: the outputs that are left, the layers still there, and those nobody repairs."""
 
 from __future__ import annotations
 
