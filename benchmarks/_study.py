@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,24 @@ from _common import arguments
 from torch import nn
 
 from edgecr.core.files import fingerprint, read_json, write_json
+from edgecr.core.progress import Monitor
 from edgecr.data.base import Dataset, ImageSet
 from edgecr.data.folder import Folder
 from edgecr.data.sets import MemorySet
 from edgecr.data.splits import stratified
+from edgecr.data.views import LearningData
+from edgecr.latency_builder.device_latencies import AgentLatencies
+from edgecr.methods.base import methods
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.robustness.evaluate import evaluate
 from edgecr.robustness.suites import suites
+from edgecr.subject import Subject
+from edgecr.training.checkpoint import discard
+from edgecr.training.context import StepContext
 
 SIDE = 32
+DEVICE = "cpu"
+"""The device whose latencies plans are made for."""
 
 
 def study_arguments(purpose: str | None) -> argparse.ArgumentParser:
@@ -55,6 +64,48 @@ class Cells:
             print(f"{name}: {_told(found)}", flush=True)
         figures: dict[str, Any] = read_json(path)
         return figures
+
+
+@dataclass(frozen=True)
+class NetworkCells:
+    """One network's cells in a study, and the steps that studies of pruned networks share."""
+
+    cells: Cells
+    name: str
+    """The network's name in the study."""
+    data: Dataset
+    """The images that it is adapted, pruned and tested on."""
+
+    def cell(self, make: Callable[[Path], dict[str, Any]], *names: object) -> dict[str, Any]:
+        """A cell of this network."""
+        return self.cells.get(self._name(*names), make)
+
+    def path(self, *names: object) -> Path:
+        """The folder of a cell's files."""
+        return self.cells.folder / self._name(*names)
+
+    def _name(self, *names: object) -> str:
+        return "-".join(map(str, (self.name, *names))).replace(" ", "_")
+
+    def pruned(self, dense: Subject, options: Mapping[str, Any], seed: int, folder: Path) -> Subject:
+        """Prunes a network by the product's own method; latencies are those of one image."""
+        step = methods.get("prune").parse({**options, "device": DEVICE, "latency_batch": 1})
+        latencies = AgentLatencies(Monitor(), self.cells.folder / f"{self.name}-latency")
+        folder.mkdir(parents=True, exist_ok=True)
+        return step.apply(dense, StepContext(LearningData.of(self.data), seed, folder, latencies=latencies))
+
+    def trained(
+        self, subject: Subject, data: Dataset, epochs: int, lr: float, seed: int, folder: Path, batch: int = 64
+    ) -> Subject:
+        """Trains a network in place by the product's own method."""
+        step = methods.get("train").parse(
+            {"epochs": epochs, "lr": lr, "batch": batch, "weight_decay": 5e-4, "precision": "auto",
+             "augment": "crop-flip", "validate_every": epochs}
+        )  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        subject = step.apply(subject, StepContext(LearningData.of(data), seed, folder))
+        discard(folder)
+        return subject
 
 
 def _told(figures: dict[str, Any]) -> str:

@@ -36,7 +36,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -45,23 +45,16 @@ from typing import Any
 import torch
 from _common import Goal, finish, table
 from _speed import NOISE, Speed
-from _study import SIDE, Cells, cifar10, fewer, mean_and_spread, study_arguments
+from _study import SIDE, Cells, NetworkCells, cifar10, fewer, mean_and_spread, study_arguments
 
 from edgecr.core.errors import BudgetError
 from edgecr.core.files import sha256
-from edgecr.core.progress import Monitor
 from edgecr.data.base import Dataset
-from edgecr.data.views import LearningData
-from edgecr.latency_builder.device_latencies import AgentLatencies
-from edgecr.methods.base import methods
 from edgecr.models import architecture
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
-from edgecr.training.checkpoint import discard
-from edgecr.training.context import StepContext
 from edgecr.training.evaluate import accuracy
 
-DEVICE = "cpu"
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "resnet56": {"arch": "resnet56"},
     "resnet18": {"arch": "resnet18_cifar", "stem": "conv-pool"},
@@ -107,7 +100,6 @@ class Settings:
     scratch_lr: float = 0.05
     lr: float = 0.004
     """Peak learning rate after pruning."""
-    weight_decay: float = 5e-4
     rounds: int = 40
     speedups: tuple[float, ...] = (1.5, 2.0)
     tries: int = 5
@@ -123,39 +115,25 @@ QUICK = Settings(
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(NetworkCells):
     """One network's part of the study; every step of it is a cell."""
 
     settings: Settings
-    cells: Cells
-    data: Dataset
     scratch: Dataset
     """The images of a training from nothing."""
-    network: str
     weights: Path | None
-
-    def cell(self, make: Callable[[Path], dict[str, Any]], *names: object) -> dict[str, Any]:
-        """A cell of this network."""
-        return self.cells.get(self._name(*names), make)
-
-    def path(self, *names: object) -> Path:
-        """The folder of a cell's files."""
-        return self.cells.folder / self._name(*names)
-
-    def _name(self, *names: object) -> str:
-        return "-".join(map(str, (self.network, *names))).replace(" ", "_")
 
     # The network before.
 
     def base(self, folder: Path) -> dict[str, Any]:
         """Trains the network, or gets its weights used to the images."""
         s, given = self.settings, {"weights": str(self.weights)} if self.weights else {}
-        declared = architecture({**NETWORKS[self.network], **given})
+        declared = architecture({**NETWORKS[self.name], **given})
         subject = Subject.create(declared, len(self.data.classes), (SIDE, SIDE), seed=0)
         if given:
-            subject = self._trained(subject, self.data, s.adapt_epochs, s.adapt_lr, 0, folder)
+            subject = self.trained(subject, self.data, s.adapt_epochs, s.adapt_lr, 0, folder, s.batch)
         else:
-            subject = self._trained(subject, self.scratch, s.scratch_epochs, s.scratch_lr, 0, folder)
+            subject = self.trained(subject, self.scratch, s.scratch_epochs, s.scratch_lr, 0, folder, s.batch)
         subject.save(folder / "subject")
         return {"accuracy": self._accuracy(subject)}
 
@@ -171,13 +149,8 @@ class Study:
 
     # Plans.
 
-    def pruned(self, options: Mapping[str, Any], seed: int, folder: Path) -> Subject:
-        """Prunes the network by the product's own method."""
-        step = methods.get("prune").parse({**options, "device": DEVICE, "latency_batch": 1})
-        bench = AgentLatencies(Monitor(), self.cells.folder / f"{self.network}-latency")
-        folder.mkdir(parents=True, exist_ok=True)
-        start = Subject.load(self.path("base") / "subject")
-        return step.apply(start, StepContext(LearningData.of(self.data), seed, folder, latencies=bench))
+    def _cut(self, options: Mapping[str, Any], folder: Path) -> Subject:
+        return self.pruned(Subject.load(self.path("base") / "subject"), options, 0, folder)
 
     def by_sparsity(self, arm: str, target: float, folder: Path) -> dict[str, Any]:
         """The least removal whose file is as fast as asked for."""
@@ -185,9 +158,9 @@ class Study:
         found: dict[str, Any] = {}
         while low < high:
             middle = (low + high) // 2
-            subject = self.pruned({**ARMS[arm], "sparsity": middle / 100}, 0, folder)
+            subject = self._cut({**ARMS[arm], "sparsity": middle / 100}, folder)
             speedup = self._speed.of(subject, folder)
-            print(f"  {self.network} {arm}: {middle} % brings {speedup:.3f}", file=sys.stderr)
+            print(f"  {self.name} {arm}: {middle} % brings {speedup:.3f}", file=sys.stderr)
             if speedup >= target:
                 found, high = {"speedup": speedup, "sparsity": middle / 100, **self._sizes(subject)}, middle
                 subject.save(folder / "subject")
@@ -206,12 +179,12 @@ class Study:
     def _for_latency(self, arm: str, target: float, share: float, folder: Path) -> Subject:
         """By the first of the arm's ways that can reach the latency."""
         if arm == MEASURED:
-            return self.pruned({**ARMS[arm], "budget": {"latency": share}}, 0, folder)
+            return self._cut({**ARMS[arm], "budget": {"latency": share}}, folder)
         *first, last = AWARE_AT[target]
         for way in first:
             with contextlib.suppress(BudgetError):
-                return self.pruned({**ARMS[arm], **way, "budget": {"latency": share}}, 0, folder)
-        return self.pruned({**ARMS[arm], **last, "budget": {"latency": share}}, 0, folder)
+                return self._cut({**ARMS[arm], **way, "budget": {"latency": share}}, folder)
+        return self._cut({**ARMS[arm], **last, "budget": {"latency": share}}, folder)
 
     def plan(self, arm: str, target: float) -> dict[str, Any]:
         """A pruned network; the weights alone decide it, so it is the same for all seeds."""
@@ -234,19 +207,8 @@ class Study:
 
     def _tuned(self, arm: str, target: float, seed: int, folder: Path) -> dict[str, Any]:
         s = self.settings
-        subject = self._trained(self._planned(arm, target), self.data, s.epochs, s.lr, seed, folder)
+        subject = self.trained(self._planned(arm, target), self.data, s.epochs, s.lr, seed, folder, s.batch)
         return {"accuracy": self._accuracy(subject)}
-
-    def _trained(self, subject: Subject, data: Dataset, epochs: int, lr: float, seed: int, folder: Path) -> Subject:
-        s = self.settings
-        step = methods.get("train").parse(
-            {"epochs": epochs, "lr": lr, "batch": s.batch, "weight_decay": s.weight_decay, "precision": "auto",
-             "augment": "crop-flip", "validate_every": epochs}
-        )  # fmt: skip
-        folder.mkdir(parents=True, exist_ok=True)
-        subject = step.apply(subject, StepContext(LearningData.of(data), seed, folder))
-        discard(folder)
-        return subject
 
     def _accuracy(self, subject: Subject) -> float:
         return 100 * accuracy(subject.module, self.data.test, self.data.preprocessing)
@@ -272,7 +234,7 @@ class Arm:
 def arms_of(study: Study, target: float) -> list[Arm]:
     """All ways of one cell."""
     return [
-        Arm(study.network, target, arm, study.plan(arm, target),
+        Arm(study.name, target, arm, study.plan(arm, target),
             [study.tuned(arm, target, seed)["accuracy"] for seed in study.settings.seeds])
         for arm in study.settings.arms
     ]  # fmt: skip
@@ -295,7 +257,8 @@ def main() -> int:
     figures: dict[str, Any] = {}
     goals: list[Goal] = []
     for network in options.only or NETWORKS:
-        study = Study(settings, cells, data, scratch, network, options.weights if network == "resnet56" else None)
+        weights = options.weights if network == "resnet56" else None
+        study = Study(cells, network, data, settings, scratch, weights)
         rows.append([network, "1 x", "dense", 1.0, 1.0, 1.0, f"{study.cell(study.base, 'base')['accuracy']:.2f}", ""])
         for target in settings.speedups:
             found = arms_of(study, target)

@@ -28,7 +28,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -38,15 +38,11 @@ import numpy as np
 import torch
 from _common import Goal, finish, table
 from _speed import Speed
-from _study import Cells, cifar10, fewer, study_arguments
+from _study import Cells, NetworkCells, cifar10, fewer, study_arguments
 
 from edgecr.core.errors import BudgetError
 from edgecr.core.files import sha256
-from edgecr.core.progress import Monitor
-from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
-from edgecr.latency_builder.device_latencies import AgentLatencies
-from edgecr.methods.base import methods
 from edgecr.methods.prune.recalibration import recalibrated
 from edgecr.models import architecture
 from edgecr.predictors.torch_predictor import TorchPredictor
@@ -54,10 +50,8 @@ from edgecr.subject import Subject
 from edgecr.surgery.changes.base import replay
 from edgecr.surgery.changes.drop import BlockDrop
 from edgecr.surgery.counters import count
-from edgecr.training.checkpoint import discard
 from edgecr.training.context import StepContext
 
-DEVICE = "cpu"
 MEASURED, HALP, GLOBAL = "measured", "HALP", "global L2"
 ARMS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     MEASURED: ({"scope": "measured", "drop": "blocks"},),
@@ -123,31 +117,16 @@ QUICK = Settings(
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(NetworkCells):
     """One network's part of the study; every step of it is a cell."""
 
     settings: Settings
-    cells: Cells
-    data: Dataset
-    """The images of the trainings that give the dense network, and of the test."""
-    name: str
     weights: Path | None
 
     @property
     def network(self) -> Network:
         """The network of this part."""
         return NETWORKS[self.name]
-
-    def cell(self, make: Callable[[Path], dict[str, Any]], *names: object) -> dict[str, Any]:
-        """A cell of this network."""
-        return self.cells.get(self._name(*names), make)
-
-    def folder(self, *names: object) -> Path:
-        """The folder of a cell's files."""
-        return self.cells.folder / self._name(*names)
-
-    def _name(self, *names: object) -> str:
-        return "-".join(map(str, (self.name, *names))).replace(" ", "_")
 
     # The network before.
 
@@ -161,19 +140,19 @@ class Study:
         side = self.network.side
         subject = Subject.create(declared, len(self.data.classes), (side, side), seed=0)
         if given:
-            subject = self._trained(subject, self.data, s.adapt_epochs, s.adapt_lr, 0, folder)
+            subject = self.trained(subject, self.data, s.adapt_epochs, s.adapt_lr, 0, folder, s.batch)
         else:
-            subject = self._trained(subject, self.data, s.scratch_epochs, s.scratch_lr, 0, folder)
+            subject = self.trained(subject, self.data, s.scratch_epochs, s.scratch_lr, 0, folder, s.batch)
         subject.save(folder / "subject")
         return {"accuracy": self._accuracy(subject, folder)}
 
     def _dense(self) -> Subject:
         self.base()
-        return Subject.load(self.folder("base") / "subject")
+        return Subject.load(self.path("base") / "subject")
 
     @cached_property
     def _speed(self) -> Speed:
-        return Speed(self._dense(), self.data, self.folder("base"), self.settings.rounds)
+        return Speed(self._dense(), self.data, self.path("base"), self.settings.rounds)
 
     # Plans.
 
@@ -184,7 +163,7 @@ class Study:
     def _plan(self, arm: str, target: float, folder: Path) -> dict[str, Any]:
         begin = time.process_time()
         speedup, subject, asked = self._speed.reached(
-            partial(self._pruned, arm, folder=folder), target, self.settings.tries, folder
+            partial(self._planned, arm, folder=folder), target, self.settings.tries, folder
         )
         subject.save(folder / "subject")
         size, dense = (count(one.module, one.input_shape) for one in (subject, self._dense()))
@@ -197,17 +176,11 @@ class Study:
             "cpu_s": time.process_time() - begin,
         }
 
-    def _pruned(self, arm: str, share: float, folder: Path) -> Subject:
+    def _planned(self, arm: str, share: float, folder: Path) -> Subject:
         for options in ARMS[arm]:
             with contextlib.suppress(BudgetError):
-                return self._cut({**options, "budget": {"latency": share}}, folder)
+                return self.pruned(self._dense(), {**options, "budget": {"latency": share}}, 0, folder)
         raise BudgetError(f"{self.name}: no way of {arm} reaches {share:.3f} of the latency.")
-
-    def _cut(self, options: Mapping[str, Any], folder: Path) -> Subject:
-        step = methods.get("prune").parse({**options, "device": DEVICE, "latency_batch": 1})
-        bench = AgentLatencies(Monitor(), self.cells.folder / f"{self.name}-latency")
-        folder.mkdir(parents=True, exist_ok=True)
-        return step.apply(self._dense(), StepContext(LearningData.of(self.data), 0, folder, latencies=bench))
 
     # Forms of a plan.
 
@@ -221,7 +194,7 @@ class Study:
     def _formed(self, arm: str, target: float, form: str, folder: Path) -> Subject:
         """The plan as it is, or its changes made to the dense network anew."""
         self.plan(arm, target)
-        planned = Subject.load(self.folder(target, arm, "plan") / "subject")
+        planned = Subject.load(self.path(target, arm, "plan") / "subject")
         if form == REPAIRED:
             return planned
         cut = self._dense().with_changes(*planned.surgery)
@@ -235,18 +208,8 @@ class Study:
     def _tuned(self, arm: str, target: float, epochs: int, seed: int, folder: Path) -> dict[str, Any]:
         subject = self._formed(arm, target, REPAIRED, folder)
         images = fewer(self.data, self.settings.tune_images)
-        subject = self._trained(subject, images, epochs, self.settings.lr, seed, folder)
+        subject = self.trained(subject, images, epochs, self.settings.lr, seed, folder, self.settings.batch)
         return {"accuracy": self._accuracy(subject, folder)}
-
-    def _trained(self, subject: Subject, data: Dataset, epochs: int, lr: float, seed: int, folder: Path) -> Subject:
-        step = methods.get("train").parse(
-            {"epochs": epochs, "lr": lr, "batch": self.settings.batch, "weight_decay": 5e-4, "precision": "auto",
-             "augment": "crop-flip", "validate_every": epochs}
-        )  # fmt: skip
-        folder.mkdir(parents=True, exist_ok=True)
-        subject = step.apply(subject, StepContext(LearningData.of(data), seed, folder))
-        discard(folder)
-        return subject
 
     # Answers.
 
@@ -262,7 +225,7 @@ class Study:
 
     def margin(self, ours: tuple[object, ...], theirs: tuple[object, ...]) -> float:
         """The difference in accuracy of two cells in standard errors of the same test images."""
-        one, other = (np.load(self.folder(*names) / "right.npy").astype(float) for names in (ours, theirs))
+        one, other = (np.load(self.path(*names) / "right.npy").astype(float) for names in (ours, theirs))
         gained = one - other
         error = float(gained.std(ddof=1)) / math.sqrt(len(gained))
         return float(gained.mean()) / error if error else 0.0
@@ -325,7 +288,7 @@ def main() -> int:
         weights = options.weights if name == "resnet56" else None
         count = settings.images if weights else settings.scratch_images
         data = cifar10(options.data, count, settings.test, side=NETWORKS[name].side)
-        study = Study(settings, cells, data, name, weights)
+        study = Study(cells, name, data, settings, weights)
         accuracy = study.base()["accuracy"]
         figures[f"{name}_dense"] = accuracy
         rows.append([name, "1 x", "dense", 1.0, 1.0, 1.0, 0, accuracy, "", "", *[""] * len(settings.epochs)])
