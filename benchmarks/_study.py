@@ -89,7 +89,9 @@ class NetworkCells:
 
     def pruned(self, dense: Subject, options: Mapping[str, Any], seed: int, folder: Path) -> Subject:
         """Prunes a network by the product's own method; latencies are those of one image."""
-        step = methods.get("prune").parse({**options, "device": DEVICE, "latency_batch": 1})
+        for_latency, aligned = "latency" in options.get("budget", {}), options.get("align", "auto") == "auto"
+        keys = {"latency_batch": 1} if for_latency else {}
+        step = methods.get("prune").parse({**options, **keys, **({"device": DEVICE} if for_latency or aligned else {})})
         latencies = AgentLatencies(Monitor(), self.cells.folder / f"{self.name}-latency")
         folder.mkdir(parents=True, exist_ok=True)
         return step.apply(dense, StepContext(LearningData.of(self.data), seed, folder, latencies=latencies))

@@ -79,7 +79,8 @@ def main() -> int:
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "WHAT"), help="in this process, for the benchmark itself")
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(cost(*options.one, options.data)))
+        network, what = options.one
+        print(json.dumps(cost(network, what, options.data)))
         return 0
     rows: list[list[object]] = []
     figures: dict[str, float] = {}
