@@ -212,16 +212,18 @@ def problems_of(error: ValidationError, kind: type[Options], document: Document)
     """Each mistake that pydantic found, with the place it was written at and a near name for unknown keys."""
     found: list[Problem] = []
     mistakes = error.errors(include_url=False)
+    # Made anew for each document, since a user's module may have registered more in the meantime.
+    schema = cache(kind.model_json_schema)
     for item in mistakes[:MOST_MISTAKES]:
         path = real_path(item["loc"], document.values)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             key = str(path[-1])
-            known = known_keys(kind, path[:-1])
+            known = known_keys(schema(), path[:-1])
             message = (
                 "this key does not go with the others here"
                 if key in known
-                else f"unknown key. {suggestion(key, known_keys(kind, path[:-1], document.values))}"
+                else f"unknown key. {suggestion(key, known_keys(schema(), path[:-1], document.values))}"
             )
         elif item["type"] == "missing":
             message = "this key is required"
@@ -268,12 +270,11 @@ def _entry(values: Any, part: str | int) -> tuple[bool, Any]:
     return False, None
 
 
-def known_keys(kind: type[Options], path: KeyPath, values: Any = None) -> list[str]:
-    """The keys that may stand at a path of a document of that kind; empty where that cannot be told.
+def known_keys(schema: dict[str, Any], path: KeyPath, values: Any = None) -> list[str]:
+    """The keys that may stand at a path of a document of that schema; empty where that cannot be told.
 
     Of alternatives, only those that the document's ``values`` choose: with ``kind: iterative``, its keys.
     """
-    schema = _schema(kind)
     definitions = schema.get("$defs", {})
     places = _branches(schema, definitions)
     for part in path:
@@ -290,11 +291,6 @@ def _chosen(branches: list[dict[str, Any]], values: Any) -> list[dict[str, Any]]
         return all(values.get(key, fixed[key]) == fixed[key] for key in fixed)
 
     return ([branch for branch in branches if fits(branch)] or branches) if isinstance(values, dict) else branches
-
-
-@cache
-def _schema(kind: type[Options]) -> dict[str, Any]:
-    return kind.model_json_schema()
 
 
 def _branches(schema: Any, definitions: dict[str, Any]) -> list[dict[str, Any]]:
