@@ -151,7 +151,7 @@ def test_a_recipe_trains_and_prunes_with_a_loss_from_outside(tmp_path, schedule)
 def test_the_editor_and_mistakes_know_it(monkeypatch):
     with monkeypatch.context() as before:
         before.setattr(losses, "_items", {name: item for name, item in losses._items.items() if name != "toy"})
-        with pytest.raises(RecipeError, match="steps.0.train.epoch: unknown key"):
+        with pytest.raises(RecipeError, match=r"steps\.0\.train\.epoch: unknown key"):
             recipe(SCHEDULES[0], RECIPE.replace("epochs: 1", "epoch: 1"))
     with pytest.raises(RecipeError, match=r"toys.yaml:6: steps.0.train.loss.toy.wieght: unknown key. Did you mean"):
         recipe(SCHEDULES[0], RECIPE.replace("weight: 0.3", "wieght: 0.3"))
