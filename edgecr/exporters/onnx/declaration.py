@@ -45,6 +45,8 @@ class OnnxTarget(Target):
     """Let the file take any number of images at once, not just one."""
     embed_preprocessing: bool = False
     """Put scaling and normalisation into the graph: the input is then uint8 NHWC."""
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    """Add the outputs `top_classes` and `top_scores`: so many likeliest classes of each image, and their softmax."""
     quantise: Quantise | None = None
     """Settings of `precision: int8`, which has usual ones."""
 

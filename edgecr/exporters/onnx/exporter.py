@@ -36,14 +36,14 @@ class OnnxExporter(Exporter[OnnxTarget]):
 
     def write(self, subject: Subject, target: OnnxTarget, proof: ProofData, folder: Path) -> Written:
         """Writes the one file, in float32 first."""
-        from edgecr.exporters.onnx import write as onnx_write  # loads torch and onnx
+        from edgecr.exporters.onnx import finish, write  # load torch and onnx
 
-        written = onnx_write.write(subject, target, proof.preprocessing, folder / FILE, task=proof.task)
-        if target.precision == "fp32":
-            return written
-        from edgecr.exporters.onnx.rounding import rounded  # loads the runtime's quantiser
+        written = write.write(subject, target, proof.preprocessing, folder / FILE, task=proof.task)
+        if target.precision != "fp32":
+            from edgecr.exporters.onnx.rounding import rounded  # loads the runtime's quantiser
 
-        return rounded(written, target, proof, folder / FILE)
+            written = rounded(written, target, proof, folder / FILE)
+        return finish.finished(written, subject, target, proof, folder / FILE)
 
     def receipt(self, subject: Subject, file: Path) -> Receipt:
         """Sets the promises of the surgery beside the layers of the graph."""

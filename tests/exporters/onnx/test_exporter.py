@@ -68,8 +68,9 @@ def test_the_file_holds_no_notes_and_no_paths(exported):
     _, artifact = exported
     model = onnx.load(artifact.path)
     graph = model.graph
+    assert all(entry.key.startswith("edgecr.") for entry in model.metadata_props)
+    assert not model.doc_string
     for item in [
-        model,
         graph,
         *graph.node,
         *graph.initializer,
