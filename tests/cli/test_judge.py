@@ -325,7 +325,7 @@ def test_a_file_that_leaves_the_size_open_asks_for_it(world, tmp_path):
         ({}, {"mean": [0.4] * 3}, (), "say different things: mean"),
         ({}, {"size": [16, 16]}, (), "The images have different sizes"),
         ({}, {"labels": ["red", "green", "blue"]}, (), "name different classes: class 0 is 'blue' in one, 'red' in"),
-        ({}, {}, ("--mean", "0,0,0", "--std", "1,1,1"), "says mean 0.5,0.5,0.5 in its manifest or its notes, the options say 0,0,0"),
+        ({}, {}, ("--mean", "0,0,0", "--std", "1,1,1"), "in its manifest or its notes, the options say 0,0,0"),
         ({}, None, (), "If it wants them like base.onnx: --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5."),
         ({"labels": ["cat", "dog", "owl"]}, None, MEANS, "holds classes that the files do not know: blue, green, red"),
         ({"size": None}, {}, (), "manifest"),
