@@ -14,6 +14,7 @@ from onnx import numpy_helper, shape_inference
 
 from edgecr.core.errors import UnsupportedModel
 from edgecr.exporters.onnx.names import layer_name
+from edgecr.exporters.zeros import zero_channels_of
 from edgecr.predictors.onnx_file import read_onnx
 from edgecr.surgery.counters import Count, LayerCount
 
@@ -64,6 +65,11 @@ class _Layer:
     weight: _Constant
     turned: bool = False
 
+    @property
+    def values(self) -> np.ndarray:
+        """The weights with axes as in PyTorch."""
+        return self.weight.values.swapaxes(-1, -2) if self.turned else self.weight.values
+
 
 def count_onnx(path: Path) -> Count:
     """Counts the cost of an ONNX file for one image; ``size_bytes`` is the size of the file itself."""
@@ -93,7 +99,7 @@ def _parameters(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def zero_channels(path: Path) -> dict[str, int]:
     """Counts the output channels of each layer that hold only zero weights: masked, but still in the file."""
     stored = [layer for layer in _layers(read_onnx(path)) if not _is_elsewhere(layer.weight.tensor)]
-    found = {layer.count.name: _zero_rows(layer) for layer in stored}
+    found = {layer.count.name: zero_channels_of(layer.count, layer.values) for layer in stored}
     return {name: zeros for name, zeros in found.items() if zeros}
 
 
@@ -103,8 +109,7 @@ def layer_weights(path: Path) -> Iterator[np.ndarray]:
         if _is_elsewhere(layer.weight.tensor):
             yield np.empty(0)
             continue
-        values = layer.weight.values
-        yield values.swapaxes(-1, -2) if layer.turned else values
+        yield layer.values
 
 
 def _layers(model: onnx.ModelProto) -> Iterator[_Layer]:
@@ -228,14 +233,3 @@ def _named(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
 
 def _is_elsewhere(tensor: onnx.TensorProto) -> bool:
     return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
-
-
-def _zero_rows(layer: _Layer) -> int:
-    """The output channels of a layer whose weights are all zero."""
-    values = layer.weight.values
-    if layer.count.kind == "conv_transpose":  # (in, out / groups, …), the inputs in one block for each group
-        blocks = values.reshape(layer.count.groups, -1, values.shape[1], math.prod(values.shape[2:]))
-        return int((~blocks.any(axis=(1, 3))).sum())
-    if layer.count.kind == "linear":
-        return int((~values.any(axis=-2 if layer.turned else -1)).sum())
-    return int((~values.any(axis=tuple(range(1, values.ndim)))).sum())

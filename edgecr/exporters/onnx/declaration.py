@@ -11,8 +11,19 @@ from edgecr.core.options import Options
 from edgecr.exporters.base import Target
 
 
-class Quantise(Options):
-    """Settings of a file with 8-bit integers."""
+class Rounding(Options):
+    """Settings of a file with 8-bit integers that every quantiser has."""
+
+    images: Annotated[int, Field(ge=1)] = 256
+    """Training images for the ranges of activations."""
+    reduce_range: Literal["auto"] | bool = "auto"
+    """7-bit weights; auto: for uint8 on a processor without VNNI, where sums of 8-bit products saturate."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of layers that stay in float32, such as `layer4.*`."""
+
+
+class Quantise(Rounding):
+    """Settings of an ONNX file with 8-bit integers."""
 
     activations: Literal["uint8", "int8"] = "uint8"
     """The integers between layers: uint8 for x86, int8 for ARM; weights are int8 in both."""
@@ -20,17 +31,31 @@ class Quantise(Options):
     """Put the zero of activations at 0, which other runtimes may want; ONNX Runtime then keeps ReLUs in float32."""
     per_channel: bool = True
     """Give each output channel of a weight its own scale."""
-    reduce_range: Literal["auto"] | bool = "auto"
-    """7-bit weights; auto: for uint8 on a processor without VNNI, where sums of 8-bit products saturate."""
-    images: Annotated[int, Field(ge=1)] = 256
-    """Training images for the ranges; with `calibrator: auto` a quarter of them compares calibrators instead."""
     calibrator: Literal["auto", "minmax", "entropy", "percentile", "mse"] = "auto"
-    """The rule from the values of activations to their range; auto: the one whose file answers most like fp32."""
-    exclude: tuple[str, ...] = ()
-    """Patterns of layers that stay in float32, such as `layer4.*`."""
+    """The rule from the values of activations to their range; auto: the one whose file answers most like fp32.
+
+    With auto a quarter of the images compares calibrators instead.
+    """
 
 
-class OnnxTarget(Target):
+class GraphTarget(Target):
+    """A file of the graph that PyTorch is traced to."""
+
+    dynamic_batch: bool = True
+    """Let the file take any number of images at once, not just one."""
+    embed_preprocessing: bool = False
+    """Put scaling and normalisation into the graph: the input is then uint8 NHWC."""
+    quantise: Rounding | None = None
+    """Settings of `precision: int8`, which has usual ones."""
+
+    @model_validator(mode="after")
+    def _fits_the_precision(self) -> Self:
+        if self.quantise is not None and self.precision != "int8":
+            raise ValueError(f"quantise belongs to precision: int8, but precision is {self.precision}")
+        return self
+
+
+class OnnxTarget(GraphTarget):
     """An ONNX file."""
 
     runtimes: ClassVar[tuple[str, ...]] = ("ort", "openvino")
@@ -41,20 +66,10 @@ class OnnxTarget(Target):
     """The number format of weights and arithmetic."""
     opset: int = 20
     """The version of the operators; a board's runtime may only know older ones."""
-    dynamic_batch: bool = True
-    """Let the file take any number of images at once, not just one."""
-    embed_preprocessing: bool = False
-    """Put scaling and normalisation into the graph: the input is then uint8 NHWC."""
     top_k: Annotated[int, Field(ge=1)] | None = None
     """Add the outputs `top_classes` and `top_scores`: so many likeliest classes of each image, and their softmax."""
     quantise: Quantise | None = None
     """Settings of `precision: int8`, which has usual ones."""
-
-    @model_validator(mode="after")
-    def _fits_the_precision(self) -> Self:
-        if self.quantise is not None and self.precision != "int8":
-            raise ValueError(f"quantise belongs to precision: int8, but precision is {self.precision}")
-        return self
 
 
 PLAIN = OnnxTarget(name="plain", purpose="a file that is only measured: its numbers are not proven", format="onnx")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -47,24 +46,8 @@ class OnnxExporter(Exporter[OnnxTarget]):
 
     def receipt(self, subject: Subject, file: Path) -> Receipt:
         """Sets the promises of the surgery beside the layers of the graph."""
-        return _receipt(subject, file)
+        from edgecr.exporters.onnx.count import count_onnx, layer_weights, zero_channels
+        from edgecr.exporters.onnx.coverage import integer_work
+        from edgecr.exporters.promised import beside_promises
 
-
-def _receipt(subject: Subject, file: Path) -> Receipt:
-    from edgecr.exporters.onnx.count import count_onnx, layer_weights, zero_channels
-    from edgecr.exporters.onnx.coverage import integer_work
-    from edgecr.exporters.receipt import Receipt, recounted
-    from edgecr.surgery.counters import count
-
-    # Code of the user's own is allowed here: the subject could not exist had it not been allowed before.
-    untouched = replace(subject, surgery=()).skeleton(allow_code=True)
-    promised, promise = subject.skeleton(allow_code=True), subject.promise(allow_code=True)
-    return Receipt(
-        count(untouched, subject.input_shape),
-        count(promised, subject.input_shape),
-        count_onnx(file),
-        zero_channels(file),
-        promise,
-        recounted(promise, layer_weights(file)),
-        integer_work(file),
-    )
+        return beside_promises(subject, count_onnx(file), zero_channels(file), layer_weights(file), integer_work(file))

@@ -6,9 +6,8 @@ runtime fuses into integer operators.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from edgecr.predictors.onnx_predictor import open_session  # stands before the runtime: it turns telemetry off
@@ -21,12 +20,12 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from edgecr.core.errors import RequestError, UnsupportedModel, suggestion
+from edgecr.core.errors import UnsupportedModel
 from edgecr.data.views import ProofData
 from edgecr.exporters.onnx.calibration import RULES, Activations, Range
 from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
-from edgecr.exporters.onnx.names import layer_name
-from edgecr.exporters.onnx.processor import vnni
+from edgecr.exporters.onnx.names import weighted_nodes
+from edgecr.exporters.rounding import calibration_inputs, excluded, narrow_weights
 
 VERSION = str(onnxruntime.__version__)
 """The runtime whose quantiser is used."""
@@ -55,8 +54,8 @@ def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> t
     options = target.quantise or Quantise()
     model = _prepared(model)
     narrow, why = _range_of_weights(options)
-    work = _Work(model, options, _excluded(model, options.exclude), narrow)
-    inputs = _inputs(target, options.images, proof)
+    work = _Work(model, options, _kept(model, options), narrow)
+    inputs = calibration_inputs(target, options.images, proof)
     if options.calibrator == "auto" and len(inputs) >= _COMPARED:
         order = np.random.default_rng(0).permutation(len(inputs))  # images may come in turns of classes
         held = order < len(inputs) // _COMPARED
@@ -66,17 +65,6 @@ def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> t
         made = work.rounded(Activations(model, _portions(inputs, _portion(target))).ranges(rule))
     chosen = {"reduce_range": narrow, "reduce_range_because": why, "calibrator": rule, "losses": losses}
     return made, options.model_dump(mode="json") | {"images": len(inputs)} | chosen
-
-
-def _inputs(target: OnnxTarget, count: int, proof: ProofData) -> np.ndarray:
-    """Training images as the model takes them."""
-    images = proof.calibration(count)
-    if len(images) == 0:
-        raise RequestError(
-            f"Export target {target.name!r} has 8-bit integers, whose ranges come from training images, "
-            "but there are none. Give images, or choose a target in float32."
-        )
-    return images if target.embed_preprocessing else np.ascontiguousarray(proof.preprocessing.apply(images))
 
 
 def _portion(target: OnnxTarget) -> int:
@@ -89,14 +77,9 @@ def _portions(inputs: np.ndarray, size: int) -> list[np.ndarray]:
 
 def _range_of_weights(options: Quantise) -> tuple[bool, str]:
     """True for 7-bit weights, and the reason."""
-    if options.reduce_range != "auto":
-        return options.reduce_range, "asked for"
-    if options.activations == "int8":
+    if options.activations == "int8" and options.reduce_range == "auto":
         return False, "int8 x int8 does not saturate"
-    able = vnni()
-    if able is None:
-        return True, "this machine does not say whether its processor has VNNI"
-    return not able, f"the processor of this machine {'has' if able else 'lacks'} VNNI"
+    return narrow_weights(options)
 
 
 def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -123,24 +106,9 @@ def _is_pooling(node: onnx.NodeProto, constants: Mapping[str, np.ndarray], ranks
     return sorted(axis % 4 for axis in constants.get(node.input[1], np.zeros(0, int)).ravel()) == [2, 3]
 
 
-def _layers(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str]]:
-    """The nodes that multiply by stored weights, with the name of their layer."""
-    stored = {tensor.name for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type in _WEIGHTED and (weight := next((name for name in node.input if name in stored), "")):
-            yield node, layer_name(weight)
-
-
-def _excluded(model: onnx.ModelProto, patterns: Sequence[str]) -> list[str]:
-    """The nodes of the layers that stay in float32; RequestError for a pattern that fits none."""
-    layers = list(_layers(model))
-    if not layers:
-        raise UnsupportedModel("The model has no convolution or linear layer that could be rounded to 8-bit integers.")
-    for pattern in patterns:
-        if not any(fnmatchcase(layer, pattern) for _, layer in layers):
-            near = suggestion(pattern, {name for _, name in layers})
-            raise RequestError(f"`exclude: [{pattern}]` fits no layer of the model. {near}")
-    return [node.name for node, layer in layers if any(fnmatchcase(layer, pattern) for pattern in patterns)]
+def _kept(model: onnx.ModelProto, options: Quantise) -> list[str]:
+    """The nodes that stay in float32."""
+    return excluded(((node.name, layer) for node, layer in weighted_nodes(model, _WEIGHTED)), options.exclude)
 
 
 @dataclass(frozen=True)
