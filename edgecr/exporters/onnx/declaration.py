@@ -11,7 +11,22 @@ from edgecr.core.options import Options
 from edgecr.exporters.base import Target
 
 
-class Quantise(Options):
+_HALF_SCALES = 19
+"""The first opset with integers that are made out of float16."""
+
+
+class Calibration(Options):
+    """The choice of ranges for 8-bit integers, and of the layers that have none."""
+
+    images: Annotated[int, Field(ge=1)] = 256
+    """Training images for the ranges; with `calibrator: auto` a quarter of them compares calibrators instead."""
+    calibrator: Literal["auto", "minmax", "entropy", "percentile", "mse"] = "auto"
+    """The rule from the values of activations to their range; auto: the one whose file answers most like fp32."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of layers that stay in floats, such as `layer4.*`."""
+
+
+class Quantise(Calibration):
     """Settings of a file with 8-bit integers."""
 
     activations: Literal["uint8", "int8"] = "uint8"
@@ -22,12 +37,18 @@ class Quantise(Options):
     """Give each output channel of a weight its own scale."""
     reduce_range: Literal["auto"] | bool = "auto"
     """7-bit weights; auto: for uint8 on a processor without VNNI, where sums of 8-bit products saturate."""
-    images: Annotated[int, Field(ge=1)] = 256
-    """Training images for the ranges; with `calibrator: auto` a quarter of them compares calibrators instead."""
-    calibrator: Literal["auto", "minmax", "entropy", "percentile", "mse"] = "auto"
-    """The rule from the values of activations to their range; auto: the one whose file answers most like fp32."""
-    exclude: tuple[str, ...] = ()
-    """Patterns of layers that stay in float32, such as `layer4.*`."""
+    placement: Literal["onnxruntime", "tensorrt"] = "onnxruntime"
+    """The runtime whose rules say which values are rounded; tensorrt needs `activations: int8`, `symmetric: true`."""
+    stored: Literal["int8", "fp32"] = "int8"
+    """The form of weights in the file; fp32: the file rounds them itself, the only form that TensorRT 8 reads."""
+    floats: Literal["fp32", "fp16"] = "fp32"
+    """The number format of all that is not rounded to integers; fp16 needs opset 19 or more."""
+
+    @model_validator(mode="after")
+    def _fits_the_placement(self) -> Self:
+        if self.placement == "tensorrt" and not (self.activations == "int8" and self.symmetric):
+            raise ValueError("placement: tensorrt needs activations: int8 and symmetric: true")
+        return self
 
 
 class OnnxTarget(Target):
@@ -52,6 +73,8 @@ class OnnxTarget(Target):
     def _fits_the_precision(self) -> Self:
         if self.quantise is not None and self.precision != "int8":
             raise ValueError(f"quantise belongs to precision: int8, but precision is {self.precision}")
+        if self.quantise is not None and self.quantise.floats == "fp16" and self.opset < _HALF_SCALES:
+            raise ValueError(f"quantise: floats: fp16 needs opset: {_HALF_SCALES} or more, but it is {self.opset}")
         return self
 
 

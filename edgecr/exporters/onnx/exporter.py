@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from edgecr.subject import Subject
 
 FILE = "model.onnx"
-OPSETS = range(18, 24)
-"""The opsets that torch's exporter emits; asked for a lower one it silently emits 18."""
+OPSETS = range(13, 24)
+"""The opsets that are written: those that torch's exporter emits, and older ones that its file is put into."""
 
 
 @exporters.register("onnx")
@@ -27,7 +27,7 @@ class OnnxExporter(Exporter[OnnxTarget]):
     target: ClassVar[type[Target]] = OnnxTarget
 
     def check(self, target: OnnxTarget) -> None:
-        """Refuses an opset that torch does not emit."""
+        """Refuses an opset that cannot be written."""
         if target.opset not in OPSETS:
             raise RequestError(
                 f"Export target {target.name!r} asks for ONNX opset {target.opset}; EdgeCR writes opsets "
