@@ -1,6 +1,6 @@
 """Every way to write a subject as a file; importing this registers them all and loads no heavy library."""
 
-from edgecr.exporters import onnx
+from edgecr.exporters import onnx, tensorrt
 from edgecr.exporters.base import (
     Artifact,
     Exporter,
@@ -28,4 +28,5 @@ __all__ = [
     "onnx",
     "parse_target",
     "runtimes_of",
+    "tensorrt",
 ]

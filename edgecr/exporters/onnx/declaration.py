@@ -10,7 +10,6 @@ from typing_extensions import Self
 from edgecr.core.options import Options
 from edgecr.exporters.base import Target
 
-
 _HALF_SCALES = 19
 """The first opset with integers that are made out of float16."""
 

@@ -12,6 +12,7 @@ from edgecr.exporters.onnx.declaration import OnnxTarget
 
 if TYPE_CHECKING:
     from edgecr.data.views import ProofData
+    from edgecr.exporters.integers import IntegerWork
     from edgecr.exporters.receipt import Receipt
     from edgecr.subject import Subject
 
@@ -47,12 +48,14 @@ class OnnxExporter(Exporter[OnnxTarget]):
 
     def receipt(self, subject: Subject, file: Path) -> Receipt:
         """Sets the promises of the surgery beside the layers of the graph."""
-        return _receipt(subject, file)
+        from edgecr.exporters.onnx.coverage import integer_work
+
+        return receipt_of(subject, file, integer_work(file))
 
 
-def _receipt(subject: Subject, file: Path) -> Receipt:
+def receipt_of(subject: Subject, file: Path, integers: IntegerWork | None) -> Receipt:
+    """The receipt of an ONNX file, with the part of its work that runs in integers."""
     from edgecr.exporters.onnx.count import count_onnx, layer_weights, zero_channels
-    from edgecr.exporters.onnx.coverage import integer_work
     from edgecr.exporters.receipt import Receipt, recounted
     from edgecr.surgery.counters import count
 
@@ -66,5 +69,5 @@ def _receipt(subject: Subject, file: Path) -> Receipt:
         zero_channels(file),
         promise,
         recounted(promise, layer_weights(file)),
-        integer_work(file),
+        integers,
     )

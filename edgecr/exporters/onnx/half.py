@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from edgecr.core.errors import UnsupportedModel
-from edgecr.exporters.onnx.names import layer_name
+from edgecr.exporters.onnx.names import place_of
 
 _WHOLE = {"Resize": (1, 2)}
 """Inputs that must stay float32 in every precision: regions and scales."""
@@ -34,7 +34,9 @@ def kept_whole(model: onnx.ModelProto, beyond: Mapping[str, float]) -> dict[str,
             found[node.output[0]] = f"{node.op_type} adds up what float16 may not hold"
         for name in (*node.input, *node.output):
             if name in beyond:
-                found[node.output[0]] = f"{_place(node)} has values up to {beyond[name]:.3g}; float16 ends at {LARGEST:.0f}"
+                found[node.output[0]] = (
+                    f"{place_of(node)} has values up to {beyond[name]:.3g}; float16 ends at {LARGEST:.0f}"
+                )
     return found
 
 
@@ -165,11 +167,6 @@ def _half(name: str, values: np.ndarray, positive: bool = False) -> np.ndarray:
             "leave that layer out with `quantise: exclude`, or export this model in float32."
         )
     return np.asarray(values, np.float16)
-
-
-def _place(node: onnx.NodeProto) -> str:
-    weight = next((name for name in node.input if name.endswith(".weight")), "")
-    return f"layer {layer_name(weight)}" if weight else f"{node.op_type} {node.name or node.output[0]!r}"
 
 
 def beyond_half(ranges: Mapping[str, tuple[float, float]]) -> Iterator[tuple[str, float]]:

@@ -15,7 +15,7 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 from edgecr.core.errors import UnsupportedModel
-from edgecr.exporters.onnx.names import layer_name
+from edgecr.exporters.onnx.names import place_of
 from edgecr.predictors.onnx_file import opset_of
 
 OLDEST = 13
@@ -23,11 +23,11 @@ OLDEST = 13
 _IR_VERSIONS = ((15, 7), (19, 8), (21, 9))
 """The file version of the first ONNX releases that had an opset below the first number."""
 
-_SAME = frozenset(
-    "Add BatchNormalization Constant ConstantOfShape Conv ConvTranspose Div Dropout Elu Equal Flatten GlobalAveragePool "
-    "GlobalMaxPool GreaterOrEqual HardSigmoid Identity InstanceNormalization IsNaN LeakyRelu LessOrEqual MaxPool Mul "
-    "PRelu Pow Relu Selu Size Softplus Softsign Squeeze Sub Transpose Unsqueeze Where".split()
-)
+_SAME = """
+Add BatchNormalization Constant ConstantOfShape Conv ConvTranspose Div Dropout Elu Equal Flatten GlobalAveragePool
+GlobalMaxPool GreaterOrEqual HardSigmoid Identity InstanceNormalization IsNaN LeakyRelu LessOrEqual MaxPool Mul
+PRelu Pow Relu Selu Size Softplus Softsign Squeeze Sub Transpose Unsqueeze Where
+"""
 """Operators that only learnt further number formats, or an attribute whose default is dropped below."""
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "AveragePool": {"dilations": 1},
@@ -41,7 +41,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def lowered(model: onnx.ModelProto, opset: int, without: Collection[str] = ()) -> onnx.ModelProto:
-    """The same model in an opset below 18, or in its own; ``without`` names operators that are put into simpler ones."""
+    """The same model in an opset below 18, or in its own.
+
+    ``without`` names operators that are put into simpler ones.
+    """
     made = onnx.ModelProto()
     made.CopyFrom(model)
     nodes = _Lowering(made, opset, frozenset(without)).nodes()
@@ -67,7 +70,9 @@ class _Lowering:
         self._refuse_functions(model)
         inferred = shape_inference.infer_shapes(model, data_prop=True).graph
         self._shapes = {
-            value.name: [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
+            value.name: [
+                dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim
+            ]
             for value in (*inferred.input, *inferred.value_info, *inferred.output)
             if value.type.tensor_type.HasField("shape")
         }
@@ -91,7 +96,7 @@ class _Lowering:
             self._drop(node, name, usual)
         if node.op_type in RULES:
             return RULES[node.op_type](self, node)
-        if node.op_type in _SAME or node.op_type in _DEFAULTS:
+        if node.op_type in _SAME.split() or node.op_type in _DEFAULTS:
             return [node]
         raise self.refusal(node, "has no form there that EdgeCR knows")
 
@@ -117,10 +122,8 @@ class _Lowering:
 
     def refusal(self, node: onnx.NodeProto, why: str) -> UnsupportedModel:
         """The error that names an operator and where it stands."""
-        weight = next((name for name in node.input[1:] if name in self._stored and name.endswith(".weight")), "")
-        where = f"of layer {layer_name(weight)}" if weight else f"{node.name or node.output[0]!r}"
         return UnsupportedModel(
-            f"{node.op_type} {where} {why}, so the model cannot be written in ONNX opset {self.opset}; "
+            f"{place_of(node)} {why}, so the model cannot be written in ONNX opset {self.opset}; "
             f"choose a target with an opset of {self._source} or more, or build the model without it."
         )
 
@@ -256,7 +259,7 @@ def _shape(work: _Lowering, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         return _without(node, "start", "end")
     chain = _Chain(work, node)
     whole = chain.add("Shape", node.input[0])
-    limits = (("start", start), ("end", 2**31 if end is None else end))
+    limits = (("start", start), ("end", 2**31 - 1 if end is None else end))
     ends = [work.store(node, word, np.array([value])) for word, value in limits]
     chain.add("Slice", whole, *ends, last=True)
     return chain.made

@@ -202,7 +202,6 @@ class _Work:
             raise UnsupportedModel(f"ONNX Runtime cannot round this model to 8-bit integers: {error}") from error
         return _with_known_shapes(_in_order(quantiser.model.model, self.model))
 
-
     def _settings(self, model: onnx.ModelProto) -> dict[str, Any]:
         """Further settings of the runtime's quantiser."""
         ours = self.options.placement == "tensorrt"

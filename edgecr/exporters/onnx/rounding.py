@@ -14,7 +14,6 @@ from edgecr.exporters.onnx.quantise import VERSION, quantised, ranges
 from edgecr.exporters.onnx.write import check, cleaned, silence
 from edgecr.predictors.onnx_file import read_onnx
 
-
 _WATCHED = 32
 """Training images on which values beyond float16 are looked for."""
 
