@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgecr.core.errors import UnsupportedModel
-from edgecr.exporters.artifact import Artifact, FileFacts, manifest_path, total_size
+from edgecr.exporters.artifact import Artifact, FileFacts, manifest_path, refuse_rejected, total_size
 
 
 def artifact_of(path: Path) -> Artifact:
     """The artifact that a file is: its manifest where it has one, else what the file itself says."""
+    refuse_rejected(path)
     if manifest_path(path).is_file():
         artifact = Artifact.load(path)
         artifact.verify()
