@@ -22,6 +22,7 @@ from edgecr.cli import (
     report,
     robustness,
     shrink,
+    verify,
 )
 from edgecr.cli.app import app
 from edgecr.cli.echo import echo
@@ -45,6 +46,7 @@ __all__ = [
     "report",
     "robustness",
     "shrink",
+    "verify",
 ]
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgecr.core.errors import UnsupportedModel
-from edgecr.exporters.artifact import Artifact, FileFacts, manifest_path, total_size
+from edgecr.exporters.artifact import Artifact, FileFacts, manifest_path, refuse_rejected, total_size
 
 Kind = TypeVar("Kind", dict[str, Any], list[Any])
 
 
 def artifact_of(path: Path) -> Artifact:
     """The artifact that a file is: its manifest where it has one, else what the file itself says."""
+    refuse_rejected(path)
     if manifest_path(path).is_file():
         artifact = Artifact.load(path)
         artifact.verify()

@@ -21,6 +21,11 @@ def calibration_inputs(target: GraphTarget, count: int, proof: ProofData) -> np.
             f"Export target {target.name!r} has 8-bit integers, whose ranges come from training images, "
             "but there are none. Give images, or choose a target in float32."
         )
+    return file_inputs(target, proof, images)
+
+
+def file_inputs(target: GraphTarget, proof: ProofData, images: np.ndarray) -> np.ndarray:
+    """Images, uint8 NHWC, as the file takes them."""
     return images if target.embed_preprocessing else np.ascontiguousarray(proof.preprocessing.apply(images))
 
 

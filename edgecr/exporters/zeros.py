@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from edgecr.surgery.counters import LayerCount
+from edgecr.surgery.counts import LayerCount
 
 
 def zero_channels_of(layer: LayerCount, weights: np.ndarray) -> int:

@@ -18,6 +18,7 @@ from edgecr.core.errors import FileProblem
 from edgecr.core.files import joint_hash, read_json
 from edgecr.exporters.artifact import MANIFEST, STEM, Artifact
 from edgecr.exporters.base import Target
+from edgecr.exporters.stored_proof import PROOF
 from edgecr.recipe import StepBase, as_yaml
 from edgecr.report.build import accuracy_rows, build_result, export_row
 from edgecr.report.candidates import focus, name_of
@@ -141,12 +142,15 @@ class _Case:
         except FileProblem as problem:
             self.seen.reject(manifest, f"cannot be read: {problem}")
             return None
-        self.seen.demand(stage, *(f"{self.place(target.name, role)}/{name}" for name in artifact.hashes))
+        proofs = {name: facts.sha256 for name, facts in artifact.evidence.items()}
+        self.seen.demand(
+            stage, *(f"{self.place(target.name, role)}/{name}" for name in (*artifact.hashes, *artifact.evidence))
+        )
         if not self.seen.sound(stage):
             return None
         size = sum((folder / name).stat().st_size for name in artifact.hashes)
-        told = artifact.hashes, artifact.size_bytes, artifact.target, _role(artifact)
-        if told != (self.recorded_files(target.name, role), size, target.name, role):
+        told = artifact.hashes | proofs, artifact.size_bytes, artifact.target, _role(artifact)
+        if told != (self.recorded_files(target.name, role, (MANIFEST,)), size, target.name, role):
             self.seen.reject(manifest, "describes another file than the ones beside it")
         subject = self.seen.recorded(role, [f"{role}/{name}" for name in SUBJECT_FILES])
         if subject and self.seen.records[stage].key != export_key(target, self.asked.proof, subject):
@@ -249,12 +253,12 @@ class _Case:
         """The path of an artifact in the run folder."""
         return (self.run.export(target) / role).relative_to(self.run.folder).as_posix()
 
-    def recorded_files(self, target: str, role: str) -> dict[str, str]:
-        """The recorded hash of each file of an artifact, without its manifest."""
+    def recorded_files(self, target: str, role: str, but: Sequence[str] = (MANIFEST, PROOF)) -> dict[str, str]:
+        """The recorded hash of each file of an artifact, without what only describes and proves it."""
         stage, start = export_stage(target, role), f"{self.place(target, role)}/"
         outputs = self.seen.records[stage].outputs if stage in self.seen.records else {}
         found = {file.removeprefix(start): digest for file, digest in outputs.items() if file.startswith(start)}
-        return {name: digest for name, digest in found.items() if name != MANIFEST}
+        return {name: digest for name, digest in found.items() if name not in but}
 
     def main_file(self, target: str, role: str) -> str:
         """The path of an artifact's main file in the run folder; empty if none was recorded."""

@@ -285,7 +285,8 @@ def test_a_bad_file_is_not_kept(tmp_path, monkeypatch):
     target = ToyTarget(name="toy", purpose="p", format="toy", calibrate=3)
     proof, whole = ProofData.of(dataset(size=8)), ToyExporter.write
     first = ToyExporter().export(subject(), target, proof, tmp_path, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.manifest.json", "model.toy", "weights.bin"]
+    kept = ["model.manifest.json", "model.toy", "proof.safetensors", "weights.bin"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
     answers = predictor_for(first).predict(proof.parity(4))["logits"]
 
     def damaged(self, subject, target, proof, folder):
@@ -297,10 +298,12 @@ def test_a_bad_file_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(ToyExporter, "write", damaged)
     with pytest.raises(ExportRefused, match="parity: outputs differ"):
         ToyExporter().export(subject(), target, proof, tmp_path, {})
-    assert [path.name for path in tmp_path.iterdir()] == ["refused.json"]
+    rejected = ["model.toy.rejected", "refused.json", "weights.bin.rejected"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == rejected
     monkeypatch.undo()
     again = ToyExporter().export(subject(), target, proof, tmp_path, {})
     assert again.hashes == first.hashes
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
     np.testing.assert_array_equal(predictor_for(again).predict(proof.parity(4))["logits"], answers)
 
 

@@ -16,7 +16,7 @@ from edgecr.core.errors import UnsupportedModel
 from edgecr.exporters.onnx.names import layer_name
 from edgecr.exporters.zeros import zero_channels_of
 from edgecr.predictors.onnx_file import read_onnx
-from edgecr.surgery.counters import Count, LayerCount
+from edgecr.surgery.counts import Count, LayerCount
 
 _KINDS = {"Conv": "conv", "ConvTranspose": "conv_transpose", "Gemm": "linear", "MatMul": "linear"}
 _KINDS |= {"QLinearConv": "conv", "QLinearMatMul": "linear"}
@@ -63,6 +63,7 @@ class _Layer:
 
     count: LayerCount
     weight: _Constant
+    output: str
     turned: bool = False
 
     @property
@@ -112,6 +113,11 @@ def layer_weights(path: Path) -> Iterator[np.ndarray]:
         yield layer.values
 
 
+def weights_of_nodes(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+    """The name of the weight of each counted layer, and the name of the layer's output."""
+    return ((layer.weight.tensor.name, layer.output) for layer in _layers(model))
+
+
 def _layers(model: onnx.ModelProto) -> Iterator[_Layer]:
     """The nodes that multiply activations by stored weights, in the order in which they run."""
     shapes = _shapes_for_one_image(model)
@@ -144,7 +150,7 @@ def _layer(node: onnx.NodeProto, constants: dict[str, _Constant], shapes: dict[s
 def _convolution(node: onnx.NodeProto, weight: _Constant, shapes: dict[str, Shape]) -> _Layer:
     places = node.input[0] if node.op_type == "ConvTranspose" else node.output[0]  # a transposed one works on its input
     positions = math.prod(_shape(node, places, shapes)[2:])
-    return _Layer(_counted(node, weight.shape, positions, weight, _attribute(node, "group", 1)), weight)
+    return _Layer(_counted(node, weight.shape, positions, weight, _attribute(node, "group", 1)), weight, node.output[0])
 
 
 def _linear(node: onnx.NodeProto, weight: _Constant, turned: bool, shapes: dict[str, Shape]) -> _Layer:
@@ -152,7 +158,7 @@ def _linear(node: onnx.NodeProto, weight: _Constant, turned: bool, shapes: dict[
     outputs, inputs = (columns, rows) if turned else (rows, columns)
     produced = math.prod(_shape(node, node.output[0], shapes))
     positions = produced // (outputs * math.prod(batch))
-    return _Layer(_counted(node, (*batch, outputs, inputs), positions, weight), weight, turned)
+    return _Layer(_counted(node, (*batch, outputs, inputs), positions, weight), weight, node.output[0], turned)
 
 
 def _counted(node: onnx.NodeProto, shape: Shape, positions: int, weight: _Constant, groups: int = 1) -> LayerCount:

@@ -28,6 +28,11 @@ class Calibration(CalibrationImages):
 
     calibrator: Literal["auto", "minmax", "entropy", "percentile", "mse"] = "auto"
     """The rule from the values of activations to their range; auto: the one whose file answers most like fp32."""
+    max_drop: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Loss of accuracy on validation images that is allowed; the layers that cost most stay in floats until it holds.
+
+    Without labels it is the share of images that are answered otherwise.
+    """
 
 
 class Rounding(CalibrationImages):

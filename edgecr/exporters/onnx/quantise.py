@@ -6,8 +6,9 @@ runtime fuses into integer operators.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from edgecr.predictors.onnx_predictor import open_session  # stands before the runtime: it turns telemetry off
@@ -23,10 +24,11 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from edgecr.core.errors import UnsupportedModel
 from edgecr.data.views import ProofData
 from edgecr.exporters.onnx.calibration import RULES, Activations, Range
+from edgecr.exporters.onnx.control import Controlling
 from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
 from edgecr.exporters.onnx.names import weighted_nodes
 from edgecr.exporters.onnx.placement import grouped, shortcuts
-from edgecr.exporters.rounding import calibration_inputs, excluded, narrow_weights
+from edgecr.exporters.rounding import calibration_inputs, excluded, file_inputs, narrow_weights
 
 VERSION = str(onnxruntime.__version__)
 """The runtime whose quantiser is used."""
@@ -63,12 +65,23 @@ def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> t
     if options.calibrator == "auto" and len(inputs) >= _COMPARED:
         order = np.random.default_rng(0).permutation(len(inputs))  # images may come in turns of classes
         held = order < len(inputs) // _COMPARED
-        made, rule, losses = work.nearest(inputs[~held], inputs[held], _portion(target))
+        chosen = work.nearest(inputs[~held], inputs[held], _portion(target))
     else:
-        rule, losses = "minmax" if options.calibrator == "auto" else options.calibrator, {}
-        made = work.rounded(Activations(model, _portions(inputs, _portion(target))).ranges(rule))
-    chosen = {"reduce_range": narrow, "reduce_range_because": why, "calibrator": rule, "losses": losses}
-    return made, options.model_dump(mode="json") | {"images": len(inputs)} | chosen
+        rule = "minmax" if options.calibrator == "auto" else options.calibrator
+        limits = Activations(model, _portions(inputs, _portion(target))).ranges(rule)
+        chosen = _Chosen(rule, limits, work.rounded(limits), {})
+    made, facts = chosen.model, {"reduce_range": narrow, "reduce_range_because": why, "calibrator": chosen.rule}
+    if options.max_drop is not None:
+        control = _controlling(work, chosen.limits, target, proof).within(options.max_drop)
+        made, facts = control.model, facts | control.plain()
+    return made, options.model_dump(mode="json") | {"images": len(inputs), "losses": chosen.losses} | facts
+
+
+def _controlling(work: _Work, limits: Mapping[str, Range], target: OnnxTarget, proof: ProofData) -> Controlling:
+    """The search for layers that stay in floats besides those that do anyway."""
+    nodes = {node.name: layer for node, layer in weighted_nodes(work.model, _WEIGHTED) if node.name not in work.kept}
+    rounder, feed, portion = partial(work.rounded, limits), partial(file_inputs, target, proof), _portion(target)
+    return Controlling(work.model, rounder, nodes, proof, feed, portion)
 
 
 def ranges(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData, count: int) -> Mapping[str, Range]:
@@ -125,6 +138,17 @@ def _kept(model: onnx.ModelProto, options: Quantise) -> list[str]:
 
 
 @dataclass(frozen=True)
+class _Chosen:
+    """A rounded file, and the rule that its ranges came by."""
+
+    rule: str
+    limits: Mapping[str, Range]
+    model: onnx.ModelProto
+    losses: Mapping[str, float]
+    """The losses of all rules that were compared."""
+
+
+@dataclass(frozen=True)
 class _Work:
     """A model to round, and the settings that do not depend on images."""
 
@@ -135,18 +159,18 @@ class _Work:
     narrow: bool
     """True for weights of 7 bits."""
 
-    def nearest(
-        self, seen: np.ndarray, held: np.ndarray, portion: int
-    ) -> tuple[onnx.ModelProto, str, dict[str, float]]:
+    def nearest(self, seen: np.ndarray, held: np.ndarray, portion: int) -> _Chosen:
         """The file of the rule whose outputs are nearest to float32 on images that the ranges have not seen."""
         activations = Activations(self.model, _portions(seen, portion))
-        made = {rule: self.rounded(activations.ranges(rule)) for rule in ("minmax", *RULES)}
+        limits = {rule: activations.ranges(rule) for rule in ("minmax", *RULES)}
+        made = {rule: self.rounded(each) for rule, each in limits.items()}
         losses = _losses(self.model, made, _portions(held, portion))
         rule = min(losses, key=lambda each: losses[each])
-        return made[rule], rule, losses
+        return _Chosen(rule, limits[rule], made[rule], losses)
 
-    def rounded(self, ranges: Mapping[str, Range]) -> onnx.ModelProto:
-        """The model in 8-bit integers."""
+    def rounded(self, ranges: Mapping[str, Range], more: Collection[str] = ()) -> onnx.ModelProto:
+        """The model in 8-bit integers, with ``more`` nodes that stay in floats."""
+        kept = [*self.kept, *more]
         copy = onnx.ModelProto()
         copy.CopyFrom(self.model)
         limits = {name: tuple(np.float32(limit) for limit in each) for name, each in ranges.items()}
@@ -159,12 +183,12 @@ class _Work:
                 _TYPES[self.options.activations],
                 TensorsData(CalibrationMethod.MinMax, limits),
                 [],
-                list(self.kept),
+                kept,
                 [*_WEIGHTED] if self.options.placement == "tensorrt" else [*_WEIGHTED, *_BETWEEN],
                 self._settings(copy),
             )
             if self.options.placement == "tensorrt":
-                for name in shortcuts(copy, set(self.kept)):
+                for name in shortcuts(copy, set(kept)):
                     quantiser.quantize_activation_tensor(name)
             quantiser.quantize_model()
         except Exception as error:  # the quantiser raises whatever fails inside it

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgecr.exporters.openvino.layers import layers_of
+from edgecr.exporters.receipt import Recount, recounted
 from edgecr.exporters.zeros import zero_channels_of
 from edgecr.predictors.openvino_file import read_openvino
-from edgecr.surgery.counters import Count
+from edgecr.surgery.counts import Count
 
 _FLOATS = ("f16", "bf16", "f32", "f64")
 _SCALES = ("Multiply", "Subtract")
 
 
-@dataclass(frozen=True)
-class Contents:
-    """The cost of a file for one image, its channels of zeros by layer, and the weights of each layer."""
-
-    count: Count
-    zero_channels: dict[str, int]
-    weights: list[np.ndarray]
-
-
-def contents(path: Path) -> Contents:
-    """Counts a file; ``size_bytes`` is the size of the graph and of its weights."""
+def contents(path: Path, figures: Sequence[str]) -> Recount:
+    """Counts a file, with the promised figures of these names; its size is that of the graph and of its weights."""
     model = for_one_image(read_openvino(path))
     layers = layers_of(model)
     zeros = {layer.count.name: zero_channels_of(layer.count, layer.weights) for layer in layers}
@@ -38,7 +28,8 @@ def contents(path: Path) -> Contents:
         size_bytes=path.stat().st_size + path.with_suffix(".bin").stat().st_size,
         layers=tuple(layer.count for layer in layers),
     )
-    return Contents(count, {name: each for name, each in zeros.items() if each}, [layer.weights for layer in layers])
+    found = recounted(figures, (layer.weights for layer in layers))
+    return Recount(count, {name: each for name, each in zeros.items() if each}, found)
 
 
 def for_one_image(model: Any) -> Any:

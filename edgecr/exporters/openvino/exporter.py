@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgecr.core.errors import RequestError
-from edgecr.exporters.base import Exporter, Target, Written, exporters
+from edgecr.exporters.base import Artifact, Exporter, Target, Written, exporters
 from edgecr.exporters.onnx.processor import on_arm
 from edgecr.exporters.openvino.declaration import OpenVinoTarget
 
 if TYPE_CHECKING:
     from edgecr.data.views import ProofData
-    from edgecr.exporters.receipt import Receipt
+    from edgecr.exporters.receipt import Receipt, Recount
     from edgecr.subject import Subject
 
 
@@ -46,5 +48,10 @@ class OpenVinoExporter(Exporter[OpenVinoTarget]):
         from edgecr.exporters.openvino.coverage import integer_work
         from edgecr.exporters.promised import beside_promises
 
-        found = contents(file)
-        return beside_promises(subject, found.count, found.zero_channels, found.weights, integer_work(file))
+        return beside_promises(subject, partial(contents, file), integer_work(file))
+
+    def recount(self, artifact: Artifact, figures: Sequence[str]) -> Recount:
+        """Counts the layers of the graph."""
+        from edgecr.exporters.openvino.count import contents
+
+        return contents(artifact.path, figures)

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgecr.core.errors import UnsupportedModel
 from edgecr.predictors.openvino_file import LAYERS
-from edgecr.surgery.counters import LayerCount
+from edgecr.surgery.counts import LayerCount
 
 CONVOLUTIONS = {
     "Convolution": "conv",

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgecr.core.errors import ExportRefused
 from edgecr.core.files import write_json
-from edgecr.exporters.base import Exporter, Target, Written, exporters
-from edgecr.exporters.onnx.exporter import FILE
+from edgecr.exporters.base import Target, Written, exporters
+from edgecr.exporters.onnx.exporter import FILE, OnnxFileExporter
 from edgecr.exporters.tensorrt import build
 from edgecr.exporters.tensorrt.declaration import TensorRtTarget
 
 if TYPE_CHECKING:
     from edgecr.data.views import ProofData
+    from edgecr.exporters.integers import IntegerWork
     from edgecr.exporters.readiness import Readiness
-    from edgecr.exporters.receipt import Receipt
     from edgecr.subject import Subject
 
 
 @exporters.register("tensorrt")
-class TensorRtExporter(Exporter[TensorRtTarget]):
+class TensorRtExporter(OnnxFileExporter[TensorRtTarget]):
     """Writes ``model.onnx`` and ``build.json``; the engine is for the board to build."""
 
     target: ClassVar[type[Target]] = TensorRtTarget
@@ -46,12 +46,11 @@ class TensorRtExporter(Exporter[TensorRtTarget]):
         write_json(folder / build.FILE, build.recipe(target, FILE, written.input))
         return written
 
-    def receipt(self, subject: Subject, file: Path) -> Receipt:
-        """Sets the promises of the surgery beside the layers of the graph."""
-        from edgecr.exporters.onnx.exporter import receipt_of
+    def integers(self, file: Path) -> IntegerWork | None:
+        """The layers that the file asks the builder to run in integers."""
         from edgecr.exporters.tensorrt.integers import integer_work
 
-        return receipt_of(subject, file, integer_work(file))
+        return integer_work(file)
 
     def ready(self, target: TensorRtTarget, file: Path) -> Readiness:
         """Holds any ONNX file against the documents of the versions of TensorRT that the target is for."""

@@ -213,7 +213,11 @@ def test_a_pruned_network_has_fewer_channels_in_integers_too(tmp_path, capfd):
     assert artifact.receipt["integers"]["share"] == 1.0
     assert artifact.lineage["rounding"]["activations"] == "uint8"
     assert artifact.parity["cosine"] >= 0.95
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.manifest.json", "model.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "model.manifest.json",
+        "model.onnx",
+        "proof.safetensors",
+    ]
     assert capfd.readouterr() == ("", "")
     assert type(artifact).load(artifact.path) == artifact
 
