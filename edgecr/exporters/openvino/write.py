@@ -23,7 +23,6 @@ from edgecr.predictors.onnx_file import read_onnx
 from edgecr.predictors.openvino_file import LAYERS, described, last_line, openvino_library
 from edgecr.subject import Subject
 
-FILE = "model.xml"
 _OWN = LAYERS[0]
 """The part of a file's notes that is EdgeCR's."""
 _IN_ONNX = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -49,9 +48,9 @@ def write(subject: Subject, target: OpenVinoTarget, proof: ProofData, folder: Pa
     layout = traced.input["layout"]
     _note(model, proof, {"layers": order, "layout": layout, "embedded": traced.embedded, "onnx": origin})
     model.validate_nodes_and_infer_types()
-    library.save_model(model, folder / FILE, compress_to_fp16=target.precision == "fp16")
+    library.save_model(model, folder / target.main, compress_to_fp16=target.precision == "fp16")
     inputs, outputs = ([described(port) for port in ports] for ports in (model.inputs, model.outputs))
-    return Written(FILE, inputs[0] | {"layout": layout}, outputs, made_with, traced.embedded, rounding)
+    return Written(target.main, inputs[0] | {"layout": layout}, outputs, made_with, traced.embedded, rounding)
 
 
 def converted(file: Path) -> Any:
