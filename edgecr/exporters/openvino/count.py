@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecr.exporters.openvino.layers import layers_of
+from edgecr.exporters.openvino.layers import for_one_image, layers_of
 from edgecr.exporters.zeros import zero_channels_of
 from edgecr.predictors.openvino_file import read_openvino
 from edgecr.surgery.counters import Count
@@ -39,14 +39,6 @@ def contents(path: Path) -> Contents:
         layers=tuple(layer.count for layer in layers),
     )
     return Contents(count, {name: each for name, each in zeros.items() if each}, [layer.weights for layer in layers])
-
-
-def for_one_image(model: Any) -> Any:
-    """The model with the shapes that it has for one image."""
-    port = model.inputs[0]
-    _, *rest = port.partial_shape
-    model.reshape({port: [1, *rest]})
-    return model
 
 
 def _is_parameter(node: Any) -> bool:
