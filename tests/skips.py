@@ -28,7 +28,7 @@ def missing() -> str:
     lacks = []
     if not Path("/usr/sbin/sshd").exists():
         lacks.append("tests over SSH (bash .ci/setup, or install openssh-server)")
-    if find_spec("openvino") is None:
+    if find_spec("openvino") is None or find_spec("nncf") is None:
         lacks.append("tests of OpenVINO (pip install 'edgecr[openvino]')")
     return "Will be skipped here: " + "; ".join(lacks) + "." if lacks else ""
 

@@ -35,9 +35,13 @@ def write(subject: Subject, target: OpenVinoTarget, proof: ProofData, folder: Pa
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "model.onnx"
         traced = onnx_write.write(subject, target.as_onnx(), proof.preprocessing, source, task=proof.task)
-        model, names, origin = converted(source), layer_names(read_onnx(source)), sha256(source)
-    order = with_layer_names(model, names)
-    library = openvino_library()
+        return from_onnx(source, traced, target, proof, folder)
+
+
+def from_onnx(source: Path, traced: Written, target: OpenVinoTarget, proof: ProofData, folder: Path) -> Written:
+    """Writes both files from an ONNX file in float32, of which ``traced`` tells."""
+    library, model = openvino_library(), converted(source)
+    order = with_layer_names(model, layer_names(read_onnx(source)))
     made_with, rounding = traced.made_with | {"openvino": library.__version__}, dict[str, Any]()
     if target.precision == "int8":
         from edgecr.exporters.openvino import quantise  # loads nncf
@@ -46,7 +50,7 @@ def write(subject: Subject, target: OpenVinoTarget, proof: ProofData, folder: Pa
         made_with |= {"nncf": quantise.version()}
     _without_counters(model)
     layout = traced.input["layout"]
-    _note(model, proof, {"layers": order, "layout": layout, "embedded": traced.embedded, "onnx": origin})
+    _note(model, proof, {"layers": order, "layout": layout, "embedded": traced.embedded, "onnx": sha256(source)})
     model.validate_nodes_and_infer_types()
     library.save_model(model, folder / target.main, compress_to_fp16=target.precision == "fp16")
     inputs, outputs = ([described(port) for port in ports] for ports in (model.inputs, model.outputs))
