@@ -68,7 +68,8 @@ def files(name: str, folder: Path) -> dict[str, Path]:
     target = parse_target({"name": "int8", "purpose": "a benchmark", "format": "onnx", "precision": "int8"})
     assert isinstance(target, OnnxTarget)
     made = {side: folder / f"{side}.onnx" for side in (FLOAT, OURS, PEER, AS_IT_COMES)}
-    written = write(network(name), target, PREPROCESSING, made[FLOAT])
+    subject = network(name)
+    written = write(subject, target, PREPROCESSING, made[FLOAT])
     made[OURS].write_bytes(made[FLOAT].read_bytes())
     rounded(written, target, proof, made[OURS])
     inputs = PREPROCESSING.apply(images)
@@ -81,7 +82,7 @@ def files(name: str, folder: Path) -> dict[str, Path]:
         assert isinstance(target, OpenVinoTarget)
         place = folder / precision
         place.mkdir()
-        from_onnx(made[FLOAT], written, target, proof, place)
+        from_onnx(made[FLOAT], written, subject, target, proof, place)
         made[side] = place / target.main
     return made
 

@@ -1,6 +1,6 @@
 """Every way to write a subject as a file; importing this registers them all and loads no heavy library."""
 
-from edgecr.exporters import onnx, openvino
+from edgecr.exporters import onnx, openvino, tensorrt
 from edgecr.exporters.base import (
     Artifact,
     Exporter,
@@ -29,4 +29,5 @@ __all__ = [
     "openvino",
     "parse_target",
     "runtimes_of",
+    "tensorrt",
 ]

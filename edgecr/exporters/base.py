@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from edgecr.core import builtin
-from edgecr.core.errors import Problem, RecipeError, UnknownName
+from edgecr.core.errors import Problem, RecipeError, RequestError, UnknownName
 from edgecr.core.registry import Registry
 from edgecr.core.yaml_text import check, read_yaml
 from edgecr.exporters.artifact import Artifact, manifest_path
@@ -15,6 +15,7 @@ from edgecr.exporters.target import PARITY_IMAGES, Parity, ParityLimits, Target,
 
 if TYPE_CHECKING:
     from edgecr.data.views import ProofData
+    from edgecr.exporters.readiness import Readiness
     from edgecr.exporters.receipt import Receipt
     from edgecr.subject import Subject
 
@@ -52,6 +53,12 @@ class Exporter(ABC, Generic[AnyTargetOf]):
     @abstractmethod
     def receipt(self, subject: Subject, file: Path) -> Receipt:
         """Sets the promises of the surgery beside the contents of the written file."""
+
+    def ready(self, target: AnyTargetOf, file: Path) -> Readiness:
+        """Holds a file against the documents of a runtime that this machine need not have."""
+        raise RequestError(
+            f"Files in the format {target.format!r} are run on this machine to be proven; there is nothing to look up."
+        )
 
     def export(
         self, subject: Subject, target: AnyTargetOf, proof: ProofData, folder: Path, lineage: dict[str, Any]

@@ -53,7 +53,7 @@ def predictor_for(
     return predictors.get(name)(artifact, {"threads": threads} | dict(settings or {}))
 
 
-@predictors.register("onnx", "onnx/ort")
+@predictors.register("onnx", "onnx/ort", "tensorrt")  # the file of a TensorRT engine is ONNX; no engine runs here
 def _onnx_in_ort(artifact: Exported, settings: Mapping[str, Any]) -> Predictor:
     from edgecr.predictors.onnx_predictor import OnnxPredictor  # onnxruntime is only loaded when it is used
 

@@ -49,7 +49,7 @@ def test_a_users_own_file_says_what_it_can(copied):
     assert bare.input == copied.input
     assert bare.outputs == copied.outputs
     assert (bare.sha256, bare.size_bytes) == (copied.sha256, copied.size_bytes)
-    assert (bare.preprocessing, bare.receipt, bare.parity) == ({}, {}, {})
+    assert (bare.receipt, bare.parity) == ({}, {})
 
 
 @pytest.mark.parametrize("parity", ["{agreement: 1.5}", "{max_abs: -1}", "{max_rel: nan}", "{tolerance: 1}"])

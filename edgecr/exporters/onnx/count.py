@@ -23,7 +23,7 @@ _KINDS |= {"QLinearConv": "conv", "QLinearMatMul": "linear"}
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "QLinearConv")
 _WEIGHT = {"QLinearConv": 3, "QLinearMatMul": 3}
 """The place of the weight where it is not the second input; its zero point stands two behind it."""
-_PASS_ON = {"Identity", "Cast", "DequantizeLinear", "Transpose"}
+_PASS_ON = {"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Transpose"}
 _ROUNDED = {"QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2), "QLinearConv": (1, 2, 4, 5, 6, 7)}
 _ROUNDED |= {"QLinearMatMul": (1, 2, 4, 5, 6, 7)}
 """Inputs that are scales and zero points: no parameters of the network."""

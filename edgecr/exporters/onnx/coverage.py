@@ -32,22 +32,31 @@ def integer_work(path: Path) -> IntegerWork | None:
     signed = _activations_are_signed(model)
     nodes = _as_run(path, signed)
     left = Counter(layer_name(node.input[_INTEGER[node.op_type]]) for node in nodes if node.op_type in _INTEGER)
-    macs, elsewhere = 0, dict[str, int]()
-    layers = count_onnx(path).layers
-    for layer in layers:
-        if left[layer.name]:
-            left[layer.name] -= 1
-            macs += layer.macs
-        else:
-            elsewhere[layer.name] = elsewhere.get(layer.name, 0) + layer.macs
+    macs, every, elsewhere = divided(path, left)
     return IntegerWork(
         macs=macs,
-        all_macs=sum(layer.macs for layer in layers),
+        all_macs=every,
         float_layers=elsewhere,
         pairs=sum(node.op_type in _PAIRS for node in nodes),
         kernels="ARM" if signed else "x86",
         saturates=not signed and vnni() is False and _has_8_bit_weights(model),
     )
+
+
+def divided(path: Path, in_integers: Counter[str]) -> tuple[int, int, dict[str, int]]:
+    """The multiply-accumulates in integers, those of all layers, and those of each layer in floats.
+
+    ``in_integers`` counts the layers of each name that run in integers.
+    """
+    macs, elsewhere = 0, dict[str, int]()
+    layers = count_onnx(path).layers
+    for layer in layers:
+        if in_integers[layer.name]:
+            in_integers[layer.name] -= 1
+            macs += layer.macs
+        else:
+            elsewhere[layer.name] = elsewhere.get(layer.name, 0) + layer.macs
+    return macs, sum(layer.macs for layer in layers), elsewhere
 
 
 def _as_run(path: Path, signed: bool) -> list[onnx.NodeProto]:

@@ -10,19 +10,37 @@ from typing_extensions import Self
 from edgecr.core.options import Options
 from edgecr.exporters.base import Target
 
+_HALF_SCALES = 19
+"""The first opset with integers that are made out of float16."""
 
-class Rounding(Options):
-    """Settings of a file with 8-bit integers that every quantiser has."""
+
+class CalibrationImages(Options):
+    """The images that ranges for 8-bit integers come from, and the layers that have none."""
 
     images: Annotated[int, Field(ge=1)] = 256
     """Training images for the ranges of activations."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of layers that stay in floats, such as `layer4.*`."""
+
+
+class Calibration(CalibrationImages):
+    """The choice of ranges for 8-bit integers, by a rule."""
+
+    calibrator: Literal["auto", "minmax", "entropy", "percentile", "mse"] = "auto"
+    """The rule from the values of activations to their range; auto: the one whose file answers most like fp32.
+
+    With auto a quarter of the images compares calibrators instead.
+    """
+
+
+class Rounding(CalibrationImages):
+    """Settings of a file with 8-bit integers for a processor."""
+
     reduce_range: Literal["auto"] | bool = "auto"
     """7-bit weights; auto: for uint8 on a processor without VNNI, where sums of 8-bit products saturate."""
-    exclude: tuple[str, ...] = ()
-    """Patterns of layers that stay in float32, such as `layer4.*`."""
 
 
-class Quantise(Rounding):
+class Quantise(Calibration, Rounding):
     """Settings of an ONNX file with 8-bit integers."""
 
     activations: Literal["uint8", "int8"] = "uint8"
@@ -31,11 +49,18 @@ class Quantise(Rounding):
     """Put the zero of activations at 0, which other runtimes may want; ONNX Runtime then keeps ReLUs in float32."""
     per_channel: bool = True
     """Give each output channel of a weight its own scale."""
-    calibrator: Literal["auto", "minmax", "entropy", "percentile", "mse"] = "auto"
-    """The rule from the values of activations to their range; auto: the one whose file answers most like fp32.
+    placement: Literal["onnxruntime", "tensorrt"] = "onnxruntime"
+    """The runtime whose rules say which values are rounded; tensorrt needs `activations: int8`, `symmetric: true`."""
+    stored: Literal["int8", "fp32"] = "int8"
+    """The form of weights in the file; fp32: the file rounds them itself, the only form that TensorRT 8 reads."""
+    floats: Literal["fp32", "fp16"] = "fp32"
+    """The number format of all that is not rounded to integers; fp16 needs opset 19 or more."""
 
-    With auto a quarter of the images compares calibrators instead.
-    """
+    @model_validator(mode="after")
+    def _fits_the_placement(self) -> Self:
+        if self.placement == "tensorrt" and not (self.activations == "int8" and self.symmetric):
+            raise ValueError("placement: tensorrt needs activations: int8 and symmetric: true")
+        return self
 
 
 class GraphTarget(Target):
@@ -66,8 +91,16 @@ class OnnxTarget(GraphTarget):
     """The number format of weights and arithmetic."""
     opset: int = 20
     """The version of the operators; a board's runtime may only know older ones."""
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    """Add the outputs `top_classes` and `top_scores`: so many likeliest classes of each image, and their softmax."""
     quantise: Quantise | None = None
     """Settings of `precision: int8`, which has usual ones."""
+
+    @model_validator(mode="after")
+    def _fits_the_opset(self) -> Self:
+        if self.quantise is not None and self.quantise.floats == "fp16" and self.opset < _HALF_SCALES:
+            raise ValueError(f"quantise: floats: fp16 needs opset: {_HALF_SCALES} or more, but it is {self.opset}")
+        return self
 
 
 PLAIN = OnnxTarget(name="plain", purpose="a file that is only measured: its numbers are not proven", format="onnx")

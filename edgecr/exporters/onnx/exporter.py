@@ -11,12 +11,13 @@ from edgecr.exporters.onnx.declaration import OnnxTarget
 
 if TYPE_CHECKING:
     from edgecr.data.views import ProofData
+    from edgecr.exporters.integers import IntegerWork
     from edgecr.exporters.receipt import Receipt
     from edgecr.subject import Subject
 
 FILE = "model.onnx"
-OPSETS = range(18, 24)
-"""The opsets that torch's exporter emits; asked for a lower one it silently emits 18."""
+OPSETS = range(13, 24)
+"""The opsets that are written: those that torch's exporter emits, and older ones that its file is put into."""
 
 
 @exporters.register("onnx")
@@ -26,7 +27,7 @@ class OnnxExporter(Exporter[OnnxTarget]):
     target: ClassVar[type[Target]] = OnnxTarget
 
     def check(self, target: OnnxTarget) -> None:
-        """Refuses an opset that torch does not emit."""
+        """Refuses an opset that cannot be written."""
         if target.opset not in OPSETS:
             raise RequestError(
                 f"Export target {target.name!r} asks for ONNX opset {target.opset}; EdgeCR writes opsets "
@@ -35,19 +36,25 @@ class OnnxExporter(Exporter[OnnxTarget]):
 
     def write(self, subject: Subject, target: OnnxTarget, proof: ProofData, folder: Path) -> Written:
         """Writes the one file, in float32 first."""
-        from edgecr.exporters.onnx import write as onnx_write  # loads torch and onnx
+        from edgecr.exporters.onnx import finish, write  # load torch and onnx
 
-        written = onnx_write.write(subject, target, proof.preprocessing, folder / FILE, task=proof.task)
-        if target.precision == "fp32":
-            return written
-        from edgecr.exporters.onnx.rounding import rounded  # loads the runtime's quantiser
+        written = write.write(subject, target, proof.preprocessing, folder / FILE, task=proof.task)
+        if target.precision != "fp32":
+            from edgecr.exporters.onnx.rounding import rounded  # loads the runtime's quantiser
 
-        return rounded(written, target, proof, folder / FILE)
+            written = rounded(written, target, proof, folder / FILE)
+        return finish.finished(written, subject, target, proof, folder / FILE)
 
     def receipt(self, subject: Subject, file: Path) -> Receipt:
         """Sets the promises of the surgery beside the layers of the graph."""
-        from edgecr.exporters.onnx.count import count_onnx, layer_weights, zero_channels
         from edgecr.exporters.onnx.coverage import integer_work
-        from edgecr.exporters.promised import beside_promises
 
-        return beside_promises(subject, count_onnx(file), zero_channels(file), layer_weights(file), integer_work(file))
+        return receipt_of(subject, file, integer_work(file))
+
+
+def receipt_of(subject: Subject, file: Path, integers: IntegerWork | None) -> Receipt:
+    """The receipt of an ONNX file, with the part of its work that runs in integers."""
+    from edgecr.exporters.onnx.count import count_onnx, layer_weights, zero_channels
+    from edgecr.exporters.promised import beside_promises
+
+    return beside_promises(subject, count_onnx(file), zero_channels(file), layer_weights(file), integers)

@@ -1,84 +1,176 @@
-"""From an ONNX file in float32 to one in float16: half the size; inputs and outputs stay as they are."""
+"""From an ONNX file in float32 to one in float16: half the size; inputs and outputs stay as they are.
+
+What float16 cannot hold stays in float32, between conversions: values beyond its range, and operators that add up
+powers of many numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from edgecr.core.errors import UnsupportedModel
+from edgecr.exporters.onnx.names import place_of
 
 _WHOLE = {"Resize": (1, 2)}
 """Inputs that must stay float32 in every precision: regions and scales."""
-_LARGEST = float(np.finfo(np.float16).max)
+_SUMS = frozenset(f"Reduce{word}" for word in ("L1", "L2", "LogSum", "LogSumExp", "Prod", "Sum", "SumSquare"))
+_SENSITIVE = _SUMS | {"CumSum", "Exp", "InstanceNormalization", "LayerNormalization", "LogSoftmax", "Pow", "Softplus"}
+"""Operators whose inner sums and powers may leave the range of float16."""
+_SCALES = {"QuantizeLinear": 1, "DequantizeLinear": 1}
+LARGEST = float(np.finfo(np.float16).max)
+"""The largest number of float16."""
+_NAMES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
 
 
-def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model with weights and arithmetic in float16."""
+def kept_whole(model: onnx.ModelProto, beyond: Mapping[str, float]) -> dict[str, str]:
+    """The nodes that stay in float32, by their first output, and the reason; ``beyond`` are values beyond float16."""
+    found = {}
+    for node in model.graph.node:
+        if node.op_type in _SENSITIVE:
+            found[node.output[0]] = f"{node.op_type} adds up what float16 may not hold"
+        for name in (*node.input, *node.output):
+            if name in beyond:
+                found[node.output[0]] = (
+                    f"{place_of(node)} has values up to {beyond[name]:.3g}; float16 ends at {LARGEST:.0f}"
+                )
+    return found
+
+
+def halved(model: onnx.ModelProto, whole: Collection[str] = ()) -> onnx.ModelProto:
+    """The same model with weights and arithmetic in float16, but for the nodes whose first output is in ``whole``."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    graph = made.graph
-    whole = {
-        name for node in graph.node for place in _WHOLE.get(node.op_type, ()) for name in node.input[place : place + 1]
-    }
-    for tensor in _constants(graph, whole):
-        _halve(tensor)
-    for node in graph.node:
-        for item in node.attribute:
-            if node.op_type == "Cast" and item.name == "to" and item.i == TensorProto.FLOAT:
-                item.i = TensorProto.FLOAT16
-    for value in graph.value_info:
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-            value.type.tensor_type.elem_type = TensorProto.FLOAT16
-    _keep_inputs(graph)
-    _keep_outputs(graph)
+    nodes = _Halving(made, whole).nodes()
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
     return made
 
 
-def _constants(graph: onnx.GraphProto, whole: set[str]) -> Iterator[TensorProto]:
-    yield from (tensor for tensor in graph.initializer if tensor.name not in whole)
+class _Halving:
+    """The nodes of a model one by one, and which values are in float16 so far."""
+
+    def __init__(self, model: onnx.ModelProto, whole: Collection[str]) -> None:
+        self._graph, self._whole = model.graph, whole
+        self._nodes: list[onnx.NodeProto] = []
+        _store_constants(model.graph)
+        inferred = shape_inference.infer_shapes(model).graph
+        self._floats = {
+            value.name
+            for value in (*inferred.input, *inferred.value_info, *inferred.output)
+            if value.type.tensor_type.elem_type == TensorProto.FLOAT
+        }
+        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._given = list(model.graph.node)
+        self._half = set[str]()
+        self._converted = set[str]()
+        self._store_halves()
+
+    def nodes(self) -> list[onnx.NodeProto]:
+        """All nodes in their precision, with conversions where it changes."""
+        for node in self._given:
+            for place, name in enumerate(node.input):
+                node.input[place] = self._read(name, self._wanted(node, place))
+            if node.output[0] not in self._whole:
+                self._halve_attributes(node)
+                self._half |= self._floats.intersection(node.output)
+            self._nodes.append(node)
+        for output in self._graph.output:
+            if output.name in self._half:
+                self._end_in_float32(output.name)
+        stored = {name for name, tensor in self._stored.items() if tensor.data_type == TensorProto.FLOAT16}
+        for value in self._graph.value_info:
+            if value.name in self._half | stored:
+                value.type.tensor_type.elem_type = TensorProto.FLOAT16
+        return self._nodes
+
+    def _wanted(self, node: onnx.NodeProto, place: int) -> int:
+        whole = node.output[0] in self._whole or place in _WHOLE.get(node.op_type, ())
+        return int(TensorProto.FLOAT if whole else TensorProto.FLOAT16)
+
+    def _store_halves(self) -> None:
+        """Rounds the stored tensors; one that is read in both precisions is stored in both."""
+        readers: dict[str, dict[int, bool]] = {}
+        for node in self._given:
+            for place, name in enumerate(node.input):
+                if name in self._stored and self._stored[name].data_type == TensorProto.FLOAT:
+                    each = readers.setdefault(name, {})
+                    wanted = self._wanted(node, place)
+                    each[wanted] = each.get(wanted, False) or _SCALES.get(node.op_type) == place
+        for name, read_as in readers.items():
+            if TensorProto.FLOAT16 not in read_as:
+                continue
+            values = _half(name, numpy_helper.to_array(self._stored[name]), positive=read_as[TensorProto.FLOAT16])
+            if len(read_as) == 1:
+                self._stored[name].CopyFrom(numpy_helper.from_array(values, name))
+            else:
+                self._graph.initializer.append(numpy_helper.from_array(values, f"{name}_float16"))
+                self._stored[f"{name}_float16"] = self._graph.initializer[-1]
+
+    def _read(self, name: str, wanted: int) -> str:
+        """The name under which a node finds an input in the precision that it wants."""
+        converted = f"{name}_{_NAMES[wanted]}"
+        if name in self._stored:
+            return converted if wanted == TensorProto.FLOAT16 and converted in self._stored else name
+        if name not in self._floats or (name in self._half) == (wanted == TensorProto.FLOAT16):
+            return name
+        if converted not in self._converted:
+            self._converted.add(converted)
+            self._nodes.append(helper.make_node("Cast", [name], [converted], converted, to=wanted))
+        return converted
+
+    def _halve_attributes(self, node: onnx.NodeProto) -> None:
+        for item in node.attribute:
+            if node.op_type == "Cast" and item.name == "to" and item.i == TensorProto.FLOAT:
+                item.i = TensorProto.FLOAT16
+            if item.HasField("t") and item.t.data_type == TensorProto.FLOAT:
+                values = _half(node.output[0], numpy_helper.to_array(item.t))
+                item.t.CopyFrom(numpy_helper.from_array(values, item.t.name))
+
+    def _end_in_float32(self, name: str) -> None:
+        """Gives an output of the file its own type again."""
+        half = f"{name}_float16"
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                for place, each in enumerate(names):
+                    if each == name:
+                        names[place] = half
+        self._nodes.append(helper.make_node("Cast", [half], [name], half, to=TensorProto.FLOAT))
+
+
+def _store_constants(graph: onnx.GraphProto) -> None:
+    """Makes stored tensors of the constants among the nodes."""
+    nodes = []
     for node in graph.node:
-        if not whole.intersection(node.output):
-            yield from (item.t for item in node.attribute if item.HasField("t"))
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            graph.initializer.append(node.attribute[0].t)
+            graph.initializer[-1].name = node.output[0]
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
-def _halve(tensor: TensorProto) -> None:
-    if tensor.data_type != TensorProto.FLOAT:
-        return
-    values = numpy_helper.to_array(tensor)
+def _half(name: str, values: np.ndarray, positive: bool = False) -> np.ndarray:
+    """Numbers that float16 can hold; UnsupportedModel for others, and for a scale that would become zero."""
     largest = float(np.abs(values).max(initial=0.0))
-    if largest > _LARGEST:
+    if largest > LARGEST:
         raise UnsupportedModel(
-            f"{tensor.name} holds {largest:.3g}, but float16 ends at {_LARGEST:.0f}; export this model in float32."
+            f"{name} holds {largest:.3g}, but float16 ends at {LARGEST:.0f}; export this model in float32."
         )
-    tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
+    if positive and not np.asarray(values, np.float16).all():
+        raise UnsupportedModel(
+            f"{name} holds a scale of {float(values.min()):.3g}, which is zero in float16; "
+            "leave that layer out with `quantise: exclude`, or export this model in float32."
+        )
+    return np.asarray(values, np.float16)
 
 
-def _keep_inputs(graph: onnx.GraphProto) -> None:
-    stored = {tensor.name for tensor in graph.initializer}
-    floats = [
-        one for one in graph.input if one.type.tensor_type.elem_type == TensorProto.FLOAT and one.name not in stored
-    ]
-    for value in floats:
-        half = f"{value.name}_float16"
-        _rename(graph, value.name, half, of_inputs=True)
-        graph.node.insert(0, onnx.helper.make_node("Cast", [value.name], [half], half, to=TensorProto.FLOAT16))
-
-
-def _keep_outputs(graph: onnx.GraphProto) -> None:
-    for value in graph.output:
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-            half = f"{value.name}_float16"
-            _rename(graph, value.name, half, of_inputs=True)
-            _rename(graph, value.name, half, of_inputs=False)
-            graph.node.append(onnx.helper.make_node("Cast", [half], [value.name], half, to=TensorProto.FLOAT))
-
-
-def _rename(graph: onnx.GraphProto, old: str, new: str, *, of_inputs: bool) -> None:
-    for node in graph.node:
-        names = node.input if of_inputs else node.output
-        for place, name in enumerate(names):
-            if name == old:
-                names[place] = new
+def beyond_half(ranges: Mapping[str, tuple[float, float]]) -> Iterator[tuple[str, float]]:
+    """The values whose largest magnitude float16 cannot hold, with that magnitude."""
+    for name, (low, high) in ranges.items():
+        if (largest := max(-low, high)) > LARGEST:
+            yield name, largest

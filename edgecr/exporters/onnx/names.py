@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+_WEIGHT = ".weight"
+
 
 def layer_name(tensor: str) -> str:
     """The layer that a weight belongs to: its module's name."""
-    return tensor.removesuffix("_quantized").removesuffix(".weight")
+    return tensor.removesuffix("_quantized").removesuffix(_WEIGHT)
 
 
 def weighted_nodes(model: Any, kinds: Collection[str]) -> Iterator[tuple[Any, str]]:
@@ -17,3 +19,10 @@ def weighted_nodes(model: Any, kinds: Collection[str]) -> Iterator[tuple[Any, st
     for node in model.graph.node:
         if node.op_type in kinds and (weight := next((name for name in node.input if name in stored), "")):
             yield node, layer_name(weight)
+
+
+def place_of(node: Any) -> str:
+    """A node in words: its operator and its layer, or its own name where it has no weight."""
+    weight = next((name for name in node.input if _WEIGHT in name), None)
+    where = repr(node.name or node.output[0]) if weight is None else f"of layer {weight.partition(_WEIGHT)[0]}"
+    return f"{node.op_type} {where}"

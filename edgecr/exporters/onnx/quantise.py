@@ -25,6 +25,7 @@ from edgecr.data.views import ProofData
 from edgecr.exporters.onnx.calibration import RULES, Activations, Range
 from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
 from edgecr.exporters.onnx.names import weighted_nodes
+from edgecr.exporters.onnx.placement import grouped, shortcuts
 from edgecr.exporters.rounding import calibration_inputs, excluded, narrow_weights
 
 VERSION = str(onnxruntime.__version__)
@@ -54,7 +55,10 @@ def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> t
     options = target.quantise or Quantise()
     model = _prepared(model)
     narrow, why = _range_of_weights(options)
-    work = _Work(model, options, _kept(model, options), narrow)
+    kept = _kept(model, options)
+    if options.placement == "tensorrt":
+        kept = [*kept, *grouped(model, {node.name for node, _ in weighted_nodes(model, _WEIGHTED)})]
+    work = _Work(model, options, kept, narrow)
     inputs = calibration_inputs(target, options.images, proof)
     if options.calibrator == "auto" and len(inputs) >= _COMPARED:
         order = np.random.default_rng(0).permutation(len(inputs))  # images may come in turns of classes
@@ -65,6 +69,15 @@ def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> t
         made = work.rounded(Activations(model, _portions(inputs, _portion(target))).ranges(rule))
     chosen = {"reduce_range": narrow, "reduce_range_because": why, "calibrator": rule, "losses": losses}
     return made, options.model_dump(mode="json") | {"images": len(inputs)} | chosen
+
+
+def ranges(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData, count: int) -> Mapping[str, Range]:
+    """The extremes of all activations on some training images; none where there are no images."""
+    if not len(proof.calibration(count)):
+        return {}
+    inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(model)
+    inputs = calibration_inputs(target, count, proof)
+    return Activations(inferred, _portions(inputs, _portion(target))).ranges("minmax")
 
 
 def _portion(target: OnnxTarget) -> int:
@@ -147,13 +160,26 @@ class _Work:
                 TensorsData(CalibrationMethod.MinMax, limits),
                 [],
                 list(self.kept),
-                [*_WEIGHTED, *_BETWEEN],
-                {"ActivationSymmetric": self.options.symmetric, "OpTypesToExcludeOutputQuantization": _last(copy)},
+                [*_WEIGHTED] if self.options.placement == "tensorrt" else [*_WEIGHTED, *_BETWEEN],
+                self._settings(copy),
             )
+            if self.options.placement == "tensorrt":
+                for name in shortcuts(copy, set(self.kept)):
+                    quantiser.quantize_activation_tensor(name)
             quantiser.quantize_model()
         except Exception as error:  # the quantiser raises whatever fails inside it
             raise UnsupportedModel(f"ONNX Runtime cannot round this model to 8-bit integers: {error}") from error
         return _with_known_shapes(_in_order(quantiser.model.model, self.model))
+
+    def _settings(self, model: onnx.ModelProto) -> dict[str, Any]:
+        """Further settings of the runtime's quantiser."""
+        ours = self.options.placement == "tensorrt"
+        return {
+            "ActivationSymmetric": self.options.symmetric,
+            "AddQDQPairToWeight": self.options.stored == "fp32",
+            "OpTypesToExcludeOutputQuantization": [*_WEIGHTED] if ours else _last(model),
+            "QuantizeBias": not ours,
+        }
 
 
 def _in_order(model: onnx.ModelProto, before: onnx.ModelProto) -> onnx.ModelProto:

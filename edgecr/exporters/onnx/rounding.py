@@ -8,21 +8,28 @@ from typing import Any
 
 from edgecr.data.views import ProofData
 from edgecr.exporters.base import Written
-from edgecr.exporters.onnx.declaration import OnnxTarget
-from edgecr.exporters.onnx.half import halved
-from edgecr.exporters.onnx.quantise import VERSION, quantised
+from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
+from edgecr.exporters.onnx.half import beyond_half, halved, kept_whole
+from edgecr.exporters.onnx.quantise import VERSION, quantised, ranges
 from edgecr.exporters.onnx.write import check, cleaned, silence
 from edgecr.predictors.onnx_file import read_onnx
+
+_WATCHED = 32
+"""Training images on which values beyond float16 are looked for."""
 
 
 def rounded(written: Written, target: OnnxTarget, proof: ProofData, file: Path) -> Written:
     """Writes the file anew in the precision of the target; the caller proves its numbers."""
-    model, facts = read_onnx(file), dict[str, Any]()
-    if target.precision == "fp16":
-        made = halved(model)
-    else:
+    whole, facts = read_onnx(file), dict[str, Any]()
+    made = whole
+    if target.precision == "int8":
         with silence():
-            made, facts = quantised(model, target, proof)
+            made, facts = quantised(whole, target, proof)
+    if target.precision == "fp16" or (target.quantise or Quantise()).floats == "fp16":
+        beyond = dict(beyond_half(ranges(whole, target, proof, _WATCHED)))
+        kept = kept_whole(made, beyond)
+        made = halved(made, kept)
+        facts |= {"float32": sorted(set(kept.values()))} if kept else {}
     made = cleaned(made)
     check(made, target)
     file.write_bytes(made.SerializeToString(deterministic=True))

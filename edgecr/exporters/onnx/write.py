@@ -7,7 +7,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,13 @@ from edgecr.core.errors import ExportRefused, UnsupportedModel
 from edgecr.data.base import Preprocessing
 from edgecr.exporters.base import Written
 from edgecr.exporters.onnx.declaration import OnnxTarget
+from edgecr.exporters.onnx.opset import lowered
 from edgecr.predictors.onnx_file import describe_onnx, opset_of
 from edgecr.subject import Subject
 from edgecr.tasks import CLASSIFICATION, Task
 
+LOWEST = 18
+"""The lowest opset that torch's exporter emits; asked for a lower one it silently emits this one."""
 _LARGEST = 2_000_000_000
 """Bytes of weights in one file: protobuf ends at 2 GiB."""
 
@@ -57,9 +60,14 @@ class _InOrder(nn.Module):
 
 
 def write(
-    subject: Subject, target: OnnxTarget, preprocessing: Preprocessing, file: Path, task: Task = CLASSIFICATION
+    subject: Subject,
+    target: OnnxTarget,
+    preprocessing: Preprocessing,
+    file: Path,
+    task: Task = CLASSIFICATION,
+    without: Collection[str] = (),
 ) -> Written:
-    """Writes and checks the file; the caller proves its numbers."""
+    """Writes and checks the file, ``without`` some operators; the caller proves its numbers."""
     module = copy.deepcopy(subject.module).eval().cpu().float()
     _refuse_too_large(module)
     if len(task.outputs) > 1:
@@ -71,6 +79,8 @@ def write(
     else:
         example = torch.zeros(2, channels, height, width)
     model = cleaned(_traced(module, example if target.dynamic_batch else example[:1], target, task))
+    if target.opset < LOWEST or without:
+        model = lowered(model, min(target.opset, opset_of(model)), without)
     check(model, target)
     file.write_bytes(model.SerializeToString(deterministic=True))
     described = describe_onnx(file)
@@ -93,7 +103,7 @@ def _traced(module: nn.Module, example: torch.Tensor, target: OnnxTarget, task: 
                 (example.contiguous(),),
                 input_names=["input"],
                 output_names=list(task.outputs),
-                opset_version=target.opset,
+                opset_version=max(target.opset, LOWEST),
                 dynamic_shapes=(batch,),
                 dynamo=True,
                 external_data=False,

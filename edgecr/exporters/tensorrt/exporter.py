@@ -1,0 +1,60 @@
+"""TensorRT: the ONNX file as the versions of a JetPack read it, checked against their documents, with its build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from edgecr.core.errors import ExportRefused
+from edgecr.core.files import write_json
+from edgecr.exporters.base import Exporter, Target, Written, exporters
+from edgecr.exporters.onnx.exporter import FILE
+from edgecr.exporters.tensorrt import build
+from edgecr.exporters.tensorrt.declaration import TensorRtTarget
+
+if TYPE_CHECKING:
+    from edgecr.data.views import ProofData
+    from edgecr.exporters.readiness import Readiness
+    from edgecr.exporters.receipt import Receipt
+    from edgecr.subject import Subject
+
+
+@exporters.register("tensorrt")
+class TensorRtExporter(Exporter[TensorRtTarget]):
+    """Writes ``model.onnx`` and ``build.json``; the engine is for the board to build."""
+
+    target: ClassVar[type[Target]] = TensorRtTarget
+
+    def write(self, subject: Subject, target: TensorRtTarget, proof: ProofData, folder: Path) -> Written:
+        """Writes the ONNX file as every version of the JetPack takes it, and the flags of the build."""
+        from edgecr.exporters.onnx import finish  # loads torch and onnx
+        from edgecr.exporters.onnx import write as onnx_write
+        from edgecr.exporters.onnx.opset import RULES
+        from edgecr.exporters.onnx.rounding import rounded
+
+        file, onnx_target = folder / FILE, target.onnx()
+        lacking = {name for name in RULES if any(name not in version.operators for version in target.versions)}
+        written = onnx_write.write(subject, onnx_target, proof.preprocessing, file, proof.task, lacking)
+        if onnx_target.precision != "fp32":
+            written = rounded(written, onnx_target, proof, file)
+        written = finish.finished(written, subject, onnx_target, proof, file)
+        if problems := self.ready(target, file).problems:
+            raise ExportRefused(
+                f"TensorRT would not build the file for target {target.name!r}, as far as its documents tell, "
+                f"so it was not kept: {'; '.join(problems)}."
+            )
+        write_json(folder / build.FILE, build.recipe(target, FILE, written.input))
+        return written
+
+    def receipt(self, subject: Subject, file: Path) -> Receipt:
+        """Sets the promises of the surgery beside the layers of the graph."""
+        from edgecr.exporters.onnx.exporter import receipt_of
+        from edgecr.exporters.tensorrt.integers import integer_work
+
+        return receipt_of(subject, file, integer_work(file))
+
+    def ready(self, target: TensorRtTarget, file: Path) -> Readiness:
+        """Holds any ONNX file against the documents of the versions of TensorRT that the target is for."""
+        from edgecr.exporters.tensorrt.readiness import readiness
+
+        return readiness(file, target)

@@ -1,0 +1,35 @@
+"""Weights with two zeros in every four (2:4), which processors from Ampere on may skip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from edgecr.exporters.onnx.count import count_onnx, layer_weights
+from edgecr.surgery.counters import LayerCount
+
+_WIDE = 256
+"""Channels on both sides from which on sparse kernels have been seen to pay."""
+_GROUP, _ZEROS = 4, 2
+
+
+def eligible(file: Path) -> Iterator[tuple[str, bool]]:
+    """The layers that sparse kernels are for, and whether their weights have the pattern."""
+    for layer, weight in zip(count_onnx(file).layers, layer_weights(file)):
+        if _is_wide(layer) and weight.size:
+            yield layer.name, has_pattern(weight)
+
+
+def has_pattern(weight: np.ndarray) -> bool:
+    """True if at most two of each four weights along the input channels are not zero."""
+    inputs = np.moveaxis(weight, 1, -1)
+    groups = inputs.reshape(-1, inputs.shape[-1] // _GROUP, _GROUP)
+    return bool(((groups != 0).sum(axis=-1) <= _GROUP - _ZEROS).all())
+
+
+def _is_wide(layer: LayerCount) -> bool:
+    outputs, inputs, *_ = layer.weight_shape
+    wide = min(outputs, inputs) >= _WIDE and inputs % _GROUP == 0
+    return wide and layer.groups == 1 and layer.kind in ("conv", "linear") and len(layer.weight_shape) in (2, 4)
