@@ -14,6 +14,9 @@ from edgecr.predictors import predictor_for
 from edgecr.predictors.openvino_file import openvino_library, read_openvino
 from edgecr.predictors.openvino_predictor import OpenVinoPredictor
 from tests.predictors.test_predictors import PREPROCESSING, images, means, pooled
+from tests.skips import has_openvino
+
+pytestmark = pytest.mark.skipif(not has_openvino(), reason="openvino is not installed")
 
 
 @pytest.fixture

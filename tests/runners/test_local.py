@@ -20,6 +20,7 @@ from edgecr.runners.base import Arm, MeasurePlan, runner_for
 from edgecr.runners.measurement.record import Measurement
 from edgecr.runners.measurement.summary import compare, summarise
 from tests.runners.tiny_device import quick_device, write_onnx
+from tests.skips import has_openvino
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +118,8 @@ def test_a_missing_provider_says_what_there_is(models) -> None:
     assert "no NoSuchProvider, only" in failure(device, models["candidate"])
 
 
+@pytest.mark.skipif(not has_openvino(), reason="openvino is not installed")
 def test_openvino_measures_its_own_two_files_and_onnx_in_the_declared_precision(models, tmp_path: Path) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
     own = tmp_path / "model.xml"
     openvino_library().save_model(read_openvino(models["candidate"]), own)
     arms = tuple(Arm(path.suffix, path, "openvino", 2, beside) for path, beside in (

@@ -23,6 +23,9 @@ from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.surgery.counters import count
 from tests.exporters.tiny_subjects import LABELS, ThreeLayers, images, preprocessing, subject_of, target
 from tests.exporters.tiny_subjects import export as exported_as
+from tests.skips import has_openvino
+
+pytestmark = pytest.mark.skipif(not has_openvino(), reason="openvino is not installed")
 
 
 def export(subject, folder, **options):

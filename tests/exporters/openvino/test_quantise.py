@@ -21,6 +21,9 @@ from edgecr.predictors.onnx_file import read_onnx
 from edgecr.predictors.openvino_file import openvino_library, read_openvino
 from tests.exporters.openvino.test_exporter import export, masked
 from tests.exporters.tiny_subjects import ThreeLayers, preprocessing, proof, subject_of, target
+from tests.skips import has_openvino
+
+pytestmark = pytest.mark.skipif(not has_openvino(), reason="openvino is not installed")
 
 
 @pytest.fixture(scope="module")
