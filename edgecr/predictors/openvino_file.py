@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from edgecr.core.files import opened
 from edgecr.predictors.onnx_file import check_name
 
 INSTALL = 'pip install "edgecr[openvino]"'
+_GRAPH = ".xml"
 LAYERS = ("edgecr", "layers")
 """The place in a file of the names of its layers, in the order in which PyTorch runs them."""
 
@@ -38,12 +40,25 @@ def read_openvino(path: Path) -> Any:
     with opened(path):  # what is no file, such as a pipe, would be waited for
         pass
     library = openvino_library()
-    if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
+    if path.suffix == _GRAPH and not path.with_suffix(".bin").is_file():
         raise FileProblem(f"{path.with_suffix('.bin')} does not exist; it holds the weights of {path.name}.")
     try:
-        return library.Core().read_model(path)
+        reader = _reader("ir" if path.suffix == _GRAPH else "onnx")
+        model = reader.convert(reader.load(str(path)))
     except Exception as error:  # the library raises RuntimeError, and others where it meets them
         raise FileProblem(f"{path} cannot be read by openvino {library.__version__}: {last_line(error)}") from error
+    if not model.inputs or not model.outputs:
+        raise FileProblem(f"{path} holds no model with an input and an output.")
+    return model
+
+
+@cache
+def _reader(kind: str) -> Any:
+    """The reader of one format; left to choose, the library tries all of its own, which print what they think."""
+    openvino_library()
+    from openvino.frontend import FrontEndManager
+
+    return FrontEndManager().load_by_framework(kind)
 
 
 def described(port: Any) -> dict[str, Any]:

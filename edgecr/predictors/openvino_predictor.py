@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecr.core.errors import UnsupportedModel
+from edgecr.core.errors import RequestError, UnsupportedModel
 from edgecr.data.base import Preprocessing
 from edgecr.predictors.file_predictor import FilePredictor
 from edgecr.predictors.openvino_file import described, last_line, openvino_library, read_openvino
@@ -44,16 +44,20 @@ class OpenVinoPredictor(FilePredictor):
 
 
 def compiled(model: Any, path: Path, *, threads: int = 0, device: str = "CPU", precision: str = "f32") -> Any:
-    """A model as it runs on a device; UnsupportedModel where it cannot.
+    """A model as it runs on a device; UnsupportedModel where it cannot, RequestError for a device that is not here.
 
     The precision is always set: by default some processors compute float32 models in bfloat16. 0 threads: all cores.
     """
     library = openvino_library()
+    core = library.Core()
+    if device not in core.available_devices:
+        known = ", ".join(core.available_devices)
+        raise RequestError(f"OpenVINO finds no {device!r} on this machine, only {known}; set `device:` of the runtime.")
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     try:
-        return library.Core().compile_model(model, device, settings)
+        return core.compile_model(model, device, settings)
     except Exception as error:  # the library raises RuntimeError, and others where it meets them
         version = library.__version__
         raise UnsupportedModel(f"openvino {version} cannot run {path} on {device}: {last_line(error)}") from error

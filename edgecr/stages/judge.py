@@ -246,8 +246,8 @@ class _Case:
 
         If a file was changed since, the file itself is reported, not the results made from it before.
         """
-        found = {role: self.recorded_files(target, role) for role in ROLES}
-        return {role: joint_hash(_unnamed(files)) for role, files in found.items()} if all(found.values()) else None
+        found = {role: self.unnamed(target, role) for role in ROLES}
+        return {role: joint_hash(files) for role, files in found.items()} if all(found.values()) else None
 
     def place(self, target: str, role: str) -> str:
         """The path of an artifact in the run folder."""
@@ -262,8 +262,19 @@ class _Case:
 
     def main_file(self, target: str, role: str) -> str:
         """The path of an artifact's main file in the run folder; empty if none was recorded."""
-        main = [name for name in self.recorded_files(target, role) if PurePosixPath(name).stem == STEM]
-        return f"{self.place(target, role)}/{main[0]}" if main else ""
+        name = self.main_name(target, role)
+        return f"{self.place(target, role)}/{name}" if name else ""
+
+    def main_name(self, target: str, role: str) -> str:
+        """The name of an artifact's main file; empty if none was recorded."""
+        known = next((each.main for each in self.asked.targets if each.name == target), "")
+        alike = [name for name in self.recorded_files(target, role) if str(PurePosixPath(name).with_suffix("")) == STEM]
+        return known if known in alike else next(iter(alike), "")
+
+    def unnamed(self, target: str, role: str) -> dict[str, str]:
+        """The recorded hashes of an artifact's files as its identity takes them: the main file has no name."""
+        main = self.main_name(target, role)
+        return {"" if name == main else name: each for name, each in self.recorded_files(target, role).items()}
 
     # Rows, each with the files that it rests on
 
@@ -343,11 +354,6 @@ class _Case:
         except (FileProblem, KeyError, TypeError, AttributeError):
             self.seen.reject("environment.json", "does not describe where the run was made")
             return {}
-
-
-def _unnamed(files: Mapping[str, str]) -> dict[str, str]:
-    """The hashes of an artifact's files as its identity takes them: the main file has no name."""
-    return {"" if PurePosixPath(name).stem == STEM and "/" not in name else name: each for name, each in files.items()}
 
 
 def _role(artifact: Artifact) -> Any:

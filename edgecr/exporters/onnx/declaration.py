@@ -18,7 +18,7 @@ class CalibrationImages(Options):
     """The images that ranges for 8-bit integers come from, and the layers that have none."""
 
     images: Annotated[int, Field(ge=1)] = 256
-    """Training images for the ranges; with `calibrator: auto` a quarter of them compares calibrators instead."""
+    """Training images for the ranges of activations."""
     exclude: tuple[str, ...] = ()
     """Patterns of layers that stay in floats, such as `layer4.*`."""
 
@@ -27,7 +27,10 @@ class Calibration(CalibrationImages):
     """The choice of ranges for 8-bit integers, by a rule."""
 
     calibrator: Literal["auto", "minmax", "entropy", "percentile", "mse"] = "auto"
-    """The rule from the values of activations to their range; auto: the one whose file answers most like fp32."""
+    """The rule from the values of activations to their range; auto: the one whose file answers most like fp32.
+
+    With auto a quarter of the images compares calibrators instead.
+    """
     max_drop: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Loss of accuracy on validation images that is allowed; the layers that cost most stay in floats until it holds.
 

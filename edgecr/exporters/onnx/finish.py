@@ -27,16 +27,21 @@ def finished(written: Written, subject: Subject, target: OnnxTarget, proof: Proo
     model = read_onnx(file)
     if target.top_k is not None:
         _add_likeliest(model, target.top_k, target)
+    notes = notes_of(model) | notes_on(written, subject, proof)
+    onnx.helper.set_model_props(model, dict(sorted(notes.items())))
+    onnx.checker.check_model(model, full_check=True)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    return replace(written, outputs=describe_onnx(file).outputs)
+
+
+def notes_on(written: Written, subject: Subject, proof: ProofData) -> dict[str, str]:
+    """The notes of a file of any format: how to feed it, what its answers mean, and which model it is."""
     preprocessing = asdict(proof.preprocessing) | {"embedded": written.embedded, "layout": written.input["layout"]}
-    notes = {
+    return {
         PREPROCESSING: json.dumps(preprocessing),
         LABELS: json.dumps(list(proof.classes), ensure_ascii=False),
         WEIGHTS: hash_tensors(subject.module.state_dict()),
     }
-    onnx.helper.set_model_props(model, dict(sorted((notes_of(model) | notes).items())))
-    onnx.checker.check_model(model, full_check=True)
-    file.write_bytes(model.SerializeToString(deterministic=True))
-    return replace(written, outputs=describe_onnx(file).outputs)
 
 
 def _add_likeliest(model: onnx.ModelProto, count: int, target: OnnxTarget) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgecr.exporters.openvino.layers import layers_of
+from edgecr.exporters.openvino.layers import for_one_image, layers_of
 from edgecr.exporters.receipt import Recount, recounted
 from edgecr.exporters.zeros import zero_channels_of
 from edgecr.predictors.openvino_file import read_openvino
@@ -30,14 +30,6 @@ def contents(path: Path, figures: Sequence[str]) -> Recount:
     )
     found = recounted(figures, (layer.weights for layer in layers))
     return Recount(count, {name: each for name, each in zeros.items() if each}, found)
-
-
-def for_one_image(model: Any) -> Any:
-    """The model with the shapes that it has for one image."""
-    port = model.inputs[0]
-    _, *rest = port.partial_shape
-    model.reshape({port: [1, *rest]})
-    return model
 
 
 def _is_parameter(node: Any) -> bool:

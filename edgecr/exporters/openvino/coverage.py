@@ -10,8 +10,7 @@ import numpy as np
 
 from edgecr.exporters.integers import IntegerWork
 from edgecr.exporters.onnx.processor import vnni
-from edgecr.exporters.openvino.count import for_one_image
-from edgecr.exporters.openvino.layers import GraphLayer, integers, layers_of
+from edgecr.exporters.openvino.layers import GraphLayer, for_one_image, integers, layers_of
 from edgecr.predictors.openvino_file import read_openvino
 from edgecr.predictors.openvino_predictor import compiled
 

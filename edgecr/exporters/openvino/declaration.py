@@ -20,6 +20,7 @@ class OpenVinoTarget(GraphTarget):
     """OpenVINO's own format: `model.xml`, the graph, and `model.bin`, its weights."""
 
     runtimes: ClassVar[tuple[str, ...]] = ("openvino",)
+    main: ClassVar[str] = "model.xml"
 
     format: Literal["openvino"]
     """The format of the file; it decides which further keys there are."""

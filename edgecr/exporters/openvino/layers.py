@@ -34,8 +34,16 @@ class GraphLayer:
     weights: np.ndarray
 
 
+def for_one_image(model: Any) -> Any:
+    """The model with the shapes that it has for one image."""
+    port = model.inputs[0]
+    _, *rest = port.partial_shape
+    model.reshape({port: [1, *rest]})
+    return model
+
+
 def layers_of(model: Any) -> list[GraphLayer]:
-    """The layers of a model for one image, in the order that the file tells, else in that of the graph."""
+    """The layers of a model of known shapes, in the order that the file tells, else in that of the graph."""
     found = list(_layers(model))
     told = json.loads(model.get_rt_info(list(LAYERS)).astype(str)) if model.has_rt_info(list(LAYERS)) else []
     places = {name: number for number, name in enumerate(told)}

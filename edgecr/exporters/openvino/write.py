@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from edgecr.core.errors import UnsupportedModel
-from edgecr.core.files import sha256
 from edgecr.data.views import ProofData
 from edgecr.exporters.base import Written
 from edgecr.exporters.onnx import write as onnx_write
+from edgecr.exporters.onnx.finish import notes_on
 from edgecr.exporters.onnx.names import weighted_nodes
 from edgecr.exporters.openvino.declaration import OpenVinoTarget
 from edgecr.exporters.openvino.layers import CONVOLUTIONS, KINDS, use_of
@@ -23,9 +23,6 @@ from edgecr.predictors.onnx_file import read_onnx
 from edgecr.predictors.openvino_file import LAYERS, described, last_line, openvino_library
 from edgecr.subject import Subject
 
-FILE = "model.xml"
-_OWN = LAYERS[0]
-"""The part of a file's notes that is EdgeCR's."""
 _IN_ONNX = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _WITHOUT_BIAS = "/WithoutBiases"
 """The ending that OpenVINO gives to a layer whose bias it adds apart."""
@@ -36,9 +33,15 @@ def write(subject: Subject, target: OpenVinoTarget, proof: ProofData, folder: Pa
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "model.onnx"
         traced = onnx_write.write(subject, target.as_onnx(), proof.preprocessing, source, task=proof.task)
-        model, names, origin = converted(source), layer_names(read_onnx(source)), sha256(source)
-    order = with_layer_names(model, names)
-    library = openvino_library()
+        return from_onnx(source, traced, subject, target, proof, folder)
+
+
+def from_onnx(
+    source: Path, traced: Written, subject: Subject, target: OpenVinoTarget, proof: ProofData, folder: Path
+) -> Written:
+    """Writes both files from an ONNX file in float32, of which ``traced`` tells."""
+    library, model = openvino_library(), converted(source)
+    order = with_layer_names(model, layer_names(read_onnx(source)))
     made_with, rounding = traced.made_with | {"openvino": library.__version__}, dict[str, Any]()
     if target.precision == "int8":
         from edgecr.exporters.openvino import quantise  # loads nncf
@@ -46,12 +49,13 @@ def write(subject: Subject, target: OpenVinoTarget, proof: ProofData, folder: Pa
         model, rounding = quantise.quantised(model, order, target, proof)
         made_with |= {"nncf": quantise.version()}
     _without_counters(model)
-    layout = traced.input["layout"]
-    _note(model, proof, {"layers": order, "layout": layout, "embedded": traced.embedded, "onnx": origin})
+    _note(model, notes_on(traced, subject, proof), order)
     model.validate_nodes_and_infer_types()
-    library.save_model(model, folder / FILE, compress_to_fp16=target.precision == "fp16")
+    library.save_model(model, folder / target.main, compress_to_fp16=target.precision == "fp16")
     inputs, outputs = ([described(port) for port in ports] for ports in (model.inputs, model.outputs))
-    return Written(FILE, inputs[0] | {"layout": layout}, outputs, made_with, traced.embedded, rounding)
+    return Written(
+        target.main, inputs[0] | {"layout": traced.input["layout"]}, outputs, made_with, traced.embedded, rounding
+    )
 
 
 def converted(file: Path) -> Any:
@@ -102,16 +106,10 @@ def _without_counters(model: Any) -> None:
     model.set_friendly_name("model")
 
 
-def _note(model: Any, proof: ProofData, facts: Mapping[str, Any]) -> None:
+def _note(model: Any, notes: Mapping[str, str], layers: Sequence[str]) -> None:
     """Puts what belongs to the model into the file in place of the converter's notes, which hold paths."""
     for key in list(model.rt_info):
         del model.rt_info[key]
-    preprocessing = proof.preprocessing
-    own = {
-        "labels": list(proof.classes),
-        "mean": list(preprocessing.mean),
-        "std": list(preprocessing.std),
-        "size": list(preprocessing.size),
-    }
-    for key, value in (own | dict(facts)).items():
-        model.set_rt_info(json.dumps(value), [_OWN, key])
+    for key, text in notes.items():
+        model.set_rt_info(text, key.split("."))
+    model.set_rt_info(json.dumps(layers), list(LAYERS))
