@@ -14,7 +14,7 @@ _HALF_SCALES = 19
 """The first opset with integers that are made out of float16."""
 
 
-class Calibration(Options):
+class Ranges(Options):
     """The choice of ranges for 8-bit integers, and of the layers that have none."""
 
     images: Annotated[int, Field(ge=1)] = 256
@@ -25,7 +25,7 @@ class Calibration(Options):
     """Patterns of layers that stay in floats, such as `layer4.*`."""
 
 
-class Quantise(Calibration):
+class Quantise(Ranges):
     """Settings of a file with 8-bit integers."""
 
     activations: Literal["uint8", "int8"] = "uint8"

@@ -46,7 +46,7 @@ def slim() -> Promising:
 
 @pytest.fixture(scope="session")
 def traced(slim: Promising) -> dict[tuple[object, ...], onnx.ModelProto]:
-    """What torch has written of the network so far."""
+    """The files that torch has written of the network so far."""
     return {}
 
 

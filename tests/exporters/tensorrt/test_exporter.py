@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from edgecr.core import builtin
-from edgecr.core.errors import ExportRefused, RecipeError, RequestError
+from edgecr.core.errors import ExportRefused, RecipeError, RequestError, UnsupportedModel
 from edgecr.exporters import Artifact, exporters, load_target, runtimes_of
 from edgecr.exporters.tensorrt import exporter
 from edgecr.exporters.tensorrt.versions import versions_of
@@ -80,6 +80,15 @@ def test_a_layer_norm_stays_in_float32_among_float16_and_the_manifest_names_it(e
     (norm,) = (node for node in model.graph.node if node.op_type == "LayerNormalization")
     stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     assert {stored[name] for name in norm.input[1:]} == {onnx.TensorProto.FLOAT}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_values_that_the_builder_would_turn_into_infinity_are_refused(precision, export, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgecr.exporters.onnx.half.LARGEST", 0.5)
+    with pytest.raises(
+        UnsupportedModel, match=r"JetPack 5 makes float16 by itself.*Conv .* of layer first\.0"
+    ):
+        export(target(5, precision=precision), tmp_path)
 
 
 def flags(artifact, version):

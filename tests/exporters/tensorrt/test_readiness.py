@@ -1,4 +1,4 @@
-"""What documents say of a file: each kind of refusal, by place, and what is only remarked on."""
+"""A file held against documents: each kind of refusal, by place, and what is only remarked on."""
 
 from __future__ import annotations
 
