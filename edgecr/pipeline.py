@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from edgecr.core.environment import environment
-from edgecr.core.errors import RequestError
+from edgecr.core.errors import NotConfigured, RequestError
 from edgecr.core.files import read_json, sha256
 from edgecr.core.progress import Monitor
 from edgecr.data import Dataset
 from edgecr.data.views import HeldOutData, LearningData, ProofData
-from edgecr.exporters import exporters, load_target
+from edgecr.exporters import Target, exporters, load_target
 from edgecr.latency_builder.device_latencies import AgentLatencies
 from edgecr.methods.base import Method
 from edgecr.recipe import Recipe, as_yaml
@@ -25,7 +25,7 @@ from edgecr.recipe.walk import reads_baseline
 from edgecr.report.candidates import name_of
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
-from edgecr.runners.base import load_device, runner_for, usable_device
+from edgecr.runners.base import Device, load_device, runner_for, usable_device
 from edgecr.stages.asked import export_failed, question
 from edgecr.stages.export import failure_words, set_aside, try_role
 from edgecr.stages.judge import judged, report
@@ -69,10 +69,21 @@ def _refuse_early(recipe: Recipe) -> None:
     for device in map(load_device, recipe.measure.devices):
         runner_for(device)
         for target in targets:
-            device.runtime_name(*target.runtimes)
+            _refuse_unmeasured(target, device)
     for step in recipe.steps:
         if device_name := getattr(step.method, "device", None):
             usable_device(device_name)
+
+
+def _refuse_unmeasured(target: Target, device: Device) -> None:
+    """Refuses a target whose files a device cannot run: it would be judged without ever being measured there."""
+    try:
+        device.runtime_name(*target.runtimes)
+    except NotConfigured as error:
+        raise NotConfigured(
+            f"Export target {target.name!r} cannot be measured: {error} Or leave it out of `export:`, and write it, "
+            f"proven but not measured, for the finished run: edgecr export RUN --target {target.name}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from edgecr.cli.listing import group, lists
 
 recipes_app = group("recipes", "List, show and validate recipes.")
 devices_app = group("devices", "List, show, add and trust device declarations.")
-targets_app = group("targets", "List and show export targets.")
+targets_app = group("targets", "List and show export targets, and check files for them.")
 methods_app = group("methods", "List methods and show their options.")
 suites_app = group("suites", "List and show corruption suites.")
 
@@ -101,6 +101,28 @@ def list_targets() -> None:
 def show_target(name: NameArgument) -> None:
     """The text of an export target."""
     _show_file("export", name)
+
+
+@targets_app.command("check")
+def check_file(
+    target: NameArgument, file: Annotated[Path, typer.Argument(help="The ONNX file, from anywhere.")]
+) -> None:
+    """Hold a file against the documents of a target's runtime, which need not be here; exits 1 if it would refuse."""
+    from edgecr.api.readiness import readiness
+
+    found = readiness(target, file)
+    for problem in found.problems:
+        echo(f"PROBLEM {problem}")
+    for remark in found.remarks:
+        echo(f"remark  {remark}")
+    for source in found.sources:
+        echo(f"source  {source}")
+    echo(
+        f"{file}: {'not ready' if found.problems else 'ready'} for {target}, "
+        "as far as documents tell; only the board's build proves it"
+    )
+    if found.problems:
+        raise typer.Exit(1)
 
 
 @lists(methods_app)

@@ -53,7 +53,7 @@ def predictor_for(
     return predictors.get(name)(artifact, {"threads": threads} | dict(settings or {}))
 
 
-@predictors.register("onnx", "onnx/ort", "tensorrt")  # the file of a TensorRT engine is ONNX; no engine runs here
+@predictors.register("onnx", "onnx/ort")
 def _onnx_in_ort(artifact: Exported, settings: Mapping[str, Any]) -> Predictor:
     from edgecr.predictors.onnx_predictor import OnnxPredictor  # onnxruntime is only loaded when it is used
 
@@ -77,6 +77,17 @@ def _in_openvino(artifact: Exported, settings: Mapping[str, Any]) -> Predictor:
         threads=int(settings["threads"]),
         device=str(settings.get("device", "CPU")),
         precision=str(settings.get("inference_precision", "f32")),
+    )
+
+
+@predictors.register("tensorrt")
+def _tensorrt_file_in_ort(artifact: Exported, settings: Mapping[str, Any]) -> Predictor:
+    """The ONNX file that an engine is built from, rounded literally as it says; no engine runs on this machine."""
+    from edgecr.predictors.onnx_predictor import AS_WRITTEN, OnnxPredictor
+
+    embedded = bool(artifact.preprocessing.get("embedded"))
+    return OnnxPredictor(
+        artifact.path, preprocessing_of(artifact), embedded, threads=int(settings["threads"]), settings=AS_WRITTEN
     )
 
 

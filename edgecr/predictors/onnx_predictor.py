@@ -19,6 +19,11 @@ from edgecr.predictors.onnx_file import check_name
 from edgecr.tasks import Outputs
 
 _SILENT = 4
+AS_WRITTEN = {"session.disable_quant_qdq": "1"}
+"""Settings that compute pairs of QuantizeLinear and DequantizeLinear one by one, without fusing or adding any.
+
+The runtime (1.31) also rounds the biases of such layers, and answers wrongly where their scales are float16.
+"""
 
 
 class OnnxPredictor(FilePredictor):
@@ -32,8 +37,9 @@ class OnnxPredictor(FilePredictor):
         *,
         threads: int = 0,
         portion: int = 256,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
-        self._session = open_session(path, threads)
+        self._session = open_session(path, threads, settings)
         self._input = self._session.get_inputs()[0]
         self._outputs = [output.name for output in self._session.get_outputs() if output.type.startswith("tensor")]
         batch = self._input.shape[0]

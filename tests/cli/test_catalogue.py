@@ -27,6 +27,7 @@ def run(*words):
         (("devices", "show", "cpu"), "transport"),
         (("targets", "list"), "onnx-embedded"),
         (("targets", "show", "onnx"), "opset"),
+        (("targets", "show", "tensorrt-jetpack6-fp16-2to4"), "sparsity: true"),
         (("methods", "list"), "distill"),
         (("methods", "show", "distill"), "temperature"),
         (("suites", "list"), "noise5"),
@@ -104,3 +105,21 @@ def test_near_names_are_suggested(words, near):
         run(*words)
     assert near in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_a_file_is_checked_for_a_runtime_that_is_not_here(tmp_path):
+    from tests.runners.tiny_device import write_onnx
+
+    file = write_onnx(tmp_path / "model.onnx", 8)
+    ready = run("targets", "check", "tensorrt-jetpack7-fp32", str(file))
+    assert ready.exit_code == 0, ready.output
+    assert (
+        "ready for tensorrt-jetpack7-fp32, as far as documents tell; only the board's build proves it" in ready.output
+    )
+    assert ready.output.count("source  TensorRT's documentation of version") == 3
+    old = run("targets", "check", "tensorrt-jetpack4-fp32", str(file))
+    assert old.exit_code == 1
+    assert "PROBLEM the file has opset" in old.output
+    assert "not ready for tensorrt-jetpack4-fp32" in old.output
+    missing = CliRunner().invoke(app, ["targets", "check", "tensorrt-jetpack4-fp32", str(tmp_path / "no.onnx")])
+    assert isinstance(missing.exception, EdgecrError)

@@ -257,7 +257,8 @@ def test_a_board_is_refused_for_robustness(run, tmp_path):
 def test_a_device_without_its_runtime_is_refused_before_any_work(world, tmp_path):
     folder = world[0]
     recipe = load_recipe(str(folder / "small.yaml"), ["measure.devices=[cpu]"])
-    with pytest.raises(NotConfigured, match="'cpu' declares no runtime 'toy'"):
+    told = "'toy' cannot be measured: Device 'cpu' declares no runtime 'toy'.*edgecr export RUN --target toy"
+    with pytest.raises(NotConfigured, match=told):
         compress(recipe, "", tmp_path, Execution(), Monitor())
     assert not list(tmp_path.iterdir())
 

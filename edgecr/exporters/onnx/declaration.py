@@ -14,7 +14,7 @@ _HALF_SCALES = 19
 """The first opset with integers that are made out of float16."""
 
 
-class CalibrationImages(Options):
+class SampledRanges(Options):
     """The images that ranges for 8-bit integers come from, and the layers that have none."""
 
     images: Annotated[int, Field(ge=1)] = 256
@@ -23,7 +23,7 @@ class CalibrationImages(Options):
     """Patterns of layers that stay in floats, such as `layer4.*`."""
 
 
-class Calibration(CalibrationImages):
+class Ranges(SampledRanges):
     """The choice of ranges for 8-bit integers, by a rule."""
 
     calibrator: Literal["auto", "minmax", "entropy", "percentile", "mse"] = "auto"
@@ -38,14 +38,14 @@ class Calibration(CalibrationImages):
     """
 
 
-class Rounding(CalibrationImages):
+class Rounding(SampledRanges):
     """Settings of a file with 8-bit integers for a processor."""
 
     reduce_range: Literal["auto"] | bool = "auto"
     """7-bit weights; auto: for uint8 on a processor without VNNI, where sums of 8-bit products saturate."""
 
 
-class Quantise(Calibration, Rounding):
+class Quantise(Ranges, Rounding):
     """Settings of an ONNX file with 8-bit integers."""
 
     activations: Literal["uint8", "int8"] = "uint8"

@@ -28,10 +28,18 @@ _NAMES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
 
 def kept_whole(model: onnx.ModelProto, beyond: Mapping[str, float]) -> dict[str, str]:
     """The nodes that stay in float32, by their first output, and the reason; ``beyond`` are values beyond float16."""
+    sums = {
+        node.output[0]: f"{node.op_type} adds up what float16 may not hold"
+        for node in model.graph.node
+        if node.op_type in _SENSITIVE
+    }
+    return sums | out_of_range(model, beyond)
+
+
+def out_of_range(model: onnx.ModelProto, beyond: Mapping[str, float]) -> dict[str, str]:
+    """The nodes that make or read values beyond float16, by their first output, in words."""
     found = {}
     for node in model.graph.node:
-        if node.op_type in _SENSITIVE:
-            found[node.output[0]] = f"{node.op_type} adds up what float16 may not hold"
         for name in (*node.input, *node.output):
             if name in beyond:
                 found[node.output[0]] = (

@@ -22,7 +22,7 @@ def weighted_nodes(model: Any, kinds: Collection[str]) -> Iterator[tuple[Any, st
 
 
 def place_of(node: Any) -> str:
-    """A node in words: its operator and its layer, or its own name where it has no weight."""
+    """A node in words: its operator and name, and its layer where it has a weight."""
     weight = next((name for name in node.input if _WEIGHT in name), None)
-    where = repr(node.name or node.output[0]) if weight is None else f"of layer {weight.partition(_WEIGHT)[0]}"
-    return f"{node.op_type} {where}"
+    layer = "" if weight is None else f" of layer {weight.partition(_WEIGHT)[0]}"
+    return f"{node.op_type} {node.name or node.output[0]}{layer}"

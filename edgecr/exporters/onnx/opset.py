@@ -325,6 +325,6 @@ RULES: dict[str, Rule] = {
     "Shape": _shape,
     "Split": _split,
 }
-"""What becomes of an operator that an older opset says otherwise."""
+"""The nodes that take the place of an operator which an older opset says otherwise."""
 RULES |= {f"Reduce{word}": _reduce for word in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod")}
 RULES |= {"ReduceSumSquare": _reduce}

@@ -26,17 +26,27 @@ def grouped(model: onnx.ModelProto, layers: Collection[str]) -> list[str]:
 def shortcuts(model: onnx.ModelProto, kept: Collection[str]) -> list[str]:
     """The addends that are rounded: those beside the result of a layer that runs in integers."""
     graph = model.graph
-    makers = {name: (place, node) for place, node in enumerate(graph.node) for name in node.output}
+    makers = {name: node for node in graph.node for name in node.output}
     readers = Counter(name for node in graph.node for name in node.input)
     readers.update(output.name for output in graph.output)
+    depths = _depths(graph)
     found = []
     for node in graph.node:
         if node.op_type != "Add" or not all(name in makers for name in node.input):
             continue
-        fused = [name for name in node.input if readers[name] == 1 and _in_integers(makers[name][1], kept)]
+        fused = [name for name in node.input if readers[name] == 1 and _in_integers(makers[name], kept)]
         if fused:
-            main = max(fused, key=lambda name: makers[name][0])  # the longer branch is made last
+            main = max(fused, key=lambda name: depths[name])  # of two convolutions, the one of the longer branch
             found.append(node.input[1 - list(node.input).index(main)])
+    return found
+
+
+def _depths(graph: onnx.GraphProto) -> dict[str, int]:
+    """The number of layers that stand before each value, on the longest way to it."""
+    found: dict[str, int] = {}
+    for node in graph.node:
+        before = max((found.get(name, 0) for name in node.input), default=0)
+        found.update(dict.fromkeys(node.output, before + (node.op_type in _LAYERS)))
     return found
 
 

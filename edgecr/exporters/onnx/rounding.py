@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from edgecr.data.views import ProofData
 from edgecr.exporters.base import Written
 from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
@@ -26,11 +28,15 @@ def rounded(written: Written, target: OnnxTarget, proof: ProofData, file: Path) 
         with silence():
             made, facts = quantised(whole, target, proof)
     if target.precision == "fp16" or (target.quantise or Quantise()).floats == "fp16":
-        beyond = dict(beyond_half(ranges(whole, target, proof, _WATCHED)))
-        kept = kept_whole(made, beyond)
+        kept = kept_whole(made, seen_beyond_half(whole, target, proof))
         made = halved(made, kept)
         facts |= {"float32": sorted(set(kept.values()))} if kept else {}
     made = cleaned(made)
     check(made, target)
     file.write_bytes(made.SerializeToString(deterministic=True))
     return replace(written, made_with=written.made_with | {"onnxruntime": VERSION}, rounding=facts)
+
+
+def seen_beyond_half(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> dict[str, float]:
+    """The activations of a float32 model that leave the range of float16 on training images, and how far they go."""
+    return dict(beyond_half(ranges(model, target, proof, _WATCHED)))

@@ -14,7 +14,7 @@ PROVEN = "The ONNX file answered like PyTorch in ONNX Runtime. No TensorRT has r
 
 
 def recipe(target: TensorRtTarget, model: str, shape: Mapping[str, Any]) -> dict[str, Any]:
-    """What a board needs to build the engine; ``shape`` is the file's input as a manifest describes it."""
+    """All that a board needs to build the engine; ``shape`` is the file's input as a manifest describes it."""
     return {
         "schema": SCHEMA,
         "model": model,

@@ -9,7 +9,7 @@ from typing_extensions import Self
 
 from edgecr.core.options import Options
 from edgecr.exporters.base import Target
-from edgecr.exporters.onnx.declaration import Calibration, OnnxTarget, Quantise
+from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise, Ranges
 from edgecr.exporters.tensorrt.versions import Version, versions_of
 
 Count = Annotated[int, Field(ge=1)]
@@ -51,7 +51,7 @@ class TensorRtTarget(Target):
     """Allow kernels for weights with two zeros in four (2:4); the file must hold such layers. From JetPack 5 on."""
     workspace_mb: Count = 1024
     """Memory that the builder may try kernels with, in MiB."""
-    quantise: Calibration | None = None
+    quantise: Ranges | None = None
     """Settings of `precision: int8`, which has usual ones."""
 
     @model_validator(mode="after")
@@ -92,7 +92,7 @@ class TensorRtTarget(Target):
 
     def _quantise(self) -> Quantise:
         return Quantise(
-            **(self.quantise or Calibration()).model_dump(),
+            **(self.quantise or Ranges()).model_dump(),
             activations="int8",
             symmetric=True,
             reduce_range=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from edgecr.core.errors import ExportRefused
+from edgecr.core.errors import ExportRefused, UnsupportedModel
 from edgecr.core.files import write_json
 from edgecr.exporters.base import Target, Written, exporters
 from edgecr.exporters.onnx.exporter import FILE, OnnxFileExporter
@@ -13,6 +13,8 @@ from edgecr.exporters.tensorrt import build
 from edgecr.exporters.tensorrt.declaration import TensorRtTarget
 
 if TYPE_CHECKING:
+    import onnx
+
     from edgecr.data.views import ProofData
     from edgecr.exporters.integers import IntegerWork
     from edgecr.exporters.readiness import Readiness
@@ -30,11 +32,15 @@ class TensorRtExporter(OnnxFileExporter[TensorRtTarget]):
         from edgecr.exporters.onnx import finish  # loads torch and onnx
         from edgecr.exporters.onnx import write as onnx_write
         from edgecr.exporters.onnx.opset import RULES
-        from edgecr.exporters.onnx.rounding import rounded
+        from edgecr.exporters.onnx.rounding import rounded, seen_beyond_half
+        from edgecr.predictors.onnx_file import read_onnx
 
         file, onnx_target = folder / FILE, target.onnx()
         lacking = {name for name in RULES if any(name not in version.operators for version in target.versions)}
         written = onnx_write.write(subject, onnx_target, proof.preprocessing, file, proof.task, lacking)
+        if not target.strongly_typed and target.precision != "fp32":
+            model = read_onnx(file)
+            self._refuse_out_of_range(model, target, seen_beyond_half(model, onnx_target, proof))
         if onnx_target.precision != "fp32":
             written = rounded(written, onnx_target, proof, file)
         written = finish.finished(written, subject, onnx_target, proof, file)
@@ -45,6 +51,16 @@ class TensorRtExporter(OnnxFileExporter[TensorRtTarget]):
             )
         write_json(folder / build.FILE, build.recipe(target, FILE, written.input))
         return written
+
+    def _refuse_out_of_range(self, model: onnx.ModelProto, target: TensorRtTarget, beyond: dict[str, float]) -> None:
+        """Refuses values that a builder which makes float16 by itself would turn into infinity."""
+        from edgecr.exporters.onnx.half import out_of_range
+
+        if beyond:
+            raise UnsupportedModel(
+                f"TensorRT of JetPack {target.jetpack} makes float16 by itself, and this model is too large for it: "
+                f"{'; '.join(out_of_range(model, beyond).values())}. Choose a target with precision: fp32."
+            )
 
     def integers(self, file: Path) -> IntegerWork | None:
         """The layers that the file asks the builder to run in integers."""

@@ -46,10 +46,10 @@ _NAMED = 8
 def readiness(file: Path, target: TensorRtTarget) -> Readiness:
     """Findings on a file for the versions of TensorRT that a target is for."""
     model = read_onnx(file)
-    problems: dict[str, list[str]] = {}
+    problems: dict[str, dict[str, None]] = {}
     for version in target.versions:
         for problem in _problems(model, version):
-            problems.setdefault(problem, []).append(version.name)
+            problems.setdefault(problem, {})[version.name] = None
     told = [f"{problem} (TensorRT {', '.join(names)})" for problem, names in problems.items()]
     remarks = [*rounding_remarks(model), *_remarks(model)]
     if not told:

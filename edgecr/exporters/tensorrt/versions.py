@@ -1,4 +1,4 @@
-"""Versions of TensorRT as data: what their ONNX parsers take, and what their builders are told.
+"""Versions of TensorRT as data: the files that their ONNX parsers take.
 
 The facts are those of TensorRT's documentation and of its ONNX parser's list of operators; nothing here was tried.
 """
@@ -42,7 +42,7 @@ class Version:
     """The newest file version of the ONNX release that the parser is built with."""
     operators: frozenset[str]
     source: str
-    """Where this is from, in words."""
+    """The documents that this is from, in words."""
 
     @property
     def strongly_typed(self) -> bool:

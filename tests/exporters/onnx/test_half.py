@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecr.core.errors import UnsupportedModel
-from edgecr.exporters.onnx.half import halved
+from edgecr.exporters.onnx.half import LARGEST, beyond_half, halved, kept_whole
 from edgecr.predictors.onnx_predictor import open_session
 from tests.exporters.tiny_subjects import ThreeLayers, export, subject_of
 
@@ -60,4 +60,72 @@ def test_an_output_that_other_nodes_read_too():
 def test_weights_beyond_float16_are_refused():
     model = model_of([helper.make_node("Mul", ["x", "w"], ["y"])], {"w": [1e6]}, ["n", 1, 2, 2])
     with pytest.raises(UnsupportedModel, match=r"w holds 1e\+06, but float16 ends at 65504"):
+        halved(model)
+
+
+def answers(model, values):
+    return open_session(model.SerializeToString(), 1).run(None, {"x": np.full((1, 1, 2, 2), values, np.float32)})[0]
+
+
+def kinds(model):
+    """The type of every value of a model."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+
+
+BIG = [
+    helper.make_node("Mul", ["x", "w"], ["large"], "up"),
+    helper.make_node("Relu", ["large"], ["positive"], "keep"),
+    helper.make_node("Mul", ["positive", "v"], ["small"], "down"),
+    helper.make_node("Add", ["small", "w"], ["y"], "last"),
+]
+
+
+def test_values_beyond_float16_stay_float32_from_their_maker_to_their_readers_and_are_named():
+    model = model_of(BIG, {"w": [5e4], "v": [1e-4]}, ["n", 1, 2, 2])
+    beyond = dict(beyond_half({"large": (-1.0, 2e5), "positive": (0.0, 2e5), "small": (0.0, 20.0), "x": (-LARGEST, 4)}))
+    kept = kept_whole(model, beyond)
+    assert set(kept) == {"large", "positive", "small"}
+    assert kept["positive"] == "Relu keep has values up to 2e+05; float16 ends at 65504"
+    made = halved(model, kept)
+    onnx.checker.check_model(made, full_check=True)
+    np.testing.assert_allclose(answers(made, 4), answers(model, 4), rtol=1e-3)
+    assert {name for name, kind in kinds(made).items() if kind == TensorProto.FLOAT16} == {
+        "small_float16", "y_float16",
+    }  # fmt: skip
+    stored = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
+    assert stored == {"w": TensorProto.FLOAT, "w_float16": TensorProto.FLOAT16, "v": TensorProto.FLOAT}
+
+
+def test_sums_of_squares_stay_float32():
+    nodes = [
+        helper.make_node("Mul", ["x", "w"], ["a"]),
+        helper.make_node("ReduceL2", ["a"], ["length"], "norm"),
+        helper.make_node("Div", ["a", "length"], ["y"]),
+    ]
+    model = model_of(nodes, {"w": [300.0]}, ["n", 1, 2, 2])
+    kept = kept_whole(model, {})
+    assert kept == {"length": "ReduceL2 adds up what float16 may not hold"}
+    made = halved(model, kept)
+    onnx.checker.check_model(made, full_check=True)
+    assert kinds(made)["length"] == TensorProto.FLOAT
+    np.testing.assert_allclose(answers(made, 2), answers(model, 2), rtol=1e-3)
+
+
+def test_a_constant_among_the_nodes_is_rounded_like_a_stored_one():
+    value = numpy_helper.from_array(np.float32([0.1]))
+    nodes = [helper.make_node("Constant", [], ["w"], value=value), helper.make_node("Mul", ["x", "w"], ["y"])]
+    made = halved(model_of(nodes, {}, ["n", 1, 2, 2]))
+    onnx.checker.check_model(made, full_check=True)
+    assert [tensor.data_type for tensor in made.graph.initializer] == [TensorProto.FLOAT16]
+
+
+def test_a_scale_that_would_be_zero_is_refused():
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    model = model_of(nodes, {"s": 1e-9}, ["n", 1, 2, 2])
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "z"))
+    with pytest.raises(UnsupportedModel, match="s holds a scale of 1e-09, which is zero in float16"):
         halved(model)

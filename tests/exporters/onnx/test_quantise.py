@@ -159,6 +159,69 @@ def test_symmetric_ones_have_their_zero_at_0(tiny):
     assert all(zero == 0 for zero in zero_points(model))
 
 
+TENSORRT = {"activations": "int8", "symmetric": True, "placement": "tensorrt", "calibrator": "minmax"}
+
+
+def makers(model):
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+@pytest.mark.parametrize("stored", ["int8", "fp32"])
+def test_values_for_tensorrt_are_those_that_layers_and_shortcuts_read(network, stored, tmp_path):
+    model, _ = rounded(network, size=SIZE, stored=stored, **TENSORRT)
+    before, made, values = onnx.load(network), makers(model), initialisers(model)
+    assert all(zero.dtype == np.int8 and not zero.any() for zero in zero_points(model))
+    for node in model.graph.node:
+        groups = next((item.i for item in node.attribute if item.name == "group"), 1)
+        if node.op_type in ("Conv", "Gemm"):
+            rounds = [made[name].op_type == "DequantizeLinear" for name in node.input[:2] if name in made]
+            assert rounds == ([True, True] if groups == 1 else [False])
+            assert all(values[bias].dtype == np.float32 for bias in node.input[2:])
+        elif node.op_type == "Add":
+            assert sorted(made[name].op_type == "DequantizeLinear" for name in node.input) == [False, True]
+            plain = next(made[name] for name in node.input if made[name].op_type != "DequantizeLinear")
+            assert plain.op_type == "Conv"  # which the addition is fused with
+    rounded_values = [node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    read = [name for node in before.graph.node for name in node.input if node.op_type in ("Conv", "Gemm", "Add")]
+    assert set(rounded_values) <= set(read)
+    weights = [each for name, each in values.items() if each.ndim > 1]
+    assert np.dtype(np.int8 if stored == "int8" else np.float32) in {weight.dtype for weight in weights}
+    assert count_onnx(saved(model, tmp_path / "m.onnx")).layers == count_onnx(network).layers
+
+
+def test_an_addition_with_two_convolutions_rounds_the_shorter_branch(tmp_path):
+    class Down(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.side = (nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(3, 8, 5))
+            self.head = nn.Linear(8, len(LABELS))
+
+        def forward(self, x):
+            joined = self.second(torch.relu(self.first(x))) + self.side(x)
+            return self.head(torch.relu(joined).mean((2, 3)))
+
+    file = tmp_path / "model.onnx"
+    onnx_write.write(subject_of(Down()), target(), preprocessing(), file)
+    model, _ = rounded(file, **TENSORRT)
+    made = makers(model)
+    (add,) = (node for node in model.graph.node if node.op_type == "Add")
+    plain, shortcut = sorted((made[name] for name in add.input), key=lambda node: node.op_type)
+    assert (plain.op_type, made[plain.input[1]].input[0]) == ("Conv", "second.weight_quantized")
+    source = made[made[shortcut.input[0]].input[0]]
+    assert made[source.input[1]].input[0] == "side.weight_quantized"
+
+
+@pytest.mark.parametrize("options", [{"activations": "int8"}, {"symmetric": True}])
+def test_rules_of_tensorrt_need_signed_symmetric_integers(options):
+    with pytest.raises(ValueError, match="placement: tensorrt needs activations: int8 and symmetric: true"):
+        target(precision="int8", quantise={"placement": "tensorrt", **options})
+
+
+def test_integers_among_float16_need_an_opset_that_knows_them():
+    with pytest.raises(ValueError, match="quantise: floats: fp16 needs opset: 19 or more, but it is 17"):
+        target(precision="int8", opset=17, quantise={"floats": "fp16"})
+
+
 def test_layers_that_are_excluded_stay_in_floats_and_are_named(tiny, tmp_path):
     model, _ = rounded(tiny, exclude=["3", "7"], calibrator="minmax")
     file = saved(model, tmp_path / "m.onnx")
@@ -238,6 +301,7 @@ def test_a_file_that_answers_otherwise_is_refused_by_the_targets_own_limits(tmp_
 
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_raw_pixels_of_any_number_of_images_and_of_one(tmp_path, dynamic):
+    torch.manual_seed(0)
     options = {"precision": "int8", "embed_preprocessing": True, "dynamic_batch": dynamic}
     artifact = export(subject_of(ThreeLayers()), tmp_path, calibration=8, **options)
     assert (artifact.input["dtype"], artifact.input["shape"]) == ("uint8", [None if dynamic else 1, 8, 8, 3])
