@@ -45,6 +45,8 @@ class OnnxTarget(Target):
     """Let the file take any number of images at once, not just one."""
     embed_preprocessing: bool = False
     """Put scaling and normalisation into the graph: the input is then uint8 NHWC."""
+    storage: Literal["plain", "compact"] = "plain"
+    """compact: weights with many zeros, or with one magnitude a channel, lie packed in the file; only for fp32."""
     quantise: Quantise | None = None
     """Settings of `precision: int8`, which has usual ones."""
 
@@ -52,6 +54,8 @@ class OnnxTarget(Target):
     def _fits_the_precision(self) -> Self:
         if self.quantise is not None and self.precision != "int8":
             raise ValueError(f"quantise belongs to precision: int8, but precision is {self.precision}")
+        if self.storage == "compact" and self.precision != "fp32":
+            raise ValueError(f"storage: compact packs weights of precision fp32, but precision is {self.precision}")
         return self
 
 

@@ -43,6 +43,10 @@ class OnnxExporter(Exporter[OnnxTarget]):
         from edgecr.exporters.onnx import write as onnx_write  # loads torch and onnx
 
         written = onnx_write.write(subject, target, proof.preprocessing, folder / FILE, task=proof.task)
+        if target.storage == "compact":
+            from edgecr.exporters.onnx.compact import compact
+
+            compact(folder / FILE)
         if target.precision == "fp32":
             return written
         from edgecr.exporters.onnx.rounding import rounded  # loads the runtime's quantiser
