@@ -12,15 +12,16 @@ from onnx import TensorProto, numpy_helper
 
 from edgecr.core.errors import ExportRefused, FileProblem
 from edgecr.core.files import write_bytes
-from edgecr.exporters.onnx.packing import GAPS, MASK, MOST_BYTES, SCALES, SIGNS, VALUES, PackedWeight, forms_of
-from edgecr.exporters.onnx.unpacking_nodes import COMMON, PART, SHAPE, UnpackingNodes, constants
+from edgecr.exporters.onnx.packing import GAPS, MASK, MOST_BYTES, SCALES, SIGNS, TRITS, VALUES, PackedWeight, forms_of
+from edgecr.exporters.onnx.unpacking_nodes import COMMON, PART, SHAPE, UnpackingNodes, shared_nodes, shared_tensors
 from edgecr.predictors.onnx_file import read_onnx
 
 _LEAST_BYTES = 1024
 """Smaller weights take less room than the nodes that would unpack them."""
+_MASK_COSTS = 1.1
 _MOST_AXES = 8
 _BYTES, _FLOATS, _NUMBERS = "u1", "<f4", "<i8"
-_PARTS = {MASK: _BYTES, SIGNS: _BYTES, VALUES: _FLOATS, SCALES: _FLOATS} | dict.fromkeys(GAPS, _BYTES)
+_PARTS = {MASK: _BYTES, SIGNS: _BYTES, TRITS: _BYTES, VALUES: _FLOATS, SCALES: _FLOATS} | dict.fromkeys(GAPS, _BYTES)
 _TYPES = {_BYTES: TensorProto.UINT8, _FLOATS: TensorProto.FLOAT, _NUMBERS: TensorProto.INT64}
 
 
@@ -59,14 +60,15 @@ def unpack(source: Path, file: Path) -> None:
 
 def compacted(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model with every weight in the smallest form that gives it back bit by bit."""
-    made = _without_weights(model)
+    made, own = _without_weights(model), list[onnx.NodeProto]()
     for tensor in model.graph.initializer:
         packed = _packed(tensor)
         made.graph.initializer.extend([tensor] if packed is None else packed.tensors)
-        made.graph.node.extend([] if packed is None else packed.nodes)
-    made.graph.initializer.extend(constants(made.graph.node))
-    made.graph.node.extend(model.graph.node)
-    return made
+        own += [] if packed is None else packed.nodes
+    nodes = [*shared_nodes(own), *own]
+    made.graph.initializer.extend(shared_tensors(nodes))
+    made.graph.node.extend([*nodes, *model.graph.node])
+    return made if made.ByteSize() < model.ByteSize() else model
 
 
 def is_compact(model: onnx.ModelProto) -> bool:
@@ -83,9 +85,11 @@ def unpacked(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     weights = dict(_weights(model))
     first = {each.tensors[0].name: name for name, each in weights.items()}
-    expected = {node.output[0]: node for each in weights.values() for node in each.nodes}
+    own = [node for each in weights.values() for node in each.nodes]
+    nodes = [*own, *shared_nodes(own)]
+    expected = {node.output[0]: node for node in nodes}
     parts = [tensor for each in weights.values() for tensor in each.tensors]
-    stored = {tensor.name: tensor for tensor in (*parts, *constants([*expected.values()]))}
+    stored = {tensor.name: tensor for tensor in (*parts, *shared_tensors(nodes))}
     made = _without_weights(model)
     for tensor in model.graph.initializer:
         if tensor.name in first:
@@ -120,12 +124,17 @@ def _packed(tensor: TensorProto) -> UnpackingNodes | None:
     if len(tensor.raw_data) < _LEAST_BYTES or PART in tensor.name or tensor.name.startswith(COMMON):
         return None
     weight = numpy_helper.to_array(tensor)
-    for form in sorted(forms_of(weight), key=lambda form: form.stored):
+    for form in sorted(forms_of(weight), key=_cost):
         made = UnpackingNodes(tensor.name, form)
         size = sum(each.ByteSize() for each in (*made.tensors, *made.nodes))
         if size < tensor.ByteSize() and numpy_helper.from_array(form.weight(), tensor.name) == tensor:
             return made
     return None
+
+
+def _cost(form: PackedWeight) -> float:
+    """The bytes of a form; a mask has to be worth the time in which all of its bits are numbered."""
+    return form.stored * (_MASK_COSTS if MASK in form.parts else 1)
 
 
 def _weights(model: onnx.ModelProto) -> Iterator[tuple[str, UnpackingNodes]]:
@@ -148,11 +157,11 @@ def _weights(model: onnx.ModelProto) -> Iterator[tuple[str, UnpackingNodes]]:
 
 
 def _fit(arrays: dict[str, np.ndarray]) -> bool:
-    """True for parts that make a form: at most one code of places, and values or signs with scales."""
+    """True for parts that make a form: at most one code of places, and values, signs or trits."""
     places = [part for part in arrays if part == MASK or part in GAPS]
     numbers = sorted(part for part in arrays if part not in places)
-    columns = all(arrays[part].ndim == (2 if _PARTS[part] == _BYTES else 1) for part in arrays)
-    return len(places) <= 1 and columns and numbers in ([VALUES], [SCALES, SIGNS])
+    forms = [[SCALES, SIGNS], [VALUES] if places else [SCALES, TRITS]]
+    return len(places) <= 1 and all(array.ndim == 1 for array in arrays.values()) and numbers in forms
 
 
 def _array(tensor: TensorProto | None, kind: str, name: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from edgecr.core.errors import FileProblem, RequestError
 from edgecr.exporters import load_target, parse_target
 from edgecr.exporters.onnx.compact import compacted, read_plain, unpack, unpacked
 from edgecr.exporters.onnx.packing import PackedWeight, forms_of
-from edgecr.exporters.onnx.unpacking_nodes import UnpackingNodes, constants
+from edgecr.exporters.onnx.unpacking_nodes import UnpackingNodes, shared_nodes, shared_tensors
 from edgecr.exporters.verifying import verify
 from edgecr.predictors import predictor_for
 from edgecr.predictors.onnx_file import read_onnx
@@ -50,8 +50,9 @@ def model_of(form):
     """A model that gives back a packed weight, added to its input."""
     made = UnpackingNodes("w", form)
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, form.shape) for name in ("x", "y")]
-    nodes = [*made.nodes, helper.make_node("Add", ["x", "w"], ["y"])]
-    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [*made.tensors, *constants(nodes)])
+    nodes = [*shared_nodes(made.nodes), *made.nodes, helper.make_node("Add", ["x", "w"], ["y"])]
+    tensors = [*made.tensors, *shared_tensors(nodes)]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
@@ -115,11 +116,11 @@ def pair(tmp_path_factory):
 
 def test_a_compact_file_is_smaller_and_unpacks_to_the_very_bytes_of_the_plain_one(pair, tmp_path):
     plain, compact = pair
-    assert compact.size_bytes < plain.size_bytes / 4
+    assert compact.size_bytes < plain.size_bytes / 3
     unpack(compact.path, tmp_path / "plain.onnx")
     assert (tmp_path / "plain.onnx").read_bytes() == plain.path.read_bytes()
     packed = {tensor.name.rpartition("/packed/")[2] for tensor in read_onnx(compact.path).graph.initializer}
-    assert {"values", "signs", "mask"} <= packed, "folding the normalisation must leave one magnitude a channel"
+    assert {"values", "signs", "trits"} <= packed, "folding the normalisation must leave one magnitude a channel"
 
 
 def test_a_compact_file_answers_bit_by_bit_as_the_plain_one(pair):
@@ -163,13 +164,13 @@ def sized(*dims):
     return lambda graph: put(graph, "shape", np.array(dims, np.int64))
 
 
-COLUMN = np.zeros((4, 1), np.uint8)
+BYTES = np.zeros(4, np.uint8)
 HOSTILE = {
     "another operator": lambda graph: setattr(graph.node[0], "op_type", "Mod"),
     "another input": lambda graph: graph.node[-2].input.__setitem__(0, "x"),
     "a node less": lambda graph: graph.node.pop(0),
     "another constant": lambda graph: stored(graph, "packed/one").ClearField("raw_data"),
-    "another count": lambda graph: put(graph, "size", [5]),
+    "another count": lambda graph: put(graph, "places", [5]),
     "an enormous shape": sized(2**31, 2**31),
     "a shape that fits 2 GB but not the bytes": sized(20_000, 20_000),
     "a negative shape": sized(-24, -11),
@@ -179,9 +180,9 @@ HOSTILE = {
     "fewer values": lambda graph: put(graph, "values", np.ones(3, np.float32)),
     "values of another type": lambda graph: put(graph, "values", np.ones(3)),
     "values elsewhere": lambda graph: setattr(stored(graph, "w/packed/values"), "data_location", TensorProto.EXTERNAL),
-    "two codes": lambda graph: graph.initializer.append(numpy_helper.from_array(COLUMN, "w/packed/mask")),
+    "two codes": lambda graph: graph.initializer.append(numpy_helper.from_array(BYTES, "w/packed/mask")),
     "no code": lambda graph: setattr(stored(graph, "w/packed/gaps4"), "name", "w/packed/other"),
-    "gaps of nothing": lambda graph: put(graph, "gaps4", COLUMN[:0]),
+    "gaps of nothing": lambda graph: put(graph, "gaps4", BYTES[:0]),
 }
 
 
@@ -196,8 +197,8 @@ def test_what_edgecr_did_not_pack_is_not_unpacked(name, tmp_path):
 
 
 def test_parts_that_claim_more_than_they_can_hold_are_refused():
-    gaps = {"gaps8": np.full((10, 1), 255, np.uint8), "values": np.ones(1, np.float32)}
-    with pytest.raises(FileProblem, match="cannot come out of 14 bytes"):
+    gaps = {"gaps8": np.full(10, 255, np.uint8), "values": np.zeros(2, np.float32)}
+    with pytest.raises(FileProblem, match="cannot come out of 18 bytes"):
         PackedWeight((1000, 1000), gaps).weight()
     with pytest.raises(FileProblem, match="do not fit"):
         PackedWeight((2, 1275), gaps).weight()
