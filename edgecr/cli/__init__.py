@@ -22,6 +22,7 @@ from edgecr.cli import (
     report,
     robustness,
     shrink,
+    unpack,
     verify,
 )
 from edgecr.cli.app import app
@@ -46,6 +47,7 @@ __all__ = [
     "report",
     "robustness",
     "shrink",
+    "unpack",
     "verify",
 ]
 

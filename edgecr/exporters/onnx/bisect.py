@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from edgecr.data.base import Preprocessing
 from edgecr.exporters.artifact import Artifact
 from edgecr.exporters.divergence import Divergence
+from edgecr.exporters.onnx.compact import read_plain
 from edgecr.exporters.onnx.count import weights_of_nodes
 from edgecr.exporters.onnx.names import layer_name
-from edgecr.predictors.onnx_file import read_onnx
 from edgecr.predictors.onnx_predictor import open_session
 
 _LIMITS = {"fp32": 1e-4, "fp16": 5e-2}
@@ -75,7 +75,7 @@ def _outputs_of_module(module: nn.Module, inputs: np.ndarray) -> dict[str, list[
 
 def _outputs_of_file(artifact: Artifact, inputs: np.ndarray, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     """The outputs of the wanted layers in the order of the graph; one whose weight several nodes share is left out."""
-    model = read_onnx(artifact.path)
+    model = read_plain(artifact.path)
     names = [(_in_module(name, wanted), output) for name, output in weights_of_nodes(model)]
     often = Counter(name for name, _ in names)
     places = {name: output for name, output in names if name in wanted and often[name] == 1}

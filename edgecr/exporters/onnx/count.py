@@ -13,9 +13,9 @@ import onnx
 from onnx import numpy_helper, shape_inference
 
 from edgecr.core.errors import UnsupportedModel
+from edgecr.exporters.onnx.compact import read_plain
 from edgecr.exporters.onnx.names import layer_name
 from edgecr.exporters.zeros import zero_channels_of
-from edgecr.predictors.onnx_file import read_onnx
 from edgecr.surgery.counts import Count, LayerCount
 
 _KINDS = {"Conv": "conv", "ConvTranspose": "conv_transpose", "Gemm": "linear", "MatMul": "linear"}
@@ -74,7 +74,7 @@ class _Layer:
 
 def count_onnx(path: Path) -> Count:
     """Counts the cost of an ONNX file for one image; ``size_bytes`` is the size of the file itself."""
-    model = read_onnx(path)
+    model = read_plain(path)
     layers = tuple(layer.count for layer in _layers(model))
     return Count(
         params=sum(math.prod(tensor.dims) for tensor in _parameters(model)),
@@ -99,14 +99,14 @@ def _parameters(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def zero_channels(path: Path) -> dict[str, int]:
     """Counts the output channels of each layer that hold only zero weights: masked, but still in the file."""
-    stored = [layer for layer in _layers(read_onnx(path)) if not _is_elsewhere(layer.weight.tensor)]
+    stored = [layer for layer in _layers(read_plain(path)) if not _is_elsewhere(layer.weight.tensor)]
     found = {layer.count.name: zero_channels_of(layer.count, layer.values) for layer in stored}
     return {name: zeros for name, zeros in found.items() if zeros}
 
 
 def layer_weights(path: Path) -> Iterator[np.ndarray]:
     """The weights of each counted layer, with axes as in PyTorch; empty where the data is external."""
-    for layer in _layers(read_onnx(path)):
+    for layer in _layers(read_plain(path)):
         if _is_elsewhere(layer.weight.tensor):
             yield np.empty(0)
             continue

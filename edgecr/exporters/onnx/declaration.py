@@ -98,13 +98,17 @@ class OnnxTarget(GraphTarget):
     """The version of the operators; a board's runtime may only know older ones."""
     top_k: Annotated[int, Field(ge=1)] | None = None
     """Add the outputs `top_classes` and `top_scores`: so many likeliest classes of each image, and their softmax."""
+    storage: Literal["plain", "compact"] = "plain"
+    """compact: weights with many zeros, or with one magnitude a channel, lie packed in the file; only for fp32."""
     quantise: Quantise | None = None
     """Settings of `precision: int8`, which has usual ones."""
 
     @model_validator(mode="after")
-    def _fits_the_opset(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.quantise is not None and self.quantise.floats == "fp16" and self.opset < _HALF_SCALES:
             raise ValueError(f"quantise: floats: fp16 needs opset: {_HALF_SCALES} or more, but it is {self.opset}")
+        if self.storage == "compact" and self.precision != "fp32":
+            raise ValueError(f"storage: compact packs weights of precision fp32, but precision is {self.precision}")
         return self
 
 

@@ -77,7 +77,12 @@ class OnnxExporter(OnnxFileExporter[OnnxTarget]):
             from edgecr.exporters.onnx.rounding import rounded  # loads the runtime's quantiser
 
             written = rounded(written, target, proof, folder / FILE)
-        return finish.finished(written, subject, target, proof, folder / FILE)
+        written = finish.finished(written, subject, target, proof, folder / FILE)
+        if target.storage == "compact":
+            from edgecr.exporters.onnx.compact import compact
+
+            compact(folder / FILE)
+        return written
 
     def integers(self, file: Path) -> IntegerWork | None:
         """The integer part of the graph that ONNX Runtime makes of the file on this machine."""
