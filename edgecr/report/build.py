@@ -153,7 +153,7 @@ def _with_accuracy(row: AccuracyRow, answered: RobustnessResult, confidence: flo
 
 def export_row(artifact: Artifact) -> ExportRow:
     """The row of the report for an exported artifact; its role is read from the lineage."""
-    role = str(artifact.lineage.get("role", CANDIDATE))
+    role, rounding = str(artifact.lineage.get("role", CANDIDATE)), artifact.lineage.get("rounding")
     return ExportRow(
         role,
         artifact.target,
@@ -164,6 +164,7 @@ def export_row(artifact: Artifact) -> ExportRow:
         artifact.identity,
         dict(artifact.parity),
         dict(artifact.receipt),
+        dict(rounding) if isinstance(rounding, dict) else {},
     )
 
 

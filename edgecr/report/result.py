@@ -73,6 +73,8 @@ class ExportRow:
     sha256: str
     parity: dict[str, Any] = field(default_factory=dict)
     receipt: dict[str, Any] = field(default_factory=dict)
+    rounding: dict[str, Any] = field(default_factory=dict)
+    """The record of how numbers of fewer bits were made; empty for files that have none."""
 
 
 @dataclass(frozen=True)

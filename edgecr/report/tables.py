@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,8 @@ def tables(result: Result) -> list[Table]:
         latency_table(result),
         start_table(result),
         receipt_table(result),
+        rounding_table(result),
+        sensitivity_table(result),
         step_table(result),
         *record_tables([result]),
         apart_table(result),
@@ -339,6 +341,57 @@ def _parity(row: ExportRow) -> str:
         f"cosine {found['cosine']:.4f}" if row.precision != "fp32" and isinstance(found.get("cosine"), float) else "",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def rounding_table(result: Result) -> Table:
+    """The making of each file with 8-bit integers."""
+    rows = tuple(
+        (
+            row.role,
+            row.target,
+            str(row.rounding.get("calibrator", MISSING)),
+            str(row.rounding.get("images", MISSING)),
+            "7" if row.rounding.get("reduce_range") else "8",
+            _in_integers(row.receipt.get("integers")),
+            _told(row.rounding, "drop", lambda drop: with_unit(-drop, POINTS)),
+            _told(row.rounding, "floats_kept", lambda layers: ", ".join(layers) or "none"),
+        )
+        for row in result.exports
+        if row.rounding and row.precision == "int8"
+    )
+    head = ("role", "target", "ranges by", "images", "weight bits", "MACs in integers", "validation", "kept in floats")
+    note = "Validation is the change against float32 that `max_drop` was held to; layers were kept in floats for it."
+    return Table("8-bit integers", head, rows, note)
+
+
+def sensitivity_table(result: Result) -> Table:
+    """The cost of rounding each layer of a candidate, the costliest first."""
+    rows = [
+        (row.target, layer, f"{errors['clean']:.1e}", f"{errors['noise']:.1e}", _kept(layer, row.rounding))
+        for row in result.exports
+        if row.role == CANDIDATE
+        for layer, errors in sorted(
+            row.rounding.get("sensitivity", {}).items(), key=lambda each: sum(each[1].values()), reverse=True
+        )
+    ]
+    note = (
+        "The error of the outputs when this layer alone is in integers: mean square of the difference, relative to that "
+        "of the outputs, on training images as they are and with noise on their pixels."
+    )
+    return Table("Sensitivity to 8 bits", ("target", "layer", "clean", "noise", "stays"), tuple(rows), note)
+
+
+def _kept(layer: str, rounding: Mapping[str, Any]) -> str:
+    return "in floats" if layer in rounding.get("floats_kept", ()) else "in integers"
+
+
+def _told(rounding: Mapping[str, Any], key: str, words: Callable[[Any], str]) -> str:
+    return words(rounding[key]) if key in rounding else "not asked"
+
+
+def _in_integers(work: Any) -> str:
+    share = work.get("share") if isinstance(work, dict) else None
+    return MISSING if share is None else with_unit(share, PERCENT)
 
 
 def step_table(result: Result) -> Table:
