@@ -22,6 +22,7 @@ __all__ = [
     "prune",
     "robustness",
     "shrink",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from edgecr.api.runs import check as check
     from edgecr.api.runs import compress as compress
     from edgecr.api.shrinking import shrink as shrink
+    from edgecr.api.verifying import verify as verify
     from edgecr.core.errors import EdgecrError as EdgecrError
     from edgecr.report.result import Result as Report
     from edgecr.run import Run as Run
@@ -65,6 +67,7 @@ _HOMES = {
     "profile": ("edgecr.api.measuring", "profile"),
     "prune": ("edgecr.api.pruning", "prune"),
     "shrink": ("edgecr.api.shrinking", "shrink"),
+    "verify": ("edgecr.api.verifying", "verify"),
 }
 """The module that defines each lazy name, and its name there."""
 

@@ -23,12 +23,17 @@ def unlisted(reasons: list[str]) -> list[str]:
     return [reason for reason in reasons if not any(re.fullmatch(pattern, reason) for pattern in ALLOWED)]
 
 
+def has_openvino() -> bool:
+    """Returns True if the packages of the extra ``openvino`` are there; none is imported."""
+    return all(find_spec(package) is not None for package in ("openvino", "nncf"))
+
+
 def missing() -> str:
     """One line: the tests that this machine will skip, and the command that brings what they need; empty if none."""
     lacks = []
     if not Path("/usr/sbin/sshd").exists():
         lacks.append("tests over SSH (bash .ci/setup, or install openssh-server)")
-    if find_spec("openvino") is None:
+    if not has_openvino():
         lacks.append("tests of OpenVINO (pip install 'edgecr[openvino]')")
     return "Will be skipped here: " + "; ".join(lacks) + "." if lacks else ""
 

@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 "${PYTHON:-python3}" -m venv venv
-venv/bin/python -m pip --disable-pip-version-check install -q -c "$constraints" "$wheel" pytest hypothesis types-PyYAML
+venv/bin/python -m pip --disable-pip-version-check install -q -c "$constraints" "${wheel}[openvino]" pytest hypothesis types-PyYAML
 mkdir empty && cd empty
 ../venv/bin/edgecr compress quickstart || test $? -eq 1
 ls runs/*/report.html

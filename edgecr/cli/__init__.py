@@ -22,6 +22,8 @@ from edgecr.cli import (
     report,
     robustness,
     shrink,
+    unpack,
+    verify,
 )
 from edgecr.cli.app import app
 from edgecr.cli.echo import echo
@@ -45,6 +47,8 @@ __all__ = [
     "report",
     "robustness",
     "shrink",
+    "unpack",
+    "verify",
 ]
 
 

@@ -26,6 +26,7 @@ _NEEDED = (
 )
 _OPTIONAL = {
     "openvino": "OpenVINO on Intel and ARM processors: pip install 'edgecr[openvino]'",
+    "nncf": "8-bit files for OpenVINO: pip install 'edgecr[openvino]'",
     "tensorrt": "TensorRT on the board itself; JetPack brings it, pip cannot",
 }
 

@@ -137,10 +137,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file atomically, keys sorted; a FileProblem for text that `read_json` would refuse."""
-    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+    text = json_text(value)
     if "\\u" in text:
         _refuse_half_characters(path, value)
-    write_text(path, text + "\n")
+    write_text(path, text)
+
+
+def json_text(value: Any) -> str:
+    """The one text that `write_json` writes for a value."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _refuse_half_characters(path: Path, value: Any) -> None:

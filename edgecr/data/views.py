@@ -58,12 +58,14 @@ class ProofData:
     _train: ImageSet = field(repr=False)
     _validation: ImageSet = field(repr=False)
     task: Task = CLASSIFICATION
+    labelled: bool = True
+    """False where the labels are stand-ins, which nothing may score."""
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
         """The dataset without its test images."""
-        seen = data.seen_by_steps or data.fingerprint
-        return cls(data.classes, data.preprocessing, seen, data.train, data.validation, tasks.get(data.task))
+        seen, task = data.seen_by_steps or data.fingerprint, tasks.get(data.task)
+        return cls(data.classes, data.preprocessing, seen, data.train, data.validation, task, data.labelled)
 
     def calibration(self, count: int) -> np.ndarray:
         """At most so many training images, uint8 NHWC."""
@@ -72,6 +74,11 @@ class ProofData:
     def parity(self, count: int) -> np.ndarray:
         """At most so many validation images, uint8 NHWC."""
         return self._validation.numpy(spread(self._validation.labels, count))
+
+    def judging(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """At most so many validation images, uint8 NHWC, with their targets."""
+        chosen = spread(self._validation.labels, count)
+        return self._validation.numpy(chosen), np.asarray(self._validation.labels)[chosen]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Every way to write a subject as a file; importing this registers them all and loads no heavy library."""
 
-from edgecr.exporters import onnx, tensorrt
+from edgecr.exporters import onnx, openvino, tensorrt
 from edgecr.exporters.base import (
     Artifact,
     Exporter,
@@ -26,6 +26,7 @@ __all__ = [
     "load_target",
     "manifest_path",
     "onnx",
+    "openvino",
     "parse_target",
     "runtimes_of",
     "tensorrt",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -11,16 +13,23 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from edgecr.core.errors import FileProblem
-from edgecr.core.files import joint_hash, read_json, refused_as, sha256, write_json
+from edgecr.core.files import joint_hash, json_text, read_errors, read_json, refused_as, sha256, write_json
 from edgecr.core.names import inside
 
 STEM = "model"
 """The name of an artifact's main file, before its ending."""
 MANIFEST = f"{STEM}.manifest.json"
 """The manifest of an artifact, in the folder of its files."""
-SCHEMA = 2
-_ONE_OUTPUT = 1
-"""The schema of manifests that told of one file with one output; they are still read."""
+REJECTED = ".rejected"
+"""The ending of files that were refused: kept for a look at what is wrong with them, and for nothing else."""
+SCHEMA = 3
+_ONE_OUTPUT, _UNSEALED = 1, 2
+"""Older schemas, which are still read: one file with one output; no digest and no stored proof."""
+_DIGEST = "digest"
+
+
+class UnknownManifest(FileProblem):
+    """A manifest of an edition that this version does not know."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +66,15 @@ class Artifact:
     """mean, std, size, embedded."""
     labels: list[str]
     parity: dict[str, Any]
-    """images, max_abs, max_rel, agreement, cosine."""
+    """images, max_abs, max_rel, agreement, cosine; the task, the limits, and those for the stored images."""
     receipt: dict[str, Any]
     """Channels, parameters and MACs recounted from the file beside what the surgery promises; integer work."""
     lineage: dict[str, Any] = field(default_factory=dict)
     """Origin of the artifact: run, role (baseline or candidate), steps, versions."""
     files: dict[str, FileFacts] = field(default_factory=dict)
     """The files besides the main one, by their place in its folder."""
+    evidence: dict[str, FileFacts] = field(default_factory=dict)
+    """Files that prove the others anywhere; no runtime needs them, so they count to neither size nor identity."""
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -83,11 +94,12 @@ class Artifact:
     def save(self) -> None:
         """Writes the manifest beside the main file."""
         values = asdict(self) | {"schema": SCHEMA, "path": self.path.name}
-        write_json(manifest_path(self.path), values)
+        write_json(manifest_path(self.path), sealed(values))
 
     @classmethod
     def load(cls, path: Path) -> Artifact:
         """Reads the manifest beside an exported file."""
+        refuse_rejected(path)
         return cls._of(path, _manifest(manifest_path(path)))
 
     @classmethod
@@ -111,7 +123,7 @@ class Artifact:
             artifact = TypeAdapter(cls).validate_json(json.dumps(values | {"path": str(path)}), strict=True)
         if path.name in artifact.files:
             raise FileProblem(f"{path} is a part of {values.get('path')}, which lies beside it; name that file.")
-        for name in artifact.files:
+        for name in (*artifact.files, *artifact.evidence):
             inside(path.parent, name)
         return artifact
 
@@ -141,13 +153,50 @@ def manifest_path(path: Path) -> Path:
     return path.with_suffix(".manifest.json")
 
 
+def refuse_rejected(path: Path) -> None:
+    """Raises for a file that was set aside because it is not what its model is."""
+    if path.suffix == REJECTED:
+        raise FileProblem(
+            f"{path} was refused when it was exported; refused.json beside it says why. It is kept to be looked at, "
+            "and nothing measures or ships it."
+        )
+
+
 def _manifest(manifest: Path) -> dict[str, Any]:
-    """The values of a manifest of this version, or of the one before it, without their schema."""
+    """The values of a manifest of this version, or of one before it, without what only protects them."""
     values = read_json(manifest)
-    schema = values.pop("schema", None) if isinstance(values, dict) else None
-    if schema == _ONE_OUTPUT and "output" in values:
-        return {key: value for key, value in values.items() if key != "output"} | {"outputs": [values["output"]]}
-    if schema not in (_ONE_OUTPUT, SCHEMA):
-        raise FileProblem(f"{manifest} is not a manifest that this version can read; export the model again.")
-    found: dict[str, Any] = values
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if schema not in (_ONE_OUTPUT, _UNSEALED, SCHEMA):
+        raise UnknownManifest(f"{manifest} is not a manifest that this version can read; export the model again.")
+    if schema == SCHEMA:
+        _check_seal(manifest, values)
+    found: dict[str, Any] = {key: value for key, value in values.items() if key != "schema"}
+    if schema == _ONE_OUTPUT and "output" in found:
+        found["outputs"] = [found.pop("output")]
     return found
+
+
+def is_sealed(manifest: Path) -> bool:
+    """True for a manifest of an edition that holds a digest of itself; reading it checks the digest."""
+    return bool(read_json(manifest).get("schema") == SCHEMA)
+
+
+def _check_seal(manifest: Path, values: dict[str, Any]) -> None:
+    """Takes the digest out of the values of a manifest; FileProblem unless it and every byte are as `save` wrote them.
+
+    It finds accidents and careless edits. Whoever writes a digest of his own is not found: there is no secret in it.
+    """
+    sound = False
+    with read_errors(manifest), contextlib.suppress(RecursionError):
+        sound = manifest.read_bytes() == json_text(values).encode() and values.pop(_DIGEST, None) == _digest(values)
+    if not sound:
+        raise FileProblem(f"{manifest} was changed after it was written; export the model again.")
+
+
+def sealed(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a manifest with the digest of them all."""
+    return values | {_DIGEST: _digest({key: value for key, value in values.items() if key != _DIGEST})}
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json_text(values).encode()).hexdigest()

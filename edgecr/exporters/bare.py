@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from edgecr.core.errors import UnsupportedModel
-from edgecr.exporters.artifact import Artifact, FileFacts, manifest_path, total_size
+from edgecr.exporters.artifact import Artifact, FileFacts, manifest_path, refuse_rejected, total_size
+
+Kind = TypeVar("Kind", dict[str, Any], list[Any])
 
 
 def artifact_of(path: Path) -> Artifact:
     """The artifact that a file is: its manifest where it has one, else what the file itself says."""
+    refuse_rejected(path)
     if manifest_path(path).is_file():
         artifact = Artifact.load(path)
         artifact.verify()
         return artifact
-    from edgecr.predictors.onnx_file import describe_onnx  # onnx is only loaded for files without a manifest
+    from edgecr.predictors.onnx_file import (  # onnx is only loaded for files without a manifest
+        LABELS,
+        PREPROCESSING,
+        describe_onnx,
+    )
     from edgecr.predictors.onnx_weights import weights_beside
 
     described = describe_onnx(path)
@@ -31,9 +41,18 @@ def artifact_of(path: Path) -> Artifact:
         size_bytes=total_size(main, files),
         input=described.inputs[0],
         outputs=described.outputs,
-        preprocessing={},
-        labels=[],
+        preprocessing=_note(described.notes, PREPROCESSING, {}),
+        labels=[str(label) for label in _note(described.notes, LABELS, [])],
         parity={},
         receipt={},
         files=files,
     )
+
+
+def _note(notes: Mapping[str, str], name: str, without: Kind) -> Kind:
+    """A note inside a file, which anybody may have written; ``without`` where it is none of that kind."""
+    try:
+        found = json.loads(notes.get(name, "null"))
+    except ValueError:
+        return without
+    return found if isinstance(found, type(without)) else without

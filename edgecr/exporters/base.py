@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -14,9 +15,12 @@ from edgecr.exporters.artifact import Artifact, manifest_path
 from edgecr.exporters.target import PARITY_IMAGES, Parity, ParityLimits, Target, Written
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgecr.data.views import ProofData
+    from edgecr.exporters.divergence import Divergence
     from edgecr.exporters.readiness import Readiness
-    from edgecr.exporters.receipt import Receipt
+    from edgecr.exporters.receipt import Receipt, Recount
     from edgecr.subject import Subject
 
 __all__ = [
@@ -59,6 +63,18 @@ class Exporter(ABC, Generic[AnyTargetOf]):
         raise RequestError(
             f"Files in the format {target.format!r} are run on this machine to be proven; there is nothing to look up."
         )
+
+    def recount(self, artifact: Artifact, figures: Sequence[str]) -> Recount | None:
+        """Counts the files of an artifact without the model, and without torch; None where a format cannot.
+
+        ``figures`` are the names of the promised figures to count. FileProblem for files that do not belong together.
+        """
+        return None
+
+    def locate(self, subject: Subject, artifact: Artifact, images: np.ndarray, proof: ProofData) -> Divergence | None:
+        """Finds the first layer of files that failed parity whose outputs are not the model's; None where a format
+        cannot."""
+        return None
 
     def export(
         self, subject: Subject, target: AnyTargetOf, proof: ProofData, folder: Path, lineage: dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from edgecr.tasks import CLASSIFICATION, Outputs, Task
 _SMALL_BATCHES = (1, 3)
 _AT_MOST = 16
 """Small batches are only tried on this many images: they test shapes, the whole set tests numbers."""
+
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def differences(expected: Outputs, given: Outputs, allowed: ParityLimits, task: 
     if wrong:
         return Difference(float("inf"), float("inf"), 0.0, wrong[0])
     largest = {name: float(np.abs(_signed(expected[name]) - _signed(given[name])).max()) for name in expected}
-    scales = {name: float(np.abs(_signed(values)).max()) or 1.0 for name, values in expected.items()}
+    scales = {name: _scale(values) for name, values in expected.items()}
     ties = {name: _tie(allowed, scale) for name, scale in scales.items()}
     worst = max(largest, key=lambda name: largest[name] / scales[name])
     agreement = float(task.agreement(expected, given, ties).mean())
@@ -90,10 +93,29 @@ def differences(expected: Outputs, given: Outputs, allowed: ParityLimits, task: 
     return Difference(max(largest.values()), largest[worst] / scales[worst], agreement, worst, cosine)
 
 
+def limits_of_some(allowed: ParityLimits, expected: Outputs, some: Outputs, agreement: float) -> ParityLimits:
+    """The limits for some of the images alone, which passed together with all the others.
+
+    A relative difference stays one from the largest number of all images. A share is one of whole images, and what
+    these showed of it, ``agreement``, is allowed: a few images may disagree more often than all of them.
+    """
+    relative, share, count = allowed.max_rel, allowed.agreement, max(map(len, some.values()))
+    if relative is not None:
+        relative *= max(_scale(expected[name]) / _scale(some[name]) for name in some)
+    if share is not None:
+        share = min(math.floor(share * count + _ROUNDING) / count, agreement)
+    return allowed._replace(max_rel=relative, agreement=share)
+
+
 def _tie(allowed: ParityLimits, scale: float) -> float:
     """The difference up to which two answers are equally good: the smaller one of those that are judged."""
     relative = None if allowed.max_rel is None else allowed.max_rel * scale
     return min((limit for limit in (allowed.max_abs, relative) if limit is not None), default=0.0)
+
+
+def _scale(values: np.ndarray) -> float:
+    """The largest of some numbers; 1 where all are zero."""
+    return float(np.abs(_signed(values)).max()) or 1.0
 
 
 def _cosine(expected: np.ndarray, given: np.ndarray) -> float:

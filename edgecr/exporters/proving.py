@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +17,12 @@ from edgecr.core.errors import ExportRefused, FileProblem, RequestError, Unsuppo
 from edgecr.core.files import storage_errors, write_json
 from edgecr.data.base import Preprocessing
 from edgecr.data.views import ProofData
-from edgecr.exporters.artifact import MANIFEST, STEM, Artifact, FileFacts, total_size
-from edgecr.exporters.parity import ParityResult
+from edgecr.exporters.artifact import MANIFEST, REJECTED, STEM, Artifact, FileFacts, total_size
+from edgecr.exporters.divergence import Divergence
+from edgecr.exporters.parity import ParityResult, compare, differences, failures, limits_of_some
 from edgecr.exporters.receipt import Receipt
-from edgecr.exporters.target import PARITY_IMAGES, Target, Written
+from edgecr.exporters.stored_proof import PROOF, StoredProof
+from edgecr.exporters.target import PARITY_IMAGES, ParityLimits, Target, Written
 from edgecr.predictors import predictor_for
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.subject import Subject
@@ -28,6 +30,8 @@ from edgecr.subject import Subject
 REFUSED = "refused.json"
 """The file in place of an artifact that was refused: the reasons, with the figures."""
 _FRESH = ".export."
+_LOOKED_AT = 2
+"""Images that a layer is looked for with; each keeps the outputs of all layers in memory."""
 
 
 class Writer(Protocol):
@@ -39,27 +43,34 @@ class Writer(Protocol):
     def receipt(self, subject: Subject, file: Path) -> Receipt:
         """Sets the promises of the surgery beside the contents of the written file."""
 
+    def locate(self, subject: Subject, artifact: Artifact, images: np.ndarray, proof: ProofData) -> Divergence | None:
+        """Finds the first layer whose outputs are not the model's."""
+
 
 def export(
     exporter: Writer, subject: Subject, target: Target, proof: ProofData, folder: Path, lineage: dict[str, Any]
 ) -> Artifact:
-    """Has the files written and proves them; files that fail parity or their receipt are not left in the folder."""
+    """Has the files written and proves them; those that fail parity or their receipt are set aside as rejected."""
     samples = proof.parity(PARITY_IMAGES)
     if len(samples) == 0:
         raise RequestError("An export needs at least one real image to compare the file with PyTorch.")
-    evidence: dict[str, Any] = {}
-    try:
-        with _fresh(folder) as fresh:
-            written = exporter.write(subject, target, proof, fresh)
-            artifact = _described(written, target, proof, fresh, lineage)
-            _prove(exporter, subject, target, artifact, samples, proof, evidence)
+    case = _Case(exporter, subject, target, proof, samples)
+    artifact: Artifact | None = None
+    with _fresh(folder) as fresh:
+        try:
+            artifact = _described(exporter.write(subject, target, proof, fresh), target, proof, fresh, lineage)
+            case.prove(artifact).save(fresh)
+        except ExportRefused as error:
             _clear(folder)
-            _move(artifact, folder)
-    except ExportRefused as error:
+            if artifact is not None:
+                _move(artifact, folder, REJECTED)
+            write_json(folder / REFUSED, {"schema": 1, "target": target.name, "reason": str(error)} | case.findings)
+            raise
+        artifact = replace(artifact, evidence={PROOF: FileFacts.of(fresh / PROOF)})
         _clear(folder)
-        write_json(folder / REFUSED, {"schema": 1, "target": target.name, "reason": str(error)} | evidence)
-        raise
-    proven = replace(artifact, path=folder / written.main, parity=evidence["parity"], receipt=evidence["receipt"])
+        _move(artifact, folder)
+    found = case.findings
+    proven = replace(artifact, path=folder / artifact.path.name, parity=found["parity"], receipt=found["receipt"])
     proven.save()
     return proven
 
@@ -70,6 +81,8 @@ def _described(written: Written, target: Target, proof: ProofData, folder: Path,
     if path.stem != STEM or not path.is_file():
         raise ValueError(f"the main file of an artifact is called {STEM}, with an ending; got {written.main!r}")
     others = sorted(file for file in folder.rglob("*") if file.is_file() and file != path)
+    if folder / PROOF in others:
+        raise ValueError(f"{PROOF} is the name of an artifact's proof; an exporter may not write it")
     main, files = FileFacts.of(path), {file.relative_to(folder).as_posix(): FileFacts.of(file) for file in others}
     return Artifact(
         path=path,
@@ -91,46 +104,68 @@ def _described(written: Written, target: Target, proof: ProofData, folder: Path,
     )
 
 
-def _prove(
-    exporter: Writer,
-    subject: Subject,
-    target: Target,
-    artifact: Artifact,
-    samples: np.ndarray,
-    proof: ProofData,
-    evidence: dict[str, Any],
-) -> None:
-    """ExportRefused for files that are not what the model is; what was found lies in ``evidence`` in any case."""
-    from edgecr.exporters.parity import failures
+@dataclass(frozen=True)
+class _Case:
+    """The files of one export on trial."""
 
-    receipt = exporter.receipt(subject, artifact.path)
-    evidence["receipt"] = receipt.plain()
-    parity = _parity(subject, target, artifact, samples, proof)
-    evidence["parity"] = parity.plain()
-    reasons = [
-        *(f"receipt: {why}" for why in receipt.failures()),
-        *(f"parity: {why}" for why in failures(parity, target.parity.limits(target.precision))),
-    ]
-    if reasons:
-        raise ExportRefused(
-            f"The file for target {target.name!r} is not what the model is, so it was not kept: "
-            + "; ".join(reasons)
-            + "."
-        )
+    exporter: Writer
+    subject: Subject
+    target: Target
+    proof: ProofData
+    samples: np.ndarray
+    findings: dict[str, Any] = field(default_factory=dict)
+    """Receipt and parity, as far as they were looked at, whether or not the files pass."""
 
+    @property
+    def limits(self) -> ParityLimits:
+        """The limits of the target's precision, or the target's own."""
+        return self.target.parity.limits(self.target.precision)
 
-def _parity(
-    subject: Subject, target: Target, artifact: Artifact, samples: np.ndarray, proof: ProofData
-) -> ParityResult:
-    from edgecr.exporters.parity import compare
+    def prove(self, artifact: Artifact) -> StoredProof:
+        """ExportRefused for files that are not what the model is; else what proves it anywhere."""
+        receipt = self.exporter.receipt(self.subject, artifact.path)
+        self.findings["receipt"] = receipt.plain()
+        parity, kept = self._parity(artifact)
+        reasons = [f"receipt: {why}" for why in receipt.failures()]
+        if differences := failures(parity, self.limits):
+            reasons += [f"parity: {why}" for why in differences]
+            if where := self._place(artifact):
+                self.findings["divergence"] = where.plain()
+                reasons.append(where.words)
+        if reasons:
+            raise ExportRefused(
+                f"The file for target {self.target.name!r} is not what the model is, so it was not kept: "
+                + "; ".join(reasons)
+                + "."
+            )
+        return kept
 
-    reference = TorchPredictor(subject.module, proof.preprocessing, task=proof.task)
-    try:
-        limits = target.parity.limits(target.precision)
-        return compare(reference, predictor_for(artifact), samples, limits, task=proof.task)
-    except (FileProblem, UnsupportedModel) as error:
-        why = str(error).replace(str(artifact.path), "it")
-        raise ExportRefused(f"The file for target {target.name!r} does not run: {why}") from error
+    def _parity(self, artifact: Artifact) -> tuple[ParityResult, StoredProof]:
+        """The comparison with PyTorch, and the part of its answers that is stored."""
+        task, limits = self.proof.task, self.limits
+        reference = TorchPredictor(self.subject.module, self.proof.preprocessing, task=task)
+        try:
+            known = StoredProof(self.samples, task.named(reference.predict(self.samples)))
+            candidate = predictor_for(artifact)
+            parity, kept = compare(known, candidate, self.samples, limits, task=task), known.part()
+            shown = differences(kept.outputs, task.named(candidate.predict(kept.images)), limits, task)
+        except (FileProblem, UnsupportedModel) as error:
+            why = str(error).replace(str(artifact.path), "it")
+            raise ExportRefused(f"The file for target {self.target.name!r} does not run: {why}") from error
+        stored = limits_of_some(limits, known.outputs, kept.outputs, shown.agreement)
+        self.findings["parity"] = parity.plain() | {
+            "task": task.name,
+            "limits": limits._asdict(),
+            "stored": {"images": len(kept.images), "limits": stored._asdict()},
+        }
+        return parity, kept
+
+    def _place(self, artifact: Artifact) -> Divergence | None:
+        """The layer in which the file and PyTorch begin to differ, where it can be told."""
+        try:
+            return self.exporter.locate(self.subject, artifact, self.samples[:_LOOKED_AT], self.proof)
+        except Exception:  # any library may fail on a file that is wrong; the refusal matters more than this
+            return None
 
 
 def _recorded(preprocessing: Preprocessing, embedded: bool) -> dict[str, Any]:
@@ -157,10 +192,10 @@ def _fresh(folder: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _move(artifact: Artifact, folder: Path) -> None:
-    """Moves the files of an artifact into its folder; no manifest describes them yet."""
-    for name in artifact.hashes:
-        source, place = artifact.path.parent / name, folder / name
+def _move(artifact: Artifact, folder: Path, ending: str = "") -> None:
+    """Moves the files of an artifact into its folder, with an ending to their names; no manifest describes them yet."""
+    for name in (*artifact.hashes, *artifact.evidence):
+        source, place = artifact.path.parent / name, folder / f"{name}{ending}"
         with source.open("rb") as written:
             os.fsync(written.fileno())
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -173,6 +208,6 @@ def _clear(folder: Path) -> None:
     with contextlib.suppress(FileProblem):
         others = Artifact.within(folder).beside
     with storage_errors(folder):
-        old = [folder / MANIFEST, *folder.glob(f"{STEM}.*"), *(folder / name for name in others), folder / REFUSED]
-        for file in old:
+        old = [folder / MANIFEST, *folder.glob(f"{STEM}.*"), *(folder / name for name in others)]
+        for file in (*old, folder / PROOF, *folder.rglob(f"*{REJECTED}"), folder / REFUSED):
             file.unlink(missing_ok=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgecr.exporters.integers import IntegerWork
-from edgecr.surgery.changes.promise import ZEROS, Promise, Weights, figures
-from edgecr.surgery.counters import Count, LayerCount
+from edgecr.surgery.counts import Count, LayerCount
+from edgecr.surgery.promise import ZEROS, Promise, Weights, figures
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ class Receipt:
 
     def _by_layer(self) -> list[dict[str, Any]]:
         found = []
+        amounts = _amounts(self.found)
         for number, (new, given) in enumerate(zip(self.promised.layers, self.file.layers)):
             old = self._before(number)
             found.append(
@@ -150,15 +151,52 @@ class Receipt:
                     "file": list(given.weight_shape),
                     "zero_channels": self.zero_channels.get(given.name, 0),
                 }
+                | ({"figures": amounts[number]} if number < len(amounts) else {})
             )
         return found
 
 
-def recounted(promise: Promise, weights: Iterable[Weights]) -> dict[str, list[int]]:
-    """The promised figures in the weights of a file's layers, which are only read if there are any."""
-    if not promise.figures:
+@dataclass(frozen=True)
+class Recount:
+    """The contents of an exported file, counted from it alone."""
+
+    file: Count
+    zero_channels: Mapping[str, int] = field(default_factory=dict)
+    found: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Amounts of promised figures, one for each layer; see ``recounted``."""
+
+    def differences(self, receipt: Mapping[str, Any]) -> list[str]:
+        """The figures that are not those of a recorded receipt, in words; empty when all are."""
+        told = receipt["file"]
+        found = [
+            f"{amount:,} {what} in the file, {told.get(what)} recorded"
+            for what, amount in _figures(self.file).items()
+            if told.get(what) != amount
+        ]
+        amounts = _amounts(self.found)
+        for number, (layer, recorded) in enumerate(zip(self.file.layers, receipt["layers"])):
+            own = [list(layer.weight_shape), self.zero_channels.get(layer.name, 0)]
+            own += [amounts[number]] if number < len(amounts) else []
+            if own != [recorded[key] for key in ("file", "zero_channels", "figures")[: len(own)]]:
+                found.append(f"{recorded['name']} holds other weights than recorded")
+        return found
+
+
+def recorded_figures(receipt: Mapping[str, Any]) -> list[str]:
+    """The names of the promised figures that a recorded receipt tells of for each layer."""
+    return sorted({name for layer in receipt["layers"] for name in layer.get("figures", {})})
+
+
+def _amounts(found: Mapping[str, Sequence[int]]) -> list[dict[str, int]]:
+    """The amounts of all figures, layer by layer."""
+    return [dict(zip(found, each)) for each in zip(*found.values())]
+
+
+def recounted(names: Iterable[str], weights: Iterable[Weights]) -> dict[str, list[int]]:
+    """The promised figures of these names in the weights of a file's layers, which are only read if there are any."""
+    counters = {name: figures.get(name)() for name in names}
+    if not counters:
         return {}
-    counters = {name: figures.get(name)() for name in promise.figures}
     found: dict[str, list[int]] = {name: [] for name in counters}
     for layer in weights:
         for name, figure in counters.items():

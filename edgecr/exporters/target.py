@@ -59,6 +59,9 @@ class Target(Options):
     runtimes: ClassVar[tuple[str, ...]] = ()
     """The runtimes that files of this format run in; a device measures in the first of them that it declares."""
 
+    main: ClassVar[str] = ""
+    """The name of the main file, in a format that calls others ``model`` too, with another ending."""
+
     schema_version: Literal[1] = 1
     name: Name
     purpose: str

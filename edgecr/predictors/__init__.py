@@ -66,6 +66,20 @@ def _onnx_in_ort(artifact: Exported, settings: Mapping[str, Any]) -> Predictor:
     return OnnxPredictor(artifact.path, preprocessing_of(artifact), embedded, threads=int(settings["threads"]))
 
 
+@predictors.register("openvino", "openvino/openvino", "onnx/openvino")
+def _in_openvino(artifact: Exported, settings: Mapping[str, Any]) -> Predictor:
+    from edgecr.predictors.openvino_predictor import OpenVinoPredictor  # openvino is only loaded when it is used
+
+    return OpenVinoPredictor(
+        artifact.path,
+        preprocessing_of(artifact),
+        bool(artifact.preprocessing.get("embedded")),
+        threads=int(settings["threads"]),
+        device=str(settings.get("device", "CPU")),
+        precision=str(settings.get("inference_precision", "f32")),
+    )
+
+
 @predictors.register("tensorrt")
 def _tensorrt_file_in_ort(artifact: Exported, settings: Mapping[str, Any]) -> Predictor:
     """The ONNX file that an engine is built from, rounded literally as it says; no engine runs on this machine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgecr.core.errors import FileProblem
 from edgecr.core.files import is_utf8, opened
+
+PREPROCESSING, LABELS, WEIGHTS = "edgecr.preprocessing", "edgecr.labels", "edgecr.weights"
+"""Notes in files that EdgeCR made: mean, std, size, embedded and layout, the class names, the hash of the model."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class OnnxDescription:
     outputs: list[dict[str, Any]]
     opset: int
     ir_version: int
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -53,12 +57,18 @@ def describe_onnx(path: Path) -> OnnxDescription:
         [_described(value) for value in model.graph.output],
         opset_of(model),
         model.ir_version,
+        notes_of(model),
     )
 
 
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of the standard operators that a model uses; 0 when it uses none."""
     return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def notes_of(model: onnx.ModelProto) -> dict[str, str]:
+    """The notes that the maker of a file left in it, by their keys."""
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _described(value: onnx.ValueInfoProto) -> dict[str, Any]:

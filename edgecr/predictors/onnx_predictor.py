@@ -14,8 +14,7 @@ import onnxruntime
 from edgecr.core.errors import FileProblem, UnsupportedModel
 from edgecr.core.files import opened
 from edgecr.data.base import Preprocessing
-from edgecr.predictors.base import Predictor
-from edgecr.predictors.batches import check_images, in_portions
+from edgecr.predictors.file_predictor import FilePredictor
 from edgecr.predictors.onnx_file import check_name
 from edgecr.tasks import Outputs
 
@@ -27,8 +26,8 @@ The runtime (1.31) also rounds the biases of such layers, and answers wrongly wh
 """
 
 
-class OnnxPredictor(Predictor):
-    """Runs an ONNX file with one image input; its outputs keep the names that the file gives them."""
+class OnnxPredictor(FilePredictor):
+    """Runs an ONNX file."""
 
     def __init__(
         self,
@@ -40,43 +39,18 @@ class OnnxPredictor(Predictor):
         portion: int = 256,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        self._path = path
-        self._preprocessing = preprocessing
-        self._embedded = embedded
         self._session = open_session(path, threads, settings)
         self._input = self._session.get_inputs()[0]
         self._outputs = [output.name for output in self._session.get_outputs() if output.type.startswith("tensor")]
         batch = self._input.shape[0]
-        self._fixed = isinstance(batch, int)
-        self._portion = batch if self._fixed else portion
-
-    def predict(self, images: np.ndarray) -> Outputs:
-        """The file's outputs for uint8 NHWC images; any batch size."""
-        check_images(images, self._preprocessing.size)
-        return in_portions(images, self._portion, self._run)
-
-    def _run(self, images: np.ndarray) -> Outputs:
-        count = len(images)
-        if self._fixed and count < self._portion:  # the file takes whole batches only: fill up, then drop
-            images = np.concatenate([images, np.repeat(images[-1:], self._portion - count, axis=0)])
-        inputs = images if self._embedded else self._preprocessing.apply(images)
-        answers = self._answer(np.ascontiguousarray(inputs))
-        rows = {name: each[:count] for name, each in answers.items() if each.ndim and len(each) == len(inputs)}
-        if not rows:
-            raise UnsupportedModel(f"{self._path} has no output with one row for each of its {len(inputs)} images.")
-        return rows
+        super().__init__(path, preprocessing, embedded, batch if isinstance(batch, int) else None, portion)
 
     def _answer(self, inputs: np.ndarray) -> Outputs:
         try:
             found: list[np.ndarray] = self._session.run(self._outputs, {self._input.name: inputs})
         except Exception as error:  # the runtime's exceptions share no base class of their own
             raise UnsupportedModel(f"{self._path} cannot run on a batch of {len(inputs)}: {error}") from error
-        return {name: _single(each) for name, each in zip(self._outputs, found)}
-
-
-def _single(values: np.ndarray) -> np.ndarray:
-    """Numbers of any float format as float32; whole numbers stay what they are."""
-    return values.astype(np.float32, copy=False) if np.issubdtype(values.dtype, np.floating) else values
+        return dict(zip(self._outputs, found))
 
 
 def open_session(

@@ -18,6 +18,7 @@ from edgecr.core.errors import FileProblem
 from edgecr.core.files import joint_hash, read_json
 from edgecr.exporters.artifact import MANIFEST, STEM, Artifact
 from edgecr.exporters.base import Target
+from edgecr.exporters.stored_proof import PROOF
 from edgecr.recipe import StepBase, as_yaml
 from edgecr.report.build import accuracy_rows, build_result, export_row
 from edgecr.report.candidates import focus, name_of
@@ -141,12 +142,15 @@ class _Case:
         except FileProblem as problem:
             self.seen.reject(manifest, f"cannot be read: {problem}")
             return None
-        self.seen.demand(stage, *(f"{self.place(target.name, role)}/{name}" for name in artifact.hashes))
+        proofs = {name: facts.sha256 for name, facts in artifact.evidence.items()}
+        self.seen.demand(
+            stage, *(f"{self.place(target.name, role)}/{name}" for name in (*artifact.hashes, *artifact.evidence))
+        )
         if not self.seen.sound(stage):
             return None
         size = sum((folder / name).stat().st_size for name in artifact.hashes)
-        told = artifact.hashes, artifact.size_bytes, artifact.target, _role(artifact)
-        if told != (self.recorded_files(target.name, role), size, target.name, role):
+        told = artifact.hashes | proofs, artifact.size_bytes, artifact.target, _role(artifact)
+        if told != (self.recorded_files(target.name, role, (MANIFEST,)), size, target.name, role):
             self.seen.reject(manifest, "describes another file than the ones beside it")
         subject = self.seen.recorded(role, [f"{role}/{name}" for name in SUBJECT_FILES])
         if subject and self.seen.records[stage].key != export_key(target, self.asked.proof, subject):
@@ -242,24 +246,35 @@ class _Case:
 
         If a file was changed since, the file itself is reported, not the results made from it before.
         """
-        found = {role: self.recorded_files(target, role) for role in ROLES}
-        return {role: joint_hash(_unnamed(files)) for role, files in found.items()} if all(found.values()) else None
+        found = {role: self.unnamed(target, role) for role in ROLES}
+        return {role: joint_hash(files) for role, files in found.items()} if all(found.values()) else None
 
     def place(self, target: str, role: str) -> str:
         """The path of an artifact in the run folder."""
         return (self.run.export(target) / role).relative_to(self.run.folder).as_posix()
 
-    def recorded_files(self, target: str, role: str) -> dict[str, str]:
-        """The recorded hash of each file of an artifact, without its manifest."""
+    def recorded_files(self, target: str, role: str, but: Sequence[str] = (MANIFEST, PROOF)) -> dict[str, str]:
+        """The recorded hash of each file of an artifact, without what only describes and proves it."""
         stage, start = export_stage(target, role), f"{self.place(target, role)}/"
         outputs = self.seen.records[stage].outputs if stage in self.seen.records else {}
         found = {file.removeprefix(start): digest for file, digest in outputs.items() if file.startswith(start)}
-        return {name: digest for name, digest in found.items() if name != MANIFEST}
+        return {name: digest for name, digest in found.items() if name not in but}
 
     def main_file(self, target: str, role: str) -> str:
         """The path of an artifact's main file in the run folder; empty if none was recorded."""
-        main = [name for name in self.recorded_files(target, role) if PurePosixPath(name).stem == STEM]
-        return f"{self.place(target, role)}/{main[0]}" if main else ""
+        name = self.main_name(target, role)
+        return f"{self.place(target, role)}/{name}" if name else ""
+
+    def main_name(self, target: str, role: str) -> str:
+        """The name of an artifact's main file; empty if none was recorded."""
+        known = next((each.main for each in self.asked.targets if each.name == target), "")
+        alike = [name for name in self.recorded_files(target, role) if str(PurePosixPath(name).with_suffix("")) == STEM]
+        return known if known in alike else next(iter(alike), "")
+
+    def unnamed(self, target: str, role: str) -> dict[str, str]:
+        """The recorded hashes of an artifact's files as its identity takes them: the main file has no name."""
+        main = self.main_name(target, role)
+        return {"" if name == main else name: each for name, each in self.recorded_files(target, role).items()}
 
     # Rows, each with the files that it rests on
 
@@ -339,11 +354,6 @@ class _Case:
         except (FileProblem, KeyError, TypeError, AttributeError):
             self.seen.reject("environment.json", "does not describe where the run was made")
             return {}
-
-
-def _unnamed(files: Mapping[str, str]) -> dict[str, str]:
-    """The hashes of an artifact's files as its identity takes them: the main file has no name."""
-    return {"" if PurePosixPath(name).stem == STEM and "/" not in name else name: each for name, each in files.items()}
 
 
 def _role(artifact: Artifact) -> Any:

@@ -61,6 +61,7 @@ from edgecr.stages.judge_inputs import (
     Given,
     GivenFile,
     JudgeInputs,
+    judged_outputs,
     labels_for,
     names_without_labels,
     read_inputs,
@@ -261,7 +262,7 @@ class _Answers(Predictor):
         except UnsupportedModel as error:
             why = str(error).replace(str(self._path), str(self._file.path))
             raise _CannotAnswer(self._file.label, why) from error
-        (name,) = parts[0]  # files with several outputs were refused before
+        (name,) = judged_outputs(parts[0])  # files with several of them were refused before
         answers = np.concatenate([part[name] for part in parts])
         if self._file.probabilities:
             answers = np.log(np.maximum(answers, np.finfo(np.float32).tiny))

@@ -21,6 +21,7 @@ from edgecr.exporters.bare import artifact_of
 from edgecr.predictors import preprocessing_of
 from edgecr.report.result import BASELINE
 from edgecr.runners.agent.payload import Payload, payload_of
+from edgecr.tasks import CLASSIFICATION
 
 HINT = (
     "torchvision's ImageNet models want --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225; models of pixels from -1 to "
@@ -67,9 +68,9 @@ class GivenFile:
     embedded: bool
     """True for a file that takes uint8 NHWC pixels and scales them itself."""
     told: Preprocessing | None
-    """The preprocessing of the manifest beside the file."""
+    """The preprocessing of the manifest beside the file, or of the notes in it."""
     labels: tuple[str, ...]
-    """The class names of the manifest beside the file."""
+    """The class names of the manifest beside the file, or of the notes in it."""
     operators: frozenset[str] = field(repr=False)
     probabilities: bool = False
     """True where the last operator is a softmax: the answers are probabilities already."""
@@ -130,10 +131,7 @@ def _read(path: Path, label: str) -> GivenFile:
     if len(described.inputs) != 1:
         names = ", ".join(value["name"] for value in described.inputs)
         raise FileProblem(f"{path} has {len(described.inputs)} inputs ({names}); judging feeds one, the image.")
-    if len(described.outputs) != 1:
-        names = ", ".join(value["name"] for value in described.outputs)
-        raise FileProblem(f"{path} has {len(described.outputs)} outputs ({names}); judging reads one, the classes.")
-    entry, shape = described.inputs[0], described.outputs[0]["shape"]
+    entry, shape = described.inputs[0], _answers(path, described.outputs)["shape"]
     told = preprocessing_of(artifact) if artifact.preprocessing else None
     embedded = bool(artifact.preprocessing.get("embedded")) if told else _takes_pixels(entry)
     if len(shape) not in (0, 2):
@@ -151,6 +149,21 @@ def _read(path: Path, label: str) -> GivenFile:
         operators=frozenset(node.op_type for node in model.graph.node),
         probabilities=_ends_in_softmax(model.graph),
     )
+
+
+def _answers(path: Path, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The output that is judged: the only one, or the one that bears the task's name."""
+    judged = judged_outputs([value["name"] for value in outputs])
+    if len(judged) == 1:
+        return next(value for value in outputs if value["name"] in judged)
+    names = ", ".join(value["name"] for value in outputs)
+    raise FileProblem(f"{path} has {len(outputs)} outputs ({names}); judging reads one, the classes.")
+
+
+def judged_outputs(names: Iterable[str]) -> list[str]:
+    """The outputs that may hold the classes: those that bear the task's names, or all where none does."""
+    listed = list(names)
+    return [name for name in listed if name in CLASSIFICATION.outputs] or listed
 
 
 def _takes_pixels(entry: dict[str, Any]) -> bool:
@@ -185,7 +198,7 @@ def _shown(shape: Iterable[int | None]) -> str:
 def _ends_in_softmax(graph: Any) -> bool:
     """True where the output comes from a softmax, be it rounded or renamed afterwards."""
     makers = {name: node for node in graph.node for name in node.output}
-    node = makers.get(graph.output[0].name)
+    node = makers.get(judged_outputs(output.name for output in graph.output)[0])
     while node is not None and node.op_type in ("Identity", "Cast", "QuantizeLinear", "DequantizeLinear"):
         node = makers.get(node.input[0])
     return node is not None and node.op_type == "Softmax"
@@ -253,7 +266,7 @@ def _preprocessing(files: Sequence[GivenFile], given: Given) -> tuple[Preprocess
     if silent and not (given.mean and given.std):
         raise RequestError(_question(silent[0], told))
     if told and told[0].told:
-        return told[0].told, "from the manifest" + (" and the options" if silent else "")
+        return told[0].told, "from the manifest or the notes in the file" + (", and the options" if silent else "")
     if silent and given.mean and given.std:
         return Preprocessing(given.mean, given.std, size), "from the options"
     if given.mean or given.std:
@@ -267,12 +280,12 @@ def _refuse_contradiction(file: GivenFile, first: GivenFile, given: Given) -> No
         own, asked, other = (getattr(values, name) for values in (file.told, given, first.told))
         if asked and not _alike(own, asked):
             raise RequestError(
-                f"The manifest of {file.path} says {name} {_numbers(own)}, the options say {_numbers(asked)}. "
-                f"Leave --{name} out, or remove the manifest if it is wrong."
+                f"{file.path} says {name} {_numbers(own)} in its manifest or its notes, the options say "
+                f"{_numbers(asked)}. Leave --{name} out, or export the file anew if it is wrong."
             )
         if not _alike(own, other):
             raise RequestError(
-                f"The manifests of {first.path} and {file.path} say different things: {name} {_numbers(other)} and "
+                f"{first.path} and {file.path} say different things: {name} {_numbers(other)} and "
                 f"{_numbers(own)}. Only files that take the same images can be compared."
             )
 
@@ -294,7 +307,7 @@ def _question(file: GivenFile, told: Sequence[GivenFile]) -> str:
             f" If it wants them like {told[0].path.name}: --mean {_numbers(values.mean)} --std {_numbers(values.std)}."
         )
     return (
-        f"How does {file.path} want its images scaled? It has no manifest beside it, and ONNX files do not say. Give "
+        f"How does {file.path} want its images scaled? It has no manifest beside it, and does not say. Give "
         f"the mean and the standard deviation that it was trained with, on a scale from 0 to 1.{known} {HINT}."
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,37 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from edgecr.core.errors import UnsupportedModel
+from edgecr.surgery.counts import Count, LayerCount
 
 _aten = torch.ops.aten
 _CONVOLUTIONS = (_aten.convolution, _aten._convolution)
 _PRODUCTS = (_aten.mm, _aten.addmm, _aten.bmm, _aten.baddbmm)
-
-
-@dataclass(frozen=True)
-class LayerCount:
-    """One use of a layer; ``macs`` = weights x ``out_positions``, the places or rows they are applied to."""
-
-    name: str
-    kind: str
-    weight_shape: tuple[int, ...]
-    groups: int
-    out_positions: int
-    macs: int
-
-
-@dataclass(frozen=True)
-class Count:
-    """The cost of a model: parameters, multiply-accumulates for one image, and bytes of its saved tensors."""
-
-    params: int
-    macs: int
-    size_bytes: int
-    layers: tuple[LayerCount, ...]
-
-    def plain(self) -> dict[str, Any]:
-        """The count as plain JSON values."""
-        layers = [asdict(layer) | {"weight_shape": list(layer.weight_shape)} for layer in self.layers]
-        return {"params": self.params, "macs": self.macs, "size_bytes": self.size_bytes, "layers": layers}
 
 
 def count(module: nn.Module, input_shape: Sequence[int]) -> Count:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import io
 import os
+import platform
 import shutil
 import signal
 import stat
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -255,6 +258,29 @@ def test_a_runtime_is_the_file_of_its_name(agent) -> None:
     for name in ("base", "tensorrt", "..worker", "ort.Ort"):
         with pytest.raises(ValueError, match=r"no runtime .* only openvino, ort"):
             runtimes.find(name)
+
+
+@pytest.mark.parametrize(
+    ("machine", "kinds", "refused"),
+    [
+        ("aarch64", ("Parameter", "FakeQuantize"), True),
+        ("aarch64", ("Parameter", "Convolution"), False),
+        ("x86_64", ("Parameter", "FakeQuantize"), False),
+    ],
+)
+def test_openvino_has_no_integers_on_arm(
+    agent, monkeypatch, machine: str, kinds: tuple[str, ...], refused: bool
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    operators = [SimpleNamespace(get_type_name=lambda kind=kind: kind) for kind in kinds]
+    model = SimpleNamespace(get_ops=lambda: operators)
+    expected = (
+        pytest.raises(agent("runtimes.base").RuntimeProblem, match="8-bit integers")
+        if refused
+        else contextlib.nullcontext()
+    )
+    with expected:
+        agent("runtimes.openvino").refuse_integers_on_arm(model)
 
 
 def test_only_the_runtime_that_is_asked_for_is_imported(agent) -> None:

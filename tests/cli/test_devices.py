@@ -72,7 +72,7 @@ def test_files_of_the_current_folder_are_listed_with_their_standing():
     put("bench")
     write_own_device("mine", usable_device("cpu"))
     lines = listed()
-    assert lines.keys() == {"bench", "mine", "cpu", "cpu2", "jetson"}
+    assert lines.keys() == {"bench", "mine", "cpu", "cpu-openvino", "cpu2", "jetson"}
     assert "(of this folder; not trusted) of this folder" in lines["bench"]
     assert "(yours)" in lines["mine"]
     assert "(" not in lines["cpu"].split("processor")[0]
@@ -90,7 +90,7 @@ def test_a_file_that_hides_a_shipped_device_is_listed_once_as_what_would_be_used
 def test_the_shipped_folder_itself_is_listed_once(monkeypatch):
     monkeypatch.chdir(builtin.folder("devices").parent)
     output = cli("devices", "list").output
-    assert len(output.splitlines()) == 3
+    assert len(output.splitlines()) == len(builtin.names("devices"))
     assert "of this folder" not in output
 
 
@@ -104,12 +104,12 @@ def test_files_that_are_no_device_spoil_no_list():
     assert "cannot be read" in lines.pop("-own")
     assert "cannot be read" in lines["odd"]
     assert "cannot be read" in lines["bytes"]
-    assert lines.keys() == {"odd", "bytes", "cpu", "cpu2", "jetson"}
+    assert lines.keys() == {"odd", "bytes", "cpu", "cpu-openvino", "cpu2", "jetson"}
 
 
 def test_an_unknown_name_lists_those_of_the_current_folder_too():
     put("bench")
-    with pytest.raises(UnknownName, match=r"Known: bench, cpu, cpu2, jetson\."):
+    with pytest.raises(UnknownName, match=r"Known: bench, cpu, cpu-openvino, cpu2, jetson\."):
         load_device("nosuch")
     with pytest.raises(UnknownName, match="'bench'"):
         load_device("bensh")

@@ -325,7 +325,7 @@ def test_a_file_that_leaves_the_size_open_asks_for_it(world, tmp_path):
         ({}, {"mean": [0.4] * 3}, (), "say different things: mean"),
         ({}, {"size": [16, 16]}, (), "The images have different sizes"),
         ({}, {"labels": ["red", "green", "blue"]}, (), "name different classes: class 0 is 'blue' in one, 'red' in"),
-        ({}, {}, ("--mean", "0,0,0", "--std", "1,1,1"), "says mean 0.5,0.5,0.5, the options say 0,0,0"),
+        ({}, {}, ("--mean", "0,0,0", "--std", "1,1,1"), "in its manifest or its notes, the options say 0,0,0"),
         ({}, None, (), "If it wants them like base.onnx: --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5."),
         ({"labels": ["cat", "dog", "owl"]}, None, MEANS, "holds classes that the files do not know: blue, green, red"),
         ({"size": None}, {}, (), "manifest"),
@@ -340,6 +340,11 @@ def test_manifests_that_contradict_are_refused(world, tmp_path, first, second, m
     code, output = judge(world, base, other, means=means, output=tmp_path / "judged")
     assert code == 2
     assert words in output
+
+
+def test_logits_are_found_among_several_outputs(world, tmp_path):
+    more = colour_file(tmp_path / "more.onnx", scale=2, outputs=2)
+    assert judge(world, "base.onnx", more, output=tmp_path, gate="clean_accuracy.min=1")[0] == 0
 
 
 # Files that cannot be compared
@@ -367,7 +372,7 @@ def no_onnx(path):
         (lambda path: colour_file(path, shape=(8, 8, 3)), "takes float32 of shape (any, 8, 8, 3) NHWC"),
         (lambda path: colour_file(path, dtype=TensorProto.FLOAT16), "takes float16"),
         (lambda path: colour_file(path, inputs=2), "2 inputs (image, other1)"),
-        (lambda path: colour_file(path, outputs=2), "2 outputs (logits, flat)"),
+        (lambda path: colour_file(path, outputs=2, softmax=True), "2 outputs (shares, flat)"),
         (no_onnx, "{path} is not an ONNX file"),
         (lambda path: path, "{path} does not exist"),
         (lambda path: path.parent, "is a folder"),

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from edgecr.core.errors import FileProblem, RecipeError, UnsupportedModel
+from edgecr.core.files import write_json
 from edgecr.exporters import Artifact, load_target, manifest_path, parse_target
-from edgecr.exporters.artifact import MANIFEST
+from edgecr.exporters.artifact import MANIFEST, sealed
 from edgecr.exporters.bare import artifact_of
 
 
@@ -36,7 +38,9 @@ def test_a_manifest_without_its_file_is_explained(copied):
         artifact_of(copied.path)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"schema": 3}', '{"schema": 1}', '{"schema": 2, "colour": 1}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"schema": 3}', '{"schema": 4}', '{"schema": 1}', '{"schema": 2, "colour": 1}']
+)
 def test_a_damaged_manifest_is_a_file_problem(copied, content):
     manifest_path(copied.path).write_text(content)
     with pytest.raises(FileProblem, match="manifest"):
@@ -49,7 +53,7 @@ def test_a_users_own_file_says_what_it_can(copied):
     assert bare.input == copied.input
     assert bare.outputs == copied.outputs
     assert (bare.sha256, bare.size_bytes) == (copied.sha256, copied.size_bytes)
-    assert (bare.preprocessing, bare.receipt, bare.parity) == ({}, {}, {})
+    assert (bare.receipt, bare.parity) == ({}, {})
 
 
 @pytest.mark.parametrize("parity", ["{agreement: 1.5}", "{max_abs: -1}", "{max_rel: nan}", "{tolerance: 1}"])
@@ -84,19 +88,20 @@ def test_the_manifest_is_plain_json_without_paths_of_this_machine(exported):
 def first_schema(manifest) -> None:
     """Rewrites a manifest as the first edition wrote it: one output, no further files."""
     values = json.loads(manifest.read_text())
-    del values["files"]
+    for key in ("files", "evidence", "digest"):
+        del values[key]
     (values["output"],) = values.pop("outputs")
     manifest.write_text(json.dumps(values | {"schema": 1}))
 
 
 def test_a_manifest_of_the_first_edition_is_read(copied):
     first_schema(manifest_path(copied.path))
-    assert Artifact.load(copied.path) == Artifact.within(copied.path.parent) == copied
+    assert Artifact.load(copied.path) == Artifact.within(copied.path.parent) == replace(copied, evidence={})
 
 
 def edit(artifact, **values) -> None:
     manifest = manifest_path(artifact.path)
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | values))
+    write_json(manifest, sealed(json.loads(manifest.read_text()) | values))
 
 
 @pytest.mark.parametrize("path", ["../model.onnx", "/etc/passwd", "", "a/model.onnx", "other.onnx", 3, None])
@@ -106,9 +111,10 @@ def test_a_manifest_names_a_file_beside_it_and_no_other(copied, path):
         Artifact.within(copied.path.parent)
 
 
+@pytest.mark.parametrize("key", ["files", "evidence"])
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "", "a//b", "a\\b"])
-def test_further_files_lie_inside_the_folder(copied, name):
-    edit(copied, files={name: {"sha256": "00", "size_bytes": 1}})
+def test_further_files_lie_inside_the_folder(copied, name, key):
+    edit(copied, **{key: {name: {"sha256": "00", "size_bytes": 1}}})
     for read in (lambda: Artifact.load(copied.path), lambda: Artifact.within(copied.path.parent)):
         with pytest.raises(FileProblem, match="outside of itself"):
             read()

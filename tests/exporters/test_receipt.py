@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 from edgecr.exporters.receipt import Receipt, channels, weights
-from edgecr.surgery.counters import Count, LayerCount
+from edgecr.surgery.counts import Count, LayerCount
 
 
 def layer(name: str, *shape: int, kind: str = "conv", groups: int = 1, positions: int = 10) -> LayerCount:

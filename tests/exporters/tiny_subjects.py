@@ -108,5 +108,5 @@ def proof(count: int = 7, size: int = 8, calibration: int = 0) -> ProofData:
 
 def export(subject: Subject, folder: Path, calibration: int = 0, **options: object) -> Artifact:
     """One export with everything that does not matter filled in."""
-    given = proof(7, subject.input_shape[1], calibration)
-    return exporters.get("onnx")().export(subject, target(**options), given, folder, {"run": "test"})
+    given, declared = proof(7, subject.input_shape[1], calibration), target(**options)
+    return exporters.get(declared.format)().export(subject, declared, given, folder, {"run": "test"})

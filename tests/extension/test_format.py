@@ -56,6 +56,7 @@ class ToyTarget(Target):
     """A toy file."""
 
     runtimes: ClassVar[tuple[str, ...]] = ("toy",)
+    main: ClassVar[str] = "model.toy"
 
     format: Literal["toy"]
     calibrate: int
@@ -86,7 +87,7 @@ class ToyExporter(Exporter[ToyTarget]):
         written = write(subject, PLAIN, proof.preprocessing, folder / "plain")
         onnx.save(
             onnx.load(folder / "plain"), folder / "plain", save_as_external_data=True,
-            location="weights.bin", size_threshold=1024,  # small constants are shapes, which the runtime reads early
+            location="model.weights", size_threshold=1024,  # small constants are shapes, which the runtime reads early
         )  # fmt: skip
         (folder / "model.toy").write_bytes(HEADER + (folder / "plain").read_bytes())
         (folder / "plain").unlink()
@@ -99,7 +100,7 @@ class ToyExporter(Exporter[ToyTarget]):
 
 def unwrapped(file: Path, folder: Path) -> Path:
     """The ONNX file inside a toy file, with its weights in it."""
-    shutil.copy(file.with_name("weights.bin"), folder)
+    shutil.copy(file.with_name("model.weights"), folder)
     (folder / "model.onnx").write_bytes(file.read_bytes().removeprefix(HEADER))
     return folder / "model.onnx"
 
@@ -152,7 +153,7 @@ def test_a_recipe_with_it_ships(world):
     _, run, result = world
     assert result.verdict is Verdict.SHIP, result.gates
     artifact = artifact_of(run)
-    assert list(artifact.hashes) == ["model.toy", "weights.bin"]
+    assert list(artifact.hashes) == ["model.toy", "model.weights"]
     assert artifact.size_bytes == sum((artifact.path.parent / name).stat().st_size for name in artifact.hashes)
     assert [model.size_bytes for model in result.models if model.role == "candidate"] == [artifact.size_bytes]
     assert artifact.lineage["made_with"] == {"calibrated_on": 9}
@@ -174,7 +175,7 @@ def test_it_was_measured_in_its_own_runtime_with_both_files(world):
     assert "onnxruntime" in measured.facts["libraries"]
 
 
-@pytest.mark.parametrize("name", ["model.toy", "weights.bin"])
+@pytest.mark.parametrize("name", ["model.toy", "model.weights"])
 def test_a_changed_file_is_named_and_nothing_ships(run, name):
     file = artifact_of(run).path.with_name(name)
     file.write_bytes(file.read_bytes()[:-1] + b"\x55")
@@ -202,8 +203,8 @@ def test_a_file_that_the_manifest_does_not_know_is_found_out(run):
 
 def test_other_weights_are_not_what_was_measured(run):
     artifact = artifact_of(run)
-    weights = artifact.path.with_name("weights.bin")
-    shutil.copy(artifact_of(run, "baseline").path.with_name("weights.bin"), weights)
+    weights = artifact.path.with_name("model.weights")
+    shutil.copy(artifact_of(run, "baseline").path.with_name("model.weights"), weights)
     artifact.as_it_is().save()
     for file in (weights, weights.with_name("model.manifest.json")):
         vouch(run, file)
@@ -241,7 +242,7 @@ def test_commands_take_the_files(run, world):
     assert code == 0, output
     assert "9 test images" in output
     elsewhere = file.with_name("model.manifest.json").read_text()
-    assert said("profile", file.with_name("weights.bin"), "--device", device)[0] == 2
+    assert said("profile", file.with_name("model.weights"), "--device", device)[0] == 2
     assert file.with_name("model.manifest.json").read_text() == elsewhere
 
 
@@ -286,22 +287,25 @@ def test_a_bad_file_is_not_kept(tmp_path, monkeypatch):
     target = ToyTarget(name="toy", purpose="p", format="toy", calibrate=3)
     proof, whole = ProofData.of(dataset(size=8)), ToyExporter.write
     first = ToyExporter().export(subject(), target, proof, tmp_path, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.manifest.json", "model.toy", "weights.bin"]
+    kept = ["model.manifest.json", "model.toy", "model.weights", "proof.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
     answers = predictor_for(first).predict(proof.parity(4))["logits"]
 
     def damaged(self, subject, target, proof, folder):
         written = whole(self, subject, target, proof, folder)
-        weights = np.fromfile(folder / "weights.bin", np.float32)
-        (weights * np.float32(1.5)).tofile(folder / "weights.bin")
+        weights = np.fromfile(folder / "model.weights", np.float32)
+        (weights * np.float32(1.5)).tofile(folder / "model.weights")
         return written
 
     monkeypatch.setattr(ToyExporter, "write", damaged)
     with pytest.raises(ExportRefused, match="parity: outputs differ"):
         ToyExporter().export(subject(), target, proof, tmp_path, {})
-    assert [path.name for path in tmp_path.iterdir()] == ["refused.json"]
+    rejected = ["model.toy.rejected", "refused.json", "weights.bin.rejected"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == rejected
     monkeypatch.undo()
     again = ToyExporter().export(subject(), target, proof, tmp_path, {})
     assert again.hashes == first.hashes
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
     np.testing.assert_array_equal(predictor_for(again).predict(proof.parity(4))["logits"], answers)
 
 

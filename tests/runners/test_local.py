@@ -11,6 +11,7 @@ import pytest
 
 from edgecr.core.errors import DeviceFailed
 from edgecr.core.progress import Bar, Monitor
+from edgecr.predictors.openvino_file import openvino_library, read_openvino
 from edgecr.runners.agent import protocol
 from edgecr.runners.agent.archive import BOOT, agent_archive
 from edgecr.runners.agent.protocol import Connection
@@ -19,6 +20,7 @@ from edgecr.runners.base import Arm, MeasurePlan, runner_for
 from edgecr.runners.measurement.record import Measurement
 from edgecr.runners.measurement.summary import compare, summarise
 from tests.runners.tiny_device import quick_device, write_onnx
+from tests.skips import has_openvino
 
 
 @pytest.fixture(scope="module")
@@ -116,14 +118,17 @@ def test_a_missing_provider_says_what_there_is(models) -> None:
     assert "no NoSuchProvider, only" in failure(device, models["candidate"])
 
 
-def test_openvino_computes_in_the_declared_precision(models) -> None:
-    if not any((Path(folder) / "openvino").is_dir() for folder in sys.path if folder):
-        pytest.skip("openvino is not installed")
-    result = runner_for(quick_device(runtimes={"openvino": {}})).measure(
-        MeasurePlan.of(models, [2], runtime="openvino", launches=1)
-    )
+@pytest.mark.skipif(not has_openvino(), reason="openvino is not installed")
+def test_openvino_measures_its_own_two_files_and_onnx_in_the_declared_precision(models, tmp_path: Path) -> None:
+    own = tmp_path / "model.xml"
+    openvino_library().save_model(read_openvino(models["candidate"]), own)
+    arms = tuple(Arm(path.suffix, path, "openvino", 2, beside) for path, beside in (
+        (models["candidate"], ()), (own, ("model.bin",)),
+    ))  # fmt: skip
+    result = runner_for(quick_device(runtimes={"openvino": {}})).measure(MeasurePlan(arms, launches=1))
     assert result.error is None
-    assert result.launches[0].starts[0].info["settings"]["INFERENCE_PRECISION_HINT"] == "f32"
+    starts = result.launches[0].starts
+    assert [start.info["settings"]["INFERENCE_PRECISION_HINT"] for start in starts] == ["f32", "f32"]
 
 
 def connect(**changes) -> Connection:

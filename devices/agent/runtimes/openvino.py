@@ -1,5 +1,6 @@
 """OpenVINO."""
 
+import platform
 import sys
 from typing import Any, Callable, Dict, List
 
@@ -34,6 +35,7 @@ class OpenVino(Runtime):
             model = core.read_model(path)
             shapes = {one: batched(one.any_name, open_shape(one.partial_shape), batch) for one in model.inputs}
             model.reshape(shapes)
+            refuse_integers_on_arm(model)
             self.compiled = core.compile_model(model, config["device"], settings)
         except RuntimeError as error:
             raise RuntimeProblem("openvino %s cannot load the model: %s" % (openvino.__version__, str(error)[-500:]))
@@ -57,6 +59,16 @@ class OpenVino(Runtime):
 
 
 RUNTIME = OpenVino
+
+
+def refuse_integers_on_arm(model: Any) -> None:
+    """Raises for a model of 8-bit integers on an ARM processor, where OpenVINO converts them to floats."""
+    rounded = any(one.get_type_name() == "FakeQuantize" for one in model.get_ops())
+    if rounded and platform.machine().lower().startswith(("aarch64", "arm")):
+        raise RuntimeProblem(
+            "The model has 8-bit integers, which OpenVINO does not compute in on this ARM processor: it converts them "
+            "to floats. Measure onnx-int8-arm in ONNX Runtime here, or a target in float32."
+        )
 
 
 def open_shape(shape: Any) -> List[Any]:

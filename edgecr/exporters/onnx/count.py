@@ -13,9 +13,10 @@ import onnx
 from onnx import numpy_helper, shape_inference
 
 from edgecr.core.errors import UnsupportedModel
+from edgecr.exporters.onnx.compact import read_plain
 from edgecr.exporters.onnx.names import layer_name
-from edgecr.predictors.onnx_file import read_onnx
-from edgecr.surgery.counters import Count, LayerCount
+from edgecr.exporters.zeros import zero_channels_of
+from edgecr.surgery.counts import Count, LayerCount
 
 _KINDS = {"Conv": "conv", "ConvTranspose": "conv_transpose", "Gemm": "linear", "MatMul": "linear"}
 _KINDS |= {"QLinearConv": "conv", "QLinearMatMul": "linear"}
@@ -62,12 +63,18 @@ class _Layer:
 
     count: LayerCount
     weight: _Constant
+    output: str
     turned: bool = False
+
+    @property
+    def values(self) -> np.ndarray:
+        """The weights with axes as in PyTorch."""
+        return self.weight.values.swapaxes(-1, -2) if self.turned else self.weight.values
 
 
 def count_onnx(path: Path) -> Count:
     """Counts the cost of an ONNX file for one image; ``size_bytes`` is the size of the file itself."""
-    model = read_onnx(path)
+    model = read_plain(path)
     layers = tuple(layer.count for layer in _layers(model))
     return Count(
         params=sum(math.prod(tensor.dims) for tensor in _parameters(model)),
@@ -92,19 +99,23 @@ def _parameters(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def zero_channels(path: Path) -> dict[str, int]:
     """Counts the output channels of each layer that hold only zero weights: masked, but still in the file."""
-    stored = [layer for layer in _layers(read_onnx(path)) if not _is_elsewhere(layer.weight.tensor)]
-    found = {layer.count.name: _zero_rows(layer) for layer in stored}
+    stored = [layer for layer in _layers(read_plain(path)) if not _is_elsewhere(layer.weight.tensor)]
+    found = {layer.count.name: zero_channels_of(layer.count, layer.values) for layer in stored}
     return {name: zeros for name, zeros in found.items() if zeros}
 
 
 def layer_weights(path: Path) -> Iterator[np.ndarray]:
     """The weights of each counted layer, with axes as in PyTorch; empty where the data is external."""
-    for layer in _layers(read_onnx(path)):
+    for layer in _layers(read_plain(path)):
         if _is_elsewhere(layer.weight.tensor):
             yield np.empty(0)
             continue
-        values = layer.weight.values
-        yield values.swapaxes(-1, -2) if layer.turned else values
+        yield layer.values
+
+
+def weights_of_nodes(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+    """The name of the weight of each counted layer, and the name of the layer's output."""
+    return ((layer.weight.tensor.name, layer.output) for layer in _layers(model))
 
 
 def _layers(model: onnx.ModelProto) -> Iterator[_Layer]:
@@ -139,7 +150,7 @@ def _layer(node: onnx.NodeProto, constants: dict[str, _Constant], shapes: dict[s
 def _convolution(node: onnx.NodeProto, weight: _Constant, shapes: dict[str, Shape]) -> _Layer:
     places = node.input[0] if node.op_type == "ConvTranspose" else node.output[0]  # a transposed one works on its input
     positions = math.prod(_shape(node, places, shapes)[2:])
-    return _Layer(_counted(node, weight.shape, positions, weight, _attribute(node, "group", 1)), weight)
+    return _Layer(_counted(node, weight.shape, positions, weight, _attribute(node, "group", 1)), weight, node.output[0])
 
 
 def _linear(node: onnx.NodeProto, weight: _Constant, turned: bool, shapes: dict[str, Shape]) -> _Layer:
@@ -147,7 +158,7 @@ def _linear(node: onnx.NodeProto, weight: _Constant, turned: bool, shapes: dict[
     outputs, inputs = (columns, rows) if turned else (rows, columns)
     produced = math.prod(_shape(node, node.output[0], shapes))
     positions = produced // (outputs * math.prod(batch))
-    return _Layer(_counted(node, (*batch, outputs, inputs), positions, weight), weight, turned)
+    return _Layer(_counted(node, (*batch, outputs, inputs), positions, weight), weight, node.output[0], turned)
 
 
 def _counted(node: onnx.NodeProto, shape: Shape, positions: int, weight: _Constant, groups: int = 1) -> LayerCount:
@@ -228,14 +239,3 @@ def _named(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
 
 def _is_elsewhere(tensor: onnx.TensorProto) -> bool:
     return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
-
-
-def _zero_rows(layer: _Layer) -> int:
-    """The output channels of a layer whose weights are all zero."""
-    values = layer.weight.values
-    if layer.count.kind == "conv_transpose":  # (in, out / groups, …), the inputs in one block for each group
-        blocks = values.reshape(layer.count.groups, -1, values.shape[1], math.prod(values.shape[2:]))
-        return int((~blocks.any(axis=(1, 3))).sum())
-    if layer.count.kind == "linear":
-        return int((~values.any(axis=-2 if layer.turned else -1)).sum())
-    return int((~values.any(axis=tuple(range(1, values.ndim)))).sum())

@@ -14,19 +14,39 @@ _HALF_SCALES = 19
 """The first opset with integers that are made out of float16."""
 
 
-class Ranges(Options):
-    """The choice of ranges for 8-bit integers, and of the layers that have none."""
+class SampledRanges(Options):
+    """The images that ranges for 8-bit integers come from, and the layers that have none."""
 
     images: Annotated[int, Field(ge=1)] = 256
-    """Training images for the ranges; with `calibrator: auto` a quarter of them compares calibrators instead."""
-    calibrator: Literal["auto", "minmax", "entropy", "percentile", "mse"] = "auto"
-    """The rule from the values of activations to their range; auto: the one whose file answers most like fp32."""
+    """Training images for the ranges of activations."""
     exclude: tuple[str, ...] = ()
     """Patterns of layers that stay in floats, such as `layer4.*`."""
 
 
-class Quantise(Ranges):
-    """Settings of a file with 8-bit integers."""
+class Ranges(SampledRanges):
+    """The choice of ranges for 8-bit integers, by a rule."""
+
+    calibrator: Literal["auto", "minmax", "entropy", "percentile", "mse"] = "auto"
+    """The rule from the values of activations to their range; auto: the one whose file answers most like fp32.
+
+    With auto a quarter of the images compares calibrators instead.
+    """
+    max_drop: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Loss of accuracy on validation images that is allowed; the layers that cost most stay in floats until it holds.
+
+    Without labels it is the share of images that are answered otherwise.
+    """
+
+
+class Rounding(SampledRanges):
+    """Settings of a file with 8-bit integers for a processor."""
+
+    reduce_range: Literal["auto"] | bool = "auto"
+    """7-bit weights; auto: for uint8 on a processor without VNNI, where sums of 8-bit products saturate."""
+
+
+class Quantise(Ranges, Rounding):
+    """Settings of an ONNX file with 8-bit integers."""
 
     activations: Literal["uint8", "int8"] = "uint8"
     """The integers between layers: uint8 for x86, int8 for ARM; weights are int8 in both."""
@@ -34,8 +54,6 @@ class Quantise(Ranges):
     """Put the zero of activations at 0, which other runtimes may want; ONNX Runtime then keeps ReLUs in float32."""
     per_channel: bool = True
     """Give each output channel of a weight its own scale."""
-    reduce_range: Literal["auto"] | bool = "auto"
-    """7-bit weights; auto: for uint8 on a processor without VNNI, where sums of 8-bit products saturate."""
     placement: Literal["onnxruntime", "tensorrt"] = "onnxruntime"
     """The runtime whose rules say which values are rounded; tensorrt needs `activations: int8`, `symmetric: true`."""
     stored: Literal["int8", "fp32"] = "int8"
@@ -50,7 +68,24 @@ class Quantise(Ranges):
         return self
 
 
-class OnnxTarget(Target):
+class GraphTarget(Target):
+    """A file of the graph that PyTorch is traced to."""
+
+    dynamic_batch: bool = True
+    """Let the file take any number of images at once, not just one."""
+    embed_preprocessing: bool = False
+    """Put scaling and normalisation into the graph: the input is then uint8 NHWC."""
+    quantise: Rounding | None = None
+    """Settings of `precision: int8`, which has usual ones."""
+
+    @model_validator(mode="after")
+    def _fits_the_precision(self) -> Self:
+        if self.quantise is not None and self.precision != "int8":
+            raise ValueError(f"quantise belongs to precision: int8, but precision is {self.precision}")
+        return self
+
+
+class OnnxTarget(GraphTarget):
     """An ONNX file."""
 
     runtimes: ClassVar[tuple[str, ...]] = ("ort", "openvino")
@@ -61,19 +96,19 @@ class OnnxTarget(Target):
     """The number format of weights and arithmetic."""
     opset: int = 20
     """The version of the operators; a board's runtime may only know older ones."""
-    dynamic_batch: bool = True
-    """Let the file take any number of images at once, not just one."""
-    embed_preprocessing: bool = False
-    """Put scaling and normalisation into the graph: the input is then uint8 NHWC."""
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    """Add the outputs `top_classes` and `top_scores`: so many likeliest classes of each image, and their softmax."""
+    storage: Literal["plain", "compact"] = "plain"
+    """compact: weights with many zeros, or with one magnitude a channel, lie packed in the file; only for fp32."""
     quantise: Quantise | None = None
     """Settings of `precision: int8`, which has usual ones."""
 
     @model_validator(mode="after")
-    def _fits_the_precision(self) -> Self:
-        if self.quantise is not None and self.precision != "int8":
-            raise ValueError(f"quantise belongs to precision: int8, but precision is {self.precision}")
+    def _fits_together(self) -> Self:
         if self.quantise is not None and self.quantise.floats == "fp16" and self.opset < _HALF_SCALES:
             raise ValueError(f"quantise: floats: fp16 needs opset: {_HALF_SCALES} or more, but it is {self.opset}")
+        if self.storage == "compact" and self.precision != "fp32":
+            raise ValueError(f"storage: compact packs weights of precision fp32, but precision is {self.precision}")
         return self
 
 

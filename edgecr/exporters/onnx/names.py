@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import onnx
+from collections.abc import Collection, Iterator
+from typing import Any
 
 _WEIGHT = ".weight"
 
@@ -15,7 +13,15 @@ def layer_name(tensor: str) -> str:
     return tensor.removesuffix("_quantized").removesuffix(_WEIGHT)
 
 
-def place_of(node: onnx.NodeProto) -> str:
+def weighted_nodes(model: Any, kinds: Collection[str]) -> Iterator[tuple[Any, str]]:
+    """Yields the nodes of some kinds that multiply by stored weights, with the name of their layer."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in kinds and (weight := next((name for name in node.input if name in stored), "")):
+            yield node, layer_name(weight)
+
+
+def place_of(node: Any) -> str:
     """A node in words: its operator and name, and its layer where it has a weight."""
     weight = next((name for name in node.input if _WEIGHT in name), None)
     layer = "" if weight is None else f" of layer {weight.partition(_WEIGHT)[0]}"

@@ -6,6 +6,7 @@ import platform
 import re
 from pathlib import Path
 
+_ARM = {"aarch64", "arm64", "armv7l", "armv8l"}
 _X86 = {"x86_64", "amd64", "i386", "i686"}
 _FACTS = Path("/proc/cpuinfo")
 
@@ -19,3 +20,8 @@ def vnni() -> bool | None:
     except OSError:
         return None
     return None if flags is None else not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags[1].split())
+
+
+def on_arm() -> bool:
+    """True on an ARM processor."""
+    return platform.machine().lower() in _ARM

@@ -6,9 +6,9 @@ runtime fuses into integer operators.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from edgecr.predictors.onnx_predictor import open_session  # stands before the runtime: it turns telemetry off
@@ -21,13 +21,14 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from edgecr.core.errors import RequestError, UnsupportedModel, suggestion
+from edgecr.core.errors import UnsupportedModel
 from edgecr.data.views import ProofData
 from edgecr.exporters.onnx.calibration import RULES, Activations, Range
+from edgecr.exporters.onnx.control import Controlling
 from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
-from edgecr.exporters.onnx.names import layer_name
+from edgecr.exporters.onnx.names import weighted_nodes
 from edgecr.exporters.onnx.placement import grouped, shortcuts
-from edgecr.exporters.onnx.processor import vnni
+from edgecr.exporters.rounding import calibration_inputs, excluded, file_inputs, narrow_weights
 
 VERSION = str(onnxruntime.__version__)
 """The runtime whose quantiser is used."""
@@ -56,20 +57,31 @@ def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> t
     options = target.quantise or Quantise()
     model = _prepared(model)
     narrow, why = _range_of_weights(options)
-    kept = _excluded(model, options.exclude)
+    kept = _kept(model, options)
     if options.placement == "tensorrt":
-        kept = [*kept, *grouped(model, {node.name for node, _ in _layers(model)})]
+        kept = [*kept, *grouped(model, {node.name for node, _ in weighted_nodes(model, _WEIGHTED)})]
     work = _Work(model, options, kept, narrow)
-    inputs = _inputs(target, options.images, proof)
+    inputs = calibration_inputs(target, options.images, proof)
     if options.calibrator == "auto" and len(inputs) >= _COMPARED:
         order = np.random.default_rng(0).permutation(len(inputs))  # images may come in turns of classes
         held = order < len(inputs) // _COMPARED
-        made, rule, losses = work.nearest(inputs[~held], inputs[held], _portion(target))
+        chosen = work.nearest(inputs[~held], inputs[held], _portion(target))
     else:
-        rule, losses = "minmax" if options.calibrator == "auto" else options.calibrator, {}
-        made = work.rounded(Activations(model, _portions(inputs, _portion(target))).ranges(rule))
-    chosen = {"reduce_range": narrow, "reduce_range_because": why, "calibrator": rule, "losses": losses}
-    return made, options.model_dump(mode="json") | {"images": len(inputs)} | chosen
+        rule = "minmax" if options.calibrator == "auto" else options.calibrator
+        limits = Activations(model, _portions(inputs, _portion(target))).ranges(rule)
+        chosen = _Chosen(rule, limits, work.rounded(limits), {})
+    made, facts = chosen.model, {"reduce_range": narrow, "reduce_range_because": why, "calibrator": chosen.rule}
+    if options.max_drop is not None:
+        control = _controlling(work, chosen.limits, target, proof).within(options.max_drop)
+        made, facts = control.model, facts | control.plain()
+    return made, options.model_dump(mode="json") | {"images": len(inputs), "losses": chosen.losses} | facts
+
+
+def _controlling(work: _Work, limits: Mapping[str, Range], target: OnnxTarget, proof: ProofData) -> Controlling:
+    """The search for layers that stay in floats besides those that do anyway."""
+    nodes = {node.name: layer for node, layer in weighted_nodes(work.model, _WEIGHTED) if node.name not in work.kept}
+    rounder, feed, portion = partial(work.rounded, limits), partial(file_inputs, target, proof), _portion(target)
+    return Controlling(work.model, rounder, nodes, proof, feed, portion)
 
 
 def ranges(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData, count: int) -> Mapping[str, Range]:
@@ -77,18 +89,8 @@ def ranges(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData, count: 
     if not len(proof.calibration(count)):
         return {}
     inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(model)
-    return Activations(inferred, _portions(_inputs(target, count, proof), _portion(target))).ranges("minmax")
-
-
-def _inputs(target: OnnxTarget, count: int, proof: ProofData) -> np.ndarray:
-    """Training images as the model takes them."""
-    images = proof.calibration(count)
-    if len(images) == 0:
-        raise RequestError(
-            f"Export target {target.name!r} has 8-bit integers, whose ranges come from training images, "
-            "but there are none. Give images, or choose a target in float32."
-        )
-    return images if target.embed_preprocessing else np.ascontiguousarray(proof.preprocessing.apply(images))
+    inputs = calibration_inputs(target, count, proof)
+    return Activations(inferred, _portions(inputs, _portion(target))).ranges("minmax")
 
 
 def _portion(target: OnnxTarget) -> int:
@@ -101,14 +103,9 @@ def _portions(inputs: np.ndarray, size: int) -> list[np.ndarray]:
 
 def _range_of_weights(options: Quantise) -> tuple[bool, str]:
     """True for 7-bit weights, and the reason."""
-    if options.reduce_range != "auto":
-        return options.reduce_range, "asked for"
-    if options.activations == "int8":
+    if options.activations == "int8" and options.reduce_range == "auto":
         return False, "int8 x int8 does not saturate"
-    able = vnni()
-    if able is None:
-        return True, "this machine does not say whether its processor has VNNI"
-    return not able, f"the processor of this machine {'has' if able else 'lacks'} VNNI"
+    return narrow_weights(options)
 
 
 def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -135,24 +132,20 @@ def _is_pooling(node: onnx.NodeProto, constants: Mapping[str, np.ndarray], ranks
     return sorted(axis % 4 for axis in constants.get(node.input[1], np.zeros(0, int)).ravel()) == [2, 3]
 
 
-def _layers(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str]]:
-    """The nodes that multiply by stored weights, with the name of their layer."""
-    stored = {tensor.name for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type in _WEIGHTED and (weight := next((name for name in node.input if name in stored), "")):
-            yield node, layer_name(weight)
+def _kept(model: onnx.ModelProto, options: Quantise) -> list[str]:
+    """The nodes that stay in float32."""
+    return excluded(((node.name, layer) for node, layer in weighted_nodes(model, _WEIGHTED)), options.exclude)
 
 
-def _excluded(model: onnx.ModelProto, patterns: Sequence[str]) -> list[str]:
-    """The nodes of the layers that stay in float32; RequestError for a pattern that fits none."""
-    layers = list(_layers(model))
-    if not layers:
-        raise UnsupportedModel("The model has no convolution or linear layer that could be rounded to 8-bit integers.")
-    for pattern in patterns:
-        if not any(fnmatchcase(layer, pattern) for _, layer in layers):
-            near = suggestion(pattern, {name for _, name in layers})
-            raise RequestError(f"`exclude: [{pattern}]` fits no layer of the model. {near}")
-    return [node.name for node, layer in layers if any(fnmatchcase(layer, pattern) for pattern in patterns)]
+@dataclass(frozen=True)
+class _Chosen:
+    """A rounded file, and the rule that its ranges came by."""
+
+    rule: str
+    limits: Mapping[str, Range]
+    model: onnx.ModelProto
+    losses: Mapping[str, float]
+    """The losses of all rules that were compared."""
 
 
 @dataclass(frozen=True)
@@ -166,18 +159,18 @@ class _Work:
     narrow: bool
     """True for weights of 7 bits."""
 
-    def nearest(
-        self, seen: np.ndarray, held: np.ndarray, portion: int
-    ) -> tuple[onnx.ModelProto, str, dict[str, float]]:
+    def nearest(self, seen: np.ndarray, held: np.ndarray, portion: int) -> _Chosen:
         """The file of the rule whose outputs are nearest to float32 on images that the ranges have not seen."""
         activations = Activations(self.model, _portions(seen, portion))
-        made = {rule: self.rounded(activations.ranges(rule)) for rule in ("minmax", *RULES)}
+        limits = {rule: activations.ranges(rule) for rule in ("minmax", *RULES)}
+        made = {rule: self.rounded(each) for rule, each in limits.items()}
         losses = _losses(self.model, made, _portions(held, portion))
         rule = min(losses, key=lambda each: losses[each])
-        return made[rule], rule, losses
+        return _Chosen(rule, limits[rule], made[rule], losses)
 
-    def rounded(self, ranges: Mapping[str, Range]) -> onnx.ModelProto:
-        """The model in 8-bit integers."""
+    def rounded(self, ranges: Mapping[str, Range], more: Collection[str] = ()) -> onnx.ModelProto:
+        """The model in 8-bit integers, with ``more`` nodes that stay in floats."""
+        kept = [*self.kept, *more]
         copy = onnx.ModelProto()
         copy.CopyFrom(self.model)
         limits = {name: tuple(np.float32(limit) for limit in each) for name, each in ranges.items()}
@@ -190,12 +183,12 @@ class _Work:
                 _TYPES[self.options.activations],
                 TensorsData(CalibrationMethod.MinMax, limits),
                 [],
-                list(self.kept),
+                kept,
                 [*_WEIGHTED] if self.options.placement == "tensorrt" else [*_WEIGHTED, *_BETWEEN],
                 self._settings(copy),
             )
             if self.options.placement == "tensorrt":
-                for name in shortcuts(copy, set(self.kept)):
+                for name in shortcuts(copy, set(kept)):
                     quantiser.quantize_activation_tensor(name)
             quantiser.quantize_model()
         except Exception as error:  # the quantiser raises whatever fails inside it

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from torch import nn
@@ -79,6 +80,7 @@ def write(
     else:
         example = torch.zeros(2, channels, height, width)
     model = cleaned(_traced(module, example if target.dynamic_batch else example[:1], target, task))
+    _make_zeros_positive(model)
     if target.opset < LOWEST or without:
         model = lowered(model, min(target.opset, opset_of(model)), without)
     check(model, target)
@@ -143,6 +145,15 @@ def _strip_all(items: Any, graphs: list[onnx.GraphProto]) -> None:
 def _strip(item: Any) -> None:
     item.ClearField("doc_string")
     item.ClearField("metadata_props")
+
+
+def _make_zeros_positive(model: onnx.ModelProto) -> None:
+    """Gives all zero weights the same bits: masks leave -0.0 where a negative weight was, which is the same number."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.HasField("raw_data"):
+            values = onnx.numpy_helper.to_array(tensor)
+            if bool((np.signbit(values) & (values == 0)).any()):
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values + np.float32(0), tensor.name))
 
 
 def check(model: onnx.ModelProto, target: OnnxTarget) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgecr.core.errors import ExportRefused, UnsupportedModel
 from edgecr.core.files import write_json
-from edgecr.exporters.base import Exporter, Target, Written, exporters
-from edgecr.exporters.onnx.exporter import FILE
+from edgecr.exporters.base import Target, Written, exporters
+from edgecr.exporters.onnx.exporter import FILE, OnnxFileExporter
 from edgecr.exporters.tensorrt import build
 from edgecr.exporters.tensorrt.declaration import TensorRtTarget
 
@@ -16,20 +16,21 @@ if TYPE_CHECKING:
     import onnx
 
     from edgecr.data.views import ProofData
+    from edgecr.exporters.integers import IntegerWork
     from edgecr.exporters.readiness import Readiness
-    from edgecr.exporters.receipt import Receipt
     from edgecr.subject import Subject
 
 
 @exporters.register("tensorrt")
-class TensorRtExporter(Exporter[TensorRtTarget]):
+class TensorRtExporter(OnnxFileExporter[TensorRtTarget]):
     """Writes ``model.onnx`` and ``build.json``; the engine is for the board to build."""
 
     target: ClassVar[type[Target]] = TensorRtTarget
 
     def write(self, subject: Subject, target: TensorRtTarget, proof: ProofData, folder: Path) -> Written:
         """Writes the ONNX file as every version of the JetPack takes it, and the flags of the build."""
-        from edgecr.exporters.onnx import write as onnx_write  # loads torch and onnx
+        from edgecr.exporters.onnx import finish  # loads torch and onnx
+        from edgecr.exporters.onnx import write as onnx_write
         from edgecr.exporters.onnx.opset import RULES
         from edgecr.exporters.onnx.rounding import rounded, seen_beyond_half
         from edgecr.predictors.onnx_file import read_onnx
@@ -42,6 +43,7 @@ class TensorRtExporter(Exporter[TensorRtTarget]):
             self._refuse_out_of_range(model, target, seen_beyond_half(model, onnx_target, proof))
         if onnx_target.precision != "fp32":
             written = rounded(written, onnx_target, proof, file)
+        written = finish.finished(written, subject, onnx_target, proof, file)
         if problems := self.ready(target, file).problems:
             raise ExportRefused(
                 f"TensorRT would not build the file for target {target.name!r}, as far as its documents tell, "
@@ -60,12 +62,11 @@ class TensorRtExporter(Exporter[TensorRtTarget]):
                 f"{'; '.join(out_of_range(model, beyond).values())}. Choose a target with precision: fp32."
             )
 
-    def receipt(self, subject: Subject, file: Path) -> Receipt:
-        """Sets the promises of the surgery beside the layers of the graph."""
-        from edgecr.exporters.onnx.exporter import receipt_of
+    def integers(self, file: Path) -> IntegerWork | None:
+        """The layers that the file asks the builder to run in integers."""
         from edgecr.exporters.tensorrt.integers import integer_work
 
-        return receipt_of(subject, file, integer_work(file))
+        return integer_work(file)
 
     def ready(self, target: TensorRtTarget, file: Path) -> Readiness:
         """Holds any ONNX file against the documents of the versions of TensorRT that the target is for."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecr.exporters.onnx.count import count_onnx, layer_weights
-from edgecr.surgery.counters import LayerCount
+from edgecr.surgery.counts import LayerCount
 
 _WIDE = 256
 """Channels on both sides from which on sparse kernels have been seen to pay."""

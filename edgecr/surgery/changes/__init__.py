@@ -3,7 +3,7 @@
 from edgecr.surgery.changes.base import Change, changes, promised, read_change, register, replay
 from edgecr.surgery.changes.cut import ChannelCut
 from edgecr.surgery.changes.drop import BlockDrop
-from edgecr.surgery.changes.promise import Figure, Promise, figures
+from edgecr.surgery.promise import Figure, Promise, figures
 
 __all__ = [
     "BlockDrop",

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from edgecr.core.options import Options
 from edgecr.core.registry import Registry
-from edgecr.surgery.changes.promise import Promise
+from edgecr.surgery.promise import Promise
 
 TAG = "change"
 """The key of a record that names the kind of the change."""

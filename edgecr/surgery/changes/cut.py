@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgecr.core.errors import UnsupportedModel
 from edgecr.core.options import Options
 from edgecr.surgery.changes.base import Change, register
-from edgecr.surgery.changes.promise import Promise
+from edgecr.surgery.promise import Promise
 from edgecr.surgery.tracing.running import Mode, answers, example_for, in_evaluation, state_of, with_auxiliaries
 from edgecr.surgery.tracing.trace import Role
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from edgecr.core.errors import UnsupportedModel
 from edgecr.surgery.changes.base import Change, register
-from edgecr.surgery.changes.promise import Promise
+from edgecr.surgery.promise import Promise
 
 
 @register

@@ -18,6 +18,7 @@ from edgecr.data.views import ProofData
 from edgecr.exporters import Artifact, exporters, load_target
 from edgecr.exporters.onnx import write as onnx_write
 from edgecr.exporters.onnx.exporter import OPSETS, OnnxExporter
+from edgecr.exporters.stored_proof import PROOF
 from edgecr.predictors import predictor_for
 from edgecr.predictors.torch_predictor import TorchPredictor
 from tests.exporters.tiny_subjects import LABELS, ThreeLayers, export, images, preprocessing, proof, subject_of, target
@@ -68,8 +69,9 @@ def test_the_file_holds_no_notes_and_no_paths(exported):
     _, artifact = exported
     model = onnx.load(artifact.path)
     graph = model.graph
+    assert all(entry.key.startswith("edgecr.") for entry in model.metadata_props)
+    assert not model.doc_string
     for item in [
-        model,
         graph,
         *graph.node,
         *graph.initializer,
@@ -93,7 +95,7 @@ def test_nothing_is_printed_and_the_module_keeps_its_mode(tmp_path, capfd):
     export(subject, tmp_path)
     assert capfd.readouterr() == ("", "")
     assert subject.module.training
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.manifest.json", "model.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.manifest.json", "model.onnx", PROOF]
 
 
 def test_embedded_preprocessing_gives_the_same_answers(exported, tmp_path):
@@ -152,9 +154,11 @@ def test_a_file_with_other_weights_is_refused_and_explained(exported, tmp_path, 
     with pytest.raises(ExportRefused, match=r"parity: outputs differ by up to .* \(allowed 0.001\)"):
         export(subject, tmp_path)
     assert not first.path.exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["refused.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx.rejected", "refused.json"]
     refused = json.loads((tmp_path / "refused.json").read_text())
     assert "parity" in refused["reason"]
+    assert "the first layer that differs is 7, after 2 that agree" in refused["reason"]
+    assert (refused["divergence"]["layer"], refused["divergence"]["compared"]) == ("7", 3)
     assert refused["parity"]["max_abs"] > 1e-3
     wide = {"max_abs": 1e3, "max_rel": 1.0, "agreement": 0.0}  # the target's own limits count
     assert export(subject, tmp_path, parity=wide).parity["max_abs"] == refused["parity"]["max_abs"]
@@ -164,7 +168,7 @@ def test_surgery_that_was_only_masked_is_refused(tmp_path):
     subject = subject_of(masked(ThreeLayers(), 4), cut=True, promised=lambda: ThreeLayers(4))
     with pytest.raises(ExportRefused, match="receipt: 19 channels in the file, 15 promised"):
         export(subject, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["refused.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx.rejected", "refused.json"]
     assert json.loads((tmp_path / "refused.json").read_text())["receipt"]["zero_channels"] == 4
 
 
@@ -208,7 +212,7 @@ def test_two_layers_with_equal_weights_are_exported(tmp_path):
 
 
 def test_an_export_looks_at_all_classes_of_a_sorted_list(tmp_path, monkeypatch):
-    import edgecr.exporters.parity as module
+    import edgecr.exporters.proving as module
 
     seen = []
     compare = module.compare

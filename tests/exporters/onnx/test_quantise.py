@@ -12,7 +12,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgecr.core.errors import ExportRefused, RequestError, UnsupportedModel
-from edgecr.exporters.onnx import coverage, quantise
+from edgecr.exporters import rounding
+from edgecr.exporters.onnx import coverage
 from edgecr.exporters.onnx import write as onnx_write
 from edgecr.exporters.onnx.count import count_onnx, zero_channels
 from edgecr.exporters.onnx.coverage import integer_work
@@ -132,7 +133,7 @@ def test_the_outputs_are_not_rounded(tiny):
     [(False, "auto", True), (None, "auto", True), (True, "auto", False), (False, False, False)],
 )
 def test_weights_have_7_bits_where_sums_saturate(tiny, tmp_path, monkeypatch, vnni, asked, narrow):
-    monkeypatch.setattr(quantise, "vnni", lambda: vnni)
+    monkeypatch.setattr(rounding, "vnni", lambda: vnni)
     monkeypatch.setattr(coverage, "vnni", lambda: vnni)
     model, facts = rounded(tiny, reduce_range=asked, calibrator="minmax")
     largest = max(
@@ -275,7 +276,11 @@ def test_a_pruned_network_has_fewer_channels_in_integers_too(tmp_path, capfd):
     assert artifact.receipt["integers"]["share"] == 1.0
     assert artifact.lineage["rounding"]["activations"] == "uint8"
     assert artifact.parity["cosine"] >= 0.95
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.manifest.json", "model.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "model.manifest.json",
+        "model.onnx",
+        "proof.safetensors",
+    ]
     assert capfd.readouterr() == ("", "")
     assert type(artifact).load(artifact.path) == artifact
 

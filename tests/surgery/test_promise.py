@@ -3,7 +3,7 @@
 import pytest
 
 from edgecr.core.errors import UnsupportedModel
-from edgecr.surgery.changes.promise import ZEROS, Promise
+from edgecr.surgery.promise import ZEROS, Promise
 
 
 def test_a_promise_goes_with_its_tensor():

@@ -1,0 +1,40 @@
+"""OpenVINO's targets as a YAML declares them."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from edgecr.exporters.onnx.declaration import GraphTarget, OnnxTarget, Rounding
+
+
+class PostTraining(Rounding):
+    """Settings of an OpenVINO file with 8-bit integers, which NNCF rounds."""
+
+    preset: Literal["mixed", "performance"] = "mixed"
+    """Activations with a zero of their own where they have both signs (mixed), or with the zero at 0 (performance)."""
+    fast_bias_correction: bool = True
+    """Correct each bias by its layer's mean error; false: by the error of the network so far, which takes longer."""
+
+
+class OpenVinoTarget(GraphTarget):
+    """OpenVINO's own format: `model.xml`, the graph, and `model.bin`, its weights."""
+
+    runtimes: ClassVar[tuple[str, ...]] = ("openvino",)
+    main: ClassVar[str] = "model.xml"
+
+    format: Literal["openvino"]
+    """The format of the file; it decides which further keys there are."""
+    precision: Literal["fp32", "int8", "fp16"] = "fp32"
+    """The number format of weights and arithmetic; fp16 weights are computed in float32 on a CPU."""
+    quantise: PostTraining | None = None
+    """Settings of `precision: int8`, which has usual ones."""
+
+    def as_onnx(self) -> OnnxTarget:
+        """The target of the float32 ONNX file that it is made from."""
+        return OnnxTarget(
+            name=self.name,
+            purpose="a step on the way to OpenVINO",
+            format="onnx",
+            dynamic_batch=self.dynamic_batch,
+            embed_preprocessing=self.embed_preprocessing,
+        )

@@ -1,0 +1,95 @@
+"""Accuracy control of 8-bit files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from edgecr.core.errors import ExportRefused
+from edgecr.data.sets import MemorySet
+from edgecr.exporters import exporters
+from edgecr.exporters.onnx.control import error
+from edgecr.predictors.torch_predictor import TorchPredictor
+from tests.exporters.tiny_subjects import ThreeLayers, proof, subject_of, target
+
+WIDE = {"agreement": 0.0, "cosine": None}
+
+
+@pytest.fixture(scope="module")
+def lopsided():
+    """A network with one channel that is a thousand times as large as the others, until the next layer undoes it."""
+    torch.manual_seed(0)
+    subject = subject_of(ThreeLayers())
+    first, norm, second = subject.module[0], subject.module[1], subject.module[3]
+    norm.bias.data.abs_()
+    with torch.no_grad():
+        for layer in (norm.weight, norm.bias):
+            layer[0] *= 1000
+        second.weight[:, 0] /= 1000
+    assert first.weight.shape[0] == 8
+    return subject
+
+
+@pytest.fixture(scope="module")
+def data(lopsided):
+    """Images of many colours to calibrate and to judge with; their labels are the network's own answers."""
+    random, plain = np.random.default_rng(0), proof()
+    colours = random.integers(0, 256, (100, 1, 1, 3)) + random.integers(-30, 30, (100, 8, 8, 3))
+    shown = colours.clip(0, 255).astype(np.uint8)
+    outputs = TorchPredictor(lopsided.module, plain.preprocessing).predict(shown)["logits"]
+    lopsided.module[7].bias.data -= torch.from_numpy(outputs.mean(0))  # else one class answers for all images
+    answers = TorchPredictor(lopsided.module, plain.preprocessing).predict(shown)["logits"].argmax(1)
+    assert len(np.unique(answers)) > 2
+    learnt, judged = MemorySet(shown[:40], answers[:40]), MemorySet(shown[40:], answers[40:])
+    return replace(plain, _train=learnt, _validation=judged)
+
+
+def exported(subject, folder, data, **quantise):
+    asked = target(precision="int8", quantise={"calibrator": "minmax"} | quantise, parity=WIDE)
+    return exporters.get("onnx")().export(subject, asked, data, folder, {})
+
+
+def float_convolutions(path):
+    """The convolutions whose weights are still floats."""
+    model = onnx.load(path)
+    stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    floats = [node.input[1] for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    return {name.removesuffix(".weight") for name in floats if stored.get(name) == onnx.TensorProto.FLOAT}
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_costly_layers_stay_in_floats_until_the_drop_holds(tmp_path, lopsided, data, labelled):
+    facts = exported(lopsided, tmp_path, replace(data, labelled=labelled), max_drop=0.1).lineage["rounding"]
+    assert facts["drop_with_all_rounded"] > 0.1 >= facts["drop"]
+    assert set(facts["floats_kept"]) == {"0", "3"}, "the value between these two is what cannot be rounded"
+    assert float_convolutions(tmp_path / "model.onnx") == set(facts["floats_kept"])
+    errors = {layer: each["clean"] for layer, each in facts["sensitivity"].items()}
+    assert errors["7"] < errors["0"] / 10
+    assert errors["7"] < errors["3"] / 10
+    assert facts["drop_images"] == 60
+
+
+def test_nothing_stays_where_nothing_has_to(tmp_path, lopsided, data):
+    facts = exported(lopsided, tmp_path, data, max_drop=0.9).lineage["rounding"]
+    assert facts["floats_kept"] == []
+    assert facts["drop"] == facts["drop_with_all_rounded"]
+    assert facts["sensitivity"] == {}
+
+
+def test_a_limit_that_cannot_be_held_is_refused_with_the_figure(tmp_path, lopsided, data, monkeypatch):
+    from edgecr.exporters.onnx.control import Controlling
+
+    monkeypatch.setattr(Controlling, "_drop", lambda self, model: 0.5)
+    with pytest.raises(ExportRefused, match=r"loses 50.00% on 60 validation images, more than `max_drop: 0.01`"):
+        exported(lopsided, tmp_path, data, max_drop=0.01)
+
+
+def test_the_error_is_relative_to_the_expected_outputs():
+    expected = {"logits": np.array([[3.0, 4.0]], np.float32)}
+    assert error(expected, expected) == 0
+    assert error(expected, {"logits": np.array([[0.0, 0.0]], np.float32)}) == pytest.approx(1)
+    assert error(expected, {"logits": np.array([[3.0, 4.5]], np.float32)}) == pytest.approx(0.01)
