@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from edgecr.core import builtin
@@ -139,6 +140,14 @@ def test_layers_with_the_pattern_are_recounted_from_the_file_and_told_to_the_boa
     )
     assert json.loads((tmp_path / "build.json").read_text())["sparse_layers"] == ["2"]
     assert "--sparsity=enable" in flags(given, "10.3")
+
+
+def test_integers_among_float16_are_computed_as_onnx_itself_does(export, tmp_path):
+    artifact = export(target(6, precision="int8", quantise={"calibrator": "minmax"}), tmp_path)
+    some = images(2, SIZE)
+    given = predictor_for(artifact, threads=1).predict(some)["logits"]
+    meant = ReferenceEvaluator(str(artifact.path)).run(None, {"input": preprocessing(SIZE).apply(some)})[0]
+    np.testing.assert_allclose(given, meant, atol=2e-3)
 
 
 def test_no_engine_runs_here_and_nobody_pretends_so(export, tmp_path):
