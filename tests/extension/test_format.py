@@ -300,7 +300,7 @@ def test_a_bad_file_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(ToyExporter, "write", damaged)
     with pytest.raises(ExportRefused, match="parity: outputs differ"):
         ToyExporter().export(subject(), target, proof, tmp_path, {})
-    rejected = ["model.toy.rejected", "refused.json", "weights.bin.rejected"]
+    rejected = ["model.toy.rejected", "model.weights.rejected", "refused.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == rejected
     monkeypatch.undo()
     again = ToyExporter().export(subject(), target, proof, tmp_path, {})

@@ -47,11 +47,11 @@ def test_a_fixed_batch_is_split_and_filled(tmp_path):
 
 
 def test_the_settings_of_a_device_reach_the_runtime(files):
-    settings = {"threads": 2, "device": "CPU", "inference_precision": "f32"}
+    settings = {"threads": 1, "device": "CPU", "inference_precision": "f32"}
     predictor = predictor_for(described(files["onnx"], "onnx"), runtime="openvino", settings=settings)
     known = predictor._compiled
     assert known.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
-    assert (known.get_property("INFERENCE_NUM_THREADS"), known.get_property("NUM_STREAMS")) == (2, 1)
+    assert (known.get_property("INFERENCE_NUM_THREADS"), known.get_property("NUM_STREAMS")) == (1, 1)
 
 
 def test_a_device_that_is_not_here_is_refused(files):

@@ -43,7 +43,7 @@ _TABLES: dict[str, tuple[np.ndarray, int]] = {
     "steps8": (STEPS[8].astype(np.uint8)[_ALL_BYTES], TensorProto.INT32),
     "emits8": (EMITS[8][_ALL_BYTES], TensorProto.INT32),
 }
-"""What each byte stands for, stored in bytes, and the type that it is needed in; a step of 8 bits is at most 255."""
+"""Meanings of each byte, stored in bytes, and the type that they are needed in; a step of 8 bits is at most 255."""
 _CONSTANTS: dict[str, np.ndarray] = {
     "one": np.array(1, np.int32),
     "axis": np.array(0, np.int32),
@@ -108,7 +108,7 @@ class UnpackingNodes:
         return self._add("ScatterElements", zeros, places, self._numbers(emits), axis=0), self.packed.size
 
     def _of_symbols(self, table: str, count: int) -> str:
-        """What a table tells of each symbol."""
+        """The entry of a table for each symbol."""
         found = self._add("Reshape", self._looked_up(table, self.packed.gaps), f"{COMMON}flat")
         if GAPS[self.packed.gaps] == 8 or count % 2 == 0:
             return found
@@ -124,7 +124,7 @@ class UnpackingNodes:
         return self._add("Gather", numbers, place)
 
     def _looked_up(self, table: str, part: str) -> str:
-        """What each byte of a part stands for."""
+        """The meaning of each byte of a part, by a table."""
         if part not in self._indices:
             self._indices[part] = self._add("Cast", self._part(part), to=TensorProto.INT32)
         return self._add("Gather", COMMON + table, self._indices[part])

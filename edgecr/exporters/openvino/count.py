@@ -17,7 +17,7 @@ _FLOATS = ("f16", "bf16", "f32", "f64")
 _SCALES = ("Multiply", "Subtract")
 
 
-def contents(path: Path, figures: Sequence[str]) -> Recount:
+def contents(path: Path, figures: Sequence[str] = ()) -> Recount:
     """Counts a file, with the promised figures of these names; its size is that of the graph and of its weights."""
     model = for_one_image(read_openvino(path))
     layers = layers_of(model)

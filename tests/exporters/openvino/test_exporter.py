@@ -16,6 +16,7 @@ from edgecr.core.errors import ExportRefused, RecipeError, RequestError
 from edgecr.exporters import Artifact, exporters, load_target
 from edgecr.exporters.openvino.count import contents
 from edgecr.exporters.openvino.layers import for_one_image, layers_of
+from edgecr.exporters.verifying import verify
 from edgecr.predictors import predictor_for
 from edgecr.predictors.onnx_file import notes_of, read_onnx
 from edgecr.predictors.openvino_file import read_openvino
@@ -52,6 +53,8 @@ def test_manifest_describes_both_files(written):
     assert "openvino" in artifact.lineage["made_with"]
     assert Artifact.within(artifact.path.parent) == artifact
     artifact.verify()
+    told = verify(artifact.path.parent)
+    assert {check.status for check in told.checks} == {"PASS"}, told
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
@@ -114,11 +117,11 @@ def test_every_kind_of_layer_is_counted_in_the_order_of_torch(tmp_path):
     artifact = export(subject, tmp_path)  # the receipt compares shapes, groups, MACs and order
     found = contents(artifact.path)
     expected = count(module, (3, 8, 8))
-    assert [layer.macs for layer in found.count.layers] == [layer.macs for layer in expected.layers]
-    assert [layer.name for layer in found.count.layers if layer.kind != "linear"] == [
+    assert [layer.macs for layer in found.file.layers] == [layer.macs for layer in expected.layers]
+    assert [layer.name for layer in found.file.layers if layer.kind != "linear"] == [
         "side", "first", "grouped", "grouped", "up_grouped", "up",
     ]  # fmt: skip
-    zeros = [found.zero_channels.get(layer.name, 0) for layer in found.count.layers]
+    zeros = [found.zero_channels.get(layer.name, 0) for layer in found.file.layers]
     assert zeros == [0, 0, 1, 1, 2, 1, 1, 0]
     uses = [layer.operator.get_friendly_name() for layer in layers_of(for_one_image(read_openvino(artifact.path)))[2:4]]
     assert uses == ["grouped", "grouped#2"]
@@ -147,7 +150,8 @@ def test_what_is_only_masked_is_refused(tmp_path):
     subject = subject_of(masked(ThreeLayers(), 4), cut=True, promised=lambda: ThreeLayers(4))
     with pytest.raises(ExportRefused, match="receipt: 19 channels in the file, 15 promised"):
         export(subject, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["refused.json"]
+    kept = ["model.bin.rejected", "model.xml.rejected", "refused.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
 
 
 @pytest.mark.parametrize(("package", "precision"), [("openvino", "fp32"), ("nncf", "int8")])

@@ -16,6 +16,7 @@ from edgecr.core.errors import ExportRefused, RecipeError, RequestError, Unsuppo
 from edgecr.exporters import Artifact, exporters, load_target, runtimes_of
 from edgecr.exporters.tensorrt import exporter
 from edgecr.exporters.tensorrt.versions import versions_of
+from edgecr.exporters.verifying import verify
 from edgecr.predictors import predictor_for
 from edgecr.predictors.torch_predictor import TorchPredictor
 from tests.exporters.tensorrt.conftest import SIZE, target
@@ -42,6 +43,7 @@ def test_a_pruned_network_is_written_proven_and_recounted(name, slim, export, tm
     assert capfd.readouterr() == ("", "")
     assert Artifact.within(tmp_path) == artifact
     assert list(artifact.hashes) == ["model.onnx", "build.json"]
+    assert {check.status for check in verify(tmp_path).checks} == {"PASS"}
     assert artifact.receipt["removed"]["channels"] == pytest.approx(32 / 69)
     assert artifact.parity["agreement"] >= (0.9 if declared.precision == "int8" else 1.0)
     model = onnx.load(artifact.path)
