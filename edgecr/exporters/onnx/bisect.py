@@ -17,7 +17,7 @@ from edgecr.exporters.divergence import Divergence
 from edgecr.exporters.onnx.compact import read_plain
 from edgecr.exporters.onnx.count import weights_of_nodes
 from edgecr.exporters.onnx.names import layer_name
-from edgecr.predictors.onnx_predictor import open_session
+from edgecr.predictors.onnx_predictor import AS_WRITTEN, open_session
 
 _LIMITS = {"fp32": 1e-4, "fp16": 5e-2}
 _ROUNDED = 0.5
@@ -83,7 +83,7 @@ def _outputs_of_file(artifact: Artifact, inputs: np.ndarray, wanted: set[str]) -
     model.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(output) for output in places.values() if output not in present
     )
-    session = open_session(model.SerializeToString(), 0)
+    session = open_session(model.SerializeToString(), 0, AS_WRITTEN)
     feed = {session.get_inputs()[0].name: inputs}
     fixed = session.get_inputs()[0].shape[0]
     if isinstance(fixed, int):

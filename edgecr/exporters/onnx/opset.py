@@ -20,7 +20,7 @@ from edgecr.predictors.onnx_file import opset_of
 
 OLDEST = 13
 """The lowest opset that there are rules for."""
-_IR_VERSIONS = ((15, 7), (19, 8), (21, 9))
+_IR_VERSIONS = ((15, 7), (18, 8))
 """The file version of the first ONNX releases that had an opset below the first number."""
 
 _SAME = """

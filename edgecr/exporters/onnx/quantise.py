@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from edgecr.predictors.onnx_predictor import open_session  # stands before the runtime: it turns telemetry off
+from edgecr.predictors.onnx_predictor import (  # stands before the runtime: it turns telemetry off
+    AS_WRITTEN,
+    open_session,
+)
 
 # isort: split
 import numpy as np
@@ -164,7 +167,8 @@ class _Work:
         activations = Activations(self.model, _portions(seen, portion))
         limits = {rule: activations.ranges(rule) for rule in ("minmax", *RULES)}
         made = {rule: self.rounded(each) for rule, each in limits.items()}
-        losses = _losses(self.model, made, _portions(held, portion))
+        settings = AS_WRITTEN if self.options.placement == "tensorrt" else {}
+        losses = _losses(self.model, made, _portions(held, portion), settings)
         rule = min(losses, key=lambda each: losses[each])
         return _Chosen(rule, limits[rule], made[rule], losses)
 
@@ -243,19 +247,24 @@ def _last(model: onnx.ModelProto) -> list[str]:
 
 
 def _losses(
-    model: onnx.ModelProto, candidates: Mapping[str, onnx.ModelProto], portions: Sequence[np.ndarray]
+    model: onnx.ModelProto,
+    candidates: Mapping[str, onnx.ModelProto],
+    portions: Sequence[np.ndarray],
+    settings: Mapping[str, str],
 ) -> dict[str, float]:
     """The mean square error of each candidate's outputs, relative to the square of those in float32."""
     expected = _outputs(model, portions)
     scale = sum(float(np.square(each).sum()) for each in expected) or 1.0
     found = {}
     for rule, candidate in candidates.items():
-        given = _outputs(candidate, portions)
+        given = _outputs(candidate, portions, settings)
         found[rule] = sum(float(np.square(one - other).sum()) for one, other in zip(given, expected)) / scale
     return found
 
 
-def _outputs(model: onnx.ModelProto, portions: Sequence[np.ndarray]) -> list[np.ndarray]:
-    session = open_session(model.SerializeToString())
+def _outputs(
+    model: onnx.ModelProto, portions: Sequence[np.ndarray], settings: Mapping[str, str] | None = None
+) -> list[np.ndarray]:
+    session = open_session(model.SerializeToString(), settings=settings)
     name = session.get_inputs()[0].name
     return [each.astype(np.float64) for portion in portions for each in session.run(None, {name: portion})]

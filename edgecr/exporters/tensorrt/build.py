@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgecr.exporters.tensorrt.declaration import TensorRtTarget
@@ -13,8 +13,11 @@ SCHEMA = 1
 PROVEN = "The ONNX file answered like PyTorch in ONNX Runtime. No TensorRT has run: the board's own build is the proof."
 
 
-def recipe(target: TensorRtTarget, model: str, shape: Mapping[str, Any]) -> dict[str, Any]:
-    """All that a board needs to build the engine; ``shape`` is the file's input as a manifest describes it."""
+def recipe(target: TensorRtTarget, model: str, shape: Mapping[str, Any], sparse: Sequence[str] = ()) -> dict[str, Any]:
+    """All that a board needs to build the engine; ``shape`` is the file's input as a manifest describes it.
+
+    ``sparse`` are the layers whose weights hold two zeros in every four.
+    """
     return {
         "schema": SCHEMA,
         "model": model,
@@ -24,6 +27,7 @@ def recipe(target: TensorRtTarget, model: str, shape: Mapping[str, Any]) -> dict
         "precision": target.precision,
         "strongly_typed": target.strongly_typed,
         "profile": _profile(target, shape),
+        "sparse_layers": list(sparse),
         "proven": PROVEN,
         "versions": {version.name: _for(version, target, model, shape) for version in target.versions},
     }

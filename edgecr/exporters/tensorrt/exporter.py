@@ -33,6 +33,7 @@ class TensorRtExporter(OnnxFileExporter[TensorRtTarget]):
         from edgecr.exporters.onnx import write as onnx_write
         from edgecr.exporters.onnx.opset import RULES
         from edgecr.exporters.onnx.rounding import rounded, seen_beyond_half
+        from edgecr.exporters.tensorrt.sparsity import eligible
         from edgecr.predictors.onnx_file import read_onnx
 
         file, onnx_target = folder / FILE, target.onnx()
@@ -49,7 +50,8 @@ class TensorRtExporter(OnnxFileExporter[TensorRtTarget]):
                 f"TensorRT would not build the file for target {target.name!r}, as far as its documents tell, "
                 f"so it was not kept: {'; '.join(problems)}."
             )
-        write_json(folder / build.FILE, build.recipe(target, FILE, written.input))
+        sparse = [name for name, _ in eligible(file)] if target.sparsity else []
+        write_json(folder / build.FILE, build.recipe(target, FILE, written.input, sparse))
         return written
 
     def _refuse_out_of_range(self, model: onnx.ModelProto, target: TensorRtTarget, beyond: dict[str, float]) -> None:

@@ -7,6 +7,9 @@ import json
 import numpy as np
 import onnx
 import pytest
+import torch
+from onnx.reference import ReferenceEvaluator
+from torch import nn
 
 from edgecr.core import builtin
 from edgecr.core.errors import ExportRefused, RecipeError, RequestError, UnsupportedModel
@@ -17,7 +20,7 @@ from edgecr.exporters.verifying import verify
 from edgecr.predictors import predictor_for
 from edgecr.predictors.torch_predictor import TorchPredictor
 from tests.exporters.tensorrt.conftest import SIZE, target
-from tests.exporters.tiny_subjects import images, preprocessing
+from tests.exporters.tiny_subjects import images, preprocessing, proof, subject_of
 
 SHIPPED = [name for name in builtin.names("export") if name.startswith("tensorrt-") and "2to4" not in name]
 OPSETS = {4: (13, 7), 5: (17, 8)}
@@ -122,6 +125,31 @@ def test_a_file_that_the_documents_exclude_is_not_kept(export, tmp_path, monkeyp
 def test_sparsity_without_wide_layers_is_refused(export, tmp_path):
     with pytest.raises(ExportRefused, match="no ungrouped layer has 256 channels on both sides"):
         export(load_target("tensorrt-jetpack6-fp16-2to4"), tmp_path)
+
+
+def test_layers_with_the_pattern_are_recounted_from_the_file_and_told_to_the_board(tmp_path):
+    def wide():
+        return nn.Sequential(
+            nn.Conv2d(3, 256, 3, 2), nn.ReLU(), nn.Conv2d(256, 256, 1), nn.Flatten(), nn.Linear(2304, 5)
+        )
+
+    torch.manual_seed(0)
+    module = wide()
+    module[2].weight.data[:, ::2] = 0
+    declared = load_target("tensorrt-jetpack6-fp16-2to4")
+    given = exporters.get("tensorrt")().export(
+        subject_of(module, untouched=wide), declared, proof(3, calibration=3), tmp_path, {}
+    )
+    assert json.loads((tmp_path / "build.json").read_text())["sparse_layers"] == ["2"]
+    assert "--sparsity=enable" in flags(given, "10.3")
+
+
+def test_integers_among_float16_are_computed_as_onnx_itself_does(export, tmp_path):
+    artifact = export(target(6, precision="int8", quantise={"calibrator": "minmax"}), tmp_path)
+    some = images(2, SIZE)
+    given = predictor_for(artifact, threads=1).predict(some)["logits"]
+    meant = ReferenceEvaluator(str(artifact.path)).run(None, {"input": preprocessing(SIZE).apply(some)})[0]
+    np.testing.assert_allclose(given, meant, atol=2e-3)
 
 
 def test_no_engine_runs_here_and_nobody_pretends_so(export, tmp_path):
