@@ -375,8 +375,8 @@ def sensitivity_table(result: Result) -> Table:
         )
     ]
     note = (
-        "The error of the outputs when this layer alone is in integers: mean square of the difference, relative to that "
-        "of the outputs, on training images as they are and with noise on their pixels."
+        "The error of the outputs when this layer alone is in integers: the mean square of the difference, relative to "
+        "that of the outputs, on training images as they are and with noise on their pixels."
     )
     return Table("Sensitivity to 8 bits", ("target", "layer", "clean", "noise", "stays"), tuple(rows), note)
 

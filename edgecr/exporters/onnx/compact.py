@@ -13,12 +13,22 @@ from onnx import TensorProto, numpy_helper
 from edgecr.core.errors import ExportRefused, FileProblem
 from edgecr.core.files import write_bytes
 from edgecr.exporters.onnx.packing import GAPS, MASK, MOST_BYTES, SCALES, SIGNS, TRITS, VALUES, PackedWeight, forms_of
-from edgecr.exporters.onnx.unpacking_nodes import COMMON, PART, SHAPE, UnpackingNodes, shared_nodes, shared_tensors
+from edgecr.exporters.onnx.unpacking_nodes import (
+    CHANNELS,
+    COMMON,
+    FILLED,
+    PART,
+    SHAPE,
+    UnpackingNodes,
+    shared_nodes,
+    shared_tensors,
+)
 from edgecr.predictors.onnx_file import read_onnx
 
 _LEAST_BYTES = 1024
 """Smaller weights take less room than the nodes that would unpack them."""
-_MASK_COSTS = 1.1
+_SLOW_COSTS = 1.1
+"""Forms that number many bits or symbols one by one must be smaller than others by that."""
 _MOST_AXES = 8
 _BYTES, _FLOATS, _NUMBERS = "u1", "<f4", "<i8"
 _PARTS = {MASK: _BYTES, SIGNS: _BYTES, TRITS: _BYTES, VALUES: _FLOATS, SCALES: _FLOATS} | dict.fromkeys(GAPS, _BYTES)
@@ -27,8 +37,9 @@ _TYPES = {_BYTES: TensorProto.UINT8, _FLOATS: TensorProto.FLOAT, _NUMBERS: Tenso
 
 def read_plain(path: Path) -> onnx.ModelProto:
     """Parses an ONNX file; packed weights are unpacked, and a FileProblem where that cannot be done."""
+    model = read_onnx(path)
     try:
-        return unpacked(read_onnx(path))
+        return unpacked(model)
     except FileProblem as error:
         raise FileProblem(f"{path} cannot be unpacked: {error}.") from error
 
@@ -73,7 +84,7 @@ def compacted(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def is_compact(model: onnx.ModelProto) -> bool:
     """True if a model has packed weights."""
-    return any(PART in tensor.name for tensor in model.graph.initializer)
+    return any(tensor.name.partition(PART)[2] in _PARTS for tensor in model.graph.initializer)
 
 
 def unpacked(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -133,8 +144,8 @@ def _packed(tensor: TensorProto) -> UnpackingNodes | None:
 
 
 def _cost(form: PackedWeight) -> float:
-    """The bytes of a form; a mask has to be worth the time in which all of its bits are numbered."""
-    return form.stored * (_MASK_COSTS if MASK in form.parts else 1)
+    """The bytes of a form; one that takes long to unpack has to be worth it."""
+    return form.stored * (_SLOW_COSTS if {MASK, "gaps4"} & form.parts.keys() else 1)
 
 
 def _weights(model: onnx.ModelProto) -> Iterator[tuple[str, UnpackingNodes]]:
@@ -146,7 +157,7 @@ def _weights(model: onnx.ModelProto) -> Iterator[tuple[str, UnpackingNodes]]:
             parts.setdefault(name, {})[part] = tensor
     total = 0
     for name, stored in parts.items():
-        shape = tuple(int(each) for each in _array(stored.get(SHAPE), _NUMBERS, name).ravel())
+        shape = _shape(stored, name)
         total += math.prod(shape) * 4
         if not 2 <= len(shape) <= _MOST_AXES or min(shape) < 1 or total > MOST_BYTES:
             raise FileProblem(f"the packed weight {name} has a shape that no weight has: {list(shape)[:_MOST_AXES]}")
@@ -154,6 +165,14 @@ def _weights(model: onnx.ModelProto) -> Iterator[tuple[str, UnpackingNodes]]:
         if not _fit(arrays):
             raise FileProblem(f"the packed weight {name} has parts that do not belong together: {sorted(arrays)}")
         yield name, UnpackingNodes(name, PackedWeight(shape, arrays))
+
+
+def _shape(stored: dict[str, TensorProto], name: str) -> tuple[int, ...]:
+    """The shape that the parts of a weight tell."""
+    if FILLED not in stored:
+        return tuple(_array(stored.get(SHAPE), _NUMBERS, name).ravel().tolist())
+    whole, channels = (_array(stored.get(part), _NUMBERS, name).ravel().tolist() for part in (FILLED, CHANNELS))
+    return (*channels[:1], *whole[1:])
 
 
 def _fit(arrays: dict[str, np.ndarray]) -> bool:

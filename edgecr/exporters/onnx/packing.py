@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,11 @@ class PackedWeight:
     def gaps(self) -> str:
         """The code of the gaps; empty where places are a mask, or where no weight is zero."""
         return next((name for name in GAPS if name in self.parts), "")
+
+    @property
+    def skips(self) -> bool:
+        """True if some symbols have no weight behind them: values then begin with the zero that stands for them."""
+        return MASK in self.parts or bool(self.gaps and not EMITS[GAPS[self.gaps]][self.symbols()].all())
 
     @property
     def stored(self) -> int:
@@ -97,8 +102,9 @@ class PackedWeight:
     def _at(self, count: int) -> np.ndarray:
         """The numbers at so many places."""
         if VALUES in self.parts:
-            numbers = self.parts[VALUES][1:]
-            fits = len(numbers) == count and self.parts[VALUES][:1].tobytes() == bytes(4)
+            zero = int(self.skips)
+            numbers = self.parts[VALUES][zero:]
+            fits = len(numbers) == count and not any(self.parts[VALUES][:zero].tobytes())
         else:
             numbers = 1 - 2 * _bits(self.parts[SIGNS]).astype(np.float32)
             fits = self.parts[SIGNS].size == _bytes(count, 8)
@@ -108,7 +114,7 @@ class PackedWeight:
 
     def _trits(self) -> np.ndarray:
         stored = self.parts[TRITS]
-        if stored.size != _bytes(self.size, 5) or stored.max(initial=0) >= len(TRITS_OF_BYTE):
+        if stored.size * 5 != math.prod(filled(self.shape)) or stored.max(initial=0) >= len(TRITS_OF_BYTE):
             raise FileProblem("the trits of a packed weight do not fit its shape")
         trits: np.ndarray = TRITS_OF_BYTE[stored].ravel()[: self.size]
         return trits
@@ -121,16 +127,23 @@ def forms_of(weight: np.ndarray) -> Iterator[PackedWeight]:
     if not len(places):
         places = np.zeros(1, np.int64)  # one zero stands for itself: an empty part is nothing that a graph can work on
     scales = _magnitudes(weight)
-    values = np.append(np.zeros(1, np.float32), flat[places])  # the first one is for symbols without a weight
-    numbers = [{VALUES: values}] + ([] if scales is None else [{SIGNS: _signs(flat[places]), SCALES: scales}])
+    numbers = [{VALUES: flat[places]}] + ([] if scales is None else [{SIGNS: _signs(flat[places]), SCALES: scales}])
     everywhere = len(places) == flat.size
     spots = [{}] if everywhere else [{MASK: _mask(places, flat.size)}, *_gap_codes(places, flat.size)]
     for spot in spots:
         for number in numbers:
+            form = PackedWeight(weight.shape, spot | number)
+            if VALUES in number and form.skips:
+                form = replace(form, parts=spot | {VALUES: np.append(np.zeros(1, np.float32), number[VALUES])})
             if spot or SIGNS in number:
-                yield PackedWeight(weight.shape, spot | number)
+                yield form
     if scales is not None and not everywhere:
-        yield PackedWeight(weight.shape, {TRITS: _trits(flat), SCALES: scales})
+        yield PackedWeight(weight.shape, {TRITS: _trits(weight), SCALES: scales})
+
+
+def filled(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape with so many further output channels that whole bytes hold all trits."""
+    return (shape[0] + (-shape[0] % 5 if math.prod(shape[1:]) % 5 else 0), *shape[1:])
 
 
 def _gap_codes(places: np.ndarray, size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -167,8 +180,9 @@ def _signs(values: np.ndarray) -> np.ndarray:
     return np.packbits(values < 0)
 
 
-def _trits(flat: np.ndarray) -> np.ndarray:
-    numbers = np.append(np.sign(flat).astype(np.int64) + 1, np.ones(-len(flat) % 5, np.int64))
+def _trits(weight: np.ndarray) -> np.ndarray:
+    numbers = np.ones(math.prod(filled(weight.shape)), np.int64)
+    numbers[: weight.size] += np.sign(weight).astype(np.int64).ravel()
     whole: np.ndarray = numbers.reshape(-1, 5) @ (3 ** np.arange(4, -1, -1))
     return whole.astype(np.uint8)
 

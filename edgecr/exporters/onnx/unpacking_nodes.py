@@ -24,11 +24,13 @@ from edgecr.exporters.onnx.packing import (
     TRITS_OF_BYTE,
     VALUES,
     PackedWeight,
+    filled,
 )
 
 PART = "/packed/"
 """Stands between the name of a weight and that of a part, or of a value on the way."""
-SHAPE = "shape"
+SHAPE, FILLED, CHANNELS = "shape", "filled", "channels"
+"""Parts that tell the shape of a weight: alone, or with channels that fill bytes and how many are real."""
 COMMON = "packed/"
 """Begins the names of tables and constants that all packed weights share."""
 _ALL_BYTES = np.arange(256, dtype=np.uint8)[:, None]
@@ -43,7 +45,7 @@ _TABLES: dict[str, tuple[np.ndarray, int]] = {
     "steps8": (STEPS[8].astype(np.uint8)[_ALL_BYTES], TensorProto.INT32),
     "emits8": (EMITS[8][_ALL_BYTES], TensorProto.INT32),
 }
-"""Meanings of each byte, stored in bytes, and the type that they are needed in; a step of 8 bits is at most 255."""
+"""Meanings of each byte, stored in bytes, and the type that it is needed in; a step of 8 bits is at most 255."""
 _CONSTANTS: dict[str, np.ndarray] = {
     "one": np.array(1, np.int32),
     "axis": np.array(0, np.int32),
@@ -80,39 +82,61 @@ class UnpackingNodes:
         self.nodes: list[onnx.NodeProto] = []
         self._indices: dict[str, str] = {}
         self.tensors: list[TensorProto] = [self._stored(part, value) for part, value in packed.parts.items()]
-        flat, size = self._flat()
-        if size != packed.size:
-            whole = self._add("Reshape", flat, f"{COMMON}flat")
-            flat = self._add("Slice", whole, f"{COMMON}first", self._count("size", [packed.size]))
         if SCALES in packed.parts:
-            ones = self._add("Reshape", flat, self._count(SHAPE, packed.shape))
+            ones = self._trits() if TRITS in packed.parts else self._shaped(self._flat())
             column = self._count("column", [packed.shape[0], *[1] * (len(packed.shape) - 1)])
             self._add("Mul", ones, self._add("Reshape", self._part(SCALES), column), output=name)
         else:
-            self._add("Reshape", flat, self._count(SHAPE, packed.shape), output=name)
+            self._shaped(self._flat(), output=name)
 
-    def _flat(self) -> tuple[str, int]:
-        """All weights, those with a magnitude of their own as 1, -1 or 0, and how many there are with fillers."""
+    def _trits(self) -> str:
+        """Signs and zeros; channels that only fill the last bytes are cut off."""
+        shape = self.packed.shape
+        if filled(shape) == shape:
+            return self._shaped(self._looked_up("trits", TRITS))
+        whole = self._add("Reshape", self._looked_up("trits", TRITS), self._count(FILLED, filled(shape)))
+        return self._add("Slice", whole, f"{COMMON}first", self._count(CHANNELS, shape[:1]))
+
+    def _flat(self) -> str:
+        """All weights in a row; where the channels have magnitudes, as 1, -1 and 0."""
         parts = self.packed.parts
-        if TRITS in parts:
-            return self._looked_up("trits", TRITS), 5 * parts[TRITS].size
         if MASK in parts:
             counted = self._add("Reshape", self._looked_up("bits", MASK), f"{COMMON}flat")
-            return self._numbers(counted), 8 * parts[MASK].size
+            return self._whole(self._numbers(counted), 8 * parts[MASK].size)
         if not self.packed.gaps:
-            return self._looked_up("signs", SIGNS), 8 * parts[SIGNS].size
+            return self._whole(self._looked_up("signs", SIGNS), 8 * parts[SIGNS].size)
         bits, count = GAPS[self.packed.gaps], len(self.packed.symbols())
-        steps, emits = (self._of_symbols(f"{table}{bits}", count) for table in ("steps", "emits"))
+        steps = self._of_symbols(f"steps{bits}", count)
+        if self.packed.skips:
+            numbers = self._numbers(self._of_symbols(f"emits{bits}", count))
+        elif SIGNS in parts:
+            signs = self._add("Reshape", self._looked_up("signs", SIGNS), f"{COMMON}flat")
+            numbers = self._first(signs, 8 * parts[SIGNS].size, count)
+        else:
+            numbers = self._part(VALUES)
         places = self._add("Sub", self._add("CumSum", steps, f"{COMMON}axis"), f"{COMMON}one")
         zeros = self._add("ConstantOfShape", self._count("places", [self.packed.size]), value=_ZERO)
-        return self._add("ScatterElements", zeros, places, self._numbers(emits), axis=0), self.packed.size
+        return self._add("ScatterElements", zeros, places, numbers, axis=0)
+
+    def _whole(self, numbers: str, held: int) -> str:
+        """All weights, of so many numbers with those that only fill the last byte; in any shape if none does."""
+        if held == self.packed.size:
+            return numbers
+        return self._first(self._add("Reshape", numbers, f"{COMMON}flat"), held, self.packed.size)
+
+    def _first(self, flat: str, held: int, count: int) -> str:
+        """The first ones of so many numbers in a row."""
+        if held == count:
+            return flat
+        return self._add("Slice", flat, f"{COMMON}first", self._count(f"{len(self.nodes)} ends", [count]))
+
+    def _shaped(self, numbers: str, output: str = "") -> str:
+        return self._add("Reshape", numbers, self._count(SHAPE, self.packed.shape), output=output)
 
     def _of_symbols(self, table: str, count: int) -> str:
-        """The entry of a table for each symbol."""
+        """Looks each symbol up in a table."""
         found = self._add("Reshape", self._looked_up(table, self.packed.gaps), f"{COMMON}flat")
-        if GAPS[self.packed.gaps] == 8 or count % 2 == 0:
-            return found
-        return self._add("Slice", found, f"{COMMON}first", self._count(f"symbols of {table}", [count]))
+        return self._first(found, self.packed.parts[self.packed.gaps].size * 8 // GAPS[self.packed.gaps], count)
 
     def _numbers(self, emits: str) -> str:
         """The number of each symbol: the next one of those that are stored where it emits one, else the first: zero."""
@@ -124,7 +148,7 @@ class UnpackingNodes:
         return self._add("Gather", numbers, place)
 
     def _looked_up(self, table: str, part: str) -> str:
-        """The meaning of each byte of a part, by a table."""
+        """Looks each byte of a part up in a table."""
         if part not in self._indices:
             self._indices[part] = self._add("Cast", self._part(part), to=TensorProto.INT32)
         return self._add("Gather", COMMON + table, self._indices[part])

@@ -17,6 +17,7 @@ from edgecr.cli import app
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.exporters import load_target, parse_target
 from edgecr.exporters.onnx.compact import compacted, read_plain, unpack, unpacked
+from edgecr.exporters.onnx.count import layer_weights
 from edgecr.exporters.onnx.packing import PackedWeight, forms_of
 from edgecr.exporters.onnx.unpacking_nodes import UnpackingNodes, shared_nodes, shared_tensors
 from edgecr.exporters.verifying import verify
@@ -120,7 +121,7 @@ def test_a_compact_file_is_smaller_and_unpacks_to_the_very_bytes_of_the_plain_on
     unpack(compact.path, tmp_path / "plain.onnx")
     assert (tmp_path / "plain.onnx").read_bytes() == plain.path.read_bytes()
     packed = {tensor.name.rpartition("/packed/")[2] for tensor in read_onnx(compact.path).graph.initializer}
-    assert {"values", "signs", "trits"} <= packed, "folding the normalisation must leave one magnitude a channel"
+    assert {"values", "signs", "mask"} <= packed, "folding the normalisation must leave one magnitude a channel"
 
 
 def test_a_compact_file_answers_bit_by_bit_as_the_plain_one(pair):
@@ -131,6 +132,8 @@ def test_a_compact_file_answers_bit_by_bit_as_the_plain_one(pair):
 def test_the_receipt_counts_what_is_unpacked_and_verifying_does_too(pair):
     plain, compact = pair
     assert compact.receipt == plain.receipt
+    for one, other in zip(layer_weights(plain.path), layer_weights(compact.path), strict=True):
+        assert one.tobytes() == other.tobytes(), "promised zeros are counted in these"
     assert verify(compact.path).status is Status.PASS
 
 
@@ -227,3 +230,22 @@ def test_the_command_unpacks_beside_the_file_and_refuses_what_is_plain(pair, tmp
         assert isinstance(error, RequestError)
         assert why in str(error)
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == '["plain-small.onnx", "small.onnx"]'
+
+
+def test_every_part_is_read_so_that_no_runtime_warns_of_it():
+    for weight in WEIGHTS.values():
+        for form in forms_of(weight):
+            graph = model_of(form).graph
+            read = {name for node in graph.node for name in node.input}
+            assert {tensor.name for tensor in graph.initializer} <= read
+
+
+@pytest.mark.parametrize("shape", [(2**40, 2**40, 3), (0, 5, 3), ()])
+def test_the_shape_of_filled_trits_is_believed_no_more(shape, tmp_path):
+    form = next(form for form in forms_of(signed(0.4, (24, 11, 3))) if "trits" in form.parts)
+    sound = model_of(form)
+    assert numpy_helper.to_array(unpacked(sound).graph.initializer[0]).shape == form.shape
+    broken = rewritten(sound, lambda graph: put(graph, "filled", np.array(shape, np.int64)))
+    (tmp_path / "model.onnx").write_bytes(broken.SerializeToString())
+    with pytest.raises(FileProblem, match="cannot be unpacked"):
+        read_plain(tmp_path / "model.onnx")
