@@ -10,6 +10,6 @@ from tests.exporters.tiny_subjects import Promising, ThreeLayers, export, subjec
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Promising, Artifact]:
     """The whole tiny network, exported once for all tests."""
-    torch.manual_seed(0)  # whatever ran before, so that a change of weights always shows as much
+    torch.manual_seed(0)
     subject = subject_of(ThreeLayers())
     return subject, export(subject, tmp_path_factory.mktemp("exported"))
