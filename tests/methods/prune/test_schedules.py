@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from edgecr.core.errors import BudgetError, RequestError
 from edgecr.core.files import read_json
 from edgecr.core.progress import Monitor
-from edgecr.latency import Entry, LatencyTable, Machine
+from edgecr.latency import Entry, LatencyTable, Machine, Staircase
 from edgecr.methods.prune.latencies import Latencies
 from edgecr.methods.prune.method import Prune
+from edgecr.methods.prune.step import Pruning
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.layers import configurations
 from edgecr.surgery.planning.record import PlanRecord
@@ -41,7 +42,7 @@ class MadeUp(DeviceLatencies):
     def measured(self, device, layers, target="onnx"):
         self.asked += 1
         entries = {one.key: Entry(wall_ns=(1000 + one.macs,), cpu_ns=(None,)) for one in layers}
-        return self.table(device, None, 1).extended(entries)
+        return self.table(device, None, 1, target).extended(entries)
 
     def whole(self, device, subjects, batch, target="onnx"):
         self.asked += 1
@@ -101,6 +102,45 @@ def test_the_whole_model_keeps_the_latency_that_was_asked_for(tmp_path, latency,
     assert abs(whole.after - table.after) <= abs(overhead_ms * 1e6) + 2
 
 
+class Stepping(MadeUp):
+    """A device whose table shows a staircase; it notes the target of all that it is asked."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.targets, self.step = set[str](), step
+
+    def align(self, device, target="onnx"):
+        self.targets.add(target)
+        return 2
+
+    def table(self, device, subject, batch, target="onnx"):
+        self.targets.add(target)
+        shown = Staircase(layer="l", dimension="cout", counts=(1,), milliseconds=(1.0,), step=self.step, unexplained=0)
+        return super().table(device, subject, batch).with_staircases([shown])
+
+    def measured(self, device, layers, target="onnx"):
+        self.targets.add(target)
+        return super().measured(device, layers, target)
+
+    def whole(self, device, subjects, batch, target="onnx"):
+        self.targets.add(target)
+        return super().whole(device, subjects, batch, target)
+
+
+def test_a_latency_is_that_of_the_targets_files_from_the_table_to_whole_models(tmp_path) -> None:
+    bench = Stepping(step=4)
+    prune(tmp_path, bench, budget={"latency": 0.6}, target="onnx-int8", align="auto")
+    assert bench.targets == {"onnx-int8"}
+    assert (PlanRecord.load(tmp_path).device, PlanRecord.load(tmp_path).target) == ("cpu", "onnx-int8")
+
+
+@pytest.mark.parametrize(("step", "keys", "block"), [(4, LATENCY, 4), (1, LATENCY, 2), (4, {"sparsity": 0.5}, 2)])
+def test_automatic_alignment_follows_the_staircase_of_the_table_that_the_plan_rests_on(tmp_path, step, keys, block):
+    method = Prune.parse({"align": "auto"} | keys)
+    limits = Pruning(method, subject(), context(tmp_path, latencies=Stepping(step))).limits
+    assert limits.multiples[0] == block
+
+
 class Hearing(Monitor):
     """Keeps the warnings."""
 
@@ -140,7 +180,7 @@ class Overcharged(MadeUp):
         self.asked += 1
         times = {one.key: 1000 + one.macs + self.each * one.values for one in layers}
         entries = {key: Entry(wall_ns=(ns,), cpu_ns=(None,)) for key, ns in times.items()}
-        return self.table(device, None, 1).extended(entries)
+        return self.table(device, None, 1, target).extended(entries)
 
 
 def test_plans_learn_from_whole_models_what_lone_layers_pay_too_much(tmp_path, monkeypatch) -> None:
