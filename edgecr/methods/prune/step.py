@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -136,10 +137,13 @@ class Pruning:
         )
 
     def _refuse_fixed(self, limits: Limits) -> None:
-        """Refuses limits under which nothing can go; blocks may."""
-        graph = trace_channels(self.subject.module, self.subject.input_shape)
-        if self.method.drop == "none" and graph.groups and not allowed_by(graph, limits).removable:
-            raise BudgetError(FIXED)
+        """Refuses limits under which nothing can go, unless blocks may; a model that cannot be traced is told later."""
+        if self.method.drop != "none":
+            return
+        with suppress(UnsupportedModel):
+            graph = trace_channels(self.subject.module, self.subject.input_shape)
+            if graph.groups and not allowed_by(graph, limits).removable:
+                raise BudgetError(FIXED)
 
     @property
     def by_latency(self) -> bool:
