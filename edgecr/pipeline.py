@@ -17,6 +17,7 @@ from edgecr.data import Dataset
 from edgecr.data.views import HeldOutData, LearningData, ProofData
 from edgecr.exporters import Target, exporters, load_target
 from edgecr.latency_builder.device_latencies import AgentLatencies
+from edgecr.latency_builder.forms import load_measurable, runtime_of
 from edgecr.methods.base import Method
 from edgecr.recipe import Recipe, as_yaml
 from edgecr.recipe.inputs import code_hashes, input_hashes, paths_in
@@ -72,7 +73,9 @@ def _refuse_early(recipe: Recipe) -> None:
             _refuse_unmeasured(target, device)
     for step in recipe.steps:
         if device_name := getattr(step.method, "device", None):
-            usable_device(device_name)
+            usable = usable_device(device_name)
+            if timed := getattr(step.method, "timed_target", None):
+                runtime_of(usable, load_measurable(timed))
 
 
 def _refuse_unmeasured(target: Target, device: Device) -> None:
@@ -193,6 +196,7 @@ class Work:
             "files": input_hashes(step),
             "code": self.code,
             "device": self._device(step.method),
+            "target": self._target(step.method),
             "baseline": self.before(self.recipe.baseline_steps) if reads_baseline(step) else None,
         }
 
@@ -200,6 +204,11 @@ class Work:
         """The declaration of the device that a step plans for, if it does."""
         name = getattr(method, "device", None)
         return load_device(name).plain() if name else None
+
+    def _target(self, method: Method) -> Any:
+        """The declaration of the export target whose files a step plans for on that device, if it does."""
+        name = getattr(method, "target", None) if getattr(method, "device", None) else None
+        return load_target(name).plain() if name else None
 
     def step_folder(self, index: int) -> Path:
         """The folder of a step's outputs in the run."""

@@ -94,17 +94,18 @@ def prune(
     max_fraction: float = 1.0,
     strict: bool = False,
     device: str = "cpu",
+    target: str = "onnx",
     latency_batch: int = 1,
     seed: int = 0,
     quiet: bool = False,
 ) -> PrunedModule:
     """A copy of the module without its least important channels, physically, and the record; the module stays as it is.
 
-    ``budget`` says what may remain of ``params``, ``macs``, ``size`` or ``latency`` (of ``device``); ``sparsity`` says
-    what goes. ``exclude`` are name patterns of layers that stay whole. Scores by images, ``repair`` and
-    ``scope="measured"`` need ``data``; from 64 images on the layers that are left are refitted to what they answered
-    before, unless ``repair`` is false; ``recalibrate`` is its plain alternative. The other options are those of a
-    recipe's ``prune`` step. Nothing is trained.
+    ``budget`` says what may remain of ``params``, ``macs``, ``size`` or ``latency`` (of ``device``, in files of the
+    export target ``target``); ``sparsity`` says what goes. ``exclude`` are name patterns of layers that stay whole.
+    Scores by images, ``repair`` and ``scope="measured"`` need ``data``; from 64 images on the layers that are left are
+    refitted to what they answered before, unless ``repair`` is false; ``recalibrate`` is its plain alternative. The
+    other options are those of a recipe's ``prune`` step. Nothing is trained.
     """
     _check_images_given(data, scope, repair, recalibrate)
     subject, monitor = subject_of(module, example_input), _Listening(progress(quiet))
@@ -121,6 +122,7 @@ def prune(
         "min_fraction": min_fraction,
         "max_fraction": max_fraction,
         "strict": strict,
+        "target": target,
         "recalibrate": recalibrate,
         "repair": plain_values(repair, "repair") if isinstance(repair, Mapping) else repair,
     }

@@ -10,6 +10,7 @@ import typer
 from edgecr.cli.app import app
 from edgecr.cli.echo import echo
 from edgecr.cli.options import AllowCode, Classes, ModelName, Quiet, Settings, Size, named_subject
+from edgecr.training.context import PLAIN_FILES
 
 if TYPE_CHECKING:
     from edgecr.latency import LatencyTable
@@ -24,10 +25,15 @@ app.add_typer(table_app, name="latency-table")
 
 # typer reads these annotations at run time, on Python 3.10 too: hence Optional
 DeviceName = Annotated[str, typer.Option("--device", help="Device, by name or path.")]
-RuntimeName = Annotated[str, typer.Option("--runtime", help="Runtime: ort or openvino.")]
+RuntimeName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--runtime", help="Runtime: ort or openvino; the device's first for the target when left out."),
+]
+TargetName = Annotated[str, typer.Option("--target", help="Export target whose files are measured, by name or path.")]
 BatchSize = Annotated[int, typer.Option("--batch", min=1, help="Images in one call.")]
 TablePath = Annotated[
-    Path | None, typer.Option("--table", help="The file; latency/DEVICE-RUNTIME-tN.json when left out.")
+    Path | None,
+    typer.Option("--table", help="The file; latency/DEVICE-RUNTIME-tN[-FORM].json when left out."),
 ]
 
 
@@ -35,7 +41,8 @@ TablePath = Annotated[
 def build_table(
     model: ModelName,
     device: DeviceName = "cpu",
-    runtime: RuntimeName = "ort",
+    target: TargetName = PLAIN_FILES,
+    runtime: RuntimeName = None,
     batch: BatchSize = 1,
     align: Annotated[
         Optional[int],  # noqa: UP045
@@ -53,16 +60,24 @@ def build_table(
     allow_code: AllowCode = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure on the device every layer that pruning can make of a model; only what is missing is measured."""
+    """Measure on the device every layer that pruning can make of a model, in files of a target, if it is missing."""
     from edgecr.core.display import TerminalMonitor
     from edgecr.core.errors import UnknownName
     from edgecr.latency_builder.builder import TableBuilder
+    from edgecr.latency_builder.forms import load_measurable, runtime_of
     from edgecr.runners.base import usable_device
 
     if clock not in (None, "cpu", "wall"):
         raise UnknownName("clock", clock, ("cpu", "wall"))
-    declared = usable_device(device)
-    builder = TableBuilder(declared, runtime, table, clock=clock, monitor=TerminalMonitor(quiet))  # type: ignore[arg-type]
+    declared, asked = usable_device(device), load_measurable(target)
+    builder = TableBuilder(
+        declared,
+        runtime_of(declared, asked, runtime),
+        table,
+        target=asked,
+        clock=clock,  # type: ignore[arg-type]
+        monitor=TerminalMonitor(quiet),
+    )
     subject = named_subject(model, settings, classes, size, allow_code)
     from edgecr.latency_builder.fill import fill
     from edgecr.surgery.planning.widths import Limits
@@ -82,17 +97,14 @@ def build_table(
 @table_app.command("show")
 def show_table(
     device: DeviceName = "cpu",
-    runtime: RuntimeName = "ort",
+    target: TargetName = PLAIN_FILES,
+    runtime: RuntimeName = None,
     table: TablePath = None,
     layers: Annotated[bool, typer.Option("--layers", help="Every entry too.")] = False,
 ) -> None:
     """Show the device of a table, its contents, and how well it predicts."""
-    found = _table(device, runtime, table)
-    machine = found.machine
-    echo(
-        f"{machine.device}: {machine.processor}, {machine.runtime} {machine.version}, {machine.threads} "
-        f"thread(s), {_clock_text(found)}; {len(found.entries)} layers"
-    )
+    found = _table(device, target, runtime, table)
+    echo(_title(found))
     _tell_calibration(found)
     for stairs in found.staircases:
         echo(f"  {stairs.layer}: {_step_text(stairs.step)}")
@@ -100,11 +112,31 @@ def show_table(
         echo(f"  {key:<60} {found.entries[key].milliseconds(found.clock):9.4f} ms")
 
 
+@table_app.command("list")
+def list_tables(
+    folder: Annotated[Optional[Path], typer.Argument(help="The folder; latency when left out.")] = None,  # noqa: UP045
+) -> None:
+    """List the tables of a folder: for which device, runtime and files each one is."""
+    from edgecr.core.errors import EdgecrError
+    from edgecr.latency import LatencyTable
+    from edgecr.latency_builder.builder import FOLDER
+
+    files = sorted((folder or FOLDER).glob("*.json"))
+    for file in files:
+        try:
+            echo(f"{file}: {_title(LatencyTable.load(file))}")
+        except EdgecrError as error:
+            echo(str(error))
+    if not files:
+        echo(f"No tables in {folder or FOLDER}; `edgecr latency-table build MODEL` builds one.")
+
+
 @table_app.command("predict")
 def predict(
     model: ModelName,
     device: DeviceName = "cpu",
-    runtime: RuntimeName = "ort",
+    target: TargetName = PLAIN_FILES,
+    runtime: RuntimeName = None,
     batch: BatchSize = 1,
     estimate: Annotated[bool, typer.Option("--estimate", help="Interpolate layers that were not measured.")] = False,
     table: TablePath = None,
@@ -114,26 +146,39 @@ def predict(
     allow_code: AllowCode = False,
 ) -> None:
     """The latency of a model by the table alone, without measuring."""
-    found = _table(device, runtime, table)
+    found = _table(device, target, runtime, table)
     subject = named_subject(model, settings, classes, size, allow_code)
     from edgecr.surgery.planning.layers import configurations
 
     latency = found.network_latency(configurations(subject.module, subject.input_shape, batch), estimate=estimate)
-    echo(f"{model}, batch {batch}: {latency.ms:.4g} ms ({_clock_text(found)})")
+    echo(f"{model}, batch {batch}, {found.machine.files}: {latency.ms:.4g} ms ({_clock_text(found)})")
     if latency.estimated:
         echo(f"An estimate: {len(latency.estimated)} layers were not measured but interpolated.")
 
 
-def _table(device: str, runtime: str, path: Path | None) -> LatencyTable:
+def _table(device: str, target: str, runtime: str | None, path: Path | None) -> LatencyTable:
+    from edgecr.core.errors import FileProblem
     from edgecr.latency import LatencyTable
-    from edgecr.latency_builder.builder import declared_machine, default_path
+    from edgecr.latency_builder.builder import build_command, declared_machine, default_path
+    from edgecr.latency_builder.forms import load_measurable, runtime_of
     from edgecr.runners.base import usable_device
 
-    declared = usable_device(device)
-    path = path or default_path(declared, runtime)
+    declared, asked = usable_device(device), load_measurable(target)
+    chosen = runtime_of(declared, asked, runtime)
+    path, command = path or default_path(declared, chosen, asked), build_command(declared, chosen, asked)
+    if not path.exists():
+        raise FileProblem(f"{path} does not exist. Build it with `{command}`, or name another file with --table.")
     table = LatencyTable.load(path)
-    table.require(declared_machine(declared, runtime, table), str(path))
+    table.require(declared_machine(declared, chosen, table, asked), str(path), command)
     return table
+
+
+def _title(table: LatencyTable) -> str:
+    machine = table.machine
+    return (
+        f"{machine.device}: {machine.processor}, {machine.runtime} {machine.version}, {machine.threads} "
+        f"thread(s), files {machine.files}, {_clock_text(table)}; {len(table.entries)} layers"
+    )
 
 
 def _label(model: str, settings: list[str] | None, subject: Subject, batch: int) -> str:
@@ -141,7 +186,7 @@ def _label(model: str, settings: list[str] | None, subject: Subject, batch: int)
 
 
 def _report(filled: Filled, device: Device) -> None:
-    from edgecr.latency_builder.stairs import common_step
+    from edgecr.latency import common_step
 
     echo(
         f"Measured {filled.measured} layers; {filled.path} holds {len(filled.table.entries)} "

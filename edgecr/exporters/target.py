@@ -71,6 +71,11 @@ class Target(Options):
     """The number format of weights and arithmetic."""
     parity: Parity = Parity()
 
+    @property
+    def block(self) -> int | None:
+        """Channels that kernels of this format and precision take at once; None where the device is what tells."""
+        return None
+
 
 @dataclass(frozen=True)
 class Written:

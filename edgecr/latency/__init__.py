@@ -3,6 +3,7 @@
 from edgecr.latency.calibration import DOUBT, PLAUSIBLE, Calibration, CalibrationPoint, Sums, Term, fitted
 from edgecr.latency.layer import Dimension, LayerConfig
 from edgecr.latency.table import (
+    FLOATS,
     GAUGE,
     SCHEMA,
     Clock,
@@ -12,11 +13,13 @@ from edgecr.latency.table import (
     Machine,
     MissingEntry,
     Staircase,
+    common_step,
     usual,
 )
 
 __all__ = [
     "DOUBT",
+    "FLOATS",
     "GAUGE",
     "PLAUSIBLE",
     "SCHEMA",
@@ -33,6 +36,7 @@ __all__ = [
     "Staircase",
     "Sums",
     "Term",
+    "common_step",
     "fitted",
     "usual",
 ]

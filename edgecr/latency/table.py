@@ -24,6 +24,8 @@ from edgecr.latency.interpolation import Counts, Pair, Surface, Values
 from edgecr.latency.layer import Dimension, LayerConfig
 
 SCHEMA = 2
+FLOATS = "onnx"
+"""The form of files in float32."""
 DISTURBED, ENOUGH = 1.08, 2
 """Largest gauge time of a round that counts, relative to the usual one; number of rounds that have to count."""
 Sample = TypeVar("Sample", int, int | None)
@@ -64,6 +66,8 @@ class Machine(Options):
     threads: int
     settings: dict[str, Any] = Field(default_factory=dict)
     """All settings of the runtime."""
+    files: str = FLOATS
+    """Form of the files that are measured, as far as speed depends on it: format, precision and kind of rounding."""
 
     def differences(self, other: Machine) -> list[str]:
         """The differences from another machine, in words."""
@@ -131,6 +135,12 @@ class Staircase(Options):
     """Residual of steps of that size: root mean square, relative to the mean."""
 
 
+def common_step(found: Iterable[Staircase]) -> int:
+    """The multiple that most layers step at; of several the largest (1: no staircase)."""
+    steps = sorted((one.step for one in found), reverse=True)
+    return max(dict.fromkeys(steps), key=steps.count) if steps else 1
+
+
 @dataclass(frozen=True)
 class Latency:
     """A time in milliseconds; ``estimated`` lists the layers that were not measured but interpolated."""
@@ -161,8 +171,11 @@ class LatencyTable(Options):
         write_json(path, content | {"content_sha256": fingerprint(content)})
 
     @classmethod
-    def load(cls, path: Path, machine: Machine | None = None) -> LatencyTable:
-        """Reads a table; one that was edited, or belongs to another machine, is refused."""
+    def load(cls, path: Path, machine: Machine | None = None, build: str = "") -> LatencyTable:
+        """Reads a table; one that was edited, or belongs to another machine, is refused.
+
+        ``build`` is the command that builds the right one.
+        """
         content = read_json(path)
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA:
             raise FileProblem(f"{path} is not a latency table of this version of EdgeCR (schema {SCHEMA}).")
@@ -174,16 +187,17 @@ class LatencyTable(Options):
         with refused_as(f"{path} is not a latency table"):
             table = cls.parse(content)
         if machine is not None:
-            table.require(machine, str(path))
+            table.require(machine, str(path), build)
         return table
 
-    def require(self, machine: Machine, name: str = "the latency table") -> None:
-        """Refuses the table when it was measured on another machine than this."""
+    def require(self, machine: Machine, name: str = "the latency table", build: str = "") -> None:
+        """Refuses the table when it was measured on another machine than this, or of other files."""
         wrong = self.machine.differences(machine)
         if wrong:
+            command = f" with `{build}`" if build else ""
             raise RequestError(
                 f"{name} was measured under other conditions: {'; '.join(wrong)}. Build a table "
-                "for this device, or name another file with --table."
+                f"for these{command}, or name another file with --table."
             )
 
     # Reading it.
@@ -236,6 +250,11 @@ class LatencyTable(Options):
         sums = self.sums(layers, estimate=estimate)
         guessed = self.missing(config for config in layers if min(config.cin, config.cout) > 0)
         return Latency(self.calibration.apply(sums), tuple(config.key for config in guessed))
+
+    @property
+    def step(self) -> int:
+        """The multiple of channels at which latency steps on this device; 1 where no staircase is known."""
+        return common_step(self.staircases)
 
     def sums(self, configs: Sequence[LayerConfig], *, estimate: bool = False) -> Sums:
         """The totals over the layers of a model, before calibration."""

@@ -12,7 +12,9 @@ from typing import Any
 
 from edgecr.core.errors import DeviceFailed, NotConfigured, WorkError
 from edgecr.core.progress import Bar, Monitor
+from edgecr.exporters.onnx.declaration import PLAIN, GraphTarget
 from edgecr.latency import (
+    FLOATS,
     GAUGE,
     Calibration,
     CalibrationPoint,
@@ -25,6 +27,7 @@ from edgecr.latency import (
     fitted,
     usual,
 )
+from edgecr.latency_builder.forms import form_of, runtime_of
 from edgecr.latency_builder.layer_models import input_shape, write_layer
 from edgecr.latency_builder.stairs import costly, stair_counts, staircase
 from edgecr.runners import fitness
@@ -69,6 +72,8 @@ class Model:
     name: str
     path: Path
     layers: Sequence[LayerConfig]
+    beside: tuple[str, ...] = ()
+    """Files that belong to it, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,24 @@ class Prediction:
         return self.predicted_ms / self.measured_ms - 1
 
 
-def default_path(device: Device, runtime: str) -> Path:
-    """The default path of a device's table."""
-    threads = device.runtime_options(runtime)["threads"]
-    return Path("latency") / f"{device.name}-{runtime}-t{threads}.json"
+FOLDER = Path("latency")
+"""The default folder of tables."""
+
+
+def default_path(device: Device, runtime: str, target: GraphTarget = PLAIN) -> Path:
+    """The default path of a device's table for files of a target's form."""
+    threads, form = device.runtime_options(runtime)["threads"], form_of(target)
+    return FOLDER / f"{device.name}-{runtime}-t{threads}{'' if form == FLOATS else '-' + form}.json"
+
+
+def build_command(device: Device, runtime: str, target: GraphTarget) -> str:
+    """The command that builds the table of a device for files of a target."""
+    words = ["edgecr latency-table build MODEL", f"--device {device.name}"]
+    if form_of(target) != FLOATS:
+        words.append(f"--target {target.name}")
+    if runtime_of(device, target) != runtime:
+        words.append(f"--runtime {runtime}")
+    return " ".join(words)
 
 
 def natural_clock(device: Device, runtime: str) -> Clock:
@@ -111,8 +130,8 @@ def natural_clock(device: Device, runtime: str) -> Clock:
     return "cpu" if device.runtime(runtime).cpu_time_is_latency else "wall"
 
 
-def machine_of(device: Device, runtime: str, facts: Mapping[str, Any]) -> Machine:
-    """The machine that a table of this device holds for, by the facts that its agent reports."""
+def machine_of(device: Device, runtime: str, facts: Mapping[str, Any], target: GraphTarget = PLAIN) -> Machine:
+    """The machine and the form of files that a table of this device holds for, by the facts that its agent reports."""
     options, packages = device.runtime_options(runtime), device.runtime(runtime).packages
     libraries = facts.get("libraries", {})
     versions = [libraries[name] for name in packages if name in libraries]
@@ -128,18 +147,19 @@ def machine_of(device: Device, runtime: str, facts: Mapping[str, Any]) -> Machin
         version=versions[0],
         threads=options.pop("threads"),
         settings=options,
+        files=form_of(target),
     )
 
 
-def declared_machine(device: Device, runtime: str, table: LatencyTable) -> Machine:
+def declared_machine(device: Device, runtime: str, table: LatencyTable, target: GraphTarget = PLAIN) -> Machine:
     """The machine as the device file declares it; processor and version are taken from the table unchecked."""
     options = device.runtime_options(runtime)
     declared = {"device": device.name, "runtime": runtime, "threads": options.pop("threads"), "settings": options}
-    return table.machine.model_copy(update=declared)
+    return table.machine.model_copy(update=declared | {"files": form_of(target)})
 
 
 class TableBuilder:
-    """A session with a device and the table that it fills; use it as a context manager.
+    """A session with a device and the table that it fills, for files of a target; use it as a context manager.
 
     What was measured is in the file a few seconds later, whatever happens then: the same command goes on from there.
     Without ``warn`` it does not say that the device is busy, for callers that have heard so.
@@ -151,6 +171,7 @@ class TableBuilder:
         runtime: str = "ort",
         path: Path | None = None,
         *,
+        target: GraphTarget = PLAIN,
         clock: Clock | None = None,
         monitor: Monitor | None = None,
         warn: bool = True,
@@ -158,8 +179,8 @@ class TableBuilder:
         runner = runner_for(device)
         if not isinstance(runner, AgentRunner):
             raise NotConfigured(f"Device {device.name!r} is not reached through the agent; it has no latency table.")
-        self.device, self.runtime = device, runtime
-        self.path = path or default_path(device, runtime)
+        self.device, self.runtime, self.target = device, runtime_of(device, target, runtime), target
+        self.path = path or default_path(device, runtime, target)
         self.monitor = monitor or Monitor()
         self._runner, self._clock, self._warn = runner, clock or natural_clock(device, runtime), warn
         self._saved_at = time.monotonic()
@@ -185,9 +206,9 @@ class TableBuilder:
         fitness.refuse_unexpected(self.device, facts)
         for text in fitness.before(self.device, facts) if self._warn else ():
             self.monitor.warn(text)
-        machine = machine_of(self.device, self.runtime, facts)
+        machine = machine_of(self.device, self.runtime, facts, self.target)
         if self.path.exists():
-            return LatencyTable.load(self.path, machine)
+            return LatencyTable.load(self.path, machine, build_command(self.device, self.runtime, self.target))
         return LatencyTable(machine=machine, clock=self._clock, facts=facts, protocol=dict(LAYER_PROTOCOL))
 
     def _save(self) -> None:
@@ -247,7 +268,7 @@ class TableBuilder:
         with tempfile.TemporaryDirectory(prefix="edgecr-layers-") as folder:
             paths = [Path(folder) / f"{number}.onnx" for number in range(len(batch))]
             for config, path in zip(batch, paths):
-                write_layer(config, path)
+                write_layer(config, path, self.target)
             arms = [Arm(config.key, path, self.runtime, input_shape(config)[0]) for config, path in zip(batch, paths)]
             return self._beside_gauge(device, arms)
 
@@ -285,7 +306,7 @@ class TableBuilder:
         """Whole models, measured interleaved in one process, beside the sums of their layers."""
         self.measure(config for model in models for config in model.layers)
         device = self._timed_as(MODEL_PROTOCOL)
-        arms = [Arm(model.name, model.path, self.runtime, model.layers[0].batch) for model in models]
+        arms = [Arm(one.name, one.path, self.runtime, one.layers[0].batch, one.beside) for one in models]
         entries = self._beside_gauge(device, arms)
         for _ in range(SESSIONS - 1):
             if any(entry.disturbed(self._usual(entries)) for entry in entries):

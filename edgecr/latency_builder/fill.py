@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from edgecr.core.errors import UnsupportedModel
-from edgecr.data.base import Preprocessing
-from edgecr.exporters.onnx.declaration import PLAIN
-from edgecr.exporters.onnx.write import write
+from edgecr.exporters.onnx.declaration import PLAIN, GraphTarget
 from edgecr.latency import LatencyTable, LayerConfig, Staircase
 from edgecr.latency_builder.builder import Model, Prediction, TableBuilder
+from edgecr.latency_builder.forms import write_model
 from edgecr.subject import Subject
 from edgecr.surgery.carry_out import prune_channels
 from edgecr.surgery.planning.layers import LayerSizes, configurations, reachable
@@ -25,7 +24,6 @@ from edgecr.surgery.tracing.proof import proven_channels
 SLIMMED = (0.25, 0.5, 0.7)
 """Fractions of every layer's channels that the models for the calibration lose."""
 _USUAL = Limits()
-_AS_IS = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1, 1))
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def _checked(builder: TableBuilder, subject: Subject, name: str, batch: int, lim
     """Exports the model and slimmed versions of it, and has them measured beside each other."""
     with tempfile.TemporaryDirectory(prefix="edgecr-models-") as folder:
         models = [
-            exported(one, label, batch, Path(folder))
+            exported(one, label, batch, Path(folder), builder.target)
             for label, one in {name: subject, **slimmed(subject, name, limits, SLIMMED)}.items()
         ]
         return builder.check(models)
@@ -91,8 +89,9 @@ def _without(planner: Planner, scope: Scope, fraction: float) -> Plan:
     return planner.by_sparsity(scope, fraction)
 
 
-def exported(subject: Subject, name: str, batch: int, folder: Path) -> Model:
+def exported(subject: Subject, name: str, batch: int, folder: Path, target: GraphTarget = PLAIN) -> Model:
     """A model as a file for measuring only; its numbers are not proven."""
-    path = folder / f"{len(list(folder.iterdir()))}.onnx"
-    write(subject, PLAIN, _AS_IS, path)
-    return Model(name, path, configurations(subject.module, subject.input_shape, batch))
+    own = folder / str(len(list(folder.iterdir())))
+    own.mkdir()
+    path, beside = write_model(subject, target, own)
+    return Model(name, path, configurations(subject.module, subject.input_shape, batch), tuple(beside))

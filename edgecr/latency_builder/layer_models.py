@@ -6,14 +6,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+from edgecr.exporters.onnx.declaration import PLAIN, GraphTarget
 from edgecr.latency import LayerConfig
 
 OPSET, IR = 13, 8
 """Opset and IR version that the oldest supported boards load."""
 
 
-def write_layer(config: LayerConfig, path: Path) -> None:
-    """A layer with its bias and the activation that runtimes fuse into it; the values do not matter for the time."""
+def write_layer(config: LayerConfig, path: Path, target: GraphTarget = PLAIN) -> None:
+    """A layer with its bias and the activation that runtimes fuse into it, in the precision of a target.
+
+    The values do not matter for the time.
+    """
     import numpy as np
     import onnx
     from onnx import helper, numpy_helper
@@ -30,7 +34,12 @@ def write_layer(config: LayerConfig, path: Path) -> None:
         [helper.make_tensor_value_info("y", floats, output_shape(config))],
         [numpy_helper.from_array(value, name) for name, value in values.items()],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR), path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    if target.precision != "fp32":
+        from edgecr.latency_builder.rounded_layers import rounded_layer  # loads the runtime's quantiser
+
+        model = rounded_layer(model, target)
+    onnx.save(model, path)
 
 
 def _weight_shape(config: LayerConfig) -> tuple[int, ...]:

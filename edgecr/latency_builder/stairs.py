@@ -58,9 +58,3 @@ def _unexplained(rounded: NDArray[np.float64], times: NDArray[np.float64]) -> fl
     matrix = np.stack([rounded, np.ones_like(rounded)], axis=1)
     line = matrix @ np.linalg.lstsq(matrix, times, rcond=None)[0]
     return float(np.sqrt(np.mean((times - line) ** 2)) / times.mean())
-
-
-def common_step(found: Iterable[Staircase]) -> int:
-    """The multiple that most layers step at; of several the largest (1: no staircase)."""
-    steps = sorted((one.step for one in found), reverse=True)
-    return max(dict.fromkeys(steps), key=steps.count) if steps else 1

@@ -118,7 +118,7 @@ def _unknown_names(document: Document) -> list[Problem]:
     each(("export",), load_target)
     each(("measure", "devices"), load_device)
     each(("robustness", "suites"), suites.get)
-    return [*problems, *_unknown_step_devices(document), *_unknown_gates(document)]
+    return [*problems, *_unknown_in_steps(document), *_unknown_gates(document)]
 
 
 def _unknown_gates(document: Document) -> Iterator[Problem]:
@@ -136,18 +136,19 @@ def _unknown_gates(document: Document) -> Iterator[Problem]:
             yield Problem(document.place(("gates", name)), dotted(("gates", name)), str(error))
 
 
-def _unknown_step_devices(document: Document) -> Iterator[Problem]:
-    """Devices that a step plans for."""
+def _unknown_in_steps(document: Document) -> Iterator[Problem]:
+    """Devices, and export targets, that a step plans for."""
     steps = document.values.get("steps")
     for index, step in enumerate(steps if isinstance(steps, list) else []):
         for name, options in step.items() if isinstance(step, dict) else ():
-            path = ("steps", index, name, "device")
-            device = options.get("device") if isinstance(options, dict) else None
-            if path in document.places and isinstance(device, str):
-                try:
-                    load_device(device)
-                except EdgecrError as error:
-                    yield Problem(document.place(path), dotted(path), str(error))
+            for key, look_up in (("device", load_device), ("target", load_target)):
+                path = ("steps", index, name, key)
+                given = options.get(key) if isinstance(options, dict) else None
+                if path in document.places and isinstance(given, str):
+                    try:
+                        look_up(given)
+                    except EdgecrError as error:
+                        yield Problem(document.place(path), dotted(path), str(error))
 
 
 def _impossible(recipe: Recipe, document: Document) -> list[Problem]:

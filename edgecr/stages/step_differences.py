@@ -12,6 +12,7 @@ from edgecr.core.files import read_json
 _WORDS = {
     "before": "model before it",
     "device": "device",
+    "target": "export target",
     "files": "checkpoints",
     "source": "EdgeCR source",
     "cpu": "processor",

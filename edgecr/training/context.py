@@ -28,22 +28,26 @@ class Execution:
     allow_code: bool = False
 
 
-class DeviceLatencies:
-    """The devices that a method may ask about; this one knows none."""
+PLAIN_FILES = "onnx"
+"""The export target whose files are measured unless another one is named: float32."""
 
-    def align(self, device: str) -> int:
-        """The multiple of channels that suits the device's kernels."""
+
+class DeviceLatencies:
+    """The devices that a method may ask about, and files of export targets on them; this one knows none."""
+
+    def align(self, device: str, target: str = PLAIN_FILES) -> int:
+        """The multiple of channels that suits the kernels of a target's files on the device, before measuring any."""
         return 16
 
-    def table(self, device: str, subject: Subject, batch: int) -> LatencyTable:
-        """The device's latency table with the layers of this model."""
+    def table(self, device: str, subject: Subject, batch: int, target: str = PLAIN_FILES) -> LatencyTable:
+        """The device's latency table for files of a target, with the layers of this model."""
         raise _no_access(device)
 
-    def measured(self, device: str, layers: Sequence[LayerConfig]) -> LatencyTable:
-        """The device's latency table with these layers; what it lacks is measured."""
+    def measured(self, device: str, layers: Sequence[LayerConfig], target: str = PLAIN_FILES) -> LatencyTable:
+        """The same table with these layers; what it lacks is measured."""
         raise _no_access(device)
 
-    def whole(self, device: str, subjects: Sequence[Subject], batch: int) -> list[float]:
+    def whole(self, device: str, subjects: Sequence[Subject], batch: int, target: str = PLAIN_FILES) -> list[float]:
         """Milliseconds of whole models, measured beside each other on the device."""
         raise _no_access(device)
 

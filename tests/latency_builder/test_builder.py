@@ -10,7 +10,7 @@ import pytest
 
 from edgecr.core.errors import DeviceFailed, NotConfigured, RequestError
 from edgecr.core.progress import Monitor
-from edgecr.latency import Entry, LatencyTable, LayerConfig, Staircase
+from edgecr.latency import Entry, LatencyTable, LayerConfig, Staircase, common_step
 from edgecr.latency_builder import builder as latency_table
 from edgecr.latency_builder.builder import (
     Model,
@@ -22,7 +22,7 @@ from edgecr.latency_builder.builder import (
     natural_clock,
 )
 from edgecr.latency_builder.layer_models import input_shape, output_shape, write_layer
-from edgecr.latency_builder.stairs import common_step, costly, stair_counts, staircase
+from edgecr.latency_builder.stairs import costly, stair_counts, staircase
 from edgecr.runners.base import load_device
 from edgecr.runners.measurement.record import Round
 from tests.runners.tiny_device import quick_device, write_onnx

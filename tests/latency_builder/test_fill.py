@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from edgecr.cli import app
 from edgecr.core.errors import EdgecrError
 from edgecr.core.files import read_json, write_json
-from edgecr.latency import LatencyTable
+from edgecr.latency import LatencyTable, Machine
 from edgecr.latency_builder import builder as latency_table
 from edgecr.latency_builder import fill as tables
 from edgecr.latency_builder.fill import slimmed
@@ -112,3 +112,18 @@ def test_a_table_that_is_wrong_or_not_enough_is_refused(device):
     write_json(path, content)
     refused(call("predict", *TINY, "--device", device), "hash")
     refused(build(device), "hash")
+
+
+def test_a_table_is_shown_and_taken_for_the_files_that_it_is_of_only(device):
+    machine = Machine(device="quick", processor="p", runtime="ort", version="1", threads=1, files="onnx-int8")
+    of_integers = Path("latency/quick-ort-t1-onnx-int8.json")
+    LatencyTable(machine=machine, clock="cpu").save(of_integers)
+    listed = call("list").output
+    assert "quick-ort-t1-onnx-int8.json" in listed
+    assert "files onnx-int8" in listed
+    command = "edgecr latency-table build MODEL --device quick"
+    refused(call("show", "--device", device), "latency/quick-ort-t1.json does not exist", f"`{command}`")
+    asked = ("--device", device, "--target", "onnx-fp16", "--table", of_integers)
+    refused(call("show", *asked), "files is 'onnx-int8' there, 'onnx-fp16' here", f"`{command} --target onnx-fp16`")
+    refused(call("predict", *TINY, *asked), "files is 'onnx-int8' there")
+    assert "No tables in nowhere" in call("list", "nowhere").output

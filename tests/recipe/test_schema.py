@@ -80,6 +80,12 @@ def test_all_mistakes_at_once_each_with_line_path_and_near_name():
         assert expected in joined, (expected, joined)
 
 
+@pytest.mark.parametrize("given", ["device: cup", "target: onnx-int9"])
+def test_what_a_step_plans_for_must_exist(given):
+    (told,) = mistakes(GOOD.replace("sparsity: 0.5", f"sparsity: 0.5, {given}"))
+    assert f"steps.1.prune.{given.split(':')[0]}" in told
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

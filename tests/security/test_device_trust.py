@@ -91,7 +91,7 @@ def every_use():
         "with another protocol": lambda: runner_for(load_device("lab").model_copy(update={"align": 4})),
         "a latency table": lambda: TableBuilder(load_device("lab")),
         "its widths": lambda: AgentLatencies(Monitor()).align("lab"),
-        "measuring for pruning": lambda: AgentLatencies(Monitor())._builder("lab"),
+        "measuring for pruning": lambda: AgentLatencies(Monitor())._builder("lab", "onnx"),
         "a recipe that measures": lambda: _refuse_early(load_recipe("m.yaml")),
         "a recipe that prunes for it": lambda: _refuse_early(load_recipe("p.yaml")),
         "a device in a record": lambda: runner_for(Device.parse(load_device("lab").model_dump(mode="json"))),

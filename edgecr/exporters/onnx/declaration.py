@@ -41,12 +41,24 @@ class Ranges(SampledRanges):
 class Rounding(SampledRanges):
     """Settings of a file with 8-bit integers for a processor."""
 
+    decide_speed: ClassVar[tuple[str, ...]] = ()
+    """The settings that the speed of a file depends on."""
+
     reduce_range: Literal["auto"] | bool = "auto"
     """7-bit weights; auto: for uint8 on a processor without VNNI, where sums of 8-bit products saturate."""
 
 
 class Quantise(Ranges, Rounding):
     """Settings of an ONNX file with 8-bit integers."""
+
+    decide_speed: ClassVar[tuple[str, ...]] = (
+        "activations",
+        "symmetric",
+        "per_channel",
+        "placement",
+        "stored",
+        "floats",
+    )
 
     activations: Literal["uint8", "int8"] = "uint8"
     """The integers between layers: uint8 for x86, int8 for ARM; weights are int8 in both."""

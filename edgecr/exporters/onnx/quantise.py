@@ -80,6 +80,11 @@ def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> t
     return made, options.model_dump(mode="json") | {"images": len(inputs), "losses": chosen.losses} | facts
 
 
+def rounded_between(model: onnx.ModelProto, options: Quantise, limits: Mapping[str, Range]) -> onnx.ModelProto:
+    """A float32 model rounded as usual, but between given limits of its values; for files that are only measured."""
+    return _Work(_prepared(model), options, [], narrow=True).rounded(limits)
+
+
 def _controlling(work: _Work, limits: Mapping[str, Range], target: OnnxTarget, proof: ProofData) -> Controlling:
     """The search for layers that stay in floats besides those that do anyway."""
     nodes = {node.name: layer for node, layer in weighted_nodes(work.model, _WEIGHTED) if node.name not in work.kept}

@@ -10,6 +10,8 @@ from edgecr.exporters.onnx.declaration import GraphTarget, OnnxTarget, Rounding
 class PostTraining(Rounding):
     """Settings of an OpenVINO file with 8-bit integers, which NNCF rounds."""
 
+    decide_speed: ClassVar[tuple[str, ...]] = ("preset",)
+
     preset: Literal["mixed", "performance"] = "mixed"
     """Activations with a zero of their own where they have both signs (mixed), or with the zero at 0 (performance)."""
     fast_bias_correction: bool = True

@@ -67,6 +67,11 @@ class TensorRtTarget(Target):
         return self
 
     @property
+    def block(self) -> int | None:
+        """Channels that kernels of this precision take at once: TensorRT fills up images to so many."""
+        return {"fp16": 8, "int8": 32}.get(self.precision)
+
+    @property
     def versions(self) -> tuple[Version, ...]:
         """The versions of TensorRT that boards with this JetPack may have."""
         return versions_of(self.jetpack)

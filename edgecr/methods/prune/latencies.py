@@ -19,7 +19,7 @@ from edgecr.surgery.planning.latency import plan_by_latency
 from edgecr.surgery.planning.latency_figure import NS_PER_MS
 from edgecr.surgery.planning.layers import configurations
 from edgecr.surgery.planning.plan import Plan, Planner
-from edgecr.training.context import StepContext
+from edgecr.training.context import PLAIN_FILES, StepContext
 
 SESSIONS, CALM = 3, 1.03
 """In how many sessions whole models are measured at most, and how much slower than ever the subject may be in one."""
@@ -35,10 +35,12 @@ class Whole(NamedTuple):
 
 
 class Latencies:
-    """The latencies of one subject and of what pruning makes of it, on one device."""
+    """The latencies of one subject and of what pruning makes of it, on one device, as files of one export target."""
 
-    def __init__(self, context: StepContext, subject: Subject, device: str, batch: int) -> None:
-        self.context, self.subject, self.device, self.batch = context, subject, device, batch
+    def __init__(
+        self, context: StepContext, subject: Subject, device: str, batch: int, target: str = PLAIN_FILES
+    ) -> None:
+        self.context, self.subject, self.device, self.batch, self.target = context, subject, device, batch, target
         self._table_file, self._whole_file = context.folder / "latency.json", context.folder / "whole-models.json"
         self.estimated: tuple[str, ...] = ()
         """The layers of the last plan whose times were interpolated when it was chosen."""
@@ -48,9 +50,14 @@ class Latencies:
         """The table that this step plans by; its own copy, so that a resumed step plans alike."""
         if self._table_file.is_file():
             return LatencyTable.load(self._table_file)
-        table = self.context.latencies.table(self.device, self.subject, self.batch)
+        table = self.context.latencies.table(self.device, self.subject, self.batch, self.target)
         table.save(self._table_file)
         return table
+
+    @property
+    def step(self) -> int:
+        """The multiple of channels at which latency steps by the table; 1 where it shows no staircase."""
+        return self._table.step
 
     def _taught(self, lessons: Lessons) -> LatencyTable:
         """The table with a calibration that knows the plans that were measured, too; it is not stored."""
@@ -64,12 +71,12 @@ class Latencies:
             self.context.monitor.warn(
                 f"This plan rests on estimates: the latency on {self.device} of {len(found.estimated)} of its layers "
                 f"was interpolated when it was chosen ({found.estimated[0]}). Fill the table with `edgecr "
-                "latency-table build`, and plan again."
+                f"latency-table build --target {self.target}`, and plan again."
             )
         return found.plan
 
     def _measure(self, table: LatencyTable, layers: Sequence[LayerConfig]) -> LatencyTable:
-        measured = self.context.latencies.measured(self.device, layers)
+        measured = self.context.latencies.measured(self.device, layers, self.target)
         found = {config.key: measured.entries[config.key] for config in layers}
         self._table = self._table.extended(found)
         self._table.save(self._table_file)
@@ -124,7 +131,8 @@ class Latencies:
         pair, best = (self.subject, self.subject.with_module(module)), min(known, default=None)
         sessions: list[list[int]] = []
         while len(sessions) < SESSIONS:
-            session = [round(ms * NS_PER_MS) for ms in self.context.latencies.whole(self.device, pair, self.batch)]
+            found = self.context.latencies.whole(self.device, pair, self.batch, self.target)
+            session = [round(ms * NS_PER_MS) for ms in found]
             sessions.append(session)
             if best is not None and session[0] <= CALM * best:
                 break

@@ -12,6 +12,7 @@ from typing_extensions import Self
 from edgecr.core.options import Options
 from edgecr.methods.base import Method
 from edgecr.surgery.repair.options import RepairOptions
+from edgecr.training.context import PLAIN_FILES
 from edgecr.training.losses import completed
 from edgecr.training.options import TrainOptions
 
@@ -161,6 +162,8 @@ class PruneOptions(Method):
     """Give batch norms the statistics of 1,024 training images after a removal at once, with ``repair: false`` only."""
     device: str | None = None
     """Device whose latency and preferred widths count; the first of measure.devices when left out."""
+    target: str = PLAIN_FILES
+    """Export target whose files are planned for: their latency is measured, their precision decides widths."""
     latency_batch: Annotated[int, Field(ge=1)] | None = None
     """Images in one call that a latency is planned for; the first of measure.batch when left out."""
     align: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = "auto"
@@ -236,6 +239,10 @@ class PruneOptions(Method):
             raise ValueError(
                 "device does nothing without a budget of latency or align: auto; leave it out, or use one of them"
             )
+        if self.target != PLAIN_FILES and not by_latency and self.align != "auto":
+            raise ValueError(
+                "target does nothing without a budget of latency or align: auto; leave it out, or use one of them"
+            )
         return self
 
     @property
@@ -243,6 +250,11 @@ class PruneOptions(Method):
         """True for scores by gradients, and for a training that looks at labels."""
         trained = not isinstance(self.when, OneShot) and self.when.retrain.needs_labels
         return trained or self.score in (*_BLIND, "taylor_in")
+
+    @property
+    def timed_target(self) -> str | None:
+        """The export target whose files must be measured for the plan; None without a budget of latency."""
+        return self.target if self.budget is not None and self.budget.latency is not None else None
 
     @property
     def repairs(self) -> RepairOptions | None:

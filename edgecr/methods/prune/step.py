@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -108,7 +109,7 @@ class Pruning:
     def __init__(self, method: PruneOptions, subject: Subject, context: StepContext) -> None:
         self.method, self.subject, self.context = method, subject, context
         self.device = method.device or "cpu"
-        self.latencies = Latencies(context, subject, self.device, method.latency_batch or 1)
+        self.latencies = Latencies(context, subject, self.device, method.latency_batch or 1, method.target)
         self.score = scores.get(method.score)
         self.allocator = allocators.get(method.score) if method.scope == "layer" else None
         self.why = f"{method.score}, {method.scope}"
@@ -116,9 +117,16 @@ class Pruning:
 
     @cached_property
     def limits(self) -> Limits:
-        """The limits that every plan respects; automatic alignment follows the device."""
-        method, most = self.method, self.context.latencies.align(self.device)
-        multiples = tuple(dict.fromkeys([most, *(m for m in MULTIPLES if m < most)]))
+        """The limits that every plan respects; automatic alignment follows the table, else target and device."""
+        declared = self._limits(self.context.latencies.align(self.device, self.method.target))
+        if not self.by_latency or self.method.align != "auto":
+            return declared
+        self._refuse_fixed(declared)  # before any latency is measured
+        return self._limits(self.latencies.step) if self.latencies.step > 1 else declared
+
+    def _limits(self, most: int) -> Limits:
+        """The limits with automatic alignment by one multiple."""
+        method, multiples = self.method, tuple(dict.fromkeys([most, *(m for m in MULTIPLES if m < most)]))
         return Limits(
             method.align,
             method.min_channels,
@@ -127,6 +135,15 @@ class Pruning:
             method.max_fraction,
             tuple(m for m in multiples if m > 1),
         )
+
+    def _refuse_fixed(self, limits: Limits) -> None:
+        """Refuses limits under which nothing can go, unless blocks may; a model that cannot be traced is told later."""
+        if self.method.drop != "none":
+            return
+        with suppress(UnsupportedModel):
+            graph = trace_channels(self.subject.module, self.subject.input_shape)
+            if graph.groups and not allowed_by(graph, limits).removable:
+                raise BudgetError(FIXED)
 
     @property
     def by_latency(self) -> bool:
@@ -378,6 +395,7 @@ class Pruning:
         amounts = self._amounts(whole.channels, left, result)
         record = PlanRecord(
             device=self.device if self.by_latency else "",
+            target=self.method.target if self.by_latency else "",
             widths=widths,
             amounts=tuple(amounts),
             dropped=tuple(drop.block for drop in whole.drops),

@@ -66,6 +66,8 @@ class PlanRecord(StepRecord):
 
     device: str = ""
     """The device that latency was planned for; empty without a budget of latency."""
+    target: str = ""
+    """The export target whose files it was planned for; empty without a budget of latency."""
     widths: tuple[Width, ...] = ()
     amounts: tuple[Amount, ...] = ()
     dropped: tuple[str, ...] = ()
@@ -91,7 +93,7 @@ class PlanRecord(StepRecord):
         facts = {
             "reached": "; ".join(str(one) for one in self.amounts if one.budget is not None),
             "short of what was asked for": "; ".join(one.figure for one in self.asked if one.short),
-            "planned for": self.device,
+            "planned for": " on ".join(name for name in (self.target, self.device) if name),
             "dropped blocks": ", ".join(self.dropped),
             "loss": "" if self.loss is None else predicted(self.loss),
         }

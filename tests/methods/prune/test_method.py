@@ -95,6 +95,7 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
         ({"budget": {"params": 0.5}, "latency_batch": 4}, "latency_batch does nothing"),
         ({"budget": {"params": 0.5}, "device": "cpu", "align": 8}, "device does nothing"),
         ({"sparsity": 0.5, "device": "cpu", "align": "off"}, "device does nothing"),
+        ({"sparsity": 0.5, "target": "onnx-int8", "align": "off"}, "target does nothing"),
     ],
 )
 def test_options_that_do_nothing_together_are_refused(options: dict[str, Any], vain: str) -> None:
@@ -108,6 +109,8 @@ def test_options_that_do_nothing_together_are_refused(options: dict[str, Any], v
         *({"sparsity": 0.5, "normalise": True, "score": score} for score in ("l1", "l1_in", "l2", "ft")),
         {"budget": {"latency": 0.5}, "latency_batch": 4, "device": "cpu", "align": "off"},
         {"sparsity": 0.5, "device": "cpu"},
+        {"budget": {"latency": 0.5}, "target": "onnx-int8", "align": "off"},
+        {"sparsity": 0.5, "target": "tensorrt-jetpack6-int8"},
     ],
 )
 def test_the_same_options_are_taken_where_they_count(options: dict[str, Any]) -> None:

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from edgecr.core.errors import BudgetError, RequestError
 from edgecr.core.files import read_json
 from edgecr.core.progress import Monitor
-from edgecr.latency import Entry, LatencyTable, Machine
+from edgecr.latency import Entry, LatencyTable, Machine, Staircase
 from edgecr.methods.prune.latencies import Latencies
 from edgecr.methods.prune.method import Prune
+from edgecr.methods.prune.step import Pruning
 from edgecr.surgery.counters import count
 from edgecr.surgery.planning.layers import configurations
 from edgecr.surgery.planning.record import PlanRecord
@@ -34,16 +35,16 @@ class MadeUp(DeviceLatencies):
     def __init__(self, overhead_ms: float = 0.0) -> None:
         self.asked, self.overhead_ms = 0, overhead_ms
 
-    def table(self, device, subject, batch):
+    def table(self, device, subject, batch, target="onnx"):
         machine = Machine(device=device, processor="none", runtime="ort", version="0", threads=1)
         return LatencyTable(machine=machine, clock="wall")
 
-    def measured(self, device, layers):
+    def measured(self, device, layers, target="onnx"):
         self.asked += 1
         entries = {one.key: Entry(wall_ns=(1000 + one.macs,), cpu_ns=(None,)) for one in layers}
-        return self.table(device, None, 1).extended(entries)
+        return self.table(device, None, 1, target).extended(entries)
 
-    def whole(self, device, subjects, batch):
+    def whole(self, device, subjects, batch, target="onnx"):
         self.asked += 1
         each = [configurations(one.module, one.input_shape, batch) for one in subjects]
         return [self.overhead_ms + sum(1000 + layer.macs for layer in layers) / 1e6 for layers in each]
@@ -101,6 +102,45 @@ def test_the_whole_model_keeps_the_latency_that_was_asked_for(tmp_path, latency,
     assert abs(whole.after - table.after) <= abs(overhead_ms * 1e6) + 2
 
 
+class Stepping(MadeUp):
+    """A device whose table shows a staircase; it notes the target of all that it is asked."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.targets, self.step = set[str](), step
+
+    def align(self, device, target="onnx"):
+        self.targets.add(target)
+        return 2
+
+    def table(self, device, subject, batch, target="onnx"):
+        self.targets.add(target)
+        shown = Staircase(layer="l", dimension="cout", counts=(1,), milliseconds=(1.0,), step=self.step, unexplained=0)
+        return super().table(device, subject, batch).with_staircases([shown])
+
+    def measured(self, device, layers, target="onnx"):
+        self.targets.add(target)
+        return super().measured(device, layers, target)
+
+    def whole(self, device, subjects, batch, target="onnx"):
+        self.targets.add(target)
+        return super().whole(device, subjects, batch, target)
+
+
+def test_a_latency_is_that_of_the_targets_files_from_the_table_to_whole_models(tmp_path) -> None:
+    bench = Stepping(step=4)
+    prune(tmp_path, bench, budget={"latency": 0.6}, target="onnx-int8", align="auto")
+    assert bench.targets == {"onnx-int8"}
+    assert (PlanRecord.load(tmp_path).device, PlanRecord.load(tmp_path).target) == ("cpu", "onnx-int8")
+
+
+@pytest.mark.parametrize(("step", "keys", "block"), [(4, LATENCY, 4), (1, LATENCY, 2), (4, {"sparsity": 0.5}, 2)])
+def test_automatic_alignment_follows_the_staircase_of_the_table_that_the_plan_rests_on(tmp_path, step, keys, block):
+    method = Prune.parse({"align": "auto"} | keys)
+    limits = Pruning(method, subject(), context(tmp_path, latencies=Stepping(step))).limits
+    assert limits.multiples[0] == block
+
+
 class Hearing(Monitor):
     """Keeps the warnings."""
 
@@ -120,7 +160,7 @@ def test_a_plan_that_rests_on_estimates_says_so_in_its_record_and_aloud(tmp_path
     layers = configurations(model.module, model.input_shape, 1)
     ends = [replace(one, cin=i, cout=o) for one in layers for i in (1, one.cin) for o in (1, one.cout)]
     table = bench.measured("made-up", ends)
-    monkeypatch.setattr(bench, "table", lambda device, subject, batch: table)
+    monkeypatch.setattr(bench, "table", lambda device, subject, batch, target="onnx": table)
     where = replace(context(tmp_path, latencies=bench), monitor=ear)
     Prune.parse({"align": "off", "scope": "knapsack", "budget": {"latency": 0.7}}).apply(model, where)
     plan = PlanRecord.load(tmp_path)
@@ -136,11 +176,11 @@ class Overcharged(MadeUp):
         super().__init__()
         self.each = each
 
-    def measured(self, device, layers):
+    def measured(self, device, layers, target="onnx"):
         self.asked += 1
         times = {one.key: 1000 + one.macs + self.each * one.values for one in layers}
         entries = {key: Entry(wall_ns=(ns,), cpu_ns=(None,)) for key, ns in times.items()}
-        return self.table(device, None, 1).extended(entries)
+        return self.table(device, None, 1, target).extended(entries)
 
 
 def test_plans_learn_from_whole_models_what_lone_layers_pay_too_much(tmp_path, monkeypatch) -> None:
@@ -160,7 +200,7 @@ def test_plans_learn_from_whole_models_what_lone_layers_pay_too_much(tmp_path, m
 class Quicker(MadeUp):
     """A device on which slimmed models are a little faster than the table promises: the first plan will do."""
 
-    def whole(self, device, subjects, batch):
+    def whole(self, device, subjects, batch, target="onnx"):
         dense, slim = super().whole(device, subjects, batch)
         return [dense, 0.98 * slim]
 
@@ -195,7 +235,7 @@ class Disturbed(MadeUp):
 
     first: list[float] | None = None
 
-    def whole(self, device, subjects, batch):
+    def whole(self, device, subjects, batch, target="onnx"):
         dense, slim = super().whole(device, subjects, batch)
         self.first = self.first or [slim]
         return [dense, slim * (0.85 if slim in self.first else 10.0)]
@@ -212,7 +252,7 @@ class Shared(MadeUp):
 
     busy = False
 
-    def whole(self, device, subjects, batch):
+    def whole(self, device, subjects, batch, target="onnx"):
         self.busy = not self.busy
         dense, slim = super().whole(device, subjects, batch)
         return [1.2 * dense, 2.0 * slim] if self.busy else [dense, slim]
@@ -229,7 +269,7 @@ class Slower(MadeUp):
 
     known: int | None = None
 
-    def whole(self, device, subjects, batch):
+    def whole(self, device, subjects, batch, target="onnx"):
         dense, slim = super().whole(device, subjects, batch)
         self.known = self.known or round(slim * 1e6)
         return [dense, 0.7 * slim] if self.known == round(slim * 1e6) else [1.1 * dense, 1.5 * slim]
