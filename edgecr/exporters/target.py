@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
+from typing_extensions import Self
 
 from edgecr.core.names import Name
 from edgecr.core.options import Options
@@ -75,6 +76,13 @@ class Target(Options):
     def block(self) -> int | None:
         """Channels that kernels of this format and precision take at once; None where the device is what tells."""
         return None
+
+    def uncompressed(self) -> Self:
+        """The target that a baseline is exported for: the same in float32, with nothing packed."""
+        return self
+
+    def _changed(self, **options: Any) -> Self:
+        return type(self).parse(self.plain() | options)
 
 
 @dataclass(frozen=True)

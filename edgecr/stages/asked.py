@@ -20,6 +20,7 @@ from edgecr.data.views import ProofData
 from edgecr.exporters.base import Target, parse_target
 from edgecr.recipe import Recipe
 from edgecr.report.gates.judge import check_gate_name
+from edgecr.report.result import BASELINE
 from edgecr.run import QUESTION, ROLES, Run, identity
 from edgecr.runners.base import load_device
 from edgecr.runners.device import Device
@@ -146,6 +147,11 @@ def measure_stage(device: str, target: str) -> str:
 def robustness_stage(suite: str, target: str) -> str:
     """The stage of one suite's answers."""
     return f"robustness-{suite}@{target}"
+
+
+def target_for(target: Target, role: str) -> Target:
+    """The target that a role is exported for: a baseline stays uncompressed in its file, too."""
+    return target.uncompressed() if role == BASELINE else target
 
 
 def export_key(target: Target, proof: str, subject: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from edgecr.recipe import Recipe
 from edgecr.recipe.inputs import own_models
 from edgecr.report.result import BASELINE, CANDIDATE
 from edgecr.run import ROLES, Run
-from edgecr.stages.asked import SUBJECT_FILES, Asked, export_key, export_stage
+from edgecr.stages.asked import SUBJECT_FILES, Asked, export_key, export_stage, target_for
 from edgecr.stages.subject_counts import SubjectCounts
 from edgecr.subject import Subject
 from edgecr.surgery.counters import count
@@ -106,7 +106,12 @@ class _Export:
     def key(self) -> str:
         """The key of all that the stage reads."""
         subject_files = [sha256(self.run.subject(self.role) / file) for file in SUBJECT_FILES]
-        return export_key(self.target, self.data.fingerprint, subject_files)
+        return export_key(self.asked, self.data.fingerprint, subject_files)
+
+    @property
+    def asked(self) -> Target:
+        """The target as it is for this role."""
+        return target_for(self.target, self.role)
 
     def finished(self) -> Artifact | None:
         """The files that lie there already."""
@@ -117,7 +122,7 @@ class _Export:
         monitor.say(f"Exporting the {self.role} for {self.target.name}")
         exporter = exporters.get(self.target.format)()
         lineage = {"run": self.run.folder.name, "role": self.role, "steps": steps_behind(self.run, self.role)}
-        artifact = exporter.export(subject, self.target, self.data, self.folder, lineage)
+        artifact = exporter.export(subject, self.asked, self.data, self.folder, lineage)
         self.run.finish(self.stage, self.key, [self.folder])
         return artifact
 

@@ -53,6 +53,7 @@ from edgecr.stages.asked import (
     measurement_key,
     robustness_stage,
     step_stage,
+    target_for,
 )
 from edgecr.stages.subject_counts import COUNTS, SubjectCounts
 from edgecr.stages.verification import Verification, read_record, record_name, verify
@@ -153,7 +154,7 @@ class _Case:
         if told != (self.recorded_files(target.name, role, (MANIFEST,)), size, target.name, role):
             self.seen.reject(manifest, "describes another file than the ones beside it")
         subject = self.seen.recorded(role, [f"{role}/{name}" for name in SUBJECT_FILES])
-        if subject and self.seen.records[stage].key != export_key(target, self.asked.proof, subject):
+        if subject and self.seen.records[stage].key != export_key(target_for(target, role), self.asked.proof, subject):
             self.seen.reject(
                 record_name(stage), f"tells of another target, other data or another {role} than this run's"
             )

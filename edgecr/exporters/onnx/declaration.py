@@ -96,6 +96,10 @@ class GraphTarget(Target):
             raise ValueError(f"quantise belongs to precision: int8, but precision is {self.precision}")
         return self
 
+    def uncompressed(self) -> Self:
+        """The same in float32."""
+        return self._changed(precision="fp32", quantise=None)
+
 
 class OnnxTarget(GraphTarget):
     """An ONNX file."""
@@ -122,6 +126,10 @@ class OnnxTarget(GraphTarget):
         if self.storage == "compact" and self.precision != "fp32":
             raise ValueError(f"storage: compact packs weights of precision fp32, but precision is {self.precision}")
         return self
+
+    def uncompressed(self) -> Self:
+        """The same in float32, as it lies in memory."""
+        return self._changed(precision="fp32", quantise=None, storage="plain")
 
 
 PLAIN = OnnxTarget(name="plain", purpose="a file that is only measured: its numbers are not proven", format="onnx")

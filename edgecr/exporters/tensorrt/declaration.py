@@ -66,6 +66,10 @@ class TensorRtTarget(Target):
             )
         return self
 
+    def uncompressed(self) -> Self:
+        """The same in float32, without kernels for zeros."""
+        return self._changed(precision="fp32", quantise=None, sparsity=False)
+
     @property
     def block(self) -> int | None:
         """Channels that kernels of this precision take at once: TensorRT fills up images to so many."""
