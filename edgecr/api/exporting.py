@@ -83,7 +83,7 @@ def export(
     pruning, the file's receipt recounts what was removed.
     """
     if not isinstance(what, nn.Module):
-        return list(export_run(chosen_run(what, runs), target, threads, allow_code, progress(quiet)))
+        return list(export_run(chosen_run(what, runs), [target], threads, allow_code, progress(quiet)))
     mean, std = checked_scale(mean, std, as_keywords)
     if example_input is None or path is None or mean is None or std is None:
         raise RequestError("Exporting a module needs an example input, a folder, mean and std.")
@@ -94,17 +94,21 @@ def export(
     return _exported(subject, target, proof, Path(path))
 
 
-def export_run(run: Run, target: str, threads: int, allow_code: bool, monitor: Monitor) -> Iterator[Artifact]:
-    """Exports a run's baseline and candidate for one more target, as ``edgecr export`` does."""
+def export_run(
+    run: Run, targets: Sequence[str], threads: int, allow_code: bool, monitor: Monitor
+) -> Iterator[Artifact]:
+    """Exports a run's baseline and candidate for more targets, as ``edgecr export`` does."""
     from edgecr.stages.export import export_role, refuse_namesake
     from edgecr.stages.reload import load_again
 
-    refuse_namesake(run, load_target(target))
+    for target in targets:
+        refuse_namesake(run, load_target(target))
     where = execution(threads, allow_code)
-    data = ProofData.of(load_again(run, monitor))
     with run.writing():
-        for role in ROLES:
-            yield export_role(run, role, target, data, where, monitor)
+        data = ProofData.of(load_again(run, monitor))
+        for target in targets:
+            for role in ROLES:
+                yield export_role(run, role, target, data, where, monitor)
 
 
 def _exported(subject: Subject, target: str, proof: ProofData, folder: Path) -> Artifact:

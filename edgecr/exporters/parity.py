@@ -44,16 +44,19 @@ class ParityResult:
 def compare(
     reference: Predictor, candidate: Predictor, images: np.ndarray, allowed: ParityLimits, task: Task = CLASSIFICATION
 ) -> ParityResult:
-    """Asks both for the outputs of the same images, one by one, by threes and all at once."""
+    """Asks both for the outputs of the same images, one by one, by threes and all at once.
+
+    Where fewer images are asked about, the others stand as they were answered all at once: a share is one of all.
+    """
     expected = task.named(reference.predict(images))
+    at_once = task.named(candidate.predict(images))
+    results = [differences(expected, at_once, allowed, task)]
     batches = sorted({min(size, len(images)) for size in (*_SMALL_BATCHES, len(images))})
-    results = []
-    for size in batches:
-        count = len(images) if size == len(images) else min(len(images), _AT_MOST)
+    for size in batches[:-1]:
+        count = min(len(images), _AT_MOST)
         parts = [candidate.predict(images[start : min(start + size, count)]) for start in range(0, count, size)]
-        given = [task.named(part) for part in parts]
-        seen = {name: each[:count] for name, each in expected.items()}
-        results.append(differences(seen, {name: _joined(given, name) for name in expected}, allowed, task))
+        given = [*(task.named(part) for part in parts), {name: each[count:] for name, each in at_once.items()}]
+        results.append(differences(expected, {name: _joined(given, name) for name in expected}, allowed, task))
     return ParityResult(
         len(images),
         batches,

@@ -103,8 +103,8 @@ def candidate_table(result: Result) -> Table:
 
 CANDIDATES = "Candidates"
 COMPARED = (
-    "{} and median latency are against the baseline that was exported for the same target; of several suites and "
-    "batch sizes the worst one is shown."
+    "{} and median latency are against the uncompressed baseline, exported in float32 for the same target; of several "
+    "suites and batch sizes the worst one is shown."
 )
 
 

@@ -101,3 +101,14 @@ def test_limits_follow_the_precision_where_they_are_not_given():
     assert Parity(max_abs=1e-3, cosine=None).limits("int8") == ParityLimits(1e-3, None, 0.9, None)
     given = Parity.parse({"max_abs": 1e-3, "cosine": None})
     assert Parity.parse(given.plain()) == given
+
+
+def test_a_share_is_one_of_all_images_though_small_batches_see_few():
+    """Two wrong answers among the first images of 64 are 3 %, in whatever batch size they come."""
+    shown = np.arange(64, dtype=np.uint8).reshape(64, 1, 1, 1).repeat(3, axis=3)
+    right = np.eye(4, dtype=np.float32)[np.arange(64) % 4]
+    wrong = right.copy()
+    wrong[:2] = right[1:3]
+    found = compare(Fixed(right), Fixed(wrong), shown, ParityLimits(None, None, 0.9, None))
+    assert found.agreement == 62 / 64
+    assert found.batches == [1, 3, 64]
