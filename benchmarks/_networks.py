@@ -7,11 +7,15 @@ from torch import Tensor, nn
 
 
 def calm(module: nn.Module) -> None:
-    """Gives every batch norm biases as after a training, mostly positive: with none, a deep network of random weights
-    magnifies the smallest rounding."""
+    """Gives every batch norm scales and biases as after a training: none at zero, and biases mostly positive.
+
+    With scales of zero, as timm begins, whole branches are dead; with biases of zero a deep network of random weights
+    magnifies the smallest rounding.
+    """
     generator = torch.Generator().manual_seed(0)
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
+            norm.weight.data.fill_(1)
             norm.bias.data.copy_(torch.rand(norm.bias.shape, generator=generator) + 0.5)
 
 

@@ -187,7 +187,7 @@ def one_trace() -> Iterator[None]:
 
 
 @contextmanager
-def limited(seconds: int) -> Iterator[None]:
+def limited(seconds: float) -> Iterator[None]:
     """Raises once this process has computed for so long: other work on the machine does not count."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:

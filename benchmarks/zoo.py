@@ -28,15 +28,15 @@ from edgecr.core.environment import cpu_model, version
 from edgecr.core.files import read_json, write_json
 
 TORCHVISION = """
-    resnet18 mobilenet_v2 mobilenet_v3_small mnasnet0_5 shufflenet_v2_x0_5 squeezenet1_1 resnet34 resnet50 mnasnet1_0
-    mobilenet_v3_large shufflenet_v2_x1_0 squeezenet1_0 googlenet regnet_y_400mf regnet_y_800mf efficientnet_b0
+    resnet18 squeezenet1_1 mobilenet_v2 resnet34 mobilenet_v3_small mnasnet0_5 squeezenet1_0 shufflenet_v2_x0_5 resnet50
+    mnasnet1_0 mobilenet_v3_large shufflenet_v2_x1_0 googlenet regnet_y_400mf regnet_y_800mf efficientnet_b0
     resnext50_32x4d alexnet wide_resnet50_2 densenet121 inception_v3 vgg11 vgg11_bn convnext_tiny efficientnet_b1
 """
 TIMM = """
-    resnet10t resnet14t lcnet_050 lcnet_100 mobilenetv3_small_050 mobilenetv3_small_100 mnasnet_small tinynet_e
-    mobilenetv1_100 mobilenetv2_050 mobilenetv4_conv_small repvgg_a0 resnet18d resnet26 selecsls42 dla34 dla46_c
-    semnasnet_075 semnasnet_100 spnasnet_100 fbnetc_100 hardcorenas_a efficientnet_lite0 tf_efficientnet_lite0
-    mobilenetv3_large_100 mobilenetv3_rw regnetx_002 regnety_002 seresnet18 resnetblur18 gernet_s hgnetv2_b0
+    resnet10t resnet14t lcnet_050 resnet18d gernet_s selecsls42 seresnet18 lcnet_100 mobilenetv3_small_050
+    mobilenetv3_small_100 mnasnet_small tinynet_e mobilenetv1_100 mobilenetv2_050 mobilenetv4_conv_small repvgg_a0
+    resnet26 dla34 dla46_c semnasnet_075 semnasnet_100 spnasnet_100 fbnetc_100 hardcorenas_a efficientnet_lite0
+    tf_efficientnet_lite0 mobilenetv3_large_100 mobilenetv3_rw regnetx_002 regnety_002 resnetblur18 hgnetv2_b0
     ese_vovnet19b_dw ghostnet_100 repghostnet_050 resnet26d resnet26t selecsls60b vovnet39a rexnet_100 rexnetr_100
     cs3darknet_s darknet53 cspresnet50 cspdarknet53 repvgg_b0 mobilenetv4_conv_medium mobilenet_edgetpu_v2_xs
     efficientnet_es tinynet_a skresnet18 legacy_seresnet18 ecaresnet26t dla60 res2net50_14w_8s res2next50 resnest14d
