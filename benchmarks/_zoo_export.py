@@ -83,12 +83,14 @@ class Case:
         """The network with the statistics of some images, cut if it is to be, and able to tell other images apart."""
         subject = Subject.create(architecture({"arch": self.name}), len(proof.classes), (self.side, self.side), seed=0)
         calm(subject.module)
-        take_statistics(subject.module, inputs(proof, proof.calibration(CALIBRATION)))
+        seen = inputs(proof, proof.calibration(CALIBRATION))
+        take_statistics(subject.module, seen)
         if self.cut:
             pruned = prune_channels(
                 subject.input_shape, scores.get("l2"), ScoringInputs(subject.module), Limits(), thirty_percent
             )
             subject = subject.with_changes(pruned.cut).with_module(pruned.module)
+            take_statistics(subject.module, seen)
         shown, labels = proof.judging(PARITY_IMAGES)
         recognise(subject.module, inputs(proof, shown), torch.from_numpy(labels))
         return subject
