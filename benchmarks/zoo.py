@@ -11,6 +11,7 @@ stay in the folder `--work`, where the same command goes on; files that failed a
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 import time
 from argparse import Namespace
@@ -178,7 +179,7 @@ def write_table(file: Path, entries: Sequence[Entry], of: int) -> None:
     good = sum(not entry.faults for entry in entries)
     rows = [HEADER, ["---"] * len(HEADER), *(entry.row() for entry in entries)]
     lines = [
-        f"{len(entries)} of {of} networks are done; all files of {good} of them agree. {cpu_model()}; {versions}.",
+        f"{len(entries)} of {of} networks are done; all files of {good} of them agree. {cpu_model()}, {os.cpu_count()} cores; {versions}.",
         "",
     ]
     lines += [f"| {' | '.join(row)} |" for row in rows]
