@@ -178,10 +178,8 @@ def write_table(file: Path, entries: Sequence[Entry], of: int) -> None:
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     good = sum(not entry.faults for entry in entries)
     rows = [HEADER, ["---"] * len(HEADER), *(entry.row() for entry in entries)]
-    lines = [
-        f"{len(entries)} of {of} networks are done; all files of {good} of them agree. {cpu_model()}, {os.cpu_count()} cores; {versions}.",
-        "",
-    ]
+    done = f"{len(entries)} of {of} networks are done; all files of {good} of them agree."
+    lines = [f"{done} {cpu_model()}, {os.cpu_count()} cores; {versions}.", ""]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     failed = [f"- `{entry.name}`, {fault}" for entry in entries for fault in entry.faults]
     lines += ["", "**What failed**", "", *(failed or ["Nothing."])]
