@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import torch
 from _common import Goal, arguments, finish, interleaved, paired_ratio, table, warm_seconds
-from torch import nn
+from _networks import take_statistics
 
 from edgecr.data.base import Preprocessing
 from edgecr.data.sets import MemorySet
@@ -50,13 +50,8 @@ PREPROCESSING = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (SID
 def network(name: str) -> Subject:
     """A network whose activations have the sizes of a trained one."""
     subject = Subject.create(architecture({"arch": f"torchvision:{name}"}), 1000, (SIDE, SIDE), seed=0)
-    norms = [module for module in subject.module.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = None
-    subject.module.train()
-    with torch.no_grad():
-        subject.module(torch.randn(8, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
-    subject.module.eval()
+    inputs = torch.randn(8, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    take_statistics(subject.module, inputs)
     return subject
 
 

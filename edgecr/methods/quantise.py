@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from edgecr.exporters.onnx.processor import vnni
 from edgecr.methods.base import methods
 from edgecr.methods.train import Train
 from edgecr.training.context import StepContext
+from edgecr.training.options import Positive
 
 if TYPE_CHECKING:
     from edgecr.subject import Subject
@@ -29,8 +31,19 @@ class QuantisationAware(Train):
 
     epochs: Annotated[int, Field(ge=1)] = 3
     """Passes over the training images."""
+    lr: Positive | None = None
+    """Peak learning rate; 0.001 for sgd, 0.00001 for adam and adamw when left out."""
     weight_bits: Literal[8, 7] = 8
     """Bits of the rounded weights: 7 for a file with `reduce_range`, for processors without VNNI."""
+
+    def apply(self, subject: Subject, context: StepContext) -> Subject:
+        """Trains the subject's own tensors in place."""
+        if self.weight_bits == 8 and vnni() is False:
+            context.monitor.say(
+                "This machine's processor has no VNNI, so files for it round weights to 7 bits unless their target "
+                "says otherwise. If they are what ships, say weight_bits: 7."
+            )
+        return super().apply(subject, context)
 
     @property
     def rate(self) -> float:

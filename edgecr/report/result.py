@@ -21,6 +21,8 @@ from edgecr.robustness.conditions import MEAN as MEAN  # the row of an accuracy 
 from edgecr.robustness.examples import Example
 
 SCHEMA = 2
+FAILED = "tells of a failure: "
+"""The beginning of the problem with a record of a stage that failed, and was not tampered with."""
 BASELINE, CANDIDATE = "baseline", "candidate"
 NOT_VERIFIED = "not verified"
 """The fact about a step that says why none of its figures are shown."""
@@ -320,6 +322,11 @@ class Result:
     def unsound(self, *evidence: Sequence[str]) -> list[str]:
         """The files among some rows' evidence that are not what the run wrote."""
         return [file for file in dict.fromkeys(file for files in evidence for file in files) if file in self.unverified]
+
+    @property
+    def tampered(self) -> dict[str, str]:
+        """The unverified files but for records of failures, which are what the run wrote."""
+        return {file: problem for file, problem in self.unverified.items() if not problem.startswith(FAILED)}
 
     @property
     def suites(self) -> list[str]:

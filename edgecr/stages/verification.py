@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgecr.core.errors import FileProblem
 from edgecr.core.files import read_json, sha256
+from edgecr.report.result import FAILED
 from edgecr.run import Run
 
 REPORT = "report"
@@ -91,9 +92,7 @@ def verify(run: Run, expected: Iterable[str], command: str = "edgecr compress") 
         if stage not in records:
             missing = "is missing: the stage was not finished, or its record was removed"
             problems.setdefault(record_name(stage), missing)
-    problems |= {
-        record_name(stage): f"tells of a failure: {each.error}" for stage, each in records.items() if each.error
-    }
+    problems |= {record_name(stage): f"{FAILED}{each.error}" for stage, each in records.items() if each.error}
     hashes: dict[str, str] = {}
     for record in records.values():
         for file, digest in record.outputs.items():

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgecr.data.base import Preprocessing
 from edgecr.exporters.artifact import Artifact
@@ -56,6 +57,7 @@ def _outputs_of_module(module: nn.Module, inputs: np.ndarray) -> dict[str, list[
         def after(_: nn.Module, arguments: tuple[Tensor, ...], result: Tensor) -> None:
             kept = result.numpy().copy()  # an activation behind it may work in its place
             if isinstance(layer, _NORMS):
+                kept = _normalised(layer, arguments[0], kept)
                 for own in (own for own, output in behind.items() if output is arguments[0]):
                     found[own].append(kept)
                 return
@@ -71,6 +73,17 @@ def _outputs_of_module(module: nn.Module, inputs: np.ndarray) -> dict[str, list[
     with torch.no_grad():
         frozen(torch.from_numpy(inputs))
     return {name: outputs for name, outputs in found.items() if runs[name] == 1}
+
+
+def _normalised(
+    norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, given: Tensor, result: np.ndarray
+) -> np.ndarray:
+    """The output of a normalisation alone: timm's have an activation within, which no file folds into a layer."""
+    if norm.running_mean is None:
+        return result
+    mean, variance = norm.running_mean, norm.running_var
+    normal: np.ndarray = functional.batch_norm(given, mean, variance, norm.weight, norm.bias, eps=norm.eps).numpy()
+    return normal
 
 
 def _outputs_of_file(artifact: Artifact, inputs: np.ndarray, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from edgecr.core.estimate import Estimate
 from edgecr.report.gates.quantities import Kind, Quantity
 from edgecr.report.numbers import PERCENT, counted, figure, with_unit
-from edgecr.report.result import BASELINE, CANDIDATE, NOT_VERIFIED, AccuracyRow, LatencyRow, Result
+from edgecr.report.result import BASELINE, CANDIDATE, FAILED, NOT_VERIFIED, AccuracyRow, LatencyRow, Result
 from edgecr.robustness.conditions import CLEAN
 
 
@@ -84,7 +84,9 @@ def unsound_words(result: Result, *evidence: Sequence[str]) -> str:
     if not first:
         return ""
     named, more = ", ".join(others[:NAMED]), f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-    return f"{first} {result.unverified[first]}" + (f"; also not verified: {named}{more}" if others else "")
+    problem = result.unverified[first]
+    said = problem.removeprefix(FAILED) if problem.startswith(FAILED) else f"{first} {problem}"
+    return said + (f"; also not verified: {named}{more}" if others else "")
 
 
 def not_verified(result: Result, *evidence: Sequence[str]) -> str:

@@ -111,9 +111,9 @@ def _warnings(result: Result) -> Markup:
 
 def _unverified(result: Result) -> Markup:
     """The files that the report cannot rest on."""
-    if not result.unverified:
+    if not result.tampered:
         return Markup("")
-    files = (tag("li", tag("code", file), f": {problem}") for file, problem in result.unverified.items())
+    files = (tag("li", tag("code", file), f": {problem}") for file, problem in result.tampered.items())
     return tag("section", tag("p", tag("b", UNVERIFIED)), tag("ul", *files), class_="warnings unverified")
 
 

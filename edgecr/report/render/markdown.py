@@ -34,9 +34,9 @@ def _lines(result: Result) -> Iterator[str]:
     yield from (f"# {escaped(result.heading)}: {result.verdict.value}", "")
     if result.purpose:
         yield from (escaped(result.purpose), "")
-    if result.unverified:
+    if result.tampered:
         yield f"> **{UNVERIFIED}:**\n>"
-        yield from (f"> - {escaped(file)}: {escaped(problem)}" for file, problem in result.unverified.items())
+        yield from (f"> - {escaped(file)}: {escaped(problem)}" for file, problem in result.tampered.items())
         yield ""
     yield from (f"> **Warning:** {escaped(warning)}\n" for warning in result.warnings)
     yield from (f"> **Not complete:** {escaped(text)}\n" for text in incomplete(result))

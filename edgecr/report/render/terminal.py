@@ -34,7 +34,7 @@ _COLOURS = {
 def render(result: Result) -> RenderableType:
     """Everything worth a terminal: warnings, tables, key figures, and the verdict last, where the eye is."""
     parts: list[RenderableType] = []
-    if result.unverified:
+    if result.tampered:
         parts.append(_unverified(result))
     parts += [Text(printable(f"Warning: {each}"), style="yellow") for each in result.warnings]
     parts += [Text(printable(f"Not complete: {each}"), style="yellow") for each in incomplete(result)]
@@ -105,7 +105,7 @@ class TableView:
 
 def _unverified(result: Result) -> RenderableType:
     """The files that the report cannot rest on."""
-    files = Text("\n".join(one_line(f"{file}: {problem}") for file, problem in result.unverified.items()))
+    files = Text("\n".join(one_line(f"{file}: {problem}") for file, problem in result.tampered.items()))
     return Panel(files, title=Text(UNVERIFIED, style="bold red"), border_style="red", padding=(1, 2))
 
 

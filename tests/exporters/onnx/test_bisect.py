@@ -65,3 +65,22 @@ def test_an_activation_in_place_and_embedded_scaling_do_not_mislead(tmp_path):
     found = first_difference(module, artifact, preprocessing(), images(2))
     assert (found.layer, found.compared) == ("", 3)
     assert found.difference < np.float32(1e-5)
+
+
+class NormThenRelu(torch.nn.BatchNorm2d):
+    """A normalisation with its activation within, as timm has them."""
+
+    def forward(self, given):
+        return super().forward(given).relu()
+
+
+def test_an_activation_within_a_normalisation_does_not_mislead(tmp_path):
+    torch.manual_seed(0)
+    module = ThreeLayers()
+    norm = NormThenRelu(module[1].num_features)
+    norm.load_state_dict(module[1].state_dict())
+    module[1] = norm
+    artifact = export(subject_of(module), tmp_path)
+    found = first_difference(module, artifact, preprocessing(), images(2))
+    assert (found.layer, found.compared) == ("", 3)
+    assert found.difference < np.float32(1e-5)
