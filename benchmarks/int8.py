@@ -20,13 +20,13 @@ import torch
 from _common import Goal, arguments, finish, interleaved, paired_ratio, table, warm_seconds
 from _networks import take_statistics
 
+from edgecr.core.processor import vnni
 from edgecr.data.base import Preprocessing
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import ProofData
 from edgecr.exporters.base import parse_target
 from edgecr.exporters.onnx import OnnxTarget
 from edgecr.exporters.onnx.coverage import integer_work
-from edgecr.exporters.onnx.processor import vnni
 from edgecr.exporters.onnx.rounding import rounded
 from edgecr.exporters.onnx.write import silence, write
 from edgecr.exporters.openvino import OpenVinoTarget

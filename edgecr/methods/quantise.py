@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from edgecr.exporters.onnx.processor import vnni
+from edgecr.core.processor import vnni
 from edgecr.methods.base import methods
 from edgecr.methods.train import Train
 from edgecr.training.context import StepContext

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import onnx
 
+from edgecr.core.processor import vnni
 from edgecr.exporters.integers import IntegerWork
 from edgecr.exporters.onnx.count import count_onnx
 from edgecr.exporters.onnx.names import layer_name
-from edgecr.exporters.onnx.processor import vnni
 from edgecr.predictors.onnx_file import read_onnx
 from edgecr.predictors.onnx_predictor import open_session
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from edgecr.core.processor import vnni
 from edgecr.exporters.integers import IntegerWork
-from edgecr.exporters.onnx.processor import vnni
 from edgecr.exporters.openvino.layers import GraphLayer, for_one_image, integers, layers_of
 from edgecr.predictors.openvino_file import read_openvino
 from edgecr.predictors.openvino_predictor import compiled

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgecr.core.errors import RequestError
+from edgecr.core.processor import on_arm
 from edgecr.exporters.base import Artifact, Exporter, Target, Written, exporters
-from edgecr.exporters.onnx.processor import on_arm
 from edgecr.exporters.openvino.declaration import OpenVinoTarget
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import platform
 
 import pytest
 
-from edgecr.exporters.onnx import processor
+from edgecr.core import processor
 
 
 @pytest.mark.parametrize(
