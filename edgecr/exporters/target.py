@@ -32,7 +32,7 @@ class Parity(Options):
     agreement: Share = "auto"
     """Smallest fraction of images on which both choose the same class; auto: 0.9 for int8, else 1."""
     cosine: Share = "auto"
-    """Smallest cosine between both outputs for one image; auto: 0.95 for int8, 0.999 for fp16, else null."""
+    """Smallest cosine between both outputs for one image; auto: 0.8 for int8, 0.999 for fp16, else null."""
 
     def limits(self, precision: str) -> ParityLimits:
         """The limits with those of the precision in place of auto."""
@@ -50,7 +50,7 @@ class ParityLimits(NamedTuple):
     cosine: float | None = None
 
 
-_LIMITS = {"fp16": ParityLimits(None, 1e-2, 1.0, 0.999), "int8": ParityLimits(None, None, 0.9, 0.95)}
+_LIMITS = {"fp16": ParityLimits(None, 1e-2, 1.0, 0.999), "int8": ParityLimits(None, None, 0.9, 0.8)}
 """The limits of the precisions that round; those of all others are the defaults."""
 
 

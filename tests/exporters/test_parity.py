@@ -97,7 +97,7 @@ def test_limits_that_are_none_are_not_judged():
 
 def test_limits_follow_the_precision_where_they_are_not_given():
     assert Parity().limits("fp32") == ParityLimits(1e-3, 1e-4, 1.0, None)
-    assert Parity().limits("int8") == ParityLimits(None, None, 0.9, 0.95)
+    assert Parity().limits("int8") == ParityLimits(None, None, 0.9, 0.8)
     assert Parity(max_abs=1e-3, cosine=None).limits("int8") == ParityLimits(1e-3, None, 0.9, None)
     given = Parity.parse({"max_abs": 1e-3, "cosine": None})
     assert Parity.parse(given.plain()) == given
