@@ -55,6 +55,8 @@ def readiness(file: Path, target: TensorRtTarget) -> Readiness:
         return Readiness(invalid, (), sources)
     model = shape_inference.infer_shapes(model)
     graphs = list(scopes(model, file.parent))
+    if damaged := tuple(_damaged(graphs)):
+        return Readiness(damaged, (), sources)
     problems: dict[str, dict[str, None]] = {}
     for version in target.versions:
         for problem in _problems(model, graphs, version):
@@ -87,6 +89,20 @@ def _invalid(model: onnx.ModelProto, file: Path) -> Iterator[str]:
             sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
             if any(size < 1 for size in sizes):
                 yield f"{kind} {value.name!r} has an axis without elements"
+
+
+def _damaged(graphs: Iterable[Scope]) -> Iterator[str]:
+    """Stored numbers that are not as many as their shape says, or whose file is cut short."""
+    read = set[int]()
+    for scope in graphs:
+        for name, tensor in scope.stored.items():
+            if id(tensor) in read:
+                continue
+            read.add(id(tensor))
+            try:
+                scope.numbers(name)
+            except (KeyError, TypeError, ValueError, onnx.checker.ValidationError) as error:
+                yield f"the stored tensor {name!r} cannot be read: {one_line(str(error))}"
 
 
 def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

@@ -382,6 +382,32 @@ def test_scales_may_lie_in_a_file_beside(tmp_path):
     assert problems(file, 6, precision="int8") == ()
 
 
+def test_numbers_that_are_cut_short_or_too_many_are_a_problem(tmp_path):
+    file = write(tmp_path, rounded(), **GOOD)
+    onnx.save(onnx.load(file), file, save_as_external_data=True, location="numbers.bin", size_threshold=0)
+    (tmp_path / "numbers.bin").write_bytes(b"")
+    found = problems(file, 6)
+    assert len(found) == len(GOOD)
+    assert all("cannot be read" in each for each in found)
+
+    def shorten(model):
+        next(tensor for tensor in model.graph.initializer if tensor.name == "wz").dims[0] = 3
+
+    (told,) = problems(changed(tmp_path, shorten, rounded(), **GOOD), 6)
+    assert "the stored tensor 'wz' cannot be read" in told
+
+
+def test_layers_that_share_their_weights_are_told_apart(tmp_path):
+    offsets = {"w__weight": np.ones((8, 8, 1, 1), np.float32), "o": np.zeros((1, 2, 6, 6), np.float32)}
+    nodes = [
+        node("DeformConv", "x", "w.weight", "o", name="first", outputs=["a"]),
+        node("DeformConv", "a", "w.weight", "o", name="second"),
+    ]
+    found = problems(write(tmp_path, nodes, opset=19, ir_version=8, **offsets), 5)
+    for name in ("first", "second"):
+        assert any(each.startswith(f"DeformConv {name} with the weights of layer w is an operator") for each in found)
+
+
 @pytest.mark.parametrize("name", ["a\nready", "a\x1b[2Kready"])
 def test_a_name_begins_no_line(tmp_path, name):
     nodes = [node("Cast", "x", outputs=["u"], to=2), node("BitShift", "u", "u", name=name, direction="LEFT")]
