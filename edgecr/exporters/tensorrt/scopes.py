@@ -20,7 +20,7 @@ class Scope:
 
     graph: onnx.GraphProto
     folder: Path
-    """Where numbers outside the file lie."""
+    """The folder of numbers that lie outside the file."""
     stored: Mapping[str, TensorProto] = field(default_factory=dict)
     """Tensors in the file: initializers and constants."""
     makers: Mapping[str, onnx.NodeProto] = field(default_factory=dict)
