@@ -15,6 +15,9 @@ from edgecr.core.files import is_utf8, opened
 PREPROCESSING, LABELS, WEIGHTS = "edgecr.preprocessing", "edgecr.labels", "edgecr.weights"
 """Notes in files that EdgeCR made: mean, std, size, embedded and layout, the class names, the hash of the model."""
 
+DEFAULT = ("", "ai.onnx")
+"""The names of the domain of ONNX's own operators."""
+
 
 @dataclass(frozen=True)
 class OnnxDescription:
@@ -63,7 +66,7 @@ def describe_onnx(path: Path) -> OnnxDescription:
 
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of the standard operators that a model uses; 0 when it uses none."""
-    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in DEFAULT), 0)
 
 
 def notes_of(model: onnx.ModelProto) -> dict[str, str]:

@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 import onnx
 
+from edgecr.core.errors import UnsupportedModel
+from edgecr.exporters.onnx.names import place_of
 from edgecr.predictors.onnx_predictor import open_session
 
 Range = tuple[float, float]
@@ -57,16 +59,30 @@ class Activations:
         self._names = _activations(model)
         self._session = open_session(_showing(model, self._names))
         self._input = self._session.get_inputs()[0].name
-        self._extremes = self._seen_extremes()
+        self._model = model
+        self.extremes = self._seen_extremes()
+        """The smallest and the largest number of each activation, and zero."""
         self._histograms: dict[str, Histogram] | None = None
 
     def ranges(self, rule: str) -> dict[str, Range]:
-        """The range of each activation by a rule; zero is always inside."""
+        """The range of each activation by a rule; zero is always inside. UnsupportedModel where one has no end."""
+        self._refuse_endless()
         if rule == "minmax":
-            return self._extremes
+            return self.extremes
         if self._histograms is None:
             self._histograms = self._seen_histograms()
         return {name: RULES[rule](each) for name, each in self._histograms.items()}
+
+    def _refuse_endless(self) -> None:
+        endless = next((name for name, limits in self.extremes.items() if not np.isfinite(limits).all()), None)
+        if endless is None:
+            return
+        maker = next((node for node in self._model.graph.node if endless in node.output), None)
+        place = f"the input {endless!r}" if maker is None else f"the value {endless!r} of {place_of(maker)}"
+        raise UnsupportedModel(
+            f"On calibration images {place} is infinite or not a number, so it has no range to round within. "
+            "Mend the model there, or export it in float32."
+        )
 
     def _values(self) -> Iterable[Mapping[str, np.ndarray]]:
         for portion in self._portions:
@@ -79,17 +95,17 @@ class Activations:
         for values in self._values():
             for name, each in values.items():
                 low, high = found.get(name, (0.0, 0.0))
-                found[name] = min(low, float(each.min())), max(high, float(each.max()))
+                found[name] = float(np.minimum(low, each.min())), float(np.maximum(high, each.max()))  # these keep NaN
         return found
 
     def _seen_histograms(self) -> dict[str, Histogram]:
-        counts = {name: np.zeros(_BINS) for name in self._extremes}
+        counts = {name: np.zeros(_BINS) for name in self.extremes}
         for values in self._values():
             for name, each in values.items():
                 step = max(1, each.size // (len(each) * _VALUES)) | 1  # odd, so that no column is always skipped
                 some = each.ravel()[::step]
-                counts[name] += np.histogram(some[some != 0], _BINS, _wide(self._extremes[name]))[0]
-        return {name: Histogram(*_wide(self._extremes[name]), each) for name, each in counts.items()}
+                counts[name] += np.histogram(some[some != 0], _BINS, _wide(self.extremes[name]))[0]
+        return {name: Histogram(*_wide(self.extremes[name]), each) for name, each in counts.items()}
 
 
 def _wide(extremes: Range) -> Range:

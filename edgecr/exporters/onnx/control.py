@@ -65,6 +65,8 @@ class Controlling:
     proof: ProofData
     feed: Feed
     portion: int
+    settings: Mapping[str, str]
+    """Those of the sessions that files are asked in."""
 
     def within(self, limit: float) -> Control:
         """The file with the fewest layers in floats whose drop is at most the limit; ExportRefused where none is."""
@@ -144,7 +146,7 @@ class Controlling:
         return [self.feed(images[start : start + self.portion]) for start in range(0, len(images), self.portion)]
 
     def _outputs(self, model: onnx.ModelProto, portions: Sequence[np.ndarray]) -> Outputs:
-        session = open_session(model.SerializeToString())
+        session = open_session(model.SerializeToString(), settings=self.settings)
         entry, names = session.get_inputs()[0].name, self.proof.task.outputs
         parts = [session.run(None, {entry: portion}) for portion in portions]
         return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(names)}

@@ -212,9 +212,14 @@ def _passed_on(node: onnx.NodeProto, constants: dict[str, _Constant]) -> _Consta
 
 
 def _zero(node: onnx.NodeProto, place: int, constants: dict[str, _Constant]) -> int:
-    """The zero point at an input; the first one where channels have their own, which are all alike in practice."""
+    """The zero point at an input; the first one where channels have their own, which are all alike in practice.
+
+    One outside the file counts as 0: weights beside a file are not read either.
+    """
     given = constants.get(node.input[place]) if len(node.input) > place else None
-    return 0 if given is None else int(np.ravel(numpy_helper.to_array(given.tensor))[0])
+    if given is None or _is_elsewhere(given.tensor):
+        return 0
+    return int(np.ravel(numpy_helper.to_array(given.tensor))[0])
 
 
 def _refuse_hidden_layers(node: onnx.NodeProto) -> None:

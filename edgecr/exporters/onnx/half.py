@@ -1,7 +1,7 @@
 """From an ONNX file in float32 to one in float16: half the size; inputs and outputs stay as they are.
 
 What float16 cannot hold stays in float32, between conversions: values beyond its range, and operators that add up
-powers of many numbers.
+powers of many numbers. Scales of roundings that are too small for it, as those of dead channels, become larger.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WHOLE = {"Resize": (1, 2)}
 _SUMS = frozenset(f"Reduce{word}" for word in ("L1", "L2", "LogSum", "LogSumExp", "Prod", "Sum", "SumSquare"))
 _SENSITIVE = _SUMS | {"CumSum", "Exp", "InstanceNormalization", "LayerNormalization", "LogSoftmax", "Pow", "Softplus"}
 """Operators whose inner sums and powers may leave the range of float16."""
-_SCALES = {"QuantizeLinear": 1, "DequantizeLinear": 1}
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 LARGEST = float(np.finfo(np.float16).max)
 """The largest number of float16."""
 _NAMES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
@@ -65,6 +65,7 @@ class _Halving:
         self._graph, self._whole = model.graph, whole
         self._nodes: list[onnx.NodeProto] = []
         _store_constants(model.graph)
+        _raise_scales(model.graph)
         inferred = shape_inference.infer_shapes(model).graph
         self._floats = {
             value.name
@@ -101,17 +102,15 @@ class _Halving:
 
     def _store_halves(self) -> None:
         """Rounds the stored tensors; one that is read in both precisions is stored in both."""
-        readers: dict[str, dict[int, bool]] = {}
+        readers: dict[str, set[int]] = {}
         for node in self._given:
             for place, name in enumerate(node.input):
                 if name in self._stored and self._stored[name].data_type == TensorProto.FLOAT:
-                    each = readers.setdefault(name, {})
-                    wanted = self._wanted(node, place)
-                    each[wanted] = each.get(wanted, False) or _SCALES.get(node.op_type) == place
+                    readers.setdefault(name, set()).add(self._wanted(node, place))
         for name, read_as in readers.items():
             if TensorProto.FLOAT16 not in read_as:
                 continue
-            values = _half(name, numpy_helper.to_array(self._stored[name]), positive=read_as[TensorProto.FLOAT16])
+            values = _half(name, numpy_helper.to_array(self._stored[name]))
             if len(read_as) == 1:
                 self._stored[name].CopyFrom(numpy_helper.from_array(values, name))
             else:
@@ -162,17 +161,51 @@ def _store_constants(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def _half(name: str, values: np.ndarray, positive: bool = False) -> np.ndarray:
-    """Numbers that float16 can hold; UnsupportedModel for others, and for a scale that would become zero."""
+def _raise_scales(graph: onnx.GraphProto) -> None:
+    """Makes scales larger that float16 holds coarsely or not at all, and the stored integers under them smaller."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    shares: dict[str, np.ndarray] = {}
+    for name in {node.input[1] for node in graph.node if node.op_type in _ROUNDING}:
+        if name in stored and stored[name].data_type == TensorProto.FLOAT:
+            given = numpy_helper.to_array(stored[name])
+            raised = _held_by_half(given)
+            if (raised != given).any():
+                shares[name] = given / raised
+                stored[name].CopyFrom(numpy_helper.from_array(raised, name))
+    weights = {
+        node.input[0]: node
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[1] in shares and node.input[0] in stored
+    }
+    for name, node in weights.items():
+        zero = numpy_helper.to_array(stored[node.input[2]]) if len(node.input) > 2 else np.zeros((), np.int8)
+        axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
+        integers = numpy_helper.to_array(stored[name])
+        share, shift = (_along(axis, each, integers.ndim) for each in (shares[node.input[1]], zero.astype(np.float64)))
+        fewer = np.rint((integers - shift) * share) + shift
+        stored[name].CopyFrom(numpy_helper.from_array(fewer.astype(integers.dtype), name))
+
+
+def _held_by_half(scales: np.ndarray) -> np.ndarray:
+    """The scales, with each that is below the normal numbers of float16 raised to the next number that it has."""
+    numbers = np.finfo(np.float16)
+    near = scales.astype(np.float16)
+    above = np.where(near < scales, np.nextafter(near, np.float16(1)), near)
+    small = (scales >= 0) & (scales < numbers.tiny)
+    return np.where(small, np.maximum(above, numbers.smallest_subnormal), scales).astype(np.float32)
+
+
+def _along(axis: int, values: np.ndarray, rank: int) -> np.ndarray:
+    """One number, or one for each place along an axis, in a shape that goes with tensors of a rank."""
+    return values if values.size == 1 else np.expand_dims(values, [each for each in range(rank) if each != axis % rank])
+
+
+def _half(name: str, values: np.ndarray) -> np.ndarray:
+    """Numbers that float16 can hold; UnsupportedModel for others."""
     largest = float(np.abs(values).max(initial=0.0))
     if largest > LARGEST:
         raise UnsupportedModel(
             f"{name} holds {largest:.3g}, but float16 ends at {LARGEST:.0f}; export this model in float32."
-        )
-    if positive and not np.asarray(values, np.float16).all():
-        raise UnsupportedModel(
-            f"{name} holds a scale of {float(values.min()):.3g}, which is zero in float16; "
-            "leave that layer out with `quantise: exclude`, or export this model in float32."
         )
     return np.asarray(values, np.float16)
 

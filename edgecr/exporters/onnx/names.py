@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from edgecr.core.printable import one_line
+
 _WEIGHT = ".weight"
 
 
@@ -22,7 +24,10 @@ def weighted_nodes(model: Any, kinds: Collection[str]) -> Iterator[tuple[Any, st
 
 
 def place_of(node: Any) -> str:
-    """A node in words: its operator and name, and its layer where it has a weight."""
+    """A node in words: its operator and name, and the layer that its weight is named after.
+
+    Layers with equal weights share one tensor, so that the name tells where the weights are from, not the node's layer.
+    """
     weight = next((name for name in node.input if _WEIGHT in name), None)
-    layer = "" if weight is None else f" of layer {weight.partition(_WEIGHT)[0]}"
-    return f"{node.op_type} {node.name or node.output[0]}{layer}"
+    layer = "" if weight is None else f" with the weights of layer {weight.partition(_WEIGHT)[0]}"
+    return one_line(f"{node.op_type} {node.name or next(iter(node.output), '')}{layer}")

@@ -89,7 +89,7 @@ def _controlling(work: _Work, limits: Mapping[str, Range], target: OnnxTarget, p
     """The search for layers that stay in floats besides those that do anyway."""
     nodes = {node.name: layer for node, layer in weighted_nodes(work.model, _WEIGHTED) if node.name not in work.kept}
     rounder, feed, portion = partial(work.rounded, limits), partial(file_inputs, target, proof), _portion(target)
-    return Controlling(work.model, rounder, nodes, proof, feed, portion)
+    return Controlling(work.model, rounder, nodes, proof, feed, portion, work.session)
 
 
 def ranges(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData, count: int) -> Mapping[str, Range]:
@@ -98,7 +98,7 @@ def ranges(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData, count: 
         return {}
     inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(model)
     inputs = calibration_inputs(target, count, proof)
-    return Activations(inferred, _portions(inputs, _portion(target))).ranges("minmax")
+    return Activations(inferred, _portions(inputs, _portion(target))).extremes
 
 
 def _portion(target: OnnxTarget) -> int:
@@ -167,13 +167,17 @@ class _Work:
     narrow: bool
     """True for weights of 7 bits."""
 
+    @property
+    def session(self) -> Mapping[str, str]:
+        """Settings of the sessions that compare rounded files: what is for TensorRT is computed as it is written."""
+        return AS_WRITTEN if self.options.placement == "tensorrt" else {}
+
     def nearest(self, seen: np.ndarray, held: np.ndarray, portion: int) -> _Chosen:
         """The file of the rule whose outputs are nearest to float32 on images that the ranges have not seen."""
         activations = Activations(self.model, _portions(seen, portion))
         limits = {rule: activations.ranges(rule) for rule in ("minmax", *RULES)}
         made = {rule: self.rounded(each) for rule, each in limits.items()}
-        settings = AS_WRITTEN if self.options.placement == "tensorrt" else {}
-        losses = _losses(self.model, made, _portions(held, portion), settings)
+        losses = _losses(self.model, made, _portions(held, portion), self.session)
         rule = min(losses, key=lambda each: losses[each])
         return _Chosen(rule, limits[rule], made[rule], losses)
 

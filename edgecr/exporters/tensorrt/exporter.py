@@ -47,7 +47,7 @@ class TensorRtExporter(OnnxFileExporter[TensorRtTarget]):
         written = finish.finished(written, subject, onnx_target, proof, file)
         if problems := self.ready(target, file).problems:
             raise ExportRefused(
-                f"TensorRT would not build the file for target {target.name!r}, as far as its documents tell, "
+                f"TensorRT would not build the file as target {target.name!r} asks, as far as its documents tell, "
                 f"so it was not kept: {'; '.join(problems)}."
             )
         sparse = [name for name, _ in eligible(file)] if target.sparsity else []

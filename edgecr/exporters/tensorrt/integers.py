@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -23,14 +24,19 @@ def integer_work(path: Path) -> IntegerWork | None:
     makers = {name: node for node in graph.node for name in node.output}
     if not any(node.op_type == "QuantizeLinear" for node in graph.node):
         return None
-    layers = [node for node in graph.node if node.op_type in _LAYERS and _is_rounded(node, makers)]
+    layers = rounded_layers(graph, makers)
     readers = {name: node.op_type for node in graph.node for name in node.input if node.op_type in _FUSED}
     left = sum(node.op_type == "DequantizeLinear" and node.output[0] not in readers for node in graph.node)
     macs, every, elsewhere = divided(path, Counter(_layer(node, makers) for node in layers))
     return IntegerWork(macs, every, elsewhere, pairs=left, kernels="TensorRT", saturates=False)
 
 
-def _is_rounded(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> bool:
+def rounded_layers(graph: onnx.GraphProto, makers: Mapping[str, onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """The layers of a graph whose input and weight are both rounded; ``makers`` are the nodes by their outputs."""
+    return [node for node in graph.node if node.op_type in _LAYERS and _is_rounded(node, makers)]
+
+
+def _is_rounded(node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]) -> bool:
     return all(name in makers and makers[name].op_type == "DequantizeLinear" for name in node.input[:2])
 
 

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edgecr.core.errors import UnsupportedModel
 from edgecr.exporters.onnx.calibration import RULES, Activations
 
 
@@ -70,6 +71,31 @@ def test_the_least_squares_range_beats_its_neighbours():
 
     assert error(1.0) < error(0.8)
     assert error(1.0) < error(1.25)
+
+
+def inverse(values):
+    """The range of one over some values, by a node that bears the name of its layer's weight."""
+    model = doubled()
+    model.graph.node[0].CopyFrom(helper.make_node("Div", ["a.weight", "x"], ["y"], "div"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([1, 1, 0, 1]), "a.weight"))
+    return Activations(model, [np.float32(values).reshape(-1, 4)])
+
+
+@pytest.mark.parametrize("rule", ["minmax", *RULES])
+@pytest.mark.parametrize("values", [[0, 1, 1, 1], [1, 1, 0, 1]])
+def test_a_value_without_end_is_refused_by_its_place(rule, values):
+    place = "the value 'y' of Div div with the weights of layer a is infinite or not a number"
+    with pytest.raises(UnsupportedModel, match=place):
+        inverse(values).ranges(rule)
+
+
+def test_an_input_that_is_no_number_is_refused():
+    with pytest.raises(UnsupportedModel, match="the input 'x' is infinite"):
+        calibration([1, 2, np.nan, 4]).ranges("minmax")
+
+
+def test_extremes_know_values_without_end():
+    assert inverse([0, 1, 1, 1]).extremes["y"] == (0.0, np.inf)
 
 
 def test_the_models_own_outputs_stay():

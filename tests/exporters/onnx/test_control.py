@@ -13,6 +13,7 @@ from edgecr.core.errors import ExportRefused
 from edgecr.data.sets import MemorySet
 from edgecr.exporters import exporters
 from edgecr.exporters.onnx.control import error
+from edgecr.predictors.onnx_predictor import AS_WRITTEN, open_session
 from edgecr.predictors.torch_predictor import TorchPredictor
 from tests.exporters.tiny_subjects import ThreeLayers, proof, subject_of, target
 
@@ -71,6 +72,19 @@ def test_costly_layers_stay_in_floats_until_the_drop_holds(tmp_path, lopsided, d
     assert errors["7"] < errors["0"] / 10
     assert errors["7"] < errors["3"] / 10
     assert facts["drop_images"] == 60
+
+
+@pytest.mark.parametrize("placement", ["tensorrt", "onnxruntime"])
+def test_files_for_tensorrt_are_judged_as_they_are_written(tmp_path, lopsided, data, monkeypatch, placement):
+    asked = []
+
+    def session(model, **given):
+        asked.append(given["settings"])
+        return open_session(model, **given)
+
+    monkeypatch.setattr("edgecr.exporters.onnx.control.open_session", session)
+    exported(lopsided, tmp_path, data, max_drop=0.9, placement=placement, activations="int8", symmetric=True)
+    assert asked == [AS_WRITTEN if placement == "tensorrt" else {}] * 2, "the file in floats, and the rounded one"
 
 
 def test_nothing_stays_where_nothing_has_to(tmp_path, lopsided, data):

@@ -120,12 +120,44 @@ def test_a_constant_among_the_nodes_is_rounded_like_a_stored_one():
     assert [tensor.data_type for tensor in made.graph.initializer] == [TensorProto.FLOAT16]
 
 
-def test_a_scale_that_would_be_zero_is_refused():
+def rounded_weights(scales, integers, zero=0, axis=0):
+    """A product of the input and stored integers of several scales."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=axis),
+        helper.make_node("Mul", ["x", "w"], ["y"]),
+    ]
+    model = model_of(nodes, {"s": scales}, ["n", len(integers), 2, 2])
+    values = np.broadcast_to(np.array(integers, np.int8).reshape(-1, 1, 1), (len(integers), 2, 2))
+    for name, value in (("q", values), ("z", np.full(len(scales), zero, np.int8))):
+        model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    return model
+
+
+@pytest.mark.parametrize("zero", [0, 5])
+def test_a_scale_too_small_for_float16_is_raised_and_its_integers_shrink(zero):
+    step = 2.0**-24  # the smallest number of float16
+    scales = [step / 4, 2.5 * step, 1e-9, 0.5]
+    made = halved(rounded_weights(scales, [100 + zero, 100 + zero, -99, 77], zero))
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    np.testing.assert_array_equal(stored["s"], np.float16([step, 3 * step, step, 0.5]))
+    np.testing.assert_array_equal(stored["q"][:, 0, 0], [25 + zero, 83 + zero, -2 + zero, 77])
+    onnx.checker.check_model(made, full_check=True)
+
+
+def test_scales_that_float16_holds_leave_the_integers_as_they_are():
+    made = halved(rounded_weights([0.0123, 7e-5], [127, -127]))
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    np.testing.assert_array_equal(stored["q"][:, 0, 0], [127, -127])
+
+
+def test_a_value_is_rounded_and_restored_by_the_same_raised_scale():
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"]),
+        helper.make_node("Mul", ["w", "f"], ["y"]),
     ]
-    model = model_of(nodes, {"s": 1e-9}, ["n", 1, 2, 2])
+    model = model_of(nodes, {"s": 1e-9, "f": 2.0}, ["n", 1, 2, 2])
     model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "z"))
-    with pytest.raises(UnsupportedModel, match="s holds a scale of 1e-09, which is zero in float16"):
-        halved(model)
+    made = halved(model, ["w"])
+    stored = {tensor.name: float(numpy_helper.to_array(tensor)) for tensor in made.graph.initializer}
+    assert stored["s"] == stored["s_float16"] == 2.0**-24

@@ -130,7 +130,7 @@ def test_what_cannot_be_said_there_is_refused_by_name(model, told):
 
 def test_a_layer_is_named_by_its_weight():
     odd = single("DeformConv", "features.3.weight", "offset", **{"features.3.weight": floats(4, 6, 3, 3)})
-    with pytest.raises(UnsupportedModel, match=r"DeformConv y of layer features\.3 has no form there"):
+    with pytest.raises(UnsupportedModel, match=r"DeformConv y with the weights of layer features\.3 has no form there"):
         lowered(odd, 17)
 
 
