@@ -84,6 +84,7 @@ def test_a_masked_module_is_no_pruned_one(pruned, tmp_path):
     ("options", "message"),
     [
         ({"labels": ["a"]}, "1 labels for 4 outputs"),
+        ({"labels": ["a", "b", "c", "\ud800"]}, r"The label '\\ud800' is not UTF-8"),
         ({"target": "onx"}, "Did you mean 'onnx'"),
         ({"original": tiny()}, "needs both"),
         ({"folder": "model.onnx"}, "looks like a file; give a folder"),

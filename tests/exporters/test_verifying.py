@@ -22,6 +22,7 @@ from edgecr.core.files import write_json
 from edgecr.exporters import Artifact, exporters
 from edgecr.exporters.artifact import MANIFEST, FileFacts, sealed
 from edgecr.exporters.bare import artifact_of
+from edgecr.exporters.folder import REFUSED
 from edgecr.exporters.stored_proof import MOST_BYTES, PROOF, StoredProof
 from edgecr.exporters.verifying import verify
 from edgecr.predictors.torch_predictor import TorchPredictor
@@ -226,6 +227,7 @@ def test_a_rejected_file_is_no_artifact_and_the_next_export_takes_it_away(export
     rejected[1].parent.mkdir()
     for file in rejected:
         shutil.copy(folder / "model.onnx", file)
+    write_json(folder / REFUSED, {"files": ["model.onnx", "parts/w.bin"]})
     for read in (artifact_of, Artifact.load):
         with pytest.raises(FileProblem, match="was refused when it was exported"):
             read(rejected[0])
