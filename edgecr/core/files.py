@@ -49,12 +49,17 @@ def storage_errors(path: Path) -> Iterator[None]:
         reason = _STORAGE.get(error.errno or 0)
         if reason is None:
             raise
-        problem = StorageError(
-            f"Cannot write {path}: {reason}. Free space or choose another folder, then run "
-            "the same command again; it continues where it stopped."
-        )
-        problem.reason = reason
-        raise problem from error
+        raise not_written(path, reason) from error
+
+
+def not_written(path: Path, reason: str) -> StorageError:
+    """The error for a file that cannot be written, for a reason in a few words."""
+    problem = StorageError(
+        f"Cannot write {path}: {reason}. Free space or choose another folder, then run "
+        "the same command again; it continues where it stopped."
+    )
+    problem.reason = reason
+    return problem
 
 
 @contextlib.contextmanager

@@ -94,6 +94,18 @@ class ExportFolder:
             _remove(self.folder, name)
 
 
+def refusal(folder: Path) -> str:
+    """The reason why the export into a folder was refused; empty where none was."""
+    record = folder / REFUSED
+    if not os.path.lexists(record):
+        return ""
+    values = read_json(record)
+    reason = values.get("reason") if isinstance(values, dict) else None
+    if not isinstance(reason, str) or not reason:
+        raise FileProblem(f"{record} does not say why the export was refused; export again.")
+    return reason
+
+
 def _names(record: Path) -> list[str]:
     """The files that a manifest or a record of refused ones names, even where it is damaged otherwise."""
     with contextlib.suppress(FileProblem):
