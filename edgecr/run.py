@@ -123,10 +123,20 @@ class Run:
 
     def damaged(self, name: str) -> list[Path]:
         """The outputs of a stage that are not what it wrote; none when there is no record of it."""
+        return [file for file, digest in self._outputs(name).items() if not file.is_file() or sha256(file) != digest]
+
+    def discard(self, name: str) -> None:
+        """Removes the files that a stage wrote, so that nothing is in its way when it is done again."""
+        own = self.folder.resolve()
+        for file in self._outputs(name):
+            if file.is_file() and file.parent.resolve().is_relative_to(own):
+                file.unlink()
+
+    def _outputs(self, name: str) -> dict[Path, str]:
+        """The files that a stage wrote, and their hashes; none when there is no record of it."""
         if not self.stage(name).is_file():
-            return []
-        files = {inside(self.folder, file): digest for file, digest in self._recorded(name)["outputs"].items()}
-        return [file for file, digest in files.items() if not file.is_file() or sha256(file) != digest]
+            return {}
+        return {inside(self.folder, file): digest for file, digest in self._recorded(name)["outputs"].items()}
 
     def _recorded(self, name: str) -> dict[str, Any]:
         path = self.stage(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from edgecr.core.errors import RequestError
@@ -18,7 +19,10 @@ def unpack(file: Path, output: Path | None = None) -> Path:
     if artifact.format != "onnx":
         raise RequestError(f"{file} is in the format {artifact.format!r}; only ONNX files are packed.")
     place = output or file.with_name(f"plain-{file.name}")
-    if place.exists() and place.samefile(file):
-        raise RequestError(f"{place} is the file itself; give another one with -o.")
+    if os.path.lexists(place):
+        itself = "is the file itself" if place.exists() and place.samefile(file) else "exists already"
+        raise RequestError(
+            f"{place} {itself} and is not overwritten; choose another place with -o, or remove it first."
+        )
     unpack_file(file, place)
     return place

@@ -9,7 +9,7 @@
         * NotConfigured: a device needs settings that nobody has written yet
         * NotTrusted: a device file of somebody else, which the user has not allowed yet
     * WorkError (exit 1): the request was right, the work failed
-        * RunBusy: another process is writing the same run
+        * RunBusy: another process is writing the same run or the same artifact
         * TrainingDiverged: the loss became NaN or infinite
         * UnsupportedModel: an operation stops a model from being cut, exported or counted
         * ExportRefused: an exported file failed parity or its removal receipt
@@ -89,7 +89,7 @@ class NotTrusted(RequestError):
 
 
 class RunBusy(WorkError):
-    """Another process is writing the same run."""
+    """Another process is writing the same run, or the same artifact."""
 
 
 class TrainingDiverged(WorkError):

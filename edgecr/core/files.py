@@ -49,12 +49,17 @@ def storage_errors(path: Path) -> Iterator[None]:
         reason = _STORAGE.get(error.errno or 0)
         if reason is None:
             raise
-        problem = StorageError(
-            f"Cannot write {path}: {reason}. Free space or choose another folder, then run "
-            "the same command again; it continues where it stopped."
-        )
-        problem.reason = reason
-        raise problem from error
+        raise not_written(path, reason) from error
+
+
+def not_written(path: Path, reason: str) -> StorageError:
+    """The error for a file that cannot be written, for a reason in a few words."""
+    problem = StorageError(
+        f"Cannot write {path}: {reason}. Free space or choose another folder, then run "
+        "the same command again; it continues where it stopped."
+    )
+    problem.reason = reason
+    return problem
 
 
 @contextlib.contextmanager
@@ -98,15 +103,35 @@ class LockHeld(Exception):
 
 
 @contextlib.contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Holds a lock file, LockHeld when another process has it; the lock dies with the process, however it dies."""
-    with storage_errors(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+def locked(file: Path, *, remove: bool = False) -> Iterator[None]:
+    """Holds a lock file, LockHeld when another process has it; the lock dies with the process, however it dies.
+
+    With ``remove`` the file is gone afterwards.
+    """
+    handle = _held(file)
     try:
-        _lock(handle)
         yield
     finally:
+        with contextlib.suppress(OSError):  # while it is held, so that nobody else's is taken away
+            if remove:
+                file.unlink()
+        os.close(handle)
+
+
+def _held(file: Path) -> int:
+    """The handle of a lock file that is held; one that was removed by its owner meanwhile is made anew."""
+    while True:
+        with storage_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(handle)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), file.stat()):
+                    return handle
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)
 
 

@@ -53,6 +53,6 @@ def _note(notes: Mapping[str, str], name: str, without: Kind) -> Kind:
     """A note inside a file, which anybody may have written; ``without`` where it is none of that kind."""
     try:
         found = json.loads(notes.get(name, "null"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return without
     return found if isinstance(found, type(without)) else without

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgecr.core.errors import ExportRefused, FileProblem, RequestError, UnsupportedModel
-from edgecr.core.files import storage_errors, write_json
+from edgecr.core.files import is_utf8
 from edgecr.data.base import Preprocessing
 from edgecr.data.views import ProofData
-from edgecr.exporters.artifact import MANIFEST, REJECTED, STEM, Artifact, FileFacts, total_size
+from edgecr.exporters.artifact import STEM, Artifact, FileFacts, total_size
 from edgecr.exporters.divergence import Divergence
+from edgecr.exporters.folder import ExportFolder
 from edgecr.exporters.parity import ParityResult, compare, differences, failures, limits_of_some
 from edgecr.exporters.receipt import Receipt
 from edgecr.exporters.stored_proof import PROOF, StoredProof
@@ -27,9 +24,6 @@ from edgecr.predictors import predictor_for
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.subject import Subject
 
-REFUSED = "refused.json"
-"""The file in place of an artifact that was refused: the reasons, with the figures."""
-_FRESH = ".export."
 _LOOKED_AT = 2
 """Images that a layer is looked for with; each keeps the outputs of all layers in memory."""
 
@@ -54,25 +48,28 @@ def export(
     samples = proof.parity(PARITY_IMAGES)
     if len(samples) == 0:
         raise RequestError("An export needs at least one real image to compare the file with PyTorch.")
+    _refuse_half_characters(proof.classes)
     case = _Case(exporter, subject, target, proof, samples)
     artifact: Artifact | None = None
-    with _fresh(folder) as fresh:
+    with ExportFolder.held(folder) as place:
+        place.check([target.main] if target.main else [])
         try:
-            artifact = _described(exporter.write(subject, target, proof, fresh), target, proof, fresh, lineage)
-            case.prove(artifact).save(fresh)
+            artifact = _described(
+                exporter.write(subject, target, proof, place.fresh), target, proof, place.fresh, lineage
+            )
+            place.check(artifact.hashes)
+            case.prove(artifact).save(place.fresh)
         except ExportRefused as error:
-            _clear(folder)
-            if artifact is not None:
-                _move(artifact, folder, REJECTED)
-            write_json(folder / REFUSED, {"schema": 1, "target": target.name, "reason": str(error)} | case.findings)
+            place.refuse(artifact, {"schema": 1, "target": target.name, "reason": str(error)} | case.findings)
             raise
-        artifact = replace(artifact, evidence={PROOF: FileFacts.of(fresh / PROOF)})
-        _clear(folder)
-        _move(artifact, folder)
-    found = case.findings
-    proven = replace(artifact, path=folder / artifact.path.name, parity=found["parity"], receipt=found["receipt"])
-    proven.save()
-    return proven
+        found, evidence = case.findings, {PROOF: FileFacts.of(place.fresh / PROOF)}
+        return place.keep(replace(artifact, evidence=evidence, parity=found["parity"], receipt=found["receipt"]))
+
+
+def _refuse_half_characters(labels: Sequence[str]) -> None:
+    for label in labels:
+        if not is_utf8(label):
+            raise RequestError(f"The label {label!r} is not UTF-8, and no file could hold it. Rename that class.")
 
 
 def _described(written: Written, target: Target, proof: ProofData, folder: Path, lineage: dict[str, Any]) -> Artifact:
@@ -175,39 +172,3 @@ def _recorded(preprocessing: Preprocessing, embedded: bool) -> dict[str, Any]:
         "size": list(preprocessing.size),
         "embedded": embedded,
     }
-
-
-@contextlib.contextmanager
-def _fresh(folder: Path) -> Iterator[Path]:
-    """An empty folder in the artifact's own, removed in the end; those that a killed export left go as well."""
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f"{_FRESH}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        fresh = Path(tempfile.mkdtemp(prefix=_FRESH, dir=folder))
-    try:
-        with storage_errors(folder):
-            yield fresh
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _move(artifact: Artifact, folder: Path, ending: str = "") -> None:
-    """Moves the files of an artifact into its folder, with an ending to their names; no manifest describes them yet."""
-    for name in (*artifact.hashes, *artifact.evidence):
-        source, place = artifact.path.parent / name, folder / f"{name}{ending}"
-        with source.open("rb") as written:
-            os.fsync(written.fileno())
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, place)
-
-
-def _clear(folder: Path) -> None:
-    """Takes away what an earlier export left: no manifest may stand beside a file it does not describe."""
-    others: tuple[str, ...] = ()
-    with contextlib.suppress(FileProblem):
-        others = Artifact.within(folder).beside
-    with storage_errors(folder):
-        old = [folder / MANIFEST, *folder.glob(f"{STEM}.*"), *(folder / name for name in others)]
-        for file in (*old, folder / PROOF, *folder.rglob(f"*{REJECTED}"), folder / REFUSED):
-            file.unlink(missing_ok=True)

@@ -61,7 +61,7 @@ class Target(Options):
     """The runtimes that files of this format run in; a device measures in the first of them that it declares."""
 
     main: ClassVar[str] = ""
-    """The name of the main file, in a format that calls others ``model`` too, with another ending."""
+    """The name of the main file, where the format knows it; needed where others are called ``model`` too."""
 
     schema_version: Literal[1] = 1
     name: Name

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from edgecr.core.errors import EdgecrError, FileProblem, UnsupportedModel
+from edgecr.core.errors import EdgecrError, FileProblem, RequestError, UnsupportedModel
 from edgecr.core.files import refused_as, sha256
 from edgecr.exporters.artifact import (
     MANIFEST,
@@ -23,6 +23,7 @@ from edgecr.exporters.artifact import (
     refuse_rejected,
 )
 from edgecr.exporters.base import exporters
+from edgecr.exporters.folder import refusal
 from edgecr.exporters.parity import ParityResult, compare, failures
 from edgecr.exporters.receipt import recorded_figures
 from edgecr.exporters.stored_proof import PROOF, StoredProof
@@ -122,6 +123,8 @@ class _Suspect:
         folder = self.path.is_dir() or self.path.name == MANIFEST
         manifest = (self.path / MANIFEST if self.path.is_dir() else self.path) if folder else manifest_path(self.path)
         if not manifest.is_file():
+            if reason := refusal(manifest.parent):
+                raise FileProblem(f"There is no artifact, because its export was refused: {reason}")
             missing = f"{self.path} does not exist" if not self.path.exists() else f"there is no {manifest.name}"
             raise _NotChecked(f"{missing}: nothing says what the file should be")
         _must_be_readable(manifest)
@@ -162,7 +165,9 @@ class _Suspect:
         with _as_recorded("receipt"):
             try:
                 found = exporters.get(artifact.format)().recount(artifact, recorded_figures(artifact.receipt))
-            except (ImportError, UnsupportedModel) as error:
+            except FileProblem:
+                raise
+            except (ImportError, RequestError, UnsupportedModel) as error:
                 raise _NotChecked(f"it cannot be counted here: {error}") from error
             if found is None:
                 raise _NotChecked(f"files in the format {artifact.format!r} cannot be counted without the model")

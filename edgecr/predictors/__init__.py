@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,9 +103,15 @@ def preprocessing_of(artifact: Exported) -> Preprocessing:
         )
     try:
         height, width = values["size"]
-        return Preprocessing(_three(values["mean"]), _three(values["std"]), (int(height), int(width)))
-    except (TypeError, ValueError) as error:
-        raise FileProblem(f"The manifest of {artifact.path} has a damaged preprocessing: {error}.") from error
+        mean, std = _three(values["mean"]), _three(values["std"])
+        if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise ValueError(f"mean {list(mean)} and std {list(std)} must be finite, and std above 0")
+        return Preprocessing(mean, std, (int(height), int(width)))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FileProblem(
+            f"{artifact.path} has a damaged preprocessing, in its manifest or, without one, in the notes inside it: "
+            f"{error}. Export it again."
+        ) from error
 
 
 def _three(values: Any) -> tuple[float, float, float]:

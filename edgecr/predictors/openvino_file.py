@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from functools import cache
 from importlib.util import find_spec
@@ -25,13 +26,17 @@ def require(*packages: str) -> None:
             raise RequestError(f"The package {package} is needed and not installed here. Install it: {INSTALL}")
 
 
-def openvino_library() -> Any:
-    """OpenVINO, imported without its telemetry, which starts a process and writes into the home folder."""
-    require("openvino")
+def openvino_library(package: str = "openvino") -> Any:
+    """OpenVINO, or its quantiser, imported without its telemetry, which starts a process and writes into the home."""
+    require(package)
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
+    try:
+        return importlib.import_module(package)
+    except Exception as error:  # an installation that is broken raises whatever it meets
+        raise RequestError(
+            f"The package {package} is installed here, but it cannot be imported: {last_line(error)}. Mend the "
+            f"installation: {INSTALL.replace('install', 'install --force-reinstall')}"
+        ) from error
 
 
 def read_openvino(path: Path) -> Any:

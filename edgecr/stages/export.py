@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -120,11 +121,20 @@ class _Export:
     def make(self, subject: Subject, monitor: Monitor) -> Artifact:
         """Writes and proves the files."""
         monitor.say(f"Exporting the {self.role} for {self.target.name}")
+        self._take_away_orphans()
         exporter = exporters.get(self.target.format)()
         lineage = {"run": self.run.folder.name, "role": self.role, "steps": steps_behind(self.run, self.role)}
         artifact = exporter.export(subject, self.asked, self.data, self.folder, lineage)
         self.run.finish(self.stage, self.key, [self.folder])
         return artifact
+
+    def _take_away_orphans(self) -> None:
+        """Removes files that this stage wrote and no manifest names any more: they would be taken for the user's."""
+        try:
+            Artifact.within(self.folder)
+        except FileProblem:
+            with contextlib.suppress(FileProblem):  # a damaged record names nothing
+                self.run.discard(self.stage)
 
 
 def _sound_subject(run: Run, role: str, execution: Execution) -> Subject:

@@ -84,6 +84,7 @@ def test_a_masked_module_is_no_pruned_one(pruned, tmp_path):
     ("options", "message"),
     [
         ({"labels": ["a"]}, "1 labels for 4 outputs"),
+        ({"labels": ["a", "b", "c", "\ud800"]}, r"The label '\\ud800' is not UTF-8"),
         ({"target": "onx"}, "Did you mean 'onnx'"),
         ({"original": tiny()}, "needs both"),
         ({"folder": "model.onnx"}, "looks like a file; give a folder"),
@@ -114,3 +115,5 @@ def test_a_run_gets_one_more_target(small_run, tmp_path):
     assert [each.lineage["role"] for each in (baseline, candidate)] == ["baseline", "candidate"]
     assert candidate.path.is_relative_to(run.folder / "export" / "onnx-embedded")
     assert candidate.input["dtype"] == "uint8"
+    candidate.path.with_name("model.manifest.json").unlink()  # the run's own record still knows the files
+    assert edgecr.export(run, target="onnx-embedded", quiet=True)[1] == candidate

@@ -17,17 +17,18 @@ from typer.testing import CliRunner
 
 import edgecr
 from edgecr.cli import app
-from edgecr.core.errors import FileProblem
+from edgecr.core.errors import ExportRefused, FileProblem
 from edgecr.core.files import write_json
 from edgecr.exporters import Artifact, exporters
 from edgecr.exporters.artifact import MANIFEST, FileFacts, sealed
 from edgecr.exporters.bare import artifact_of
+from edgecr.exporters.folder import REFUSED
 from edgecr.exporters.stored_proof import MOST_BYTES, PROOF, StoredProof
 from edgecr.exporters.verifying import verify
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.report.result import Status
 from tests.exporters.test_base import first_schema
-from tests.exporters.tiny_subjects import export, images, preprocessing
+from tests.exporters.tiny_subjects import ThreeLayers, export, images, preprocessing, subject_of
 
 
 @pytest.fixture
@@ -226,12 +227,24 @@ def test_a_rejected_file_is_no_artifact_and_the_next_export_takes_it_away(export
     rejected[1].parent.mkdir()
     for file in rejected:
         shutil.copy(folder / "model.onnx", file)
+    write_json(folder / REFUSED, {"files": ["model.onnx", "parts/w.bin"]})
     for read in (artifact_of, Artifact.load):
         with pytest.raises(FileProblem, match="was refused when it was exported"):
             read(rejected[0])
     assert outcome(rejected[0]) == ("manifest", Status.FAIL)
     export(exported[0], folder)
     assert not any(file.exists() for file in rejected)
+
+
+@pytest.mark.parametrize("name", ["", "model.onnx", MANIFEST])
+def test_a_folder_whose_export_was_refused_says_why(tmp_path, name):
+    with pytest.raises(ExportRefused) as refused:
+        export(subject_of(ThreeLayers(), cut=True, promised=lambda: ThreeLayers(4)), tmp_path)
+    found = verify(tmp_path / name)
+    assert (found.exit_code, found.checks[-1].name) == (1, "manifest")
+    assert found.checks[-1].text.endswith(f"its export was refused: {refused.value}")
+    (tmp_path / REFUSED).write_text("[]")
+    assert "does not say why" in verify(tmp_path / name).checks[-1].text
 
 
 def test_the_command_works_without_torch(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def unpacked(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     if not is_compact(model):
         return model
+    _refuse_namesakes(model)
     weights = dict(_weights(model))
     first = {each.tensors[0].name: name for name, each in weights.items()}
     own = [node for each in weights.values() for node in each.nodes]
@@ -118,6 +120,13 @@ def unpacked(model: onnx.ModelProto) -> onnx.ModelProto:
     if expected:
         raise FileProblem(f"{next(iter(expected))} is not made at all")
     return made
+
+
+def _refuse_namesakes(model: onnx.ModelProto) -> None:
+    """FileProblem for two tensors of one name: each packed weight is unpacked, and its size counted, once."""
+    for name, times in Counter(tensor.name for tensor in model.graph.initializer).items():
+        if times > 1:
+            raise FileProblem(f"{name} is stored {times} times")
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -105,6 +105,7 @@ class OnnxTarget(GraphTarget):
     """An ONNX file."""
 
     runtimes: ClassVar[tuple[str, ...]] = ("ort", "openvino")
+    main: ClassVar[str] = "model.onnx"
 
     format: Literal["onnx"]
     """The format of the file; it decides which further keys there are."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgecr.exporters.receipt import Receipt, Recount
     from edgecr.subject import Subject
 
-FILE = "model.onnx"
+FILE = OnnxTarget.main
 OPSETS = range(13, 24)
 """The opsets that are written: those that torch's exporter emits, and older ones that its file is put into."""
 

@@ -24,7 +24,7 @@ TRITS_OF_BYTE = np.stack([np.arange(243) // 3**power % 3 for power in range(4, -
 """The five numbers that a byte of trits stands for."""
 _MOST_FOR_A_BYTE = 256
 """Weights that one stored byte may stand for: a symbol of 8 bits is a run of at most 255 zeros."""
-
+_MISFIT = "the places of a packed weight do not fit its shape"
 
 EMITS = {bits: np.append(np.ones((1 << bits) - 1, np.uint8), np.zeros(1, np.uint8)) for bits in GAPS.values()}
 """The weights, 1 or 0, that each symbol has behind its zeros."""
@@ -78,6 +78,8 @@ class PackedWeight:
     def symbols(self) -> np.ndarray:
         """The symbols of the gaps; half a byte that is left over would lead behind the last weight."""
         stored, bits = self.parts[self.gaps], GAPS[self.gaps]
+        if stored.size > _bytes(self.size * bits, 8):  # each symbol goes on by one place or more
+            raise FileProblem(_MISFIT)
         symbols = stored if bits == 8 else np.stack([stored >> 4, stored & 15], 1).ravel()
         ends = np.cumsum(STEPS[bits][symbols], dtype=np.int64)
         over = int(bits == 4 and len(ends) > 0 and ends[-1] > self.size)
@@ -91,12 +93,12 @@ class PackedWeight:
             places: np.ndarray = ends[EMITS[bits][symbols] > 0] - 1
             whole = len(ends) > 0 and ends[-1] <= self.size
         elif MASK in self.parts:
-            places = np.flatnonzero(_bits(self.parts[MASK]))
             whole = self.parts[MASK].size == _bytes(self.size, 8)
+            places = np.flatnonzero(_bits(self.parts[MASK])) if whole else np.empty(0, np.int64)
         else:
             return np.arange(self.size)
         if not whole or not len(places) or places[-1] >= self.size:
-            raise FileProblem("the places of a packed weight do not fit its shape")
+            raise FileProblem(_MISFIT)
         return places
 
     def _at(self, count: int) -> np.ndarray:
@@ -106,8 +108,8 @@ class PackedWeight:
             numbers = self.parts[VALUES][zero:]
             fits = len(numbers) == count and not any(self.parts[VALUES][:zero].tobytes())
         else:
-            numbers = 1 - 2 * _bits(self.parts[SIGNS]).astype(np.float32)
             fits = self.parts[SIGNS].size == _bytes(count, 8)
+            numbers = 1 - 2 * _bits(self.parts[SIGNS] if fits else self.parts[SIGNS][:0]).astype(np.float32)
         if not fits:
             raise FileProblem(f"a packed weight has {count:,} places, and another number of weights for them")
         return numbers[:count]

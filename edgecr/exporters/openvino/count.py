@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgecr.core.files import read_errors
 from edgecr.exporters.openvino.layers import for_one_image, layers_of
 from edgecr.exporters.receipt import Recount, recounted
 from edgecr.exporters.zeros import zero_channels_of
@@ -25,11 +26,16 @@ def contents(path: Path, figures: Sequence[str] = ()) -> Recount:
     count = Count(
         params=sum(math.prod(node.get_output_shape(0)) for node in model.get_ops() if _is_parameter(node)),
         macs=sum(layer.count.macs for layer in layers),
-        size_bytes=path.stat().st_size + path.with_suffix(".bin").stat().st_size,
+        size_bytes=_size(path) + _size(path.with_suffix(".bin")),
         layers=tuple(layer.count for layer in layers),
     )
     found = recounted(figures, (layer.weights for layer in layers))
     return Recount(count, {name: each for name, each in zeros.items() if each}, found)
+
+
+def _size(file: Path) -> int:
+    with read_errors(file):
+        return file.stat().st_size
 
 
 def _is_parameter(node: Any) -> bool:

@@ -32,18 +32,18 @@ def quantised(
     kept = excluded(((use, layer_of(use)) for use in layers), options.exclude)
     inputs = calibration_inputs(target, options.images, proof)
     narrow, why = narrow_weights(options)
-    openvino_library()  # without its telemetry, which nncf would start
+    with silence():
+        library = openvino_library("nncf")
     try:
         with silence():
-            made = _by_nncf(model, options, kept, narrow, inputs)
+            made = _by_nncf(library, model, options, kept, narrow, inputs)
     except Exception as error:  # the quantiser raises whatever fails inside it
         raise UnsupportedModel(f"nncf cannot round this model to 8-bit integers: {last_line(error)}") from error
     chosen = {"images": len(inputs), "reduce_range": narrow, "reduce_range_because": why}
     return made, options.model_dump(mode="json") | chosen
 
 
-def _by_nncf(model: Any, options: PostTraining, kept: list[str], narrow: bool, inputs: Any) -> Any:
-    nncf = importlib.import_module("nncf")
+def _by_nncf(nncf: Any, model: Any, options: PostTraining, kept: list[str], narrow: bool, inputs: Any) -> Any:
     advanced = importlib.import_module("nncf.quantization.advanced_parameters")
     overflow = advanced.OverflowFix.ENABLE if narrow else advanced.OverflowFix.DISABLE
     return nncf.quantize(

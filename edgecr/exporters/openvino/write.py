@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 
 from edgecr.core.errors import UnsupportedModel
+from edgecr.core.files import not_written
 from edgecr.data.views import ProofData
 from edgecr.exporters.base import Written
 from edgecr.exporters.onnx import write as onnx_write
@@ -24,6 +25,8 @@ from edgecr.predictors.openvino_file import LAYERS, described, last_line, openvi
 from edgecr.subject import Subject
 
 _IN_ONNX = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_STREAM = "iostream error"
+"""The words of the standard library for a failed write; the reason is not told."""
 _WITHOUT_BIAS = "/WithoutBiases"
 """The ending that OpenVINO gives to a layer whose bias it adds apart."""
 
@@ -51,11 +54,21 @@ def from_onnx(
     _without_counters(model)
     _note(model, notes_on(traced, subject, proof), order)
     model.validate_nodes_and_infer_types()
-    library.save_model(model, folder / target.main, compress_to_fp16=target.precision == "fp16")
+    save(model, folder / target.main, half=target.precision == "fp16")
     inputs, outputs = ([described(port) for port in ports] for ports in (model.inputs, model.outputs))
     return Written(
         target.main, inputs[0] | {"layout": traced.input["layout"]}, outputs, made_with, traced.embedded, rounding
     )
+
+
+def save(model: Any, file: Path, half: bool = False) -> None:
+    """Writes both files of a model; StorageError where that fails."""
+    try:
+        openvino_library().save_model(model, file, compress_to_fp16=half)
+    except RuntimeError as error:
+        if _STREAM not in str(error):
+            raise
+        raise not_written(file, "the disk is full, or writing it failed otherwise") from error
 
 
 def converted(file: Path) -> Any:

@@ -36,6 +36,7 @@ class TensorRtTarget(Target):
     """An ONNX file and the flags that a board builds a TensorRT engine with."""
 
     runtimes: ClassVar[tuple[str, ...]] = ("tensorrt",)
+    main: ClassVar[str] = "model.onnx"
 
     format: Literal["tensorrt"]
     """The format of the file; it decides which further keys there are."""

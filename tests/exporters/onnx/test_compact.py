@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from edgecr.cli import app
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.exporters import load_target, parse_target
+from edgecr.exporters.artifact import MANIFEST
 from edgecr.exporters.onnx.compact import compacted, read_plain, unpack, unpacked
 from edgecr.exporters.onnx.count import layer_weights
 from edgecr.exporters.onnx.packing import PackedWeight, forms_of
@@ -185,6 +187,9 @@ HOSTILE = {
     "values elsewhere": lambda graph: setattr(stored(graph, "w/packed/values"), "data_location", TensorProto.EXTERNAL),
     "two codes": lambda graph: graph.initializer.append(numpy_helper.from_array(BYTES, "w/packed/mask")),
     "no code": lambda graph: setattr(stored(graph, "w/packed/gaps4"), "name", "w/packed/other"),
+    "a shape twice": lambda graph: graph.initializer.append(stored(graph, "w/packed/shape")),
+    "values twice": lambda graph: graph.initializer.append(stored(graph, "w/packed/values")),
+    "a constant twice": lambda graph: graph.initializer.append(stored(graph, "packed/one")),
     "gaps of nothing": lambda graph: put(graph, "gaps4", BYTES[:0]),
 }
 
@@ -207,6 +212,19 @@ def test_parts_that_claim_more_than_they_can_hold_are_refused():
         PackedWeight((2, 1275), gaps).weight()
 
 
+@pytest.mark.parametrize("part", ["mask", "gaps4", "gaps8", "signs"])
+def test_parts_that_are_too_large_for_their_shape_are_not_expanded(part):
+    """Each byte becomes up to 16: a small shape would not bound what long parts take."""
+    long = {part: np.zeros(1 << 20, np.uint8)}
+    parts = long | ({"scales": np.ones(2, np.float32)} if part == "signs" else {"values": np.zeros(3, np.float32)})
+    tracemalloc.start()
+    with pytest.raises(FileProblem, match=r"do not fit its shape|another number of weights"):
+        UnpackingNodes("w", PackedWeight((2, 3), parts)).packed.weight()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2 << 20
+
+
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_only_float32_is_packed(precision):
     values = {"name": "t", "purpose": "a test", "format": "onnx", "precision": precision, "storage": "compact"}
@@ -224,11 +242,14 @@ def test_the_command_unpacks_beside_the_file_and_refuses_what_is_plain(pair, tmp
     for arguments, why in (
         ([tmp_path / "plain-small.onnx"], "is a plain file already"),
         ([compact, "-o", compact], "is the file itself"),
+        ([compact], "plain-small.onnx exists already and is not overwritten; choose another place with -o"),
+        ([pair[1].path, "-o", pair[1].path.with_name(MANIFEST)], "model.manifest.json exists already"),
         ([tmp_path / "nothing.onnx"], "does not exist"),
     ):
         error = CliRunner().invoke(app, ["unpack", *map(str, arguments)]).exception
         assert isinstance(error, RequestError)
         assert why in str(error)
+    pair[1].verify()
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == '["plain-small.onnx", "small.onnx"]'
 
 

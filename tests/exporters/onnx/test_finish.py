@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgecr.core.errors import RequestError
+from edgecr.core.errors import FileProblem, RequestError
 from edgecr.exporters.bare import artifact_of
 from edgecr.exporters.onnx.finish import CLASSES, SCORES
 from edgecr.predictors import predictor_for, preprocessing_of
@@ -27,7 +27,7 @@ def test_a_file_without_its_manifest_still_says_how_to_feed_it(tmp_path, exporte
     assert notes_of(onnx.load(alone))[WEIGHTS] == hash_tensors(subject.module.state_dict())
 
 
-@pytest.mark.parametrize("note", ["", "{", "[1, 2]", "null", '"text"'])
+@pytest.mark.parametrize("note", ["", "{", "[1, 2]", "null", '"text"', "[" * 200_000])
 def test_notes_that_are_none_say_nothing(tmp_path, exported, note):
     model = onnx.load(exported[1].path)
     onnx.helper.set_model_props(model, {PREPROCESSING: note, LABELS: "7"})
@@ -37,6 +37,25 @@ def test_notes_that_are_none_say_nothing(tmp_path, exported, note):
     assert told.labels == []
     with pytest.raises(RequestError, match="no recorded preprocessing"):
         preprocessing_of(told)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        (f"[1{'0' * 400}, 0.5, 0.5]", "[1, 1, 1]"),
+        ("[NaN, 0.5, 0.5]", "[1, 1, 1]"),
+        ("[0.5, 0.5, 0.5]", "[1, Infinity, 1]"),
+        ("[0.5, 0.5, 0.5]", "[1, 0, 1]"),
+        ("[0.5, 0.5]", "[1, 1, 1]"),
+    ],
+)
+def test_notes_of_no_preprocessing_are_refused_in_words(tmp_path, exported, mean, std):
+    model = onnx.load(exported[1].path)
+    note = f'{{"mean": {mean}, "std": {std}, "size": [8, 8], "embedded": false}}'
+    onnx.helper.set_model_props(model, {PREPROCESSING: note})
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(FileProblem, match=r"odd\.onnx has a damaged preprocessing, in .* the notes inside it"):
+        preprocessing_of(artifact_of(tmp_path / "odd.onnx"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,14 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from edgecr.core.errors import ExportRefused, RecipeError, RequestError
+from edgecr.core.errors import ExportRefused, RecipeError, RequestError, StorageError
+from edgecr.core.files import write_json
 from edgecr.exporters import Artifact, exporters, load_target
+from edgecr.exporters.artifact import MANIFEST, sealed
 from edgecr.exporters.openvino.count import contents
 from edgecr.exporters.openvino.layers import for_one_image, layers_of
+from edgecr.exporters.openvino.write import save
 from edgecr.exporters.verifying import verify
 from edgecr.predictors import predictor_for
 from edgecr.predictors.onnx_file import notes_of, read_onnx
-from edgecr.predictors.openvino_file import read_openvino
+from edgecr.predictors.openvino_file import openvino_library, read_openvino
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.surgery.counters import count
 from tests.exporters.tiny_subjects import LABELS, ThreeLayers, images, preprocessing, subject_of, target
@@ -159,6 +163,41 @@ def test_a_missing_package_is_told_before_any_work(package, precision, monkeypat
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(RequestError, match=rf'{package} is needed.*pip install "edgecr\[openvino\]"'):
         exporters.get("openvino")().check(target(format="openvino", precision=precision))
+
+
+@pytest.mark.parametrize("package", ["openvino", "nncf"])
+def test_an_installation_that_is_broken_is_told_by_its_name(package, tmp_path, monkeypatch):
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text("raise OSError('libtbb.so.12: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(RequestError, match=rf"The package {package} is installed.*cannot be imported: libtbb"):
+        openvino_library(package)
+
+
+def test_what_cannot_be_checked_without_the_package_is_no_fault_of_the_files(written, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    found = [(check.name, check.status.value) for check in verify(written[1].path).checks]
+    assert found[1:] == [("files", "PASS"), ("receipt", "INCOMPLETE"), ("parity", "INCOMPLETE")]
+
+
+def test_a_manifest_of_another_format_than_its_file_is_found(exported, tmp_path):
+    folder = shutil.copytree(exported[1].path.parent, tmp_path / "copy")
+    values = json.loads((folder / MANIFEST).read_text())
+    write_json(folder / MANIFEST, sealed(values | {"format": "openvino"}))
+    found = verify(folder)
+    assert (found.exit_code, found.checks[-1].name) == (1, "receipt")
+    assert "model.bin does not exist" in found.checks[-1].text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("full", ["model.xml", "model.bin"])
+def test_a_full_disk_is_told_as_one(written, tmp_path, full):
+    model = read_openvino(written[1].path)
+    (tmp_path / full).symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"Cannot write .*model\.xml: the disk is full"):
+        save(model, tmp_path / "model.xml")
 
 
 def test_integers_are_refused_on_arm_and_floats_are_not(monkeypatch):
