@@ -172,7 +172,7 @@ class _Work:
         activations = Activations(self.model, _portions(seen, portion))
         limits = {rule: activations.ranges(rule) for rule in ("minmax", *RULES)}
         made = {rule: self.rounded(each) for rule, each in limits.items()}
-        settings = AS_WRITTEN if self.options.placement == "tensorrt" else {}
+        settings = AS_WRITTEN if self.options.placement == "tensorrt" else None
         losses = _losses(self.model, made, _portions(held, portion), settings)
         rule = min(losses, key=lambda each: losses[each])
         return _Chosen(rule, limits[rule], made[rule], losses)
@@ -255,7 +255,7 @@ def _losses(
     model: onnx.ModelProto,
     candidates: Mapping[str, onnx.ModelProto],
     portions: Sequence[np.ndarray],
-    settings: Mapping[str, str],
+    settings: Mapping[str, str] | None,
 ) -> dict[str, float]:
     """The mean square error of each candidate's outputs, relative to the square of those in float32."""
     expected = _outputs(model, portions)
