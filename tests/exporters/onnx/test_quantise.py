@@ -252,7 +252,12 @@ def test_rules_of_tensorrt_need_signed_symmetric_integers(options):
 
 def test_integers_among_float16_need_an_opset_that_knows_them():
     with pytest.raises(ValueError, match="quantise: floats: fp16 needs opset: 19 or more, but it is 17"):
-        target(precision="int8", opset=17, quantise={"floats": "fp16"})
+        target(precision="int8", opset=17, quantise=TENSORRT | {"floats": "fp16"})
+
+
+def test_integers_among_float16_are_for_tensorrt_alone():
+    with pytest.raises(ValueError, match="floats: fp16 needs placement: tensorrt"):
+        target(precision="int8", quantise={"floats": "fp16"})
 
 
 def test_layers_that_are_excluded_stay_in_floats_and_are_named(tiny, tmp_path):
