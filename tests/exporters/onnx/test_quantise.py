@@ -130,6 +130,26 @@ def test_the_outputs_are_not_rounded(tiny):
     assert len(np.unique(values)) > 256
 
 
+@pytest.mark.parametrize(("axis", "operator"), [(1, "Gemm"), (2, "Add")])
+def test_the_outputs_of_a_last_linear_layer_stay_in_floats_whatever_stands_before(tmp_path, axis, operator):
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.last = nn.Linear(3 * 64 if axis == 1 else 64, 8), nn.Linear(8, len(LABELS))
+
+        def forward(self, x):
+            return self.last(torch.relu(self.hidden(x.flatten(axis))))
+
+    file = tmp_path / "model.onnx"
+    onnx_write.write(subject_of(Hidden()), target(), preprocessing(), file)
+    model, _ = rounded(file, calibrator="minmax")
+    last = makers(model)["logits"]
+    assert last.op_type == operator
+    assert makers(model)[last.input[0]].op_type == "DequantizeLinear"
+    file.write_bytes(model.SerializeToString())
+    assert integer_work(file).share == 1.0
+
+
 @pytest.mark.parametrize(
     ("vnni", "asked", "narrow"),
     [(False, "auto", True), (None, "auto", True), (True, "auto", False), (False, False, False)],

@@ -118,8 +118,8 @@ def test_every_kind_of_layer_is_counted_in_the_order_of_torch(tmp_path):
     found = contents(artifact.path)
     expected = count(module, (3, 8, 8))
     assert [layer.macs for layer in found.file.layers] == [layer.macs for layer in expected.layers]
-    assert [layer.name for layer in found.file.layers if layer.kind != "linear"] == [
-        "side", "first", "grouped", "grouped", "up_grouped", "up",
+    assert [layer.name for layer in found.file.layers] == [
+        "side", "first", "grouped", "grouped", "up_grouped", "up", "rows", "head",
     ]  # fmt: skip
     zeros = [found.zero_channels.get(layer.name, 0) for layer in found.file.layers]
     assert zeros == [0, 0, 1, 1, 2, 1, 1, 0]
