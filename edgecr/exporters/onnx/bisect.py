@@ -94,9 +94,9 @@ def _outputs_of_file(artifact: Artifact, inputs: np.ndarray, wanted: set[str]) -
 
 def _with_bias(model: onnx.ModelProto, weight: str, output: str) -> str:
     """The output of a layer whose bias is added apart from its product, else the given one."""
-    bias, value = f"{layer_name(weight)}.bias", output
+    bias, value = f"{layer_name(weight)}.bias", str(output)
     while readers := [node for node in model.graph.node if value in node.input]:
-        value = readers[0].output[0]
+        value = str(readers[0].output[0])
         if readers[0].op_type == "Add" and any(name.startswith(bias) for name in readers[0].input):
             return value
         if len(readers) > 1 or readers[0].op_type not in _CONVERSIONS:
