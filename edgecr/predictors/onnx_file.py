@@ -74,6 +74,20 @@ def notes_of(model: onnx.ModelProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
+def has_signed_activations(model: onnx.ModelProto) -> bool:
+    """True if some value between layers is rounded to int8; weights that the file rounds itself do not count."""
+    stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            stored[node.output[0]] = node.attribute[0].t.data_type
+        elif node.op_type == "Transpose" and node.input[0] in stored:
+            stored[node.output[0]] = stored[node.input[0]]
+    zeros = [
+        node.input[2:] for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] not in stored
+    ]
+    return any(stored.get(name) == onnx.TensorProto.INT8 for names in zeros for name in names)
+
+
 def _described(value: onnx.ValueInfoProto) -> dict[str, Any]:
     tensor = value.type.tensor_type
     shape = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]

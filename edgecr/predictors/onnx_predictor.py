@@ -9,13 +9,15 @@ from pathlib import Path
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # must stand before the import: onnxruntime phones home from there on
 
 import numpy as np
+import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgecr.core.errors import FileProblem, UnsupportedModel
 from edgecr.core.files import opened
 from edgecr.data.base import Preprocessing
 from edgecr.predictors.file_predictor import FilePredictor
-from edgecr.predictors.onnx_file import check_name
+from edgecr.predictors.onnx_file import check_name, has_signed_activations
 from edgecr.tasks import Outputs
 
 _SILENT = 4
@@ -23,6 +25,11 @@ AS_WRITTEN = {"session.disable_quant_qdq": "1"}
 """Settings that compute pairs of QuantizeLinear and DequantizeLinear one by one, without fusing or adding any.
 
 The runtime (1.31) also rounds the biases of such layers, and answers wrongly where their scales are float16.
+"""
+_AS_ON_ARM = {"session.qdqisint8allowed": "1"}
+"""The runtime's own setting on ARM, where int8 activations have kernels.
+
+On x86 it makes uint8 of them otherwise, and sums of their products with weights of 8 bits saturate there.
 """
 
 
@@ -58,17 +65,20 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on the CPU; a file it cannot load is a FileProblem.
 
-    ``settings`` are entries of the session's configuration; the graph that really runs is written to ``optimised``.
+    ``settings`` are entries of the session's configuration, those that the file asks for unless given; the graph that
+    really runs is written to ``optimised``.
     """
     if isinstance(source, Path):
         check_name(source)
-        with opened(source):  # what is no file, such as a pipe, would be waited for
-            pass
+        with opened(source) as file:  # what is no file, such as a pipe, would be waited for
+            settings = _asked_by(file.read()) if settings is None else settings
+    elif settings is None:
+        settings = _asked_by(source)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    for key, value in (settings or {}).items():
+    for key, value in settings.items():
         options.add_session_config_entry(key, value)
     if optimised is not None:
         options.optimized_model_filepath = str(optimised)
@@ -78,6 +88,16 @@ def open_session(
     except Exception as error:  # the runtime's exceptions share no base class of their own
         name = source if isinstance(source, Path) else "The model"
         raise FileProblem(f"{name} {_why(str(error))}") from error
+
+
+def _asked_by(content: bytes) -> Mapping[str, str]:
+    """The settings in which a file is computed as its integers say."""
+    if b"QuantizeLinear" not in content:
+        return {}
+    try:
+        return _AS_ON_ARM if has_signed_activations(onnx.ModelProto.FromString(content)) else {}
+    except DecodeError:
+        return {}  # the runtime says what is wrong with it
 
 
 def _why(message: str) -> str:

@@ -23,6 +23,7 @@ from edgecr.predictors.onnx_predictor import AS_WRITTEN, open_session
 _LIMITS = {"fp32": 1e-4, "fp16": 5e-2}
 _ROUNDED = 0.5
 """A difference that is one: of the largest output of the layer. Rounding errors of 8 bits add up along the layers."""
+_CONVERSIONS = ("Cast", "QuantizeLinear", "DequantizeLinear")
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -89,7 +90,7 @@ def _normalised(
 def _outputs_of_file(artifact: Artifact, inputs: np.ndarray, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     """The outputs of the wanted layers in the order of the graph; one whose weight several nodes share is left out."""
     model = read_plain(artifact.path)
-    names = [(_in_module(name, wanted), output) for name, output in weights_of_nodes(model)]
+    names = [(_in_module(name, wanted), _with_bias(model, name, output)) for name, output in weights_of_nodes(model)]
     often = Counter(name for name, _ in names)
     places = {name: output for name, output in names if name in wanted and often[name] == 1}
     present = {value.name for value in model.graph.output}
@@ -102,6 +103,18 @@ def _outputs_of_file(artifact: Artifact, inputs: np.ndarray, wanted: set[str]) -
     if isinstance(fixed, int):
         feed = {name: values[:fixed] for name, values in feed.items()}
     return zip(places, session.run(list(places.values()), feed))
+
+
+def _with_bias(model: onnx.ModelProto, weight: str, output: str) -> str:
+    """The output of a layer whose bias is added apart from its product, else the given one."""
+    bias, value = f"{layer_name(weight)}.bias", str(output)
+    while readers := [node for node in model.graph.node if value in node.input]:
+        value = str(readers[0].output[0])
+        if readers[0].op_type == "Add" and any(name.startswith(bias) for name in readers[0].input):
+            return value
+        if len(readers) > 1 or readers[0].op_type not in _CONVERSIONS:
+            break
+    return output
 
 
 def _in_module(tensor: str, wanted: set[str]) -> str:

@@ -65,8 +65,8 @@ class Controlling:
     proof: ProofData
     feed: Feed
     portion: int
-    settings: Mapping[str, str]
-    """Those of the sessions that files are asked in."""
+    settings: Mapping[str, str] | None
+    """Those of the sessions that files are asked in; None for those that each file asks for."""
 
     def within(self, limit: float) -> Control:
         """The file with the fewest layers in floats whose drop is at most the limit; ExportRefused where none is."""

@@ -12,14 +12,12 @@ from edgecr.core.processor import vnni
 from edgecr.exporters.integers import IntegerWork
 from edgecr.exporters.onnx.count import count_onnx
 from edgecr.exporters.onnx.names import layer_name
-from edgecr.predictors.onnx_file import read_onnx
+from edgecr.predictors.onnx_file import has_signed_activations, read_onnx
 from edgecr.predictors.onnx_predictor import open_session
 
 _INTEGER = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3, "MatMulIntegerToFloat": 1, "ConvInteger": 1}
 """Integer operators, and the place of their weight."""
 _PAIRS = ("QuantizeLinear", "DequantizeLinear")
-_AS_ON_ARM = {"session.qdqisint8allowed": "1"}
-"""The runtime's own setting on ARM, where int8 activations have kernels."""
 _NARROW = 64
 """The largest weight of 7 bits."""
 
@@ -29,8 +27,8 @@ def integer_work(path: Path) -> IntegerWork | None:
     model = read_onnx(path)
     if {node.op_type for node in model.graph.node}.isdisjoint((*_PAIRS, *_INTEGER)):
         return None
-    signed = _activations_are_signed(model)
-    nodes = _as_run(path, signed)
+    signed = has_signed_activations(model)
+    nodes = _as_run(path)
     left = Counter(layer_name(node.input[_INTEGER[node.op_type]]) for node in nodes if node.op_type in _INTEGER)
     macs, every, elsewhere = divided(path, left)
     return IntegerWork(
@@ -59,17 +57,11 @@ def divided(path: Path, in_integers: Counter[str]) -> tuple[int, int, dict[str, 
     return macs, sum(layer.macs for layer in layers), elsewhere
 
 
-def _as_run(path: Path, signed: bool) -> list[onnx.NodeProto]:
+def _as_run(path: Path) -> list[onnx.NodeProto]:
     with tempfile.TemporaryDirectory() as folder:
         optimised = Path(folder) / "optimised.onnx"
-        open_session(path, 1, _AS_ON_ARM if signed else {}, optimised)
+        open_session(path, 1, optimised=optimised)
         return list(read_onnx(optimised).graph.node)
-
-
-def _activations_are_signed(model: onnx.ModelProto) -> bool:
-    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    zeros = [node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear" and len(node.input) > 2]
-    return any(types.get(name) == onnx.TensorProto.INT8 for name in zeros)
 
 
 def _has_8_bit_weights(model: onnx.ModelProto) -> bool:

@@ -71,12 +71,14 @@ class Quantise(Ranges, Rounding):
     stored: Literal["int8", "fp32"] = "int8"
     """The form of weights in the file; fp32: the file rounds them itself, the only form that TensorRT 8 reads."""
     floats: Literal["fp32", "fp16"] = "fp32"
-    """The number format of all that is not rounded to integers; fp16 needs opset 19 or more."""
+    """The number format of all that is not rounded to integers; fp16 needs `placement: tensorrt` and opset 19."""
 
     @model_validator(mode="after")
     def _fits_the_placement(self) -> Self:
         if self.placement == "tensorrt" and not (self.activations == "int8" and self.symmetric):
             raise ValueError("placement: tensorrt needs activations: int8 and symmetric: true")
+        if self.floats == "fp16" and self.placement != "tensorrt":
+            raise ValueError("floats: fp16 needs placement: tensorrt; ONNX Runtime has no float16 beside its integers")
         return self
 
 

@@ -8,11 +8,15 @@ from typing import Any
 from edgecr.core.printable import one_line
 
 _WEIGHT = ".weight"
+_ROUNDED = ("_QuantizeLinear_Output", "_quantized")
+"""Endings that ONNX Runtime gives to a weight that is rounded to integers: by the file, and in it."""
 
 
 def layer_name(tensor: str) -> str:
     """The layer that a weight belongs to: its module's name."""
-    return tensor.removesuffix("_quantized").removesuffix(_WEIGHT)
+    for ending in _ROUNDED:
+        tensor = tensor.removesuffix(ending)
+    return tensor.removesuffix(_WEIGHT)
 
 
 def weighted_nodes(model: Any, kinds: Collection[str]) -> Iterator[tuple[Any, str]]:

@@ -145,6 +145,17 @@ def _kept(model: onnx.ModelProto, options: Quantise) -> list[str]:
     return excluded(((node.name, layer) for node, layer in weighted_nodes(model, _WEIGHTED)), options.exclude)
 
 
+class _Quantiser(QDQQuantizer):  # type: ignore[misc]
+    """The runtime's quantiser, but some values stay in floats."""
+
+    floats: Collection[str] = ()
+
+    def quantize_activation_tensor(self, tensor_name: str) -> None:
+        """Marks a value to be rounded."""
+        if tensor_name not in self.floats:
+            super().quantize_activation_tensor(tensor_name)
+
+
 @dataclass(frozen=True)
 class _Chosen:
     """A rounded file, and the rule that its ranges came by."""
@@ -168,9 +179,9 @@ class _Work:
     """True for weights of 7 bits."""
 
     @property
-    def session(self) -> Mapping[str, str]:
+    def session(self) -> Mapping[str, str] | None:
         """Settings of the sessions that compare rounded files: what is for TensorRT is computed as it is written."""
-        return AS_WRITTEN if self.options.placement == "tensorrt" else {}
+        return AS_WRITTEN if self.options.placement == "tensorrt" else None
 
     def nearest(self, seen: np.ndarray, held: np.ndarray, portion: int) -> _Chosen:
         """The file of the rule whose outputs are nearest to float32 on images that the ranges have not seen."""
@@ -188,7 +199,7 @@ class _Work:
         copy.CopyFrom(self.model)
         limits = {name: tuple(np.float32(limit) for limit in each) for name, each in ranges.items()}
         try:
-            quantiser = QDQQuantizer(
+            quantiser = _Quantiser(
                 copy,
                 self.options.per_channel,
                 self.narrow,
@@ -198,8 +209,9 @@ class _Work:
                 [],
                 kept,
                 [*_WEIGHTED] if self.options.placement == "tensorrt" else [*_WEIGHTED, *_BETWEEN],
-                self._settings(copy),
+                self._settings(),
             )
+            quantiser.floats = _last(copy)
             if self.options.placement == "tensorrt":
                 for name in shortcuts(copy, set(kept)):
                     quantiser.quantize_activation_tensor(name)
@@ -208,13 +220,13 @@ class _Work:
             raise UnsupportedModel(f"ONNX Runtime cannot round this model to 8-bit integers: {error}") from error
         return _with_known_shapes(_in_order(quantiser.model.model, self.model))
 
-    def _settings(self, model: onnx.ModelProto) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         """Further settings of the runtime's quantiser."""
         ours = self.options.placement == "tensorrt"
         return {
             "ActivationSymmetric": self.options.symmetric,
             "AddQDQPairToWeight": self.options.stored == "fp32",
-            "OpTypesToExcludeOutputQuantization": [*_WEIGHTED] if ours else _last(model),
+            "OpTypesToExcludeOutputQuantization": [*_WEIGHTED] if ours else [],
             "QuantizeBias": not ours,
         }
 
@@ -248,18 +260,24 @@ def _with_known_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _last(model: onnx.ModelProto) -> list[str]:
-    """The operators whose results need not be rounded: a linear layer that gives an output, and no other one does."""
-    outputs = {output.name for output in model.graph.output}
-    linear = [node for node in model.graph.node if node.op_type == "Gemm"]
-    return ["Gemm"] if linear and all(set(node.output) & outputs for node in linear) else []
+def _last(model: onnx.ModelProto) -> set[str]:
+    """The outputs of the file that a linear layer gives, its bias added, and that nothing else reads."""
+    graph = model.graph
+    read = {name for node in graph.node for name in node.input}
+    products = {node.output[0] for node in graph.node if node.op_type == "MatMul"}
+    linear = {
+        node.output[0]
+        for node in graph.node
+        if node.op_type in ("Gemm", "MatMul") or (node.op_type == "Add" and not products.isdisjoint(node.input))
+    }
+    return {output.name for output in graph.output} & linear - read
 
 
 def _losses(
     model: onnx.ModelProto,
     candidates: Mapping[str, onnx.ModelProto],
     portions: Sequence[np.ndarray],
-    settings: Mapping[str, str],
+    settings: Mapping[str, str] | None,
 ) -> dict[str, float]:
     """The mean square error of each candidate's outputs, relative to the square of those in float32."""
     expected = _outputs(model, portions)

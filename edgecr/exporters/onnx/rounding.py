@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from edgecr.exporters.onnx.quantise import VERSION, quantised, ranges
 from edgecr.exporters.onnx.write import check, cleaned, silence
 from edgecr.predictors.onnx_file import read_onnx
 
+_PAIRS = ("QuantizeLinear", "DequantizeLinear")
 _WATCHED = 32
 """Training images on which values beyond float16 are looked for."""
 
@@ -28,13 +30,42 @@ def rounded(written: Written, target: OnnxTarget, proof: ProofData, file: Path) 
         with silence():
             made, facts = quantised(whole, target, proof)
     if target.precision == "fp16" or (target.quantise or Quantise()).floats == "fp16":
-        kept = kept_whole(made, seen_beyond_half(whole, target, proof))
+        kept = with_weights(made, kept_whole(made, as_rounded(made, seen_beyond_half(whole, target, proof))))
         made = halved(made, kept)
         facts |= {"float32": sorted(set(kept.values()))} if kept else {}
     made = cleaned(made)
     check(made, target)
     file.write_bytes(made.SerializeToString(deterministic=True))
     return replace(written, made_with=written.made_with | {"onnxruntime": VERSION}, rounding=facts)
+
+
+def as_rounded(model: onnx.ModelProto, values: Mapping[str, float]) -> dict[str, float]:
+    """The figures of values, also under the names that their rounded forms bear in a model."""
+    found = dict(values)
+    pairs = [node for node in model.graph.node if node.op_type in _PAIRS]
+    for node in pairs:
+        if node.input[0] in found:
+            found.setdefault(node.output[0], found[node.input[0]])
+    for node in reversed(pairs):  # an output of the file keeps its name behind its rounding
+        if node.output[0] in found:
+            found.setdefault(node.input[0], found[node.output[0]])
+    return found
+
+
+def with_weights(model: onnx.ModelProto, kept: Mapping[str, str]) -> dict[str, str]:
+    """The nodes that stay in float32, and those that make stored integers floats only for them: so they stay integers.
+
+    A conversion between a weight and its layer would part them for the runtime.
+    """
+    found = dict(kept)
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in reversed(model.graph.node):
+        mine = readers.get(node.output[0], [])
+        if node.op_type in _PAIRS and mine and all(reader.output[0] in found for reader in mine):
+            found.setdefault(node.output[0], found[mine[0].output[0]])
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return found
 
 
 def seen_beyond_half(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> dict[str, float]:

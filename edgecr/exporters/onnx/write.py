@@ -29,6 +29,8 @@ LOWEST = 18
 """The lowest opset that torch's exporter emits; asked for a lower one it silently emits this one."""
 _LARGEST = 2_000_000_000
 """Bytes of weights in one file: protobuf ends at 2 GiB."""
+_MATRIX = 2
+"""Axes of the weight of a linear layer."""
 
 
 class _WithPreprocessing(nn.Module):
@@ -80,6 +82,7 @@ def write(
     else:
         example = torch.zeros(2, channels, height, width)
     model = cleaned(_traced(module, example if target.dynamic_batch else example[:1], target, task))
+    _name_turned_weights(model, module)
     _make_zeros_positive(model)
     if target.opset < LOWEST or without:
         model = lowered(model, min(target.opset, opset_of(model)), without)
@@ -145,6 +148,31 @@ def _strip_all(items: Any, graphs: list[onnx.GraphProto]) -> None:
 def _strip(item: Any) -> None:
     item.ClearField("doc_string")
     item.ClearField("metadata_props")
+
+
+def _name_turned_weights(model: onnx.ModelProto, module: nn.Module) -> None:
+    """Gives weights that the exporter has stored transposed, under numbers of its own, their names in the module.
+
+    Linear layers on more than two axes are such; all uses of one weight read the same tensor then.
+    """
+    graph = model.graph
+    factors = {node.input[1] for node in graph.node if node.op_type == "MatMul"}
+    named = {tensor.name for tensor in graph.initializer}
+    matrices = {name: value.numpy() for name, value in module.state_dict().items() if value.dim() == _MATRIX}
+    free = {name: value for name, value in matrices.items() if name not in named}
+    names: dict[str, str] = {}
+    for tensor in [each for each in graph.initializer if each.name in factors and each.name not in matrices]:
+        turned = onnx.numpy_helper.to_array(tensor).T
+        alike = [name for name, value in free.items() if np.array_equal(value, turned)]
+        unused = [name for name in alike if name not in names.values()]
+        if alike:
+            names[tensor.name] = (unused or alike)[0]
+        if unused:
+            tensor.name = unused[0]
+        elif alike:
+            graph.initializer.remove(tensor)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _make_zeros_positive(model: onnx.ModelProto) -> None:

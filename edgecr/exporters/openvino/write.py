@@ -82,8 +82,18 @@ def converted(file: Path) -> Any:
 
 
 def layer_names(model: onnx.ModelProto) -> dict[str, str]:
-    """The layer of each node of an ONNX model that multiplies by weights, in the order in which they run."""
-    return {node.name: layer for node, layer in weighted_nodes(model, _IN_ONNX)}
+    """The layer of each node of an ONNX model that multiplies by weights, in the order in which they run.
+
+    A normalisation right behind a layer bears its name too: the converter folds it into a copy of the layer's weights,
+    and leaves the name of the normalisation to what follows.
+    """
+    norms = {node.input[0]: node.name for node in model.graph.node if node.op_type == "BatchNormalization"}
+    found = {}
+    for node, layer in weighted_nodes(model, _IN_ONNX):
+        found[node.name] = layer
+        if node.output[0] in norms:
+            found[norms[node.output[0]]] = layer
+    return found
 
 
 def with_layer_names(model: Any, names: Mapping[str, str]) -> list[str]:
@@ -102,7 +112,7 @@ def with_layer_names(model: Any, names: Mapping[str, str]) -> list[str]:
 
 
 def _origin(operator: Any, nodes: Mapping[str, str]) -> str | None:
-    """The node of the ONNX model that an operator was made of; transposed ones only left their name to what follows."""
+    """The node of the ONNX model that an operator was made of; others only left their name to what follows."""
     own = operator.get_friendly_name().removesuffix(_WITHOUT_BIAS)
     if own in nodes:
         return str(own)

@@ -55,6 +55,15 @@ def test_zeros_of_a_relu_change_no_range(rule):
 
 
 @pytest.mark.parametrize("rule", ["minmax", *RULES])
+def test_zero_is_inside_where_no_value_comes_near_it(rule):
+    values = np.linspace(5, 6, 40_000)
+    low, high = calibration(values).ranges(rule)["x"]
+    assert (low, high) == (0.0, pytest.approx(6, abs=0.1))
+    low, high = calibration(-values).ranges(rule)["x"]
+    assert (low, high) == (pytest.approx(-6, abs=0.1), 0.0)
+
+
+@pytest.mark.parametrize("rule", ["minmax", *RULES])
 def test_a_dead_activation_has_a_range_that_can_be_divided_by(rule):
     low, high = calibration(np.zeros(8)).ranges(rule)["x"]
     assert low <= 0.0 <= high

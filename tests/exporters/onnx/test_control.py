@@ -70,6 +70,7 @@ def test_costly_layers_stay_in_floats_until_the_drop_holds(tmp_path, lopsided, d
     assert float_convolutions(tmp_path / "model.onnx") == set(facts["floats_kept"])
     errors = {layer: each["clean"] for layer, each in facts["sensitivity"].items()}
     assert errors["7"] < errors["0"] / 10
+    assert all(each["noise"] not in (0, each["clean"]) for each in facts["sensitivity"].values())
     assert errors["7"] < errors["3"] / 10
     assert facts["drop_images"] == 60
 

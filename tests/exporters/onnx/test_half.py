@@ -112,6 +112,20 @@ def test_sums_of_squares_stay_float32():
     np.testing.assert_allclose(answers(made, 2), answers(model, 2), rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("large", "back", "given"),
+    [
+        (helper.make_node("Exp", ["x"], ["large"]), helper.make_node("Log", ["large"], ["y"]), 12),
+        (helper.make_node("Pow", ["x", "two"], ["large"]), helper.make_node("Sqrt", ["large"], ["y"]), 300),
+    ],
+)
+def test_powers_stay_float32(large, back, given):
+    model = model_of([large, back], {"two": 2.0}, ["n", 1, 2, 2])
+    kept = kept_whole(model, {})
+    assert set(kept) == {"large"}
+    assert kinds(halved(model, kept))["large"] == TensorProto.FLOAT
+
+
 def test_a_constant_among_the_nodes_is_rounded_like_a_stored_one():
     value = numpy_helper.from_array(np.float32([0.1]))
     nodes = [helper.make_node("Constant", [], ["w"], value=value), helper.make_node("Mul", ["x", "w"], ["y"])]

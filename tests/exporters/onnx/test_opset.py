@@ -64,6 +64,7 @@ CASES = {
     "ReduceSum": single("ReduceSum", "a", a=ints(2)),
     "Split into equal parts": single("Split", num_outputs=2, axis=1, outputs=("y", "rest")),
     "Split with a smaller last part": single("Split", num_outputs=2, axis=2, outputs=("rest", "y")),
+    "Split of the axis that is usual": single("Split", num_outputs=2, outputs=("y", "rest")),
     "Split by sizes": single("Split", "n", n=ints(4, 2), axis=1, outputs=("y", "rest")),
     "Resize by scales": single("Resize", "", "f", f=np.float32([1, 1, 2, 2]), mode="nearest", antialias=0),
     "Resize of some axes": single(

@@ -15,11 +15,13 @@ from edgecr.core.errors import ExportRefused, RequestError, UnsupportedModel
 from edgecr.exporters import rounding
 from edgecr.exporters.onnx import coverage
 from edgecr.exporters.onnx import write as onnx_write
+from edgecr.exporters.onnx.control import error
 from edgecr.exporters.onnx.count import count_onnx, zero_channels
 from edgecr.exporters.onnx.coverage import integer_work
 from edgecr.exporters.onnx.quantise import quantised
 from edgecr.models import architecture
-from edgecr.predictors.onnx_predictor import open_session
+from edgecr.predictors import predictor_for
+from edgecr.predictors.onnx_predictor import AS_WRITTEN, open_session
 from edgecr.subject import Subject
 from tests.exporters.tiny_subjects import (
     LABELS,
@@ -128,6 +130,26 @@ def test_the_outputs_are_not_rounded(tiny):
     assert len(np.unique(values)) > 256
 
 
+@pytest.mark.parametrize(("axis", "operator"), [(1, "Gemm"), (2, "Add")])
+def test_the_outputs_of_a_last_linear_layer_stay_in_floats_whatever_stands_before(tmp_path, axis, operator):
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.last = nn.Linear(3 * 64 if axis == 1 else 64, 8), nn.Linear(8, len(LABELS))
+
+        def forward(self, x):
+            return self.last(torch.relu(self.hidden(x.flatten(axis))))
+
+    file = tmp_path / "model.onnx"
+    onnx_write.write(subject_of(Hidden()), target(), preprocessing(), file)
+    model, _ = rounded(file, calibrator="minmax")
+    last = makers(model)["logits"]
+    assert last.op_type == operator
+    assert makers(model)[last.input[0]].op_type == "DequantizeLinear"
+    file.write_bytes(model.SerializeToString())
+    assert integer_work(file).share == 1.0
+
+
 @pytest.mark.parametrize(
     ("vnni", "asked", "narrow"),
     [(False, "auto", True), (None, "auto", True), (True, "auto", False), (False, False, False)],
@@ -152,6 +174,37 @@ def test_files_for_arm_have_signed_activations_and_full_weights(tiny, tmp_path):
     assert facts["reduce_range"] is False
     work = integer_work(saved(model, tmp_path / "m.onnx"))
     assert (work.share, work.kernels) == (1.0, "ARM")
+
+
+class OnlyLinear(nn.Module):
+    """Layers without normalisation, whose sums of full 8-bit products leave 16 bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(192, 64), nn.Linear(64, 64), nn.Linear(64, len(LABELS))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.second(torch.relu(self.first(x.flatten(1))))))
+
+
+def test_files_for_arm_are_judged_by_what_they_say_on_every_processor(tmp_path):
+    torch.manual_seed(0)
+    subject = subject_of(OnlyLinear(), untouched=OnlyLinear)
+    options = {"activations": "int8", "calibrator": "auto", "max_drop": 0.9}
+    artifact = export(subject, tmp_path, calibration=16, precision="int8", quantise=options)
+    literal = open_session(artifact.path, settings=AS_WRITTEN).run(None, {"input": preprocessing().apply(images())})[0]
+    given = predictor_for(artifact).predict(images())["logits"]
+    assert error({"logits": literal}, {"logits": given}) < 1e-6
+    assert max(artifact.lineage["rounding"]["losses"].values()) < 2e-3
+    assert artifact.parity["cosine"] > 0.999
+
+
+@pytest.mark.parametrize("activations", ["uint8", "int8"])
+@pytest.mark.parametrize("stored", ["int8", "fp32"])
+def test_kernels_follow_the_integers_of_activations(tiny, tmp_path, activations, stored):
+    model, _ = rounded(tiny, activations=activations, stored=stored, calibrator="minmax")
+    work = integer_work(saved(model, tmp_path / "m.onnx"))
+    assert (work.share, work.kernels) == (1.0, {"uint8": "x86", "int8": "ARM"}[activations])
 
 
 def test_symmetric_ones_have_their_zero_at_0(tiny):
@@ -219,7 +272,12 @@ def test_rules_of_tensorrt_need_signed_symmetric_integers(options):
 
 def test_integers_among_float16_need_an_opset_that_knows_them():
     with pytest.raises(ValueError, match="quantise: floats: fp16 needs opset: 19 or more, but it is 17"):
-        target(precision="int8", opset=17, quantise={"floats": "fp16"})
+        target(precision="int8", opset=17, quantise=TENSORRT | {"floats": "fp16"})
+
+
+def test_integers_among_float16_are_for_tensorrt_alone():
+    with pytest.raises(ValueError, match="floats: fp16 needs placement: tensorrt"):
+        target(precision="int8", quantise={"floats": "fp16"})
 
 
 def test_layers_that_are_excluded_stay_in_floats_and_are_named(tiny, tmp_path):

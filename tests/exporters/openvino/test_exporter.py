@@ -122,13 +122,35 @@ def test_every_kind_of_layer_is_counted_in_the_order_of_torch(tmp_path):
     found = contents(artifact.path)
     expected = count(module, (3, 8, 8))
     assert [layer.macs for layer in found.file.layers] == [layer.macs for layer in expected.layers]
-    assert [layer.name for layer in found.file.layers if layer.kind != "linear"] == [
-        "side", "first", "grouped", "grouped", "up_grouped", "up",
+    assert [layer.name for layer in found.file.layers] == [
+        "side", "first", "grouped", "grouped", "up_grouped", "up", "rows", "head",
     ]  # fmt: skip
     zeros = [found.zero_channels.get(layer.name, 0) for layer in found.file.layers]
     assert zeros == [0, 0, 1, 1, 2, 1, 1, 0]
     uses = [layer.operator.get_friendly_name() for layer in layers_of(for_one_image(read_openvino(artifact.path)))[2:4]]
     assert uses == ["grouped", "grouped#2"]
+
+
+class Twice(nn.Module):
+    """One convolution that runs twice, with a normalisation of its own behind each use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.norm, self.other = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, len(LABELS))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.again(self.first(x))))
+        return self.head(torch.relu(self.other(self.again(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_each_use_of_a_layer_is_known_with_the_normalisation_behind_it(tmp_path, precision):
+    artifact = export(subject_of(Twice(), untouched=Twice), tmp_path, calibration=4, precision=precision)
+    uses = [layer.operator.get_friendly_name() for layer in layers_of(for_one_image(read_openvino(artifact.path)))]
+    assert uses == ["first", "again", "again#2", "head"]
+    assert artifact.receipt["file"]["weights"] == 3 * 8 * 9 + 8 * 8 * 9 + 8 * 5
 
 
 def masked(module, kept):

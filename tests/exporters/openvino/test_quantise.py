@@ -44,6 +44,10 @@ def rounded(source, folder, count=16, **options):
     return folder / "model.xml", facts
 
 
+def constants(file):
+    return [node for node in read_openvino(file).get_ops() if node.get_type_name() == "Constant"]
+
+
 def largest_weights(file):
     stored = [integers(layer.operator.input(1)) for layer in layers_of(for_one_image(read_openvino(file)))]
     return [0 if each is None else int(np.abs(each.astype(int)).max()) for each in stored]
@@ -62,10 +66,32 @@ def test_a_pruned_network_has_fewer_channels_in_integers_and_the_same_bytes_each
     assert artifact.parity["cosine"] >= 0.95
     assert artifact.lineage["rounding"]["preset"] == "mixed"
     assert "nncf" in artifact.lineage["made_with"]
+    stored = {node.get_element_type().get_type_name() for node in constants(artifact.path)}
+    assert "f16" not in stored
+    assert {"f32", "i8"} <= stored
     assert export(subject, tmp_path / "again", calibration=16, precision="int8").hashes == artifact.hashes
     assert capfd.readouterr() == ("", "")
     assert sys.modules["openvino_telemetry"] is None
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(("preset", "symmetric"), [("performance", True), ("mixed", False)])
+def test_the_preset_decides_whether_activations_of_both_signs_have_their_zero_at_0(source, tmp_path, preset, symmetric):
+    file, _ = rounded(source, tmp_path, preset=preset)
+    first = next(node for node in read_openvino(file).get_ordered_ops() if node.get_type_name() == "FakeQuantize")
+    low, high = (float(first.input(place).get_source_output().get_node().data.ravel()[0]) for place in (1, 2))
+    assert (low == pytest.approx(-high * 128 / 127)) == symmetric
+
+
+def test_biases_are_corrected_by_the_way_that_was_asked_for(source, tmp_path):
+    made = []
+    for number, fast in enumerate((True, True, False)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        file, _ = rounded(source, folder, fast_bias_correction=fast)
+        made.append(file.with_suffix(".bin").read_bytes())
+    assert made[0] == made[1]
+    assert made[0] != made[2]
 
 
 @pytest.mark.parametrize(

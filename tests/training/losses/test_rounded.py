@@ -109,6 +109,18 @@ def test_ranges_follow_training_and_rest_in_evaluation():
     assert all(torch.equal(kept[name], each) for name, each in loss.ranges.items())
 
 
+def test_a_range_holds_zero_where_no_input_comes_near_it():
+    model, loss = network(), RoundedLoss(CrossEntropy(), 8)
+    loss.step(model, [IMAGES.abs() + 1], TARGETS)
+    assert torch.equal(loss.ranges["0"], torch.stack([torch.tensor(0.0), IMAGES.abs().max() + 1]))
+
+
+def test_the_bits_of_weights_are_part_of_what_a_training_is():
+    eight, seven = (RoundedLoss(CrossEntropy(), bits).identity() for bits in (8, 7))
+    assert eight != seven
+    assert eight["inner"] == seven["inner"] == CrossEntropy().identity()
+
+
 class Stop(Exception):
     pass
 
