@@ -128,3 +128,13 @@ if __name__ == "__main__":
     from edgecr.weights import write_tensors
 
     write_tensors(Path(sys.argv[1]) / "result.safetensors", trained.state_dict())
+
+
+def without_notes(source: Path, target: Path) -> Path:
+    """A copy of an ONNX file that does not say how to feed it."""
+    import onnx
+
+    model = onnx.load(source)
+    del model.metadata_props[:]
+    onnx.save(model, target)
+    return target

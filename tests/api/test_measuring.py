@@ -12,7 +12,7 @@ import edgecr
 from edgecr.api.measuring import raise_failure
 from edgecr.predictors import predictor_for
 from tests.conftest import QUICK_DEVICE
-from tests.workplace import trusted
+from tests.workplace import trusted, without_notes
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
 LABELS = np.arange(30) % 4
@@ -67,7 +67,7 @@ def test_two_files_are_shown_the_same_pixels(files):
 
 
 def test_a_file_from_elsewhere_needs_to_be_told_its_preprocessing(files, tmp_path):
-    bare = shutil.copy(files[0].path, tmp_path / "bare.onnx")
+    bare = without_notes(files[0].path, tmp_path / "bare.onnx")
     asked = {"data": (PIXELS, LABELS), "suite": "clean", "quiet": True}
     with pytest.raises(edgecr.EdgecrError, match="has no recorded preprocessing"):
         edgecr.robustness(bare, **asked)

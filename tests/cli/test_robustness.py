@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +11,7 @@ from edgecr.cli import app
 from edgecr.core.errors import EdgecrError
 from edgecr.exporters import manifest_path
 from tests.exporters.tiny_subjects import LABELS, ThreeLayers, export, subject_of
-from tests.workplace import trusted
+from tests.workplace import trusted, without_notes
 
 DEVICE = "name: mine\npurpose: tests\nkind: cpu\ntransport: TRANSPORT\nruntimes: RUNTIMES\n"
 
@@ -94,7 +92,7 @@ def test_images_must_be_named_and_be_of_its_classes(made, data, message):
 
 
 def test_a_file_without_a_manifest_says_what_is_missing(made, tmp_path):
-    bare = shutil.copy(made[0], tmp_path)
+    bare = without_notes(made[0], tmp_path / "model.onnx")
     assert not manifest_path(tmp_path / "model.onnx").exists()
     code, output = said(bare, "--data", made[1])
     assert (code, "has no recorded preprocessing" in output) == (2, True), output
