@@ -80,8 +80,9 @@ td::before{content:attr(data-label);color:var(--soft);flex:none;text-align:left}
 td.empty{display:none}
 
 td:first-child{justify-content:flex-start;font-weight:600}td:first-child::before{content:none}
-.tiles{grid-template-columns:1fr 1fr;gap:10px}.tile{padding:12px 14px}.tile b{font-size:1.3rem}
-.cards{grid-template-columns:1fr 1fr;gap:10px}article{padding:12px}
+.tiles{grid-template-columns:repeat(2,minmax(0,1fr));gap:10px}.tile{padding:12px 14px}.tile b{font-size:1.3rem}
+.tile,article{overflow-wrap:anywhere}
+.cards{grid-template-columns:repeat(2,minmax(0,1fr));gap:10px}article{padding:12px}
 .verdict{padding:16px 18px}}
 @media print{body{background:#fff}figure,article,.tile,tr{break-inside:avoid}}
 """
