@@ -10,7 +10,7 @@ import numpy as np
 from edgecr.core.errors import RequestError, UnsupportedModel, suggestion
 from edgecr.core.processor import vnni
 from edgecr.data.views import ProofData
-from edgecr.exporters.onnx.declaration import GraphTarget, Rounding
+from edgecr.exporters.graph_target import GraphTarget, Rounding
 
 
 def calibration_inputs(target: GraphTarget, count: int, proof: ProofData) -> np.ndarray:

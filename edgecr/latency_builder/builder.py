@@ -12,7 +12,8 @@ from typing import Any
 
 from edgecr.core.errors import DeviceFailed, NotConfigured, WorkError
 from edgecr.core.progress import Bar, Monitor
-from edgecr.exporters.onnx.declaration import PLAIN, GraphTarget
+from edgecr.exporters.graph_target import GraphTarget
+from edgecr.exporters.onnx.declaration import PLAIN
 from edgecr.latency import (
     FLOATS,
     GAUGE,

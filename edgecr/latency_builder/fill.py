@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from edgecr.core.errors import UnsupportedModel
-from edgecr.exporters.onnx.declaration import PLAIN, GraphTarget
+from edgecr.exporters.graph_target import GraphTarget
+from edgecr.exporters.onnx.declaration import PLAIN
 from edgecr.latency import LatencyTable, LayerConfig, Staircase
 from edgecr.latency_builder.builder import Model, Prediction, TableBuilder
 from edgecr.latency_builder.forms import write_model

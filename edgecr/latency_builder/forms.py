@@ -13,7 +13,8 @@ from edgecr.data.base import Preprocessing
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import ProofData
 from edgecr.exporters.base import Target, exporters, load_target
-from edgecr.exporters.onnx.declaration import PLAIN, GraphTarget, Ranges, Rounding
+from edgecr.exporters.graph_target import GraphTarget, Ranges, Rounding
+from edgecr.exporters.onnx.declaration import PLAIN
 from edgecr.latency import FLOATS
 from edgecr.runners.device import Device
 

@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from edgecr.exporters.onnx.declaration import PLAIN, GraphTarget
+from edgecr.exporters.graph_target import GraphTarget
+from edgecr.exporters.onnx.declaration import PLAIN
 from edgecr.latency import LayerConfig
 
 OPSET, IR = 13, 8

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx
 
-from edgecr.exporters.onnx.declaration import GraphTarget, Quantise
+from edgecr.exporters.graph_target import GraphTarget
+from edgecr.exporters.onnx.declaration import Quantise
 from edgecr.exporters.onnx.half import halved
 from edgecr.exporters.onnx.quantise import rounded_between
 from edgecr.exporters.onnx.write import silence

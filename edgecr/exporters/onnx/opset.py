@@ -18,8 +18,6 @@ from edgecr.core.errors import UnsupportedModel
 from edgecr.exporters.onnx.names import place_of
 from edgecr.predictors.onnx_file import opset_of
 
-OLDEST = 13
-"""The lowest opset that there are rules for."""
 _IR_VERSIONS = ((15, 7), (18, 8))
 """The file version of the first ONNX releases that had an opset below the first number."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from edgecr.exporters.onnx.declaration import GraphTarget, OnnxTarget, Rounding
+from edgecr.exporters.graph_target import GraphTarget, Rounding
+from edgecr.exporters.onnx.declaration import OnnxTarget
 
 
 class PostTraining(Rounding):

@@ -9,7 +9,8 @@ from typing_extensions import Self
 
 from edgecr.core.options import Options
 from edgecr.exporters.base import Target
-from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise, Ranges
+from edgecr.exporters.graph_target import Ranges
+from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
 from edgecr.exporters.tensorrt.versions import Version, versions_of
 
 Count = Annotated[int, Field(ge=1)]
