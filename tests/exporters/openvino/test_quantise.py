@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from edgecr.core.errors import ExportRefused, RequestError, UnsupportedModel
@@ -136,7 +137,10 @@ def test_depthwise_layers_keep_8_bits_and_do_not_saturate(tmp_path, monkeypatch)
         module.insert(3, nn.Conv2d(8, 8, 3, padding=1, groups=8))
         return module
 
-    artifact = export(subject_of(separable(), untouched=separable), tmp_path, calibration=16, precision="int8")
+    torch.manual_seed(0)  # with seven images one answer more or less is beyond the limit of parity
+    loose = {"agreement": 0.5}
+    subject = subject_of(separable(), untouched=separable)
+    artifact = export(subject, tmp_path, calibration=16, precision="int8", parity=loose)
     assert [each > 64 for each in largest_weights(artifact.path)] == [False, True, False, False]
     assert artifact.receipt["integers"]["saturates"] is False
 
