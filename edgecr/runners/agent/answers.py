@@ -177,8 +177,13 @@ def _portion(artifact: Shipped, need: Need) -> int:
     """The most images that a batch may have, by the bytes of its inputs, its outputs and its inference."""
     height, width = preprocessing_of(artifact).size
     image = height * width * 3 * (1 if artifact.preprocessing.get("embedded") else 4)
-    row = sum(_WIDEST * math.prod(size or 1 for size in (each.get("shape") or [None])[1:]) for each in artifact.outputs)
+    row = sum(_WIDEST * _numbers(each) for each in artifact.outputs)
     return max(1, min(MOST_IMAGES, MOST_BYTES // max(image, row, 1), MOST_CALL // max(need.call, 1)))
+
+
+def _numbers(described: Mapping[str, Any]) -> int:
+    """The numbers of an output for one image, as far as its declaration tells."""
+    return math.prod(size or 1 for size in (described.get("shape") or [None])[1:])
 
 
 def _fits(given: Sequence[int], declared: Sequence[int | None]) -> bool:
