@@ -48,7 +48,8 @@ def serve(runtime: Runtime, channel: Channel, batches: BinaryIO) -> None:
         try:
             outputs = runtime.answer(images)
         except Exception as error:  # each runtime has its own classes of errors
-            raise CannotAnswer("%s cannot answer a batch of %s: %s" % (runtime.info["runtime"], form(batch), error))
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise CannotAnswer("%s cannot answer a batch of %s: %s" % (runtime.info["runtime"], form(batch), words))
         channel.emit("answers", number=batch["number"], ns=clock.now() - begin, outputs=packed(outputs))
 
 
