@@ -28,9 +28,9 @@ from agent_overhead import write_model
 
 from edgecr.predictors import Predictor, predictor_for
 from edgecr.runners.agent.answers import BoardPredictor
-from edgecr.runners.agent.session import AgentRunner
 from edgecr.runners.base import load_device, runner_for
 from edgecr.runners.device import Device
+from edgecr.runners.ssh import SshRunner
 from edgecr.runners.trust import vouched
 
 SSHD = "/usr/sbin/sshd"
@@ -71,7 +71,7 @@ def answering(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def board(folder: Path) -> Iterator[AgentRunner]:
+def board(folder: Path) -> Iterator[SshRunner]:
     """The runner of a board that is this machine, behind an SSH server with keys of its own."""
     if not os.path.exists(SSHD) or shutil.which("ssh") is None:
         raise SystemExit("This needs an SSH server and client: apt-get install openssh-server")
@@ -102,7 +102,7 @@ def board(folder: Path) -> Iterator[AgentRunner]:
         server.wait()
 
 
-def runner(folder: Path) -> AgentRunner:
+def runner(folder: Path) -> SshRunner:
     """The runner of the board whose SSH configuration lies in a folder."""
     transport = {
         "kind": "ssh",
@@ -112,18 +112,18 @@ def runner(folder: Path) -> AgentRunner:
     }
     values = load_device("cpu").model_dump(mode="json") | {"name": "board", "transport": transport}
     found = runner_for(vouched(Device.parse(values)))
-    assert isinstance(found, AgentRunner)
+    assert isinstance(found, SshRunner)
     return found
 
 
-def seconds_of_greeting(runner: AgentRunner) -> float:
+def seconds_of_greeting(runner: SshRunner) -> float:
     """The time until the agent has answered."""
     start = time.perf_counter()
     with runner.connect():
         return time.perf_counter() - start
 
 
-def upload_rate(runner: AgentRunner, file: Path) -> float:
+def upload_rate(runner: SshRunner, file: Path) -> float:
     """Megabytes of a file that arrive in a second, both of its checksums included."""
     with runner.connect() as agent:
         start = time.perf_counter()
@@ -131,7 +131,18 @@ def upload_rate(runner: AgentRunner, file: Path) -> float:
         return file.stat().st_size / 1e6 / (time.perf_counter() - start)
 
 
-def answer_rates(runner: AgentRunner, file: Path, images: int, rounds: int) -> dict[str, list[float]]:
+def bare_rate(runner: SshRunner, file: Path) -> float:
+    """The same of ssh alone, which reads and forgets the file, without the time that it takes to log in."""
+    login = runner.command()[:-1]
+    start = time.perf_counter()
+    subprocess.run([*login, "true"], check=True)
+    begin = time.perf_counter()
+    with file.open("rb") as content:
+        subprocess.run([*login, "cat >/dev/null"], stdin=content, check=True)
+    return file.stat().st_size / 1e6 / (time.perf_counter() - begin - (begin - start))
+
+
+def answer_rates(runner: SshRunner, file: Path, images: int, rounds: int) -> dict[str, list[float]]:
     """Images that are answered in a second, here and on the board, taking turns."""
     shipped, settings = File(file), runner.device.runtime_options("ort")
     shown = np.random.default_rng(0).integers(0, 256, (images, SIZE, SIZE, 3), dtype=np.uint8)
@@ -156,17 +167,23 @@ def main() -> int:
         write_model(model, SIZE, WIDTHS, BLOCKS)
         large.write_bytes(os.urandom(MEGABYTES * 10**6))
         greetings = [seconds_of_greeting(there) for _ in range(5)]
-        uploads = [upload_rate(there, large) for _ in range(5)]
+        uploads = interleaved({"put": lambda: upload_rate(there, large), "bare": lambda: bare_rate(there, large)}, 5)
         rates = answer_rates(there, model, images, rounds)
     ratio = paired_ratio(rates["board"], rates["here"])
     rows = [
         ["greeting, s", *spread(greetings)],
-        ["upload, MB/s", *spread(uploads)],
+        ["upload, MB/s", *spread(uploads["put"])],
+        ["upload by ssh alone, MB/s", *spread(uploads["bare"])],
         ["images/s here", *spread(rates["here"])],
         ["images/s on the board", *spread(rates["board"])],
     ]
     print(table(["what", "median", "least", "most"], rows))
-    figures = {"greeting_s": statistics.median(greetings), "upload_mb_s": statistics.median(uploads), "rate": ratio}
+    figures = {
+        "greeting_s": statistics.median(greetings),
+        "upload_mb_s": statistics.median(uploads["put"]),
+        "upload_of_ssh": paired_ratio(uploads["put"], uploads["bare"]),
+        "rate": ratio,
+    }
     goals = [
         Goal("greeting_s", at_most=1.5),
         Goal("upload_mb_s", at_least=100.0),
