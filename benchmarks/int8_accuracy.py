@@ -1,7 +1,7 @@
 """Accuracy of 8-bit files of each runtime on CIFAR-10, clean and under the five disturbances, against float32.
 
-ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) and a ResNet-18 for CIFAR (trained here), as
-they are and with half of their compute pruned and repaired without training. Every file is exported and proven by the
+ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) and a ResNet-18 for CIFAR (trained here),
+as they are and with half of their compute pruned and repaired without training. Every file is exported and proven by the
 product, and runs in its own runtime; TensorRT's file runs in ONNX Runtime, rounded as it says. ``onnx-int8`` is made a
 second time with ``max_drop: 0.002``. Differences are paired, over all test images for clean ones and a part of them for
 disturbed ones, with 95 % intervals. Goals: each file loses at most 0.5 points clean and 1.0 under disturbances, and the
@@ -20,6 +20,7 @@ import torch
 from _common import Goal, finish, table
 from _study import Cells, NetworkCells, cifar10, study_arguments
 
+from edgecr.core.estimate import Estimate
 from edgecr.core.files import sha256
 from edgecr.data.views import ProofData
 from edgecr.exporters import Target, exporters, load_target, parse_target
@@ -96,14 +97,19 @@ class Study(NetworkCells):
             if name == CONTROLLED:
                 found["floats"] = len(artifact.lineage["rounding"]["floats_kept"])
         some = np.sort(np.random.default_rng(0).choice(len(self.data.test), self.settings.disturbed, replace=False))
-        asked = {CLEAN: None, NOISE: some}
-        for suite, chosen in asked.items():
-            told = evaluate(predictors, suites.get(suite), self.data.test, folder / suite, indices=chosen)
-            found[f"{suite}_{BASELINE}"] = 100 * told.mean_accuracy(BASELINE).value
-            for name in [each for each in predictors if each != BASELINE]:
-                delta = told.mean_delta(candidate=name)
-                found[f"{suite}_{name}"] = [100 * value for value in (delta.value, delta.low, delta.high)]
+        whole = evaluate(predictors, suites.get(CLEAN), self.data.test, folder / CLEAN)
+        disturbed = evaluate(predictors, suites.get(NOISE), self.data.test, folder / NOISE, indices=some)
+        found[f"{CLEAN}_{BASELINE}"] = 100 * whole.accuracy(BASELINE, CLEAN).value
+        found[f"{NOISE}_{BASELINE}"] = 100 * disturbed.mean_accuracy(BASELINE).value
+        for name in [each for each in predictors if each != BASELINE]:
+            found[f"{CLEAN}_{name}"] = points(whole.delta(CLEAN, candidate=name))
+            found[f"{NOISE}_{name}"] = points(disturbed.mean_delta(candidate=name))
         return found
+
+
+def points(delta: Estimate) -> list[float]:
+    """A difference and its interval, in points."""
+    return [100 * value for value in (delta.value, delta.low, delta.high)]
 
 
 def targets() -> Mapping[str, Target]:
