@@ -1,11 +1,12 @@
 """Accuracy of 8-bit files of each runtime on CIFAR-10, clean and under the five disturbances, against float32.
 
 ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) and a ResNet-18 for CIFAR (trained here),
-as they are and with half of their compute pruned and repaired without training. Every file is exported and proven by the
-product, and runs in its own runtime; TensorRT's file runs in ONNX Runtime, rounded as it says. ``onnx-int8`` is made a
-second time with ``max_drop: 0.002``. Differences are paired, over all test images for clean ones and a part of them for
-disturbed ones, with 95 % intervals. Goals: each file loses at most 0.5 points clean and 1.0 under disturbances, and the
-file with ``max_drop`` does not lose more than it allows beyond its interval. ``--quick`` has fewer images.
+as they are and with half of their compute pruned and repaired without training. Every file is exported and proven by
+the product, and runs in its own runtime; TensorRT's file runs in ONNX Runtime, rounded as it says. ``onnx-int8`` is
+made a second time with ``max_drop: 0.002``. Differences are paired, over all test images for clean ones and a part of
+them for disturbed ones, with 95 % intervals. Goals: each file loses at most 0.5 points clean and 1.0 under
+disturbances, and the file with ``max_drop`` does not lose more than it allows beyond its interval. ``--quick`` has
+fewer images.
 """
 
 from __future__ import annotations
