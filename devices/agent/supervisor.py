@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
-from . import folders, inbox, memory, probe, tools
+from . import answering, folders, inbox, memory, probe, tools
 from .channel import MARK, PROTOCOL, Channel
 from .children import Children
 from .worker import REPORTED
@@ -24,7 +24,8 @@ LEASE_S = 30.0
 LAST_WORDS_S = 1.0  # how long the end waits for a host that does not listen
 MOST_LINE = 1 << 22  # bytes of a request
 LEFT = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0x2000)
-MEASURING = ("bench", "alone")
+MEASURING = ("bench", "alone", "eval")
+STAYING = ("eval",)  # their process takes batches while it runs
 START = "import sys; sys.path.insert(0, sys.argv[1]); from edgecr_agent.__main__ import measure; measure()"
 
 # Exit codes.
@@ -168,9 +169,18 @@ class Supervisor(object):
             return
         problem = upload.finish()
         if problem:
-            self.emit("error", op="put", type="Refused", message=problem)
+            upload.drop()
+            self.emit("error", op="put", type="Refused", message=problem, name=upload.name)
         else:
             self.emit("done", op="put", name=upload.name)
+
+    def answer(self, request: Dict[str, Any]) -> None:
+        """Has the running process answer a batch that was uploaded before."""
+        answering.hand_over(request, self.work, self.children)
+
+    def enough(self, request: Dict[str, Any]) -> None:
+        """Lets the running process end after the batches that it was given."""
+        self.children.tell(b"", last=True)
 
     at_once: Dict[str, Callable[["Supervisor", Dict[str, Any]], None]] = {
         "ping": ping,
@@ -178,6 +188,8 @@ class Supervisor(object):
         "cancel": cancel,
         "put": put,
         "block": block,
+        "answer": answer,
+        "enough": enough,
     }
 
     def do(self, number: int, request: Dict[str, Any]) -> None:
@@ -225,7 +237,8 @@ class Supervisor(object):
             return None
         argv = [sys.executable, "-u", "-c", START, os.path.join(self.work, "agent.pyz"), str(os.getpid())]
         text = json.dumps(request).encode("utf-8") + b"\n"
-        code = self.children.run(argv, self.work, self.relay, stopped, text)
+        code = self.children.run(argv, self.work, self.relay, stopped, text, more=request["op"] in STAYING)
+        answering.tidy(self.work)
         if code == 0:
             return {}
         if code != REPORTED and not stopped():

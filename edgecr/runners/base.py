@@ -21,6 +21,7 @@ __all__ = [
     "MeasurePlan",
     "Measurement",
     "Runner",
+    "answers_itself",
     "load_device",
     "runner_for",
     "runners",
@@ -110,3 +111,11 @@ runners: Registry[type[Runner]] = Registry("transport")
 def runner_for(device: Device) -> Runner:
     """The runner of a device; NotTrusted for a foreign one, NotConfigured when it does not say where the board is."""
     return runners.get(device.transport.kind)(device)
+
+
+def answers_itself(device: Device, runtimes: Iterable[str]) -> bool:
+    """True for a board whose runtime for some files is asked about images there; this machine answers for others."""
+    if runners.get(device.transport.kind).on_this_machine:
+        return False
+    found = next((name for name in runtimes if name in device.runtimes), None)
+    return found is not None and device.runtimes[found].answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import queue
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from edgecr.core.errors import DeviceFailed, FileProblem
+from edgecr.core.errors import ConnectionLost, DeviceFailed, FileProblem
 from edgecr.core.files import sha256
 from edgecr.runners.agent.archive import agent_archive
 from edgecr.runners.agent.events import UNREADABLE, Event, Hello, message_of, parse_line, read_as, shown, unreadable
@@ -117,12 +118,28 @@ class Connection:
                 raise
             self._put(path, name)
 
+    def put_content(self, content: bytes, name: str) -> None:
+        """Sends a file's content and waits for nothing: how it went is told among the events that follow."""
+        digest = hashlib.sha256(content).hexdigest()
+        self._write(_line({"op": "put", "name": name, "size": len(content), "sha256": digest}))
+        for start in range(0, len(content), BLOCK):
+            block = content[start : start + BLOCK]
+            self._write(_line({"op": "block", "size": len(block)}) + block)
+
+    def tell(self, op: str, **fields: Any) -> None:
+        """Sends a request and waits for nothing."""
+        self._write(_line({"op": op, **fields}))
+
+    def event(self) -> Event:
+        """The next event, whatever it is about."""
+        return self._next(SILENCE_S)
+
     def request(self, op: str, **fields: Any) -> Iterator[Event]:
         """Sends a request and yields its events; ends with its ``done``, raises on its ``error``."""
-        self._write(_line({"op": op, **fields}))
+        self.tell(op, **fields)
         while True:
             event = self._next(SILENCE_S)
-            _raise_failure(op, event)
+            raise_failure(op, event)
             yield event
             if event["event"] == "done":
                 return
@@ -185,8 +202,7 @@ class Connection:
                 self._send(file, size, path)
         except OSError as error:
             raise FileProblem(f"{path} cannot be read: {error.strerror}.") from error
-        event = self._next(SILENCE_S)
-        _raise_failure("put", event)
+        raise_failure("put", self.event())
 
     def _send(self, file: IO[bytes], size: int, path: Path) -> None:
         """The bytes of a file, until all are sent or the board answers already: refused, or cancelled."""
@@ -203,19 +219,19 @@ class Connection:
         try:
             self._frames.put(frame, timeout=patience_s)
         except queue.Full:
-            raise DeviceFailed(f"The board has taken nothing for {patience_s:g} s.") from None
+            raise ConnectionLost(f"The board has taken nothing for {patience_s:g} s.") from None
         if self._deaf.is_set():
-            raise DeviceFailed(self._ended())
+            raise ConnectionLost(self._ended())
 
     def _next(self, patience_s: float) -> Event:
         try:
             event = self._events.get(timeout=patience_s)
         except queue.Empty:
             words = Ending(None, self._errors, self._noise).last_words()
-            raise DeviceFailed(f"The board was silent for {patience_s:g} s ({words}).") from None
+            raise ConnectionLost(f"The board was silent for {patience_s:g} s ({words}).") from None
         if event is None:
             self._events.put(None)  # whoever asks again must not wait
-            raise DeviceFailed(self._ended())
+            raise ConnectionLost(self._ended())
         if event["event"] == UNREADABLE:
             raise DeviceFailed(f'The board sent a line that is no event: "{shown(event["text"], 200)}".')
         return event
@@ -281,7 +297,7 @@ def ping_interval(lease_s: float) -> float:
     return min(PING_S, lease_s / 3)
 
 
-def _raise_failure(op: str, event: Event) -> None:
+def raise_failure(op: str, event: Event) -> None:
     """Raises what an event says of a request that failed."""
     if event["event"] == "error":
         raise DeviceFailed(message_of(event))

@@ -10,6 +10,7 @@ from edgecr.core.errors import DeviceFailed
 from edgecr.core.progress import Bar, Monitor
 from edgecr.runners import fitness
 from edgecr.runners.agent.events import Event, cleaned, read_as, unreadable
+from edgecr.runners.agent.memory import Need
 from edgecr.runners.agent.payload import Payload, payload_of
 from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.base import Arm, MeasurePlan, Runner
@@ -80,15 +81,8 @@ class MeasuringSession:
 
     def arm_request(self, number: int) -> dict[str, Any]:
         """One arm as the agent wants it."""
-        arm = self.plan.arms[number]
-        return {
-            "label": arm.label,
-            "model": self.payloads[number].name,
-            "runtime": arm.runtime,
-            "batch": arm.batch,
-            "config": self.device.runtime_options(arm.runtime),
-            "memory": self.payloads[number].needs[arm.batch].plain(),
-        }
+        arm, payload = self.plan.arms[number], self.payloads[number]
+        return asked_arm(self.device, arm.label, arm.runtime, arm.batch, payload, payload.needs[arm.batch])
 
     def launch(self, agent: Connection, number: int, bar: Bar) -> None:
         """One fresh process with all arms, interleaved; a broken launch is kept as far as it went."""
@@ -146,6 +140,19 @@ class MeasuringSession:
             warnings=tuple(self.warnings),
             error=self.error,
         )
+
+
+def asked_arm(device: Device, label: str, runtime: str, batch: int, payload: Payload, need: Need) -> dict[str, Any]:
+    """A model in a runtime, with all that the agent has to know to load it."""
+    config = device.runtime_options(runtime) | ({"entries": dict(payload.entries)} if payload.entries else {})
+    return {
+        "label": label,
+        "model": payload.name,
+        "runtime": runtime,
+        "batch": batch,
+        "config": config,
+        "memory": need.plain(),
+    }
 
 
 def measured(arm: Arm, payload: Payload) -> MeasuredArm:
