@@ -1,4 +1,4 @@
-"""Facts about a Jetson: release, TensorRT, CUDA, clocks of the GPU and of memory, power mode; None or empty elsewhere."""
+"""Facts about a Jetson: release, TensorRT, CUDA, clocks of the GPU and of memory, power mode; None elsewhere."""
 
 import os
 import re
