@@ -10,6 +10,7 @@ from edgecr.report.gates.judge import Gate, level
 from edgecr.report.result import BASELINE, CANDIDATE, LatencyRow, Timing
 from edgecr.runners.base import Measurement
 from edgecr.runners.measurement.completeness import shortfall
+from edgecr.runners.measurement.identity import identity_of
 from edgecr.runners.measurement.summary import PERCENTILES, ArmSummary, compare, summarise
 
 NO_GATES: Mapping[str, Gate] = MappingProxyType({})
@@ -31,9 +32,9 @@ def latency_rows(measurement: Measurement, gates: Mapping[str, Gate] = NO_GATES)
         for pair in compare(measurement, BASELINE, CANDIDATE, levels[50], energy):
             both = {"p50": pair.ratio, "cpu": pair.cpu_ratio, "energy": pair.energy_ratio}
             ratios[pair.batch] = {name: ratio for name, ratio in both.items() if ratio is not None}
-    partial, doubts = shortfall(measurement), list(measurement.warnings)
+    partial, doubts, identity = shortfall(measurement), list(measurement.warnings), identity_of(measurement)
     return [
-        LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts)
+        LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts, identity=identity)
         for batch, timings in sorted(arms.items())
     ]
 

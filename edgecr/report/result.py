@@ -152,6 +152,8 @@ class LatencyRow:
     """Files of the run that the row rests on."""
     target: str = ""
     """The target whose files were measured."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """Runtime and version, release, board and power mode: measurements that differ in these are not compared."""
 
 
 @dataclass(frozen=True)
