@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
-from . import answering, folders, inbox, memory, probe, tools
+from . import answering, folders, inbox, memory, probe, tools, watch
 from .channel import MARK, PROTOCOL, Channel
 from .children import Children
 from .worker import REPORTED
@@ -43,6 +43,7 @@ class Supervisor(object):
         self.lease, self.last_sign = LEASE_S, time.monotonic()
         self.accepted = self.cancelled_until = 0  # jobs are numbered; a cancel is for all that were sent before it
         self.ending = threading.Lock()
+        self.watcher = watch.Watcher(self.emit)
         self.lock = folders.hold(work)
 
     def serve(self) -> None:
@@ -68,6 +69,7 @@ class Supervisor(object):
         if message:
             self.last_words(message)
         self.children.kill()
+        self.watcher.kill()
         folders.remove(self.work)
         os._exit(code)
 
@@ -201,7 +203,8 @@ class Supervisor(object):
 
         try:
             if not stopped():
-                fields = self.perform(op, request, stopped)
+                with self.watcher.during(request):
+                    fields = self.perform(op, request, stopped)
         except Exception as error:  # the host must hear of everything that fails here
             self.emit("error", op=op, type=type(error).__name__, message=str(error)[:2000])
             return
@@ -221,6 +224,8 @@ class Supervisor(object):
             return tools.run(
                 request["argv"], self.work, self.children, self.tool_line, stopped, request.get("fetch", ())
             )
+        if op == "idle":
+            return watch.rest(request["seconds"], stopped)
         if op in MEASURING:
             return self.measure(request, stopped)
         raise ValueError("unknown request %r" % op)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgecr.run import Run
     from edgecr.runners.base import Measurement
     from edgecr.runners.device import Device
+    from edgecr.runners.manner import Manner
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,11 @@ def measured(
     target: str | None,
     runs: AnyPath,
     monitor: Monitor,
+    manner: Manner | None = None,
 ) -> Measurement:
     """Returns the measurement from the device; a failure of the device is its ``error``."""
     from edgecr.runners.base import MeasurePlan, load_device, runner_for
+    from edgecr.runners.manner import USUAL
     from edgecr.stages.files import shared_runtime
 
     runner = runner_for(load_device(device))  # a device that nobody configured is refused before anything else
@@ -80,6 +83,7 @@ def measured(
         beside = {role: artifact.beside for role, artifact in artifacts.items()}
         where = runtime or shared_runtime(artifacts, runner.device)
         plan = MeasurePlan.of(models, batches or (1,), where, launches=launches, rounds=rounds, beside=beside)
+        plan = replace(plan, manner=manner or USUAL)
         return runner.measure(plan, monitor)
 
     from edgecr.stages.asked import Asked
@@ -88,7 +92,8 @@ def measured(
     chosen = chosen_run(_one_run(given), runs)
     name = _target_name(target) or Asked.of(chosen).names[0]
     with chosen.writing():
-        return measure(chosen, device, name, batches, monitor, launches=launches, rounds=rounds)
+        wished = manner or USUAL
+        return measure(chosen, device, name, batches, monitor, launches=launches, rounds=rounds, manner=wished)
 
 
 def raise_failure(measurement: Measurement) -> None:

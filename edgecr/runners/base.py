@@ -12,6 +12,7 @@ from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.progress import Monitor
 from edgecr.core.registry import Registry
 from edgecr.runners.device import Device, Protocol, load_device
+from edgecr.runners.manner import USUAL, Manner
 from edgecr.runners.measurement.record import Measurement
 from edgecr.runners.trust import require_trust, usable_device
 
@@ -49,6 +50,7 @@ class MeasurePlan:
     launches: int | None = None
     rounds: int | None = None
     seed: int = 0
+    manner: Manner = USUAL
 
     @classmethod
     def of(
@@ -61,17 +63,18 @@ class MeasurePlan:
         rounds: int | None = None,
         seed: int = 0,
         beside: Mapping[str, tuple[str, ...]] | None = None,
+        manner: Manner = USUAL,
     ) -> MeasurePlan:
         """Every labelled file, with the ones that belong to it, with every batch size."""
         sizes, others = tuple(batches), beside or {}
         arms = tuple(
             Arm(label, path, runtime, batch, others.get(label, ())) for label, path in models.items() for batch in sizes
         )
-        return cls(arms, launches, rounds, seed)
+        return cls(arms, launches, rounds, seed, manner)
 
     def protocol(self, device: Device) -> Protocol:
         """The device's protocol with this plan's overrides."""
-        return device.protocol.override(launches=self.launches, rounds=self.rounds)
+        return self.manner.applied(device.protocol).override(launches=self.launches, rounds=self.rounds)
 
     def check(self, device: Device) -> None:
         """Refuses a plan that cannot be carried out, before the board is bothered."""

@@ -15,6 +15,7 @@ from edgecr.core.errors import NotConfigured
 from edgecr.core.names import Name
 from edgecr.core.options import Options
 from edgecr.core.yaml_text import check, decoded, parse_yaml, read_bytes
+from edgecr.runners.power import Power
 from edgecr.runners.runtimes import RuntimeOptions, Runtimes
 from edgecr.runners.runtimes.ort import OrtOptions
 from edgecr.runners.ssh_options import check_ssh_options
@@ -123,7 +124,15 @@ class Expect(Options):
     """The state that a board must be in; a board in another state is not measured."""
 
     l4t: str | None = None
-    """Pattern (``*``, ``?``) for /etc/nv_tegra_release."""
+    """Pattern (``*``, ``?``) for the version of NVIDIA's L4T, such as ``36.4.*``, or for /etc/nv_tegra_release."""
+    tensorrt: str | None = None
+    """Pattern for the version of TensorRT, such as ``10.3.*``."""
+    power_mode: str | None = None
+    """Name of the power mode, as ``nvpmodel -q`` tells it; a name proves no clock, so see ``gpu_mhz``."""
+    gpu_mhz: Annotated[float, Field(gt=0)] | None = None
+    """Clock in MHz that the GPU must be allowed at least."""
+    clocks_locked: bool | None = None
+    """True where the clocks may not follow the load, as after ``sudo jetson_clocks``."""
     governor: str | None = None
     """The frequency governor of every core."""
     max_temperature_c: float | None = None
@@ -153,6 +162,8 @@ class Device(Options):
     align: Count = 8
     """Channel counts that are a multiple of this suit the device's kernels."""
     expect: Expect = Expect()
+    power: Power | None = None
+    """Options of the measurement of power and energy; not measured when left out."""
     _origin: Origin = PrivateAttr(default=Origin())
 
     @property

@@ -13,8 +13,10 @@ from edgecr.runners.agent.events import Event, cleaned, read_as, unreadable
 from edgecr.runners.agent.memory import Need
 from edgecr.runners.agent.payload import Payload, payload_of
 from edgecr.runners.agent.protocol import Connection
+from edgecr.runners.agent.watching import idle, of_alone, of_launch
 from edgecr.runners.base import Arm, MeasurePlan, Runner
 from edgecr.runners.device import Device
+from edgecr.runners.measurement.readings import Watched
 from edgecr.runners.measurement.record import Alone, Ended, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
 
 
@@ -49,14 +51,16 @@ class MeasuringSession:
         self.facts_after: dict[str, Any] = {}
         self.launches: list[Launch] = []
         self.alone: list[Alone] = []
+        self.idle: Watched | None = None
         self.warnings: list[str] = []
         self.error: str | None = None
 
     def run(self, agent: Connection) -> None:
         """Probe, send the files, launches, each arm alone, probe again."""
         self.facts = fitness.ask(agent)
-        fitness.refuse_unexpected(self.device, self.facts)
+        self.warn(fitness.accept_unexpected(self.device, self.facts, self.plan.manner.force))
         self.warn(fitness.before(self.device, self.facts))
+        self.idle = idle(agent, self.device, self.monitor)
         self.send_files(agent)
         total = self.protocol.launches * self.protocol.rounds * len(self.arms)
         with self.monitor.bar(f"measuring on {self.device.name}", total) as bar:
@@ -96,6 +100,7 @@ class MeasuringSession:
             least_rounds=protocol.least_rounds,
             max_s=protocol.max_s,
             warmup=protocol.warmup.model_dump(mode="json"),
+            watch=of_launch(self.device),
         )
         try:
             for event in request:
@@ -120,12 +125,13 @@ class MeasuringSession:
         """One arm with a process to itself."""
         asked = self.protocol.throughput
         streams, seconds = (asked.streams, asked.seconds) if asked else ((), 0.0)
-        events = list(agent.request("alone", arm=number, streams=streams, seconds=seconds, **self.arm_request(number)))
+        asked_of = {"streams": streams, "seconds": seconds, "watch": of_alone(), **self.arm_request(number)}
+        events = list(agent.request("alone", arm=number, **asked_of))
         count = len(self.arms)
         starts, rates = picked(Start, events, "arm", count), picked(Rate, events, "throughput", count)
         if not starts:
             raise unreadable("done", "no 'arm' event came before it")
-        self.alone.append(Alone(start=starts[0], rates=rates))
+        self.alone.append(Alone(start=starts[0], rates=rates, watched=Watched.of(events)))
 
     def result(self) -> Measurement:
         """Everything that came back so far."""
@@ -135,6 +141,7 @@ class MeasuringSession:
             arms=self.arms,
             facts=self.facts,
             facts_after=self.facts_after,
+            idle=self.idle,
             launches=tuple(self.launches),
             alone=tuple(self.alone),
             warnings=tuple(self.warnings),
@@ -184,6 +191,7 @@ def launch_of(events: list[Event], arms: int) -> Launch:
         warmups=picked(Warmth, events, "warm", arms),
         rounds=picked(Round, events, "round", arms),
         ended=ended[-1] if ended else None,
+        watched=Watched.of(events),
     )
 
 

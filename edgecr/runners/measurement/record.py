@@ -11,6 +11,7 @@ from typing_extensions import Self
 from edgecr.core.files import read_json, refused_as, write_json
 from edgecr.core.options import Options
 from edgecr.runners.device import Device
+from edgecr.runners.measurement.readings import Watched
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Nanoseconds = Count
@@ -90,6 +91,8 @@ class Launch(Options):
     rounds: tuple[Round, ...] = ()
     ended: Literal["rounds", "time"] | None = None
     """The limit at which the agent stopped, between two rounds; None if it never came to tell."""
+    watched: Watched = Watched()
+    """Power and the state of the board meanwhile."""
 
 
 class Rate(Counted):
@@ -106,6 +109,8 @@ class Alone(Options):
 
     start: Start
     rates: tuple[Rate, ...] = ()
+    watched: Watched = Watched()
+    """Free memory and the state of the board meanwhile."""
 
 
 class Measurement(Options):
@@ -119,6 +124,8 @@ class Measurement(Options):
     """The board before measuring."""
     facts_after: dict[str, Any] = Field(default_factory=dict)
     """The board after measuring."""
+    idle: Watched | None = None
+    """The power of the idle board, read before anything else."""
     launches: tuple[Launch, ...] = ()
     alone: tuple[Alone, ...] = ()
     warnings: tuple[str, ...] = ()
