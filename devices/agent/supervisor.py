@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
-from . import folders, inbox, memory, probe, tools
+from . import folders, inbox, memory, probe, tools, trtexec
 from .channel import MARK, PROTOCOL, Channel
 from .children import Children
 from .worker import REPORTED
@@ -209,6 +209,8 @@ class Supervisor(object):
             return tools.run(
                 request["argv"], self.work, self.children, self.tool_line, stopped, request.get("fetch", ())
             )
+        if op in trtexec.OPS:
+            return trtexec.perform(request, self.work, self.children, self.emit, stopped)
         if op in MEASURING:
             return self.measure(request, stopped)
         raise ValueError("unknown request %r" % op)

@@ -15,6 +15,7 @@ from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.base import Arm, MeasurePlan, Runner
 from edgecr.runners.device import Device
 from edgecr.runners.measurement.record import Alone, Ended, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from edgecr.runners.tensorrt.engine import Engine
 
 
 class AgentRunner(Runner):
@@ -27,7 +28,7 @@ class AgentRunner(Runner):
     def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
         """Carries out the plan; a board's failure is ``error`` in the result, beside what it had sent."""
         plan.check(self.device)
-        session = MeasuringSession(self.device, plan, monitor or Monitor())
+        session = session_for(self.device, plan, monitor or Monitor())
         try:
             with self.connect() as agent:
                 session.run(agent)
@@ -48,6 +49,7 @@ class MeasuringSession:
         self.facts_after: dict[str, Any] = {}
         self.launches: list[Launch] = []
         self.alone: list[Alone] = []
+        self.engines: list[Engine] = []
         self.warnings: list[str] = []
         self.error: str | None = None
 
@@ -109,11 +111,13 @@ class MeasuringSession:
                 if event["event"] == "round":
                     bar.advance(1, launch=f"{number + 1}/{protocol.launches}")
         except DeviceFailed as error:
-            rounds = self.keep(events)
-            place = f"in launch {number + 1} of {protocol.launches}, after {rounds} of {protocol.rounds} rounds"
-            kept = f" ({place}; what was measured until then is kept)" if rounds else ""
-            raise DeviceFailed(f"{error}{kept}") from error
+            raise self.broken(error, number, self.keep(events)) from error
         self.keep(events)
+
+    def broken(self, error: DeviceFailed, number: int, rounds: int) -> DeviceFailed:
+        """The failure of a launch, with how far it got."""
+        place = f"in launch {number + 1} of {self.protocol.launches}, after {rounds} of {self.protocol.rounds} rounds"
+        return DeviceFailed(f"{error} ({place}; what was measured until then is kept)" if rounds else str(error))
 
     def keep(self, events: list[Event]) -> int:
         """Adds what one process sent to the result; returns how many rounds that were."""
@@ -143,9 +147,19 @@ class MeasuringSession:
             facts_after=self.facts_after,
             launches=tuple(self.launches),
             alone=tuple(self.alone),
+            engines=tuple(self.engines),
             warnings=tuple(self.warnings),
             error=self.error,
         )
+
+
+def session_for(device: Device, plan: MeasurePlan, monitor: Monitor) -> MeasuringSession:
+    """The session of a plan: arms that a program of the board times have one of their own."""
+    if not plan.by_tool(device):
+        return MeasuringSession(device, plan, monitor)
+    from edgecr.runners.tensorrt.session import TensorRtSession  # it is a MeasuringSession itself
+
+    return TensorRtSession(device, plan, monitor)
 
 
 def measured(arm: Arm, payload: Payload) -> MeasuredArm:
