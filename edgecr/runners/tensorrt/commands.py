@@ -200,7 +200,7 @@ def answer_flags(
 
 def shapes_of(name: str, dims: Sequence[int]) -> str:
     """An input's name and shape as trtexec reads them; a name with its punctuation in it is refused."""
-    if re.search(r"[:,'\"\s]", name):
+    if re.search(r"[:,@'\"\s]", name):
         raise FileProblem(
             f"The input {name!r} cannot be named to trtexec; export it under a name of letters and digits."
         )

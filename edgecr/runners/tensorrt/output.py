@@ -161,9 +161,13 @@ def layer_spans(text: str | None) -> list[LayerSpan]:
     if not isinstance(entries, list):
         raise _unreadable("layer times", "it is no list")
     try:
-        return [_SPAN.validate_json(json.dumps(one)) for one in entries if one != entries[0] or "count" not in one]
+        return [_SPAN.validate_json(json.dumps(one)) for one in entries if not _is_count(one)]
     except (ValidationError, ValueError, RecursionError) as error:
         raise _unreadable("layer times", _first(error)) from error
+
+
+def _is_count(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.keys() == {"count"}
 
 
 def answered(text: str | None) -> list[AnsweredTensor]:

@@ -79,10 +79,10 @@ class TensorRtSession(MeasuringSession):
         arms = tuple(number for number, arm in enumerate(self.plan.arms) if arm.path == path)
         places, label = self.asked[arms[0]].places, self.asked[arms[0]].label
         flags = commands.build_flags(self.board.version, self.options, self.files[path], places)
-        self.monitor.say(f"Building the engine of {label} on {self.device.name} (TensorRT {self.board.version})")
+        self.monitor.say(f"Making the engine of {label} ready on {self.device.name} (TensorRT {self.board.version})")
         built = self.trtexec.build(self.board, flags, places, self.payloads[arms[0]].sha256)
         if built.cached and not self._loads(arms[0]):
-            self.warn([f"The engine of {label} that this board had built before does not load any more: building it anew."])
+            self.warn([f"The engine of {label} that was built before does not load any more; building it anew."])
             built = self.trtexec.build(self.board, flags, places, self.payloads[arms[0]].sha256, anew=True)
         how = "was built before" if built.cached else f"built in {built.seconds:.0f} s"
         self.monitor.say(f"Engine of {label}: {how}, {built.size / 1e6:.1f} MB")
