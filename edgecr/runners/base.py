@@ -91,6 +91,20 @@ class MeasurePlan:
                 raise FileProblem(f"{arm.path} does not exist (to be measured as {arm.label!r}).")
         if len({(arm.label, arm.runtime, arm.batch) for arm in self.arms}) < len(self.arms):
             raise RequestError("Two arms have the same label, runtime and batch; give them different labels.")
+        if len(self.runtimes) > 1 and self.by_tool(device):
+            raise RequestError(
+                f"The runtimes {' and '.join(self.runtimes)} cannot be measured in one session: a program of its own "
+                "times one of them, so that their turns cannot alternate. Measure them apart."
+            )
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """The runtimes of the arms, each once."""
+        return tuple(dict.fromkeys(arm.runtime for arm in self.arms))
+
+    def by_tool(self, device: Device) -> bool:
+        """True where a program of the board times an arm."""
+        return any(device.runtime(name).by_tool for name in self.runtimes)
 
 
 class Runner(ABC):

@@ -18,6 +18,7 @@ from edgecr.runners.base import Arm, MeasurePlan, Runner
 from edgecr.runners.device import Device
 from edgecr.runners.measurement.readings import Watched
 from edgecr.runners.measurement.record import Alone, Ended, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from edgecr.runners.tensorrt.engine import Engine
 
 
 class AgentRunner(Runner):
@@ -30,7 +31,7 @@ class AgentRunner(Runner):
     def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
         """Carries out the plan; a board's failure is ``error`` in the result, beside what it had sent."""
         plan.check(self.device)
-        session = MeasuringSession(self.device, plan, monitor or Monitor())
+        session = session_for(self.device, plan, monitor or Monitor())
         try:
             with self.connect() as agent:
                 session.run(agent)
@@ -52,6 +53,7 @@ class MeasuringSession:
         self.launches: list[Launch] = []
         self.alone: list[Alone] = []
         self.idle: Watched | None = None
+        self.engines: list[Engine] = []
         self.warnings: list[str] = []
         self.error: str | None = None
 
@@ -108,11 +110,13 @@ class MeasuringSession:
                 if event["event"] == "round":
                     bar.advance(1, launch=f"{number + 1}/{protocol.launches}")
         except DeviceFailed as error:
-            rounds = self.keep(events)
-            place = f"in launch {number + 1} of {protocol.launches}, after {rounds} of {protocol.rounds} rounds"
-            kept = f" ({place}; what was measured until then is kept)" if rounds else ""
-            raise DeviceFailed(f"{error}{kept}") from error
+            raise self.broken(error, number, self.keep(events)) from error
         self.keep(events)
+
+    def broken(self, error: DeviceFailed, number: int, rounds: int) -> DeviceFailed:
+        """The failure of a launch, with how far it got."""
+        place = f"in launch {number + 1} of {self.protocol.launches}, after {rounds} of {self.protocol.rounds} rounds"
+        return DeviceFailed(f"{error} ({place}; what was measured until then is kept)" if rounds else str(error))
 
     def keep(self, events: list[Event]) -> int:
         """Adds what one process sent to the result; returns how many rounds that were."""
@@ -144,6 +148,7 @@ class MeasuringSession:
             idle=self.idle,
             launches=tuple(self.launches),
             alone=tuple(self.alone),
+            engines=tuple(self.engines),
             warnings=tuple(self.warnings),
             error=self.error,
         )
@@ -160,6 +165,15 @@ def asked_arm(device: Device, label: str, runtime: str, batch: int, payload: Pay
         "config": config,
         "memory": need.plain(),
     }
+
+
+def session_for(device: Device, plan: MeasurePlan, monitor: Monitor) -> MeasuringSession:
+    """The session of a plan: arms that a program of the board times have one of their own."""
+    if not plan.by_tool(device):
+        return MeasuringSession(device, plan, monitor)
+    from edgecr.runners.tensorrt.session import TensorRtSession  # it is a MeasuringSession itself
+
+    return TensorRtSession(device, plan, monitor)
 
 
 def measured(arm: Arm, payload: Payload) -> MeasuredArm:
