@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
-from . import answering, folders, inbox, memory, probe, tools, trtexec, watch
+from . import answering, board_lock, folders, inbox, memory, probe, tools, trtexec, watch
 from .channel import MARK, PROTOCOL, Channel
 from .children import Children
 from .worker import REPORTED
@@ -45,6 +45,7 @@ class Supervisor(object):
         self.ending = threading.Lock()
         self.watcher = watch.Watcher(self.emit)
         self.lock = folders.hold(work)
+        self.turn = board_lock.BoardLock()
 
     def serve(self) -> None:
         """Works until the host says bye, leaves, or falls silent for longer than the lease."""
@@ -220,6 +221,9 @@ class Supervisor(object):
             self.end(BYE)
         if op == "probe":
             return {"facts": probe.facts(self.work, request.get("packages", ()))}
+        if op == "lock":
+            self.turn.take(request["owner"], request["wait_s"], request["shared"], self.waits, stopped)
+            return {}
         if op == "tool":
             return tools.run(
                 request["argv"], self.work, self.children, self.tool_line, stopped, request.get("fetch", ())
@@ -231,6 +235,10 @@ class Supervisor(object):
         if op in MEASURING:
             return self.measure(request, stopped)
         raise ValueError("unknown request %r" % op)
+
+    def waits(self, holder: Dict[str, Any]) -> None:
+        """Tells whom the board waits for."""
+        self.emit("waiting", holder=holder)
 
     def tool_line(self, line: bytes) -> None:
         """Hands on one line that a tool printed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from edgecr.core.registry import Registry
 from edgecr.runners.device import Device, Protocol, load_device
 from edgecr.runners.manner import USUAL, Manner
 from edgecr.runners.measurement.record import Measurement
+from edgecr.runners.several import at_once
 from edgecr.runners.trust import require_trust, usable_device
 
 __all__ = [
@@ -127,7 +129,23 @@ runners: Registry[type[Runner]] = Registry("transport")
 
 def runner_for(device: Device) -> Runner:
     """The runner of a device; NotTrusted for a foreign one, NotConfigured when it does not say where the board is."""
-    return runners.get(device.transport.kind)(device)
+    return UnitsRunner(device) if device.units else runners.get(device.transport.kind)(device)
+
+
+class UnitsRunner(Runner):
+    """Measures on several boards of one kind; each carries out the whole plan, so that no ratio spans two boards."""
+
+    def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
+        """The measurement of the first unit that did not fail, with those of the others."""
+        jobs = {unit: partial(self.one(unit).measure, plan) for unit in self.device.units}
+        found = [one.model_copy(update={"unit": unit}) for unit, one in at_once(jobs, monitor or Monitor()).items()]
+        first = next((one for one in found if one.error is None), found[0])
+        device = self.device.model_copy(update={"protocol": first.device.protocol})
+        return first.model_copy(update={"device": device, "others": tuple(one for one in found if one is not first)})
+
+    def one(self, unit: str) -> Runner:
+        """The runner of one unit."""
+        return runner_for(self.device.unit(unit))
 
 
 def answers_itself(device: Device, runtimes: Iterable[str]) -> bool:

@@ -13,11 +13,14 @@ from edgecr.runners.agent.events import Event, cleaned, read_as, unreadable
 from edgecr.runners.agent.memory import Need
 from edgecr.runners.agent.payload import Payload, payload_of
 from edgecr.runners.agent.protocol import Connection
+from edgecr.runners.agent.turn import take_turn
 from edgecr.runners.agent.watching import idle, of_alone, of_launch
 from edgecr.runners.base import Arm, MeasurePlan, Runner
-from edgecr.runners.device import Device
+from edgecr.runners.cooling import cooled
+from edgecr.runners.device import BoardTransport, Device
 from edgecr.runners.measurement.readings import Watched
 from edgecr.runners.measurement.record import Alone, Ended, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from edgecr.runners.power_cycle import started_again
 from edgecr.runners.tensorrt.engine import Engine
 
 
@@ -25,15 +28,29 @@ class AgentRunner(Runner):
     """Measures through the agent; what differs between runners is only how it is reached."""
 
     @abstractmethod
-    def connect(self) -> Connection:
+    def start(self) -> Connection:
         """Starts the agent."""
+
+    def connect(
+        self, purpose: str = "measuring", monitor: Monitor | None = None, *, shared: bool = False
+    ) -> Connection:
+        """Starts the agent, on a board that hangs after switching it off and on, and waits for its turn there."""
+        told, transport = monitor or Monitor(), self.device.transport
+        cycle = transport.power_cycle if isinstance(transport, BoardTransport) else None
+        agent = started_again(self.start, cycle, self.device.name, told)
+        try:
+            take_turn(agent, self.device, purpose, told, shared)
+        except BaseException:
+            agent.close()
+            raise
+        return agent
 
     def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
         """Carries out the plan; a board's failure is ``error`` in the result, beside what it had sent."""
         plan.check(self.device)
         session = session_for(self.device, plan, monitor or Monitor())
         try:
-            with self.connect() as agent:
+            with self.connect(purpose_of(plan), session.monitor) as agent:
                 session.run(agent)
         except DeviceFailed as error:
             session.error = str(error)
@@ -59,6 +76,7 @@ class MeasuringSession:
 
     def run(self, agent: Connection) -> None:
         """Probe, send the files, launches, each arm alone, probe again."""
+        self.warn(cooled(self.protocol.cool_down, self.device.name, lambda: fitness.ask(agent), self.monitor))
         self.facts = fitness.ask(agent)
         self.warn(fitness.accept_unexpected(self.device, self.facts, self.plan.manner.force))
         self.warn(fitness.before(self.device, self.facts))
@@ -152,6 +170,11 @@ class MeasuringSession:
             warnings=tuple(self.warnings),
             error=self.error,
         )
+
+
+def purpose_of(plan: MeasurePlan) -> str:
+    """The plan in a few words, for whoever waits for the board."""
+    return f"measuring {', '.join(dict.fromkeys(arm.path.name for arm in plan.arms))}"
 
 
 def asked_arm(device: Device, label: str, runtime: str, batch: int, payload: Payload, need: Need) -> dict[str, Any]:

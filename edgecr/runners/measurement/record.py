@@ -143,6 +143,10 @@ class Measurement(Options):
     """The engines of TensorRT that were measured."""
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    unit: str | None = None
+    """The one of the device's units that this was measured on, where it has several."""
+    others: tuple[Measurement, ...] = ()
+    """The same plan on the other units, each with a baseline of its own."""
 
     def save(self, path: Path) -> None:
         """Writes the measurement, atomically."""
