@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
-from . import answering, folders, inbox, memory, probe, tools
+from . import answering, board_lock, folders, inbox, memory, probe, tools, trtexec, watch
 from .channel import MARK, PROTOCOL, Channel
 from .children import Children
 from .worker import REPORTED
@@ -43,7 +43,9 @@ class Supervisor(object):
         self.lease, self.last_sign = LEASE_S, time.monotonic()
         self.accepted = self.cancelled_until = 0  # jobs are numbered; a cancel is for all that were sent before it
         self.ending = threading.Lock()
+        self.watcher = watch.Watcher(self.emit)
         self.lock = folders.hold(work)
+        self.turn = board_lock.BoardLock()
 
     def serve(self) -> None:
         """Works until the host says bye, leaves, or falls silent for longer than the lease."""
@@ -68,6 +70,7 @@ class Supervisor(object):
         if message:
             self.last_words(message)
         self.children.kill()
+        self.watcher.kill()
         folders.remove(self.work)
         os._exit(code)
 
@@ -201,7 +204,8 @@ class Supervisor(object):
 
         try:
             if not stopped():
-                fields = self.perform(op, request, stopped)
+                with self.watcher.during(request):
+                    fields = self.perform(op, request, stopped)
         except Exception as error:  # the host must hear of everything that fails here
             self.emit("error", op=op, type=type(error).__name__, message=str(error)[:2000])
             return
@@ -217,13 +221,24 @@ class Supervisor(object):
             self.end(BYE)
         if op == "probe":
             return {"facts": probe.facts(self.work, request.get("packages", ()))}
+        if op == "lock":
+            self.turn.take(request["owner"], request["wait_s"], request["shared"], self.waits, stopped)
+            return {}
         if op == "tool":
             return tools.run(
                 request["argv"], self.work, self.children, self.tool_line, stopped, request.get("fetch", ())
             )
+        if op == "idle":
+            return watch.rest(request["seconds"], stopped)
+        if op in trtexec.OPS:
+            return trtexec.perform(request, self.work, self.children, self.emit, stopped)
         if op in MEASURING:
             return self.measure(request, stopped)
         raise ValueError("unknown request %r" % op)
+
+    def waits(self, holder: Dict[str, Any]) -> None:
+        """Tells whom the board waits for."""
+        self.emit("waiting", holder=holder)
 
     def tool_line(self, line: bytes) -> None:
         """Hands on one line that a tool printed."""

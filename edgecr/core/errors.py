@@ -113,6 +113,10 @@ class ConnectionLost(DeviceFailed):
     """The connection to a board ended before the work did."""
 
 
+class DeviceUnreachable(ConnectionLost):
+    """A board did not answer at all: it is off, or it hangs."""
+
+
 class StorageError(WorkError):
     """The disk is full or a folder may not be written."""
 

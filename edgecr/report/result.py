@@ -124,6 +124,12 @@ class Timing:
     first: Estimate | None = None
     cpu: Estimate | None = None
     """Processor time of one inference."""
+    board_memory: Estimate | None = None
+    """Memory that the whole board lacked at most; where a GPU shares it, the GPU's is in it."""
+    energy: Estimate | None = None
+    """Energy of one inference, of the rails that its note names."""
+    energy_net: Estimate | None = None
+    """The same without what the idle board takes."""
     missing: dict[str, str] = field(default_factory=dict)
     """Reasons for absent figures, by field."""
     doubts: list[str] = field(default_factory=list)
@@ -148,6 +154,8 @@ class LatencyRow:
     """Files of the run that the row rests on."""
     target: str = ""
     """The target whose files were measured."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """Runtime and version, release, board and power mode: measurements that differ in these are not compared."""
 
 
 @dataclass(frozen=True)

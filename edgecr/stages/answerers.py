@@ -64,7 +64,8 @@ def _here(artifact: Artifact, device: Device | None) -> Predictor:
 
 
 def _there(artifact: Artifact, device: Device) -> BoardPredictor:
-    runner, runtimes = runner_for(device), runtimes_of(artifact.format)
+    runtimes = runtimes_of(artifact.format)
+    runner = runner_for(device.unit(device.units[0]) if device.units else device)
     runtime = device.runtime_name(*runtimes)
     if not answers_itself(device, runtimes) or not isinstance(runner, AgentRunner):
         raise RequestError(

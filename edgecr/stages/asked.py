@@ -24,6 +24,7 @@ from edgecr.report.result import BASELINE
 from edgecr.run import QUESTION, ROLES, Run, identity
 from edgecr.runners.base import answers_itself, load_device
 from edgecr.runners.device import Device
+from edgecr.runners.manner import USUAL, Manner
 
 SUBJECT_FILES = ("subject.json", "tensors.safetensors")
 """The files of a saved subject."""
@@ -179,10 +180,16 @@ def export_key(target: Target, proof: str, subject: Sequence[str]) -> str:
 
 
 def measurement_key(
-    device: Device, batches: Sequence[int], launches: int | None, rounds: int | None, files: Mapping[str, str]
+    device: Device,
+    batches: Sequence[int],
+    launches: int | None,
+    rounds: int | None,
+    files: Mapping[str, str],
+    manner: Manner = USUAL,
 ) -> str:
     """The key of a measurement; ``files`` are the hashes of the exported files by role."""
-    return identity(device.plain(), list(batches), launches, rounds, *(files[role] for role in ROLES))
+    wished = [] if manner.usual else [manner.plain()]
+    return identity(device.plain(), list(batches), launches, rounds, *(files[role] for role in ROLES), *wished)
 
 
 def answers_key(question: str, images: int | None) -> str:

@@ -78,7 +78,13 @@ class Board:
             f" IdentitiesOnly yes\n IdentityAgent none\n IdentityFile {self.folder}/{key}\n"
             f" UserKnownHostsFile {self.folder}/{known}\n GlobalKnownHostsFile /dev/null\n"
         )
-        return {"kind": "ssh", "host": "board", "python": sys.executable, "ssh_options": ["-F", str(config)]}
+        return {
+            "kind": "ssh",
+            "host": "board",
+            "python": sys.executable,
+            "ssh_options": ["-F", str(config)],
+            "env": {"EDGECR_BOARD_LOCK": str(self.folder / "lock")},
+        }
 
     def runner(self, key: str = "plain", known: str = "known", **transport) -> SshRunner:
         runner = runner_for(quick_device(transport=self.transport(key, known) | transport))

@@ -133,4 +133,4 @@ def test_a_session_that_is_stopped_leaves_nothing_on_the_board(board: Board, tmp
 def test_what_an_ending_means(ending, expected) -> None:
     runner = runner_for(quick_device(transport={"kind": "ssh", "host": "orin"}))
     assert isinstance(runner, SshRunner)
-    assert expected in runner.explain(ending)
+    assert expected in str(runner.explain(ending))

@@ -137,7 +137,7 @@ class BoardPredictor(ImageFilePredictor):
 
     def _open(self) -> Asking:
         """Connects, sends the file and has it loaded; the runtime must be the one that answered before."""
-        asking = Asking(self._runner.connect())
+        asking = Asking(self._runner.connect(f"answering with {self._path.name}", shared=True))
         try:
             asking.load(self._payload, self._arm)
             if self._info and asking.info != self._info:

@@ -9,13 +9,14 @@ import queue
 import shutil
 import subprocess
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from edgecr.core.errors import ConnectionLost, DeviceFailed, FileProblem
+from edgecr.core.errors import ConnectionLost, DeviceFailed, DeviceUnreachable, FileProblem
 from edgecr.core.files import sha256
 from edgecr.runners.agent.archive import agent_archive
 from edgecr.runners.agent.events import UNREADABLE, Event, Hello, message_of, parse_line, read_as, shown, unreadable
@@ -28,7 +29,7 @@ KEPT_LINES = 100  # of what a board prints beside the protocol
 BLOCK = 1 << 18  # bytes of a file that travel at once: signs of life and a cancel go in between
 WAITING_FRAMES = 4
 MOST_LINE = 1 << 26  # bytes of an event
-Explain = Callable[["Ending"], str]
+Explain = Callable[["Ending"], ConnectionLost]
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,18 @@ class Ending:
         return " | ".join(lines[-4:]) or "it said nothing"
 
 
-def plainly(ending: Ending) -> str:
-    """The message for an unexpected end when no better explanation is known."""
-    return f"The agent ended unexpectedly (exit code {ending.code}): {ending.last_words()}."
+def plainly(ending: Ending) -> ConnectionLost:
+    """The failure that an unexpected end is when no better explanation is known."""
+    return ConnectionLost(f"The agent ended unexpectedly (exit code {ending.code}): {ending.last_words()}.")
+
+
+_open: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def kill_open_connections() -> None:
+    """Ends every session of this process; whoever waits for one of them gets a DeviceFailed."""
+    for connection in [*_open]:
+        connection.kill()
 
 
 class Connection:
@@ -67,8 +77,10 @@ class Connection:
         lease_s: float,
         hello_s: float,
         explain: Explain = plainly,
+        after: Callable[[], None] = lambda: None,
     ) -> None:
-        self._explain = explain
+        """``after`` is called once the connection is closed, however that came."""
+        self._explain, self._after = explain, after
         self._events: queue.Queue[Event | None] = queue.Queue()
         self._frames: queue.Queue[bytes | None] = queue.Queue(WAITING_FRAMES)
         self._noise: list[str] = []
@@ -76,7 +88,12 @@ class Connection:
         self._fault: str | None = None
         self._closing, self._deaf = threading.Event(), threading.Event()
         self.hello: Event = {}
-        self._process = _start(argv)
+        try:
+            self._process = _start(argv)
+        except BaseException:
+            after()
+            raise
+        _open.add(self)
         self._threads = {
             name: threading.Thread(target=target, args=arguments, daemon=True)
             for name, target, arguments in (
@@ -164,6 +181,7 @@ class Connection:
 
     def kill(self) -> None:
         """Ends the child process; an agent that had started notices, and tidies up by itself."""
+        _open.discard(self)
         self._closing.set()
         self._stop_writing()
         try:
@@ -179,6 +197,8 @@ class Connection:
                 thread.join(PATIENCE_S)
         for stream in (self._process.stdout, self._process.stderr):
             _stream(stream).close()
+        after, self._after = self._after, lambda: None
+        after()
 
     def _boot(self, env: Mapping[str, str]) -> None:
         archive = agent_archive()
@@ -221,28 +241,28 @@ class Connection:
         except queue.Full:
             raise ConnectionLost(f"The board has taken nothing for {patience_s:g} s.") from None
         if self._deaf.is_set():
-            raise ConnectionLost(self._ended())
+            raise self._ended()
 
     def _next(self, patience_s: float) -> Event:
         try:
             event = self._events.get(timeout=patience_s)
         except queue.Empty:
             words = Ending(None, self._errors, self._noise).last_words()
-            raise ConnectionLost(f"The board was silent for {patience_s:g} s ({words}).") from None
+            raise DeviceUnreachable(f"The board was silent for {patience_s:g} s ({words}).") from None
         if event is None:
             self._events.put(None)  # whoever asks again must not wait
-            raise ConnectionLost(self._ended())
+            raise self._ended()
         if event["event"] == UNREADABLE:
             raise DeviceFailed(f'The board sent a line that is no event: "{shown(event["text"], 200)}".')
         return event
 
-    def _ended(self) -> str:
+    def _ended(self) -> ConnectionLost:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE_S)
         for name in ("events", "errors"):
             self._threads[name].join(1)
         if self._fault:
-            return f"The agent ended: {self._fault}"
+            return ConnectionLost(f"The agent ended: {self._fault}")
         return self._explain(Ending(self._process.poll(), self._errors, self._noise, bool(self.hello)))
 
     def _read_events(self) -> None:

@@ -11,6 +11,8 @@ from typing_extensions import Self
 from edgecr.core.files import read_json, refused_as, write_json
 from edgecr.core.options import Options
 from edgecr.runners.device import Device
+from edgecr.runners.measurement.readings import Watched
+from edgecr.runners.tensorrt.engine import Engine
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Nanoseconds = Count
@@ -40,6 +42,12 @@ class Counted(Options):
     """Clock ticks that the hypervisor gave to others, all cores together."""
 
 
+class Program(Counted):
+    """The whole life of a program that timed, of which the timed calls are only a part."""
+
+    elapsed_ns: Annotated[int, Field(gt=0, lt=2**63)]
+
+
 class Round(Counted):
     """One turn of one arm: raw times of back-to-back calls, and who else wanted the processor."""
 
@@ -47,6 +55,8 @@ class Round(Counted):
     number: int
     start_ns: int
     ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)]
+    program: Program | None = None
+    """The counters of the program that timed, where they cannot be told for the calls alone."""
 
     @property
     def elapsed_ns(self) -> int:
@@ -55,12 +65,12 @@ class Round(Counted):
 
 
 class Start(Options):
-    """The start of one arm in a fresh process: import, load, first inference, memory."""
+    """The start of one arm in a fresh process: import, load, first inference, memory; None where nobody tells."""
 
     arm: int
-    import_ns: int
-    load_ns: int
-    first_ns: int
+    import_ns: int | None
+    load_ns: int | None
+    first_ns: int | None
     memory_kb: dict[str, int | None]
     """Peak memory of the process: empty, imported, loaded, inferred."""
     info: dict[str, Any]
@@ -90,6 +100,8 @@ class Launch(Options):
     rounds: tuple[Round, ...] = ()
     ended: Literal["rounds", "time"] | None = None
     """The limit at which the agent stopped, between two rounds; None if it never came to tell."""
+    watched: Watched = Watched()
+    """Power and the state of the board meanwhile."""
 
 
 class Rate(Counted):
@@ -99,6 +111,8 @@ class Rate(Counted):
     streams: int
     calls: Count
     elapsed_ns: Annotated[int, Field(gt=0, lt=2**63)]
+    program: Program | None = None
+    """The counters of the program that timed, where they cannot be told for the calls alone."""
 
 
 class Alone(Options):
@@ -106,6 +120,8 @@ class Alone(Options):
 
     start: Start
     rates: tuple[Rate, ...] = ()
+    watched: Watched = Watched()
+    """Free memory and the state of the board meanwhile."""
 
 
 class Measurement(Options):
@@ -119,10 +135,18 @@ class Measurement(Options):
     """The board before measuring."""
     facts_after: dict[str, Any] = Field(default_factory=dict)
     """The board after measuring."""
+    idle: Watched | None = None
+    """The power of the idle board, read before anything else."""
     launches: tuple[Launch, ...] = ()
     alone: tuple[Alone, ...] = ()
+    engines: tuple[Engine, ...] = ()
+    """The engines of TensorRT that were measured."""
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    unit: str | None = None
+    """The one of the device's units that this was measured on, where it has several."""
+    others: tuple[Measurement, ...] = ()
+    """The same plan on the other units, each with a baseline of its own."""
 
     def save(self, path: Path) -> None:
         """Writes the measurement, atomically."""
