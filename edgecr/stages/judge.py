@@ -299,7 +299,7 @@ class _Case:
         return self.seen.files([stage, QUESTION, *exports, *ROLES])
 
     def warnings(self, measured: Iterable[tuple[str, Device, Measurement | None]]) -> Iterator[str]:
-        """The targets that could not be exported, warnings of measurers, and boards without answers, with their places."""
+        """Targets that could not be exported, warnings of measurers and boards without answers, each with its place."""
         for (target, role), error in self.failures.items():
             yield export_failed(target, role, error)
         for target, device, measurement in measured:
