@@ -115,6 +115,18 @@ def test_an_engine_serves_every_batch_that_it_was_built_for(jetson, two) -> None
         runner.measure(plan(two, (32,)))
 
 
+@pytest.mark.parametrize(
+    ("digits", "target", "precision"),
+    [("8201", "jetpack4-fp16", "fp16"), ("8502", "jetpack5-int8", "fp16"), ("110401", "jetpack7-int8", "fp16")],
+)
+def test_every_generation_is_spoken_to_in_its_own_flags(jetson, tmp_path: Path, digits, target, precision) -> None:
+    model = write_artifact(tmp_path / "a", target=f"tensorrt-{target}")
+    device = jetson.device(env={"STUB_VERSION": digits}, protocol={"rounds": 1, "throughput": None})
+    result = runner_for(device).measure(plan({"candidate": model}))
+    assert result.error is None
+    assert list(result.engines[0].precision_shares()) == [precision]
+
+
 FAILURES = {
     "oom": "The board ran out of memory while building the engine. Lower runtimes.tensorrt.workspace_mb "
     "(now as the exported file asks), add swap, stop the desktop",
