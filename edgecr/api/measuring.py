@@ -69,6 +69,7 @@ def measured(
 ) -> Measurement:
     """Returns the measurement from the device; a failure of the device is its ``error``."""
     from edgecr.runners.base import MeasurePlan, load_device, runner_for
+    from edgecr.stages.engine_proof import proofs
     from edgecr.stages.files import shared_runtime
 
     runner = runner_for(load_device(device))  # a device that nobody configured is refused before anything else
@@ -79,7 +80,9 @@ def measured(
         models = {role: artifact.path for role, artifact in artifacts.items()}
         beside = {role: artifact.beside for role, artifact in artifacts.items()}
         where = runtime or shared_runtime(artifacts, runner.device)
-        plan = MeasurePlan.of(models, batches or (1,), where, launches=launches, rounds=rounds, beside=beside)
+        plan = MeasurePlan.of(
+            models, batches or (1,), where, launches=launches, rounds=rounds, beside=beside, proofs=proofs(artifacts)
+        )
         return runner.measure(plan, monitor)
 
     from edgecr.stages.asked import Asked

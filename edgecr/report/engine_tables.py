@@ -28,6 +28,7 @@ def engine_table(result: Result) -> Table:
             f"TensorRT {engine.tensorrt}, {engine.gpu} ({engine.capability})",
             f"{engine.seconds:.0f} s{', before' if engine.cached else ''}",
             size(engine.size_bytes),
+            "not asked" if engine.agreement is None else f"{with_unit(engine.agreement, PERCENT)} of {engine.images}",
             UNTOLD if engine.device_mib is None else f"{engine.device_mib:.1f} MiB",
             UNTOLD if engine.wall_ms is None else with_unit(engine.wall_ms, MILLISECONDS),
             UNTOLD if engine.reformats is None else with_unit(engine.reformats, PERCENT),
@@ -35,14 +36,26 @@ def engine_table(result: Result) -> Table:
         )
         for where, role, engine in _engines(result)
     )
-    head = ("where", "role", "built by", "in", "size", "memory", "host time", "reformats", "time by precision")
+    head = (
+        "where",
+        "role",
+        "built by",
+        "in",
+        "size",
+        "same answer",
+        "memory",
+        "host time",
+        "reformats",
+        "time by precision",
+    )
     return Table("Engines", head, rows, NOTE)
 
 
 NOTE = (
-    "'Before' marks an engine that the board had kept. Latencies are the processor's own time; host time is from call "
-    "to call on the host. Memory is what an inference takes beside the engine. Reformats and precisions are shares of "
-    "the layers' time, taken in a run of its own; a layer's precision is the number format that it reads."
+    "'Before' marks an engine that the board had kept. 'Same answer' is the share of the file's own proof images. "
+    "Latencies are the processor's own time; host time is from call to call on the host. Memory is what an inference "
+    "takes beside the engine. Reformats and precisions are shares of the layers' time, taken in a run of its own; "
+    "a layer's precision is the number format that it reads."
 )
 
 

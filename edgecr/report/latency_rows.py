@@ -68,6 +68,8 @@ def _engine(engine: Engine) -> EngineRow:
         size_bytes=engine.size_bytes,
         device_mib=engine.device_mib,
         wall_ms=engine.wall_ms,
+        images=engine.parity.images if engine.parity else 0,
+        agreement=engine.parity.agreement if engine.parity else None,
         reformats=engine.reformat_share,
         precisions=engine.precision_shares(),
         layers=[LayerRow(layer.name, layer.kind, layer.precision, layer.ms) for layer in engine.layers],

@@ -133,6 +133,10 @@ class EngineRow:
     """Memory that an inference takes beside the engine."""
     wall_ms: float | None = None
     """Mean time from call to call on the host."""
+    images: int = 0
+    """Images that it was asked about on the board, to compare its answers."""
+    agreement: float | None = None
+    """Share of them that it answers as its file should."""
     reformats: float | None = None
     """Share of the layers' time that only reorders values."""
     precisions: dict[str, float] = field(default_factory=dict)

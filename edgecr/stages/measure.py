@@ -9,6 +9,7 @@ from edgecr.run import Run
 from edgecr.runners.base import Measurement, MeasurePlan, load_device, runner_for
 from edgecr.runners.measurement.completeness import shortfall
 from edgecr.stages.asked import Asked, measure_stage, measurement_key
+from edgecr.stages.engine_proof import proofs
 from edgecr.stages.export import exports
 from edgecr.stages.place import place_of
 
@@ -46,7 +47,15 @@ def measure(
         if not shortfall(known):
             return known
     runtime = device.runtime_name(*files.runtimes)
-    plan = MeasurePlan.of(files.paths, batches, runtime, launches=launches, rounds=rounds, beside=files.beside)
+    plan = MeasurePlan.of(
+        files.paths,
+        batches,
+        runtime,
+        launches=launches,
+        rounds=rounds,
+        beside=files.beside,
+        proofs=proofs(files.artifacts),
+    )
     monitor.say(f"Measuring {target} on {device.name}" if len(asked.names) > 1 else f"Measuring on {device.name}")
     measurement = runner_for(device).measure(plan, monitor)
     measurement.save(place.path)
