@@ -56,6 +56,8 @@ class TensorRtSession(MeasuringSession):
         ]
         self.unstable: dict[int, list[float]] = {}
         self.spent: dict[int, tuple[float, int]] = {}
+        self.device_mib: dict[int, float] = {}
+        self.told_s = 0.0
 
     def shapes(self, path: Path, batch: int) -> str | None:
         """The input's name and shape with a batch, for trtexec; None where the file fixes it."""
@@ -123,7 +125,10 @@ class TensorRtSession(MeasuringSession):
         return True
 
     def _running(self, seconds: float, text: str) -> None:
-        self.monitor.say(f"trtexec runs for {seconds:.0f} s: {text}")
+        """Tells that trtexec still runs, ever more rarely."""
+        if seconds < self.told_s or seconds >= 2 * self.told_s:
+            self.told_s = seconds
+            self.monitor.say(f"trtexec has been running for {seconds:.0f} s: {text}")
 
     def launch(self, agent: Connection, number: int, bar: Bar) -> None:
         """Rounds in which every engine has one run of trtexec, in an order shuffled anew each round."""
@@ -166,6 +171,8 @@ class TensorRtSession(MeasuringSession):
         if (wall := run.log.figures.get("wall_s")) is not None:
             spent, count = self.spent.get(arm, (0.0, 0))
             self.spent[arm] = (spent + wall, count + calls)
+        if (memory := run.log.figures.get("device_mib")) is not None:
+            self.device_mib[arm] = memory
         if run.log.unstable is not None:
             self.unstable.setdefault(arm, []).append(run.log.unstable)
 
@@ -187,7 +194,11 @@ class TensorRtSession(MeasuringSession):
         place = next((place for place, engine in enumerate(self.engines) if engine.arms[0] == number), None)
         if place is not None:
             spent, count = self.spent.get(number, (0.0, 0))
-            told = {"wall_ms": spent / count * 1e3 if count else None, "layers": self.layers(number)}
+            told = {
+                "wall_ms": spent / count * 1e3 if count else None,
+                "device_mib": self.device_mib.get(number),
+                "layers": self.layers(number),
+            }
             self.engines[place] = self.engines[place].model_copy(update=told)
         if doubted := self.unstable.get(number):
             self.warn(

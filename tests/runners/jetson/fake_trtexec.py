@@ -49,6 +49,7 @@ FLAGS = {
     "exportProfile": ALWAYS,
     "exportLayerInfo": (8.2, 1000),
     "separateProfileRun": ALWAYS,
+    "includeDataTransfers": (11.0, 1000),
     "loadInputs": ALWAYS,
     "exportOutput": ALWAYS,
 }

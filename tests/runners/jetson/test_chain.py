@@ -81,6 +81,7 @@ def test_engines_are_built_timed_taken_apart_and_kept_over_ssh(board, jetson, tw
     assert candidate.reformat_share == pytest.approx(1 / 3)
     assert candidate.precision_shares() == {"fp16": pytest.approx(1)}
     assert candidate.wall_ms > 0
+    assert candidate.device_mib == 1.5
     assert "STUB" in candidate.log
     assert not base.cached
     assert not candidate.cached
