@@ -5,6 +5,8 @@ import re
 import resource
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+from .tree import read
+
 LOADED = 4  # times the weights: the file as read, the weights, and copies arranged for the kernels
 CALLED = 2  # times the values that are alive at once: runtimes keep what they freed (1.0 to 2.6 were measured)
 RUNTIME = 64 << 20  # Python, numpy and the runtime itself
@@ -72,13 +74,13 @@ def cap() -> None:
 
 def status_kb(name: str) -> Optional[int]:
     """One figure of this process, in kB; None where the kernel does not tell it."""
-    found = re.search(r"^%s:\s+(\d+) kB" % name, text("/proc/self/status") or "", re.M)
+    found = re.search(r"^%s:\s+(\d+) kB" % name, read("/proc/self/status") or "", re.M)
     return int(found.group(1)) if found else None
 
 
 def sizes(root: str = "/") -> Sizes:
     """Bytes of all memory and of free memory, as far as this process is allowed; None where nobody tells."""
-    meminfo = text(os.path.join(root, "proc/meminfo")) or ""
+    meminfo = read(os.path.join(root, "proc/meminfo")) or ""
     figures = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", meminfo, re.M))
     total = int(figures["MemTotal"]) * 1024 if "MemTotal" in figures else None
     free = int(figures["MemAvailable"]) * 1024 if "MemAvailable" in figures else None
@@ -90,7 +92,7 @@ def sizes(root: str = "/") -> Sizes:
 
 def group_limits(root: str) -> Iterator[Tuple[int, int]]:
     """Limit and bytes left of each control group that this process is in."""
-    for line in (text(os.path.join(root, "proc/self/cgroup")) or "").splitlines():
+    for line in (read(os.path.join(root, "proc/self/cgroup")) or "").splitlines():
         number, kinds, path = (line.split(":", 2) + ["", ""])[:3]
         if number == "0" and not kinds:
             mount, names = "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
@@ -114,19 +116,10 @@ def upwards(mount: str, path: str) -> Iterator[str]:
 
 def group_limit(folder: str, limit_name: str, used_name: str, cache_key: str) -> Optional[Tuple[int, int]]:
     """Limit and bytes left of one control group; what it holds of files can be given back."""
-    limit = text(os.path.join(folder, limit_name)) or ""
-    used = text(os.path.join(folder, used_name)) or ""
+    limit = read(os.path.join(folder, limit_name)) or ""
+    used = read(os.path.join(folder, used_name)) or ""
     if not limit.isdigit() or not used.isdigit() or int(limit) >= UNLIMITED:
         return None
-    cache = re.search(r"^%s (\d+)$" % cache_key, text(os.path.join(folder, "memory.stat")) or "", re.M)
+    cache = re.search(r"^%s (\d+)$" % cache_key, read(os.path.join(folder, "memory.stat")) or "", re.M)
     held = int(used) - (int(cache.group(1)) if cache else 0)
     return int(limit), max(0, int(limit) - max(0, held))
-
-
-def text(path: str) -> Optional[str]:
-    """The text of a small file, None when it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return None

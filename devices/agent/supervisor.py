@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
-from . import folders, inbox, memory, probe, tools, trtexec
+from . import answering, board_lock, folders, inbox, memory, probe, tools, trtexec, watch
 from .channel import MARK, PROTOCOL, Channel
 from .children import Children
 from .worker import REPORTED
@@ -24,7 +24,8 @@ LEASE_S = 30.0
 LAST_WORDS_S = 1.0  # how long the end waits for a host that does not listen
 MOST_LINE = 1 << 22  # bytes of a request
 LEFT = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0x2000)
-MEASURING = ("bench", "alone")
+MEASURING = ("bench", "alone", "eval")
+STAYING = ("eval",)  # their process takes batches while it runs
 START = "import sys; sys.path.insert(0, sys.argv[1]); from edgecr_agent.__main__ import measure; measure()"
 
 # Exit codes.
@@ -42,7 +43,9 @@ class Supervisor(object):
         self.lease, self.last_sign = LEASE_S, time.monotonic()
         self.accepted = self.cancelled_until = 0  # jobs are numbered; a cancel is for all that were sent before it
         self.ending = threading.Lock()
+        self.watcher = watch.Watcher(self.emit)
         self.lock = folders.hold(work)
+        self.turn = board_lock.BoardLock()
 
     def serve(self) -> None:
         """Works until the host says bye, leaves, or falls silent for longer than the lease."""
@@ -67,6 +70,7 @@ class Supervisor(object):
         if message:
             self.last_words(message)
         self.children.kill()
+        self.watcher.kill()
         folders.remove(self.work)
         os._exit(code)
 
@@ -168,9 +172,18 @@ class Supervisor(object):
             return
         problem = upload.finish()
         if problem:
-            self.emit("error", op="put", type="Refused", message=problem)
+            upload.drop()
+            self.emit("error", op="put", type="Refused", message=problem, name=upload.name)
         else:
             self.emit("done", op="put", name=upload.name)
+
+    def answer(self, request: Dict[str, Any]) -> None:
+        """Has the running process answer a batch that was uploaded before."""
+        answering.hand_over(request, self.work, self.children)
+
+    def enough(self, request: Dict[str, Any]) -> None:
+        """Lets the running process end after the batches that it was given."""
+        self.children.tell(b"", last=True)
 
     at_once: Dict[str, Callable[["Supervisor", Dict[str, Any]], None]] = {
         "ping": ping,
@@ -178,6 +191,8 @@ class Supervisor(object):
         "cancel": cancel,
         "put": put,
         "block": block,
+        "answer": answer,
+        "enough": enough,
     }
 
     def do(self, number: int, request: Dict[str, Any]) -> None:
@@ -189,7 +204,8 @@ class Supervisor(object):
 
         try:
             if not stopped():
-                fields = self.perform(op, request, stopped)
+                with self.watcher.during(request):
+                    fields = self.perform(op, request, stopped)
         except Exception as error:  # the host must hear of everything that fails here
             self.emit("error", op=op, type=type(error).__name__, message=str(error)[:2000])
             return
@@ -205,15 +221,24 @@ class Supervisor(object):
             self.end(BYE)
         if op == "probe":
             return {"facts": probe.facts(self.work, request.get("packages", ()))}
+        if op == "lock":
+            self.turn.take(request["owner"], request["wait_s"], request["shared"], self.waits, stopped)
+            return {}
         if op == "tool":
             return tools.run(
                 request["argv"], self.work, self.children, self.tool_line, stopped, request.get("fetch", ())
             )
+        if op == "idle":
+            return watch.rest(request["seconds"], stopped)
         if op in trtexec.OPS:
             return trtexec.perform(request, self.work, self.children, self.emit, stopped)
         if op in MEASURING:
             return self.measure(request, stopped)
         raise ValueError("unknown request %r" % op)
+
+    def waits(self, holder: Dict[str, Any]) -> None:
+        """Tells whom the board waits for."""
+        self.emit("waiting", holder=holder)
 
     def tool_line(self, line: bytes) -> None:
         """Hands on one line that a tool printed."""
@@ -227,7 +252,8 @@ class Supervisor(object):
             return None
         argv = [sys.executable, "-u", "-c", START, os.path.join(self.work, "agent.pyz"), str(os.getpid())]
         text = json.dumps(request).encode("utf-8") + b"\n"
-        code = self.children.run(argv, self.work, self.relay, stopped, text)
+        code = self.children.run(argv, self.work, self.relay, stopped, text, more=request["op"] in STAYING)
+        answering.tidy(self.work)
         if code == 0:
             return {}
         if code != REPORTED and not stopped():

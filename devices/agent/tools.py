@@ -2,18 +2,21 @@
 
 import os
 import shutil
+import subprocess
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from .children import Children
 
-# Each tool with the arguments it must be called with; None: any (it changes nothing but its own files).
-ALLOWED: Dict[str, Optional[List[str]]] = {
+# Each tool with the lists of arguments it may be called with; None: any (it changes nothing but its own files).
+ALLOWED: Dict[str, Optional[List[List[str]]]] = {
     "trtexec": None,
     "tegrastats": None,
-    "nvpmodel": ["-q"],
-    "jetson_clocks": ["--show"],
-    "vcgencmd": ["get_throttled"],
+    "nvpmodel": [["-q"]],
+    "jetson_clocks": [["--show"]],
+    "vcgencmd": [["get_throttled"], ["pmic_read_adc"]],
+    "nvidia-smi": [["--query-compute-apps=pid,process_name", "--format=csv,noheader"]],
 }
+PATIENCE_S = 5.0  # for a tool that only tells something
 ELSEWHERE = ("/usr/src/tensorrt/bin", "/usr/sbin", "/usr/bin")
 
 
@@ -35,14 +38,31 @@ def run(
     return {"code": code, "files": {name: text_of(inside(work, name)) for name in fetch}}
 
 
+def told(argv: Sequence[str]) -> Optional[str]:
+    """What a tool prints that only tells something; None where it is not there, fails or takes too long."""
+    try:
+        done = subprocess.run(
+            checked(argv, ""),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=PATIENCE_S,
+            start_new_session=True,
+        )
+    except (NotAllowed, OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+
+
 def checked(argv: Sequence[str], work: str) -> List[str]:
     """The real command line: the tool's path, and ``@name`` as a file of the work folder."""
     name, rest = argv[0], list(argv[1:])
     if name not in ALLOWED:
         raise NotAllowed("%r is not a tool that the agent runs. Known: %s." % (name, ", ".join(sorted(ALLOWED))))
     needed = ALLOWED[name]
-    if needed is not None and rest != needed:
-        raise NotAllowed("%s is only run with %r: anything else could change the board." % (name, " ".join(needed)))
+    if needed is not None and rest not in needed:
+        forms = " or ".join(repr(" ".join(one)) for one in needed)
+        raise NotAllowed("%s is only run with %s: anything else could change the board." % (name, forms))
     return [find(name)] + [expand(argument, work) for argument in rest]
 
 

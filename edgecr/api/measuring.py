@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from edgecr.report.result import LatencyRow
     from edgecr.robustness.result import RobustnessResult
     from edgecr.run import Run
-    from edgecr.runners.base import Measurement
+    from edgecr.runners.base import Measurement, Runner
     from edgecr.runners.device import Device
+    from edgecr.runners.manner import Manner
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,14 @@ def profile(
     The batch sizes are 1 for files and the recipe's own for a run when left out. A device that fails is a
     DeviceFailed.
     """
-    measurement = measured(what, device, batch, runtime, launches, rounds, target, runs, progress(quiet))
+    measurement = measured(what, [device], batch, runtime, launches, rounds, target, runs, progress(quiet))[device]
     raise_failure(measurement)
     return Profile(measurement)
 
 
 def measured(
     what: AnyPath | Run | Sequence[AnyPath] | None,
-    device: str,
+    devices: Sequence[str],
     batch: int | Sequence[int] | None,
     runtime: str | None,
     launches: int | None,
@@ -66,40 +68,76 @@ def measured(
     target: str | None,
     runs: AnyPath,
     monitor: Monitor,
-) -> Measurement:
-    """Returns the measurement from the device; a failure of the device is its ``error``."""
+    manner: Manner | None = None,
+) -> dict[str, Measurement]:
+    """The measurement from each device, by the name it was asked for; a failure of a device is its ``error``."""
     from edgecr.runners.base import MeasurePlan, load_device, runner_for
+    from edgecr.runners.manner import USUAL
     from edgecr.stages.engine_proof import proofs
     from edgecr.stages.files import shared_runtime
 
-    runner = runner_for(load_device(device))  # a device that nobody configured is refused before anything else
+    # a device that nobody configured is refused before anything else
+    runners = {name: runner_for(load_device(name)) for name in dict.fromkeys(devices)}
     batches = (batch,) if isinstance(batch, int) else tuple(dict.fromkeys(batch)) if batch is not None else None
-    given = _listed(what)
+    given, wished = _listed(what), manner or USUAL
     if given and _is_file(given[0]):
         artifacts = _artifacts(given)
         models = {role: artifact.path for role, artifact in artifacts.items()}
         beside = {role: artifact.beside for role, artifact in artifacts.items()}
-        where = runtime or shared_runtime(artifacts, runner.device)
-        plan = MeasurePlan.of(
-            models, batches or (1,), where, launches=launches, rounds=rounds, beside=beside, proofs=proofs(artifacts)
-        )
-        return runner.measure(plan, monitor)
+
+        def files(name: str, monitor: Monitor) -> Measurement:
+            where = runtime or shared_runtime(artifacts, runners[name].device)
+            plan = MeasurePlan.of(
+                models,
+                batches or (1,),
+                where,
+                launches=launches,
+                rounds=rounds,
+                beside=beside,
+                proofs=proofs(artifacts),
+                manner=wished,
+            )
+            return runners[name].measure(plan, monitor)
+
+        return _on_each(runners, files, monitor)
 
     from edgecr.stages.asked import Asked
     from edgecr.stages.measure import measure
 
     chosen = chosen_run(_one_run(given), runs)
-    name = _target_name(target) or Asked.of(chosen).names[0]
+    wanted = _target_name(target) or Asked.of(chosen).names[0]
+
+    def one(name: str, monitor: Monitor) -> Measurement:
+        return measure(chosen, name, wanted, batches, monitor, launches=launches, rounds=rounds, manner=wished)
+
     with chosen.writing():
-        return measure(chosen, device, name, batches, monitor, launches=launches, rounds=rounds)
+        return _on_each(runners, one, monitor)
 
 
-def raise_failure(measurement: Measurement) -> None:
-    """Raises DeviceFailed for a measurement that the device broke off."""
+def _on_each(
+    runners: Mapping[str, Runner], one: Callable[[str, Monitor], Measurement], monitor: Monitor
+) -> dict[str, Measurement]:
+    """One measurement for each device: boards at once, this machine's devices one after the other."""
+    from edgecr.runners.several import at_once
+
+    here = [name for name, runner in runners.items() if runner.on_this_machine]
+    groups = {name: [name] for name in runners if name not in here} | ({here[0]: here} if here else {})
+
+    def in_turn(names: Sequence[str], monitor: Monitor) -> dict[str, Measurement]:
+        return {name: one(name, monitor) for name in names}
+
+    found = at_once({name: partial(in_turn, names) for name, names in groups.items()}, monitor)
+    measured = {name: each for group in found.values() for name, each in group.items()}
+    return {name: measured[name] for name in runners}
+
+
+def raise_failure(*measurements: Measurement) -> None:
+    """Raises DeviceFailed for measurements that a device broke off."""
     from edgecr.core.errors import DeviceFailed
 
-    if measurement.error:
-        raise DeviceFailed(f"{measurement.device.name}: {measurement.error}")
+    failed = [f"{one.device.name}: {one.error}" for one in measurements if one.error]
+    if failed:
+        raise DeviceFailed("\n".join(failed))
 
 
 def robustness(

@@ -21,7 +21,9 @@ def profile(
         Optional[list[Path]],  # noqa: UP045
         typer.Argument(help="A run folder, one exported file, or two (baseline first); the latest run when left out."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="Device, by name or path.")] = "cpu",
+    device: Annotated[
+        str, typer.Option("--device", help="Device, by name or path; several, separated by commas, at once.")
+    ] = "cpu",
     batch: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--batch", help="Batch sizes, separated by commas; a run's own, or 1 for files, when left out."),
@@ -32,7 +34,10 @@ def profile(
     ] = None,
     launches: Annotated[Optional[int], typer.Option(min=1, help="Fresh processes to measure in.")] = None,  # noqa: UP045
     rounds: Annotated[Optional[int], typer.Option(min=1, help="Turns of each model in a process.")] = None,  # noqa: UP045
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Write the raw measurement there.")] = None,  # noqa: UP045
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Write the raw measurement there; of several devices, one file each."),
+    ] = None,
     target: Target = None,
     runs: Runs = Path("runs"),
     quiet: Quiet = False,
@@ -41,14 +46,25 @@ def profile(
 
     Of a run: with other options than its recipe's, the result is kept apart and not judged.
     """
-    from edgecr.api.measuring import measured
+    from edgecr.api.measuring import measured, raise_failure
     from edgecr.core.display import TerminalMonitor
 
     sizes = _batches(batch) if batch is not None else None
-    measurement = measured(what, device, sizes, runtime, launches, rounds, target, runs, TerminalMonitor(quiet))
-    if output:
-        measurement.save(output)
-    _show(measurement)
+    found = measured(what, _names(device), sizes, runtime, launches, rounds, target, runs, TerminalMonitor(quiet))
+    for name, measurement in found.items():
+        if output:
+            measurement.save(output if len(found) == 1 else output.with_stem(f"{output.stem}-{Path(name).stem}"))
+        _show(measurement)
+    raise_failure(*found.values())
+
+
+def _names(text: str) -> list[str]:
+    from edgecr.core.errors import RequestError
+
+    names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise RequestError(f"--device {text}: give names, separated by commas, for example cpu,my-board")
+    return names
 
 
 def _batches(text: str) -> tuple[int, ...]:
@@ -61,8 +77,7 @@ def _batches(text: str) -> tuple[int, ...]:
 
 
 def _show(measurement: Measurement) -> None:
-    """Prints the tables that have figures; a failure of the device ends the command."""
-    from edgecr.api.measuring import raise_failure
+    """Prints the tables that have figures."""
     from edgecr.report.engine_tables import engine_tables
     from edgecr.report.latency_rows import latency_rows
     from edgecr.report.render.terminal import TableView
@@ -75,4 +90,3 @@ def _show(measurement: Measurement) -> None:
     for table in found if measurement.launches else ():
         if table.rows:
             screen.print(TableView(table))
-    raise_failure(measurement)

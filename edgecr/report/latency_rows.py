@@ -10,7 +10,9 @@ from edgecr.report.gates.judge import Gate, level
 from edgecr.report.result import BASELINE, CANDIDATE, EngineRow, LatencyRow, LayerRow, Timing
 from edgecr.runners.base import Measurement
 from edgecr.runners.measurement.completeness import shortfall
+from edgecr.runners.measurement.identity import identity_of
 from edgecr.runners.measurement.summary import PERCENTILES, ArmSummary, compare, summarise
+from edgecr.runners.measurement.units import disagreements, told_by_units
 from edgecr.runners.tensorrt.engine import Engine
 
 NO_GATES: Mapping[str, Gate] = MappingProxyType({})
@@ -22,19 +24,21 @@ def latency_rows(measurement: Measurement, gates: Mapping[str, Gate] = NO_GATES)
     Intervals are at the confidence that the gates ask for.
     """
     levels = {percent: level(gates, f"latency_p{percent}") for percent in PERCENTILES}
+    energy = level(gates, "energy")
     device, error = measurement.device.name, measurement.error or ""
     arms: dict[int, dict[str, Timing]] = {}
     engines = {engine.arms[0]: engine for engine in measurement.engines if engine.arms}
-    for number, each in enumerate(summarise(measurement, levels)):
+    for number, each in enumerate(summarise(measurement, levels, energy)):
         arms.setdefault(each.batch, {})[each.label] = _timing(each, engines.get(number))
     ratios: dict[int, dict[str, Estimate]] = {}
     if {BASELINE, CANDIDATE} <= {arm.label for arm in measurement.arms}:
-        for pair in compare(measurement, BASELINE, CANDIDATE, levels[50]):
-            both = {"p50": pair.ratio, "cpu": pair.cpu_ratio}
+        for pair in compare(measurement, BASELINE, CANDIDATE, levels[50], energy):
+            both = {"p50": pair.ratio, "cpu": pair.cpu_ratio, "energy": pair.energy_ratio}
             ratios[pair.batch] = {name: ratio for name, ratio in both.items() if ratio is not None}
-    partial, doubts = shortfall(measurement), list(measurement.warnings)
+    partial = "; ".join(filter(None, [shortfall(measurement), *disagreements(measurement)]))
+    doubts, identity = [*measurement.warnings, *told_by_units(measurement)], identity_of(measurement)
     return [
-        LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts)
+        LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts, identity=identity)
         for batch, timings in sorted(arms.items())
     ]
 
@@ -45,6 +49,9 @@ FIELDS = {
     "p99_ms": "p99",
     "throughput": "throughput",
     "peak_memory_mb": "memory",
+    "board_memory_mb": "board_memory",
+    "energy_mj": "energy",
+    "energy_net_mj": "energy_net",
     "load_ms": "load",
     "first_ms": "first",
     "cpu_ms": "cpu",

@@ -30,6 +30,7 @@ NATS = Scale()
 RATIO = Scale("x", 1, 2)
 MILLISECONDS = Scale("ms")
 MEGABYTES = Scale("MB")
+MILLIJOULES = Scale("mJ")
 RATE = Scale("img/s")
 COUNT = Scale()
 

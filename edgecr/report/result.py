@@ -107,6 +107,8 @@ class AccuracyRow:
     """The mean score that is reached without a look at the images."""
     error: str = ""
     """Reason why a role has no figure."""
+    device: str = ""
+    """The board that answered; empty for the machine that EdgeCR runs on."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,12 @@ class Timing:
     first: Estimate | None = None
     cpu: Estimate | None = None
     """Processor time of one inference."""
+    board_memory: Estimate | None = None
+    """Memory that the whole board lacked at most; where a GPU shares it, the GPU's is in it."""
+    energy: Estimate | None = None
+    """Energy of one inference, of the rails that its note names."""
+    energy_net: Estimate | None = None
+    """The same without what the idle board takes."""
     missing: dict[str, str] = field(default_factory=dict)
     """Reasons for absent figures, by field."""
     doubts: list[str] = field(default_factory=list)
@@ -188,6 +196,8 @@ class LatencyRow:
     """Files of the run that the row rests on."""
     target: str = ""
     """The target whose files were measured."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """Runtime and version, release, board and power mode: measurements that differ in these are not compared."""
 
 
 @dataclass(frozen=True)
@@ -337,7 +347,7 @@ class Result:
         return replace(
             self,
             models=models,
-            accuracy=_about(target, self.accuracy),
+            accuracy=_answers_of(device, _about(target, self.accuracy)),
             latency=[row for row in _about(target, self.latency) if device in (None, row.device)],
             exports=_about(target, self.exports),
             steps=[replace(step, evidence=list(dict.fromkeys([*step.evidence, *shipped]))) for step in self.steps],
@@ -353,6 +363,23 @@ class Result:
         """The row of a condition, of several targets the first one's; ``suite`` None takes the first that has it."""
         rows = (row for row in self.accuracy if row.condition == condition)
         return next((row for row in rows if suite in (None, row.suite)), None)
+
+    def accuracies_of(self, suite: str | None, condition: str) -> list[AccuracyRow]:
+        """The same row of each device whose answers are told apart."""
+        rows = (row for row in self.accuracy if row.condition == condition and suite in (None, row.suite))
+        found: dict[str, AccuracyRow] = {}
+        for row in rows:
+            found.setdefault(row.device, row)
+        return list(found.values())
+
+    def answers(self, suite: str, board: str) -> list[AccuracyRow]:
+        """The rows of a suite that one board, or this machine, answered."""
+        return [row for row in self.accuracy if (row.suite, row.device) == (suite, board)]
+
+    @property
+    def boards(self) -> list[str]:
+        """The names of the boards that answered, in order; an empty one for the machine that EdgeCR runs on."""
+        return list(dict.fromkeys(row.device for row in self.accuracy))
 
     @property
     def evidence(self) -> list[str]:
@@ -410,6 +437,14 @@ def _targets(rows: Sequence[ModelRow] | Sequence[AccuracyRow] | Sequence[Latency
 
 def _about(target: str, rows: Sequence[_Row]) -> list[_Row]:
     return [row for row in rows if row.target in ("", target)]
+
+
+def _answers_of(device: str | None, rows: list[AccuracyRow]) -> list[AccuracyRow]:
+    """The rows that count on a device: its own answers, or those of this machine where it was not asked itself."""
+    if device is None:
+        return rows
+    answerer = device if any(row.device == device for row in rows) else ""
+    return [row for row in rows if row.device == answerer]
 
 
 def _adapter() -> TypeAdapter[Result]:

@@ -14,14 +14,11 @@ from edgecr.report.gates.judge import NO_GATES, preferred_words
 from edgecr.report.headline import claim, distance_cell, model_ratio
 from edgecr.report.numbers import (
     DIFFERENCE,
-    MEGABYTES,
     MILLISECONDS,
     MISSING,
     PERCENT,
     POINTS,
-    RATE,
     RATIO,
-    Scale,
     confidence_text,
     count,
     exact,
@@ -42,6 +39,7 @@ from edgecr.report.result import (
     Result,
     Status,
 )
+from edgecr.report.speed_columns import columns, notes
 from edgecr.robustness.conditions import in_words
 
 
@@ -168,18 +166,20 @@ def model_table(result: Result) -> Table:
     return Table("Models", head, tuple(rows), "MACs are multiply-accumulates for one image.")
 
 
-def accuracy_title(suite: str, target: str, *, labelled: bool = True) -> str:
-    """The title of a suite's table, with the target where there are several."""
-    return f"{'Accuracy' if labelled else 'Agreement'}, suite {suite}" + (f", {target}" if target else "")
+def accuracy_titles(view: Result, target: str) -> dict[tuple[str, str], str]:
+    """The titles of the tables of one target, with its name where there are several, and the board that answered."""
+    what = "Accuracy" if view.labelled else "Agreement"
+    return {
+        (suite, board): ", ".join(filter(None, (what, f"suite {suite}", name_of(target, board))))
+        for suite, board in dict.fromkeys((row.suite, row.device) for row in view.accuracy)
+    }
 
 
 def accuracy_tables(result: Result) -> Iterator[Table]:
-    """One table a suite, of each target."""
+    """One table a suite, of each target and of each board that answered."""
     for view in views(result):
-        for suite in view.suites:
-            rows = [row for row in view.accuracy if row.suite == suite]
-            title = accuracy_title(suite, result.label(view.targets[0]), labelled=result.labelled)
-            yield _accuracy_table(title, rows, result.labelled)
+        for place, title in accuracy_titles(view, result.label(view.targets[0])).items():
+            yield _accuracy_table(title, view.answers(*place), result.labelled)
 
 
 def _accuracy_table(title: str, rows: Sequence[AccuracyRow], labelled: bool) -> Table:
@@ -230,28 +230,20 @@ def interval_note(estimates: Any) -> str:
 
 
 UNBOUNDED = "The sign ≈ marks an estimate without an interval."
-TIMINGS: tuple[tuple[str, str, Scale], ...] = (
-    ("p50", "p50", MILLISECONDS),
-    ("p90", "p90", MILLISECONDS),
-    ("p99", "p99", MILLISECONDS),
-    ("cpu", "CPU time", MILLISECONDS),
-    ("throughput", "throughput", RATE),
-    ("memory", "peak memory", MEGABYTES),
-)
 
 
 def latency_table(result: Result) -> Table:
     """One row for each device, batch and role, then their ratio."""
-    marks, rows = Marks(), list[tuple[str, ...]]()
+    marks, rows, timings = Marks(), list[tuple[str, ...]](), columns(result)
     for row in result.latency:
         where = marks.beside(place_in(result, row), about_place(row))
         if not row.arms:
-            rows.append((where, "no figures", *[MISSING] * len(TIMINGS)))
+            rows.append((where, "no figures", *[MISSING] * len(timings)))
             continue
         for role in row.arms:
             cells = (
                 marks.beside(figure(timing_of(row, role, name), scale), about_figure(row, role, name))
-                for name, _, scale in TIMINGS
+                for name, _, scale in timings
             )
             rows.append((where, role, *cells))
         if len(row.arms) > 1:
@@ -259,13 +251,14 @@ def latency_table(result: Result) -> Table:
                 (
                     where,
                     f"ratio: {claim(ratio_of(row, 'p50'))}",
-                    *(_ratio_cell(row, name, marks) for name, _, _ in TIMINGS),
+                    *(_ratio_cell(row, name, marks) for name, _, _ in timings),
                 )
             )
     note = interval_note(ratio_of(row, "p50") for row in result.latency)
-    head = ("where", "role", *(title for _, title, _ in TIMINGS))
+    head = ("where", "role", *(title for _, title, _ in timings))
     note = f"Estimates; {note}" if note else "Estimates."
-    return Table("Speed on the device", head, tuple(rows), f"{note} {UNBOUNDED} {CLAIMS} {CPU_TIME}", marks.notes)
+    note = f"{note} {UNBOUNDED} {CLAIMS} {CPU_TIME} {notes(result)}".rstrip()
+    return Table("Speed on the device", head, tuple(rows), note, marks.notes)
 
 
 CLAIMS = "A difference in speed is claimed only where the interval of the ratio excludes 1 and the change exceeds 1 %."

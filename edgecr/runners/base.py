@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,7 +13,9 @@ from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.progress import Monitor
 from edgecr.core.registry import Registry
 from edgecr.runners.device import Device, Protocol, load_device
+from edgecr.runners.manner import USUAL, Manner
 from edgecr.runners.measurement.record import Measurement
+from edgecr.runners.several import at_once
 from edgecr.runners.trust import require_trust, usable_device
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ __all__ = [
     "MeasurePlan",
     "Measurement",
     "Runner",
+    "answers_itself",
     "load_device",
     "runner_for",
     "runners",
@@ -54,6 +58,7 @@ class MeasurePlan:
     launches: int | None = None
     rounds: int | None = None
     seed: int = 0
+    manner: Manner = USUAL
 
     @classmethod
     def of(
@@ -67,6 +72,7 @@ class MeasurePlan:
         seed: int = 0,
         beside: Mapping[str, tuple[str, ...]] | None = None,
         proofs: Mapping[str, Callable[[EngineAnswers], EngineParity]] | None = None,
+        manner: Manner = USUAL,
     ) -> MeasurePlan:
         """Every labelled file, with the ones that belong to it, with every batch size."""
         sizes, others = tuple(batches), beside or {}
@@ -75,11 +81,11 @@ class MeasurePlan:
             for label, path in models.items()
             for batch in sizes
         )
-        return cls(arms, launches, rounds, seed)
+        return cls(arms, launches, rounds, seed, manner)
 
     def protocol(self, device: Device) -> Protocol:
         """The device's protocol with this plan's overrides."""
-        return device.protocol.override(launches=self.launches, rounds=self.rounds)
+        return self.manner.applied(device.protocol).override(launches=self.launches, rounds=self.rounds)
 
     def check(self, device: Device) -> None:
         """Refuses a plan that cannot be carried out, before the board is bothered."""
@@ -132,4 +138,28 @@ runners: Registry[type[Runner]] = Registry("transport")
 
 def runner_for(device: Device) -> Runner:
     """The runner of a device; NotTrusted for a foreign one, NotConfigured when it does not say where the board is."""
-    return runners.get(device.transport.kind)(device)
+    return UnitsRunner(device) if device.units else runners.get(device.transport.kind)(device)
+
+
+class UnitsRunner(Runner):
+    """Measures on several boards of one kind; each carries out the whole plan, so that no ratio spans two boards."""
+
+    def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
+        """The measurement of the first unit that did not fail, with those of the others."""
+        jobs = {unit: partial(self.one(unit).measure, plan) for unit in self.device.units}
+        found = [one.model_copy(update={"unit": unit}) for unit, one in at_once(jobs, monitor or Monitor()).items()]
+        first = next((one for one in found if one.error is None), found[0])
+        device = self.device.model_copy(update={"protocol": first.device.protocol})
+        return first.model_copy(update={"device": device, "others": tuple(one for one in found if one is not first)})
+
+    def one(self, unit: str) -> Runner:
+        """The runner of one unit."""
+        return runner_for(self.device.unit(unit))
+
+
+def answers_itself(device: Device, runtimes: Iterable[str]) -> bool:
+    """True for a board whose runtime for some files is asked about images there; this machine answers for others."""
+    if runners.get(device.transport.kind).on_this_machine:
+        return False
+    found = next((name for name in runtimes if name in device.runtimes), None)
+    return found is not None and device.runtimes[found].answers

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from edgecr.core.progress import Monitor
 from edgecr.run import Run
 from edgecr.runners.base import Measurement, MeasurePlan, load_device, runner_for
+from edgecr.runners.manner import USUAL, Manner
 from edgecr.runners.measurement.completeness import shortfall
 from edgecr.stages.asked import Asked, measure_stage, measurement_key
 from edgecr.stages.engine_proof import proofs
@@ -23,6 +24,7 @@ def measure(
     *,
     launches: int | None = None,
     rounds: int | None = None,
+    manner: Manner = USUAL,
 ) -> Measurement:
     """Measures baseline and candidate interleaved on one device; what is there already is not measured again.
 
@@ -31,11 +33,12 @@ def measure(
     device, asked, files = load_device(device_name), Asked.of(run), exports(run, target)
     recipe = asked.recipe.measure.batch
     batches = recipe if batches is None or set(batches) == set(recipe) else tuple(batches)
-    key = measurement_key(device, batches, launches, rounds, files.hashes)
+    key = measurement_key(device, batches, launches, rounds, files.hashes, manner)
     own = (
         batches == recipe
         and launches is None
         and rounds is None
+        and manner.usual
         and target in asked.names
         and device.plain() in [each.plain() for each in asked.devices]
     )
@@ -55,6 +58,7 @@ def measure(
         rounds=rounds,
         beside=files.beside,
         proofs=proofs(files.artifacts),
+        manner=manner,
     )
     monitor.say(f"Measuring {target} on {device.name}" if len(asked.names) > 1 else f"Measuring on {device.name}")
     measurement = runner_for(device).measure(plan, monitor)

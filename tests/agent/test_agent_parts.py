@@ -197,18 +197,18 @@ def test_facts_come_from_proc_and_sys_and_absent_ones_are_none(agent, tmp_path: 
     facts = probe.facts(str(tmp_path))
     assert facts["cores"] >= facts["usable_cores"] >= 1
     assert facts["memory"]["total_kb"] > 0
-    assert probe.read(str(tmp_path / "none")) is None
-    assert probe.number(str(tmp_path / "none")) is None
+    assert agent("tree").read(str(tmp_path / "none")) is None
+    assert agent("tree").number(str(tmp_path / "none")) is None
 
 
 def test_a_program_that_uses_a_processor_is_seen_while_it_does(agent, monkeypatch) -> None:
-    probe = agent("probe")
-    every = probe.ticks
+    processor = agent("processor")
+    every = processor.ticks
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning:
         own = {os.getppid(), spinning.pid}  # a machine that is busy elsewhere must not hide it
-        monkeypatch.setattr(probe, "ticks", lambda: {key: used for key, used in every().items() if key[0] in own})
+        monkeypatch.setattr(processor, "ticks", lambda: {key: used for key, used in every().items() if key[0] in own})
         time.sleep(0.3)
-        seen = probe.watched()
+        seen = processor.watched()
         spinning.kill()
     assert seen["busy"] > 0.25
     assert spinning.pid in [one["pid"] for one in seen["busiest"]]

@@ -27,6 +27,7 @@ from edgecr.runners.device import PING_S, Device, Protocol
 from edgecr.runners.local import LocalRunner
 from edgecr.runners.runtimes import RuntimeOptions, runtimes
 from edgecr.runners.ssh import SshRunner
+from tests.runners.fitness_facts import facts
 from tests.runners.tiny_device import quick_device
 from tests.workplace import trusted
 
@@ -125,21 +126,6 @@ def test_declarations_import_nothing_heavy() -> None:
     heavy = "{'torch', 'onnx', 'onnxruntime', 'openvino', 'sklearn', 'scipy'}"
     code = f"import edgecr.runners.base, edgecr.runners.measurement.summary, sys; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
-
-
-def facts(**changes):
-    return {
-        "load": 0.1,
-        "busy": 0.0,
-        "usable_cores": 4,
-        "busiest": [],
-        "swapped_pages": 0,
-        "temperatures": {},
-        "l4t": None,
-        "cpufreq": {"governors": [], "now": [], "allowed": [], "possible": []},
-        "memory": {"total_kb": 1000, "available_kb": 900},
-        "throttled": {"count": 0, "flags": None},
-    } | changes
 
 
 def test_a_fit_host_gives_no_warning() -> None:

@@ -19,6 +19,8 @@ PINNED = {
 class Ort(Runtime):
     """ONNX Runtime."""
 
+    whole_batches = False
+
     @staticmethod
     def import_library() -> None:
         """Imports onnxruntime with its telemetry (on by default since 1.29) switched off."""
@@ -46,6 +48,9 @@ class Ort(Runtime):
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if config["spin"] else "0")
+        entries = config.get("entries") or {}
+        for key, value in entries.items():
+            options.add_session_config_entry(key, value)
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # onnxruntime has an exception class for each kind of failure
@@ -60,6 +65,8 @@ class Ort(Runtime):
             "threads": config["threads"],
             "spin": config["spin"],
         }
+        if entries:
+            self.info["entries"] = entries
         self.inputs = [
             (one.name, batched(one.name, one.shape, batch), DTYPES[element(one.type)])
             for one in self.session.get_inputs()
@@ -69,6 +76,12 @@ class Ort(Runtime):
         """One inference on its own input; several calls may run at once on the one session."""
         feed, run = sample(self.inputs), self.session.run
         return lambda: run(None, feed)
+
+    def answer(self, images: Any) -> Dict[str, Any]:
+        """The outputs that are tensors."""
+        names = [output.name for output in self.session.get_outputs() if output.type.startswith("tensor")]
+        found = self.session.run(names, {self.session.get_inputs()[0].name: images})
+        return dict(zip(names, found))
 
 
 RUNTIME = Ort

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from edgecr.core.errors import RequestError
-from edgecr.report.numbers import COUNT, LOSS, MEGABYTES, MILLISECONDS, PERCENT, RATE, RATIO, Scale
+from edgecr.report.numbers import COUNT, LOSS, MEGABYTES, MILLIJOULES, MILLISECONDS, PERCENT, RATE, RATIO, Scale
 from edgecr.robustness.conditions import CLEAN, MEAN, averages
 from edgecr.robustness.suites import suites
 
@@ -71,6 +71,7 @@ def _plain() -> dict[str, Quantity]:
     }
     once = LIMITS_OF[Kind.TIMING]  # nothing is known of the spread of what was measured once
     found["memory"] = Quantity(Kind.TIMING, "memory", MEGABYTES, once, uncertain=once)
+    found["energy"] = Quantity(Kind.TIMING, "energy", MILLIJOULES, LIMITS_OF[Kind.TIMING])
     best = ("ratio", "min")
     found["throughput"] = Quantity(Kind.TIMING, "throughput", RATE, best, more_is_better=True, uncertain=best)
     for name, scale in (("size", MEGABYTES), ("params", COUNT), ("macs", COUNT)):

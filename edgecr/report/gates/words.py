@@ -13,6 +13,7 @@ _PLAIN = {
     "p90": "latency that nine calls in ten stay below",
     "p99": "latency that 99 calls in 100 stay below",
     "memory": "peak memory of the process that runs the model",
+    "energy": "energy of one call, measured where the device has `power`",
     "throughput": "images in a second, measured where the device's protocol has `throughput`",
     "size": "size of the exported file (in reports: file size)",
     "params": "parameters of the model",

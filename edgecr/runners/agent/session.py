@@ -10,11 +10,17 @@ from edgecr.core.errors import DeviceFailed
 from edgecr.core.progress import Bar, Monitor
 from edgecr.runners import fitness
 from edgecr.runners.agent.events import Event, cleaned, read_as, unreadable
+from edgecr.runners.agent.memory import Need
 from edgecr.runners.agent.payload import Payload, payload_of
 from edgecr.runners.agent.protocol import Connection
+from edgecr.runners.agent.turn import take_turn
+from edgecr.runners.agent.watching import idle, of_alone, of_launch
 from edgecr.runners.base import Arm, MeasurePlan, Runner
-from edgecr.runners.device import Device
+from edgecr.runners.cooling import cooled
+from edgecr.runners.device import BoardTransport, Device
+from edgecr.runners.measurement.readings import Watched
 from edgecr.runners.measurement.record import Alone, Ended, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from edgecr.runners.power_cycle import started_again
 from edgecr.runners.tensorrt.engine import Engine
 
 
@@ -22,15 +28,29 @@ class AgentRunner(Runner):
     """Measures through the agent; what differs between runners is only how it is reached."""
 
     @abstractmethod
-    def connect(self) -> Connection:
+    def start(self) -> Connection:
         """Starts the agent."""
+
+    def connect(
+        self, purpose: str = "measuring", monitor: Monitor | None = None, *, shared: bool = False
+    ) -> Connection:
+        """Starts the agent, on a board that hangs after switching it off and on, and waits for its turn there."""
+        told, transport = monitor or Monitor(), self.device.transport
+        cycle = transport.power_cycle if isinstance(transport, BoardTransport) else None
+        agent = started_again(self.start, cycle, self.device.name, told)
+        try:
+            take_turn(agent, self.device, purpose, told, shared)
+        except BaseException:
+            agent.close()
+            raise
+        return agent
 
     def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
         """Carries out the plan; a board's failure is ``error`` in the result, beside what it had sent."""
         plan.check(self.device)
         session = session_for(self.device, plan, monitor or Monitor())
         try:
-            with self.connect() as agent:
+            with self.connect(purpose_of(plan), session.monitor) as agent:
                 session.run(agent)
         except DeviceFailed as error:
             session.error = str(error)
@@ -49,15 +69,18 @@ class MeasuringSession:
         self.facts_after: dict[str, Any] = {}
         self.launches: list[Launch] = []
         self.alone: list[Alone] = []
+        self.idle: Watched | None = None
         self.engines: list[Engine] = []
         self.warnings: list[str] = []
         self.error: str | None = None
 
     def run(self, agent: Connection) -> None:
         """Probe, send the files, launches, each arm alone, probe again."""
+        self.warn(cooled(self.protocol.cool_down, self.device.name, lambda: fitness.ask(agent), self.monitor))
         self.facts = fitness.ask(agent)
-        fitness.refuse_unexpected(self.device, self.facts)
+        self.warn(fitness.accept_unexpected(self.device, self.facts, self.plan.manner.force))
         self.warn(fitness.before(self.device, self.facts))
+        self.idle = idle(agent, self.device, self.monitor)
         self.send_files(agent)
         total = self.protocol.launches * self.protocol.rounds * len(self.arms)
         with self.monitor.bar(f"measuring on {self.device.name}", total) as bar:
@@ -82,15 +105,8 @@ class MeasuringSession:
 
     def arm_request(self, number: int) -> dict[str, Any]:
         """One arm as the agent wants it."""
-        arm = self.plan.arms[number]
-        return {
-            "label": arm.label,
-            "model": self.payloads[number].name,
-            "runtime": arm.runtime,
-            "batch": arm.batch,
-            "config": self.device.runtime_options(arm.runtime),
-            "memory": self.payloads[number].needs[arm.batch].plain(),
-        }
+        arm, payload = self.plan.arms[number], self.payloads[number]
+        return asked_arm(self.device, arm.label, arm.runtime, arm.batch, payload, payload.needs[arm.batch])
 
     def launch(self, agent: Connection, number: int, bar: Bar) -> None:
         """One fresh process with all arms, interleaved; a broken launch is kept as far as it went."""
@@ -104,6 +120,7 @@ class MeasuringSession:
             least_rounds=protocol.least_rounds,
             max_s=protocol.max_s,
             warmup=protocol.warmup.model_dump(mode="json"),
+            watch=of_launch(self.device),
         )
         try:
             for event in request:
@@ -130,12 +147,13 @@ class MeasuringSession:
         """One arm with a process to itself."""
         asked = self.protocol.throughput
         streams, seconds = (asked.streams, asked.seconds) if asked else ((), 0.0)
-        events = list(agent.request("alone", arm=number, streams=streams, seconds=seconds, **self.arm_request(number)))
+        asked_of = {"streams": streams, "seconds": seconds, "watch": of_alone(), **self.arm_request(number)}
+        events = list(agent.request("alone", arm=number, **asked_of))
         count = len(self.arms)
         starts, rates = picked(Start, events, "arm", count), picked(Rate, events, "throughput", count)
         if not starts:
             raise unreadable("done", "no 'arm' event came before it")
-        self.alone.append(Alone(start=starts[0], rates=rates))
+        self.alone.append(Alone(start=starts[0], rates=rates, watched=Watched.of(events)))
 
     def result(self) -> Measurement:
         """Everything that came back so far."""
@@ -145,12 +163,31 @@ class MeasuringSession:
             arms=self.arms,
             facts=self.facts,
             facts_after=self.facts_after,
+            idle=self.idle,
             launches=tuple(self.launches),
             alone=tuple(self.alone),
             engines=tuple(self.engines),
             warnings=tuple(self.warnings),
             error=self.error,
         )
+
+
+def purpose_of(plan: MeasurePlan) -> str:
+    """The plan in a few words, for whoever waits for the board."""
+    return f"measuring {', '.join(dict.fromkeys(arm.path.name for arm in plan.arms))}"
+
+
+def asked_arm(device: Device, label: str, runtime: str, batch: int, payload: Payload, need: Need) -> dict[str, Any]:
+    """A model in a runtime, with all that the agent has to know to load it."""
+    config = device.runtime_options(runtime) | ({"entries": dict(payload.entries)} if payload.entries else {})
+    return {
+        "label": label,
+        "model": payload.name,
+        "runtime": runtime,
+        "batch": batch,
+        "config": config,
+        "memory": need.plain(),
+    }
 
 
 def session_for(device: Device, plan: MeasurePlan, monitor: Monitor) -> MeasuringSession:
@@ -191,6 +228,7 @@ def launch_of(events: list[Event], arms: int) -> Launch:
         warmups=picked(Warmth, events, "warm", arms),
         rounds=picked(Round, events, "round", arms),
         ended=ended[-1] if ended else None,
+        watched=Watched.of(events),
     )
 
 

@@ -11,6 +11,7 @@ from typing_extensions import Self
 from edgecr.core.files import read_json, refused_as, write_json
 from edgecr.core.options import Options
 from edgecr.runners.device import Device
+from edgecr.runners.measurement.readings import Watched
 from edgecr.runners.tensorrt.engine import Engine
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -99,6 +100,8 @@ class Launch(Options):
     rounds: tuple[Round, ...] = ()
     ended: Literal["rounds", "time"] | None = None
     """The limit at which the agent stopped, between two rounds; None if it never came to tell."""
+    watched: Watched = Watched()
+    """Power and the state of the board meanwhile."""
 
 
 class Rate(Counted):
@@ -117,6 +120,8 @@ class Alone(Options):
 
     start: Start
     rates: tuple[Rate, ...] = ()
+    watched: Watched = Watched()
+    """Free memory and the state of the board meanwhile."""
 
 
 class Measurement(Options):
@@ -130,12 +135,18 @@ class Measurement(Options):
     """The board before measuring."""
     facts_after: dict[str, Any] = Field(default_factory=dict)
     """The board after measuring."""
+    idle: Watched | None = None
+    """The power of the idle board, read before anything else."""
     launches: tuple[Launch, ...] = ()
     alone: tuple[Alone, ...] = ()
     engines: tuple[Engine, ...] = ()
     """The engines of TensorRT that were measured."""
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    unit: str | None = None
+    """The one of the device's units that this was measured on, where it has several."""
+    others: tuple[Measurement, ...] = ()
+    """The same plan on the other units, each with a baseline of its own."""
 
     def save(self, path: Path) -> None:
         """Writes the measurement, atomically."""

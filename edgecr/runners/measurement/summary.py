@@ -11,6 +11,7 @@ from edgecr.core.errors import UnknownName
 from edgecr.core.estimate import Estimate
 from edgecr.runners.fitness import stop_them
 from edgecr.runners.measurement.contention import Contention
+from edgecr.runners.measurement.figures import board_memory, course, energy_figures, energy_ratio, over_current_in
 from edgecr.runners.measurement.record import Launch, MeasuredArm, Measurement, Rate, Round, Start
 from edgecr.runners.measurement.statistics import (
     CONFIDENCE,
@@ -56,6 +57,12 @@ class ArmSummary:
     """Images per second, measured apart from latency with the best number of streams."""
     peak_memory_mb: Estimate | None = None
     """Megabytes (10^6 bytes) that the runtime and this model added to an empty process, at most."""
+    board_memory_mb: Estimate | None = None
+    """Megabytes by which the board's free memory fell while the model had a process to itself, at most."""
+    energy_mj: Estimate | None = None
+    """Millijoules of one inference, of the rails that its note names."""
+    energy_net_mj: Estimate | None = None
+    """The same without what the idle board takes."""
     load_ms: Estimate | None = None
     first_ms: Estimate | None = None
     wait_share: float | None = None
@@ -80,14 +87,23 @@ class Comparison:
     ratio: Estimate | None
     cpu_ratio: Estimate | None
     conclusion: str
+    energy_ratio: Estimate | None = None
 
 
-def summarise(measurement: Measurement, levels: Mapping[int, float] | None = None) -> list[ArmSummary]:
+def summarise(
+    measurement: Measurement, levels: Mapping[int, float] | None = None, energy: float = CONFIDENCE
+) -> list[ArmSummary]:
     """One summary for each arm; ``levels`` are confidences of percentiles, where they are not the usual one."""
-    return [_summary(measurement, number, levels or {}) for number in range(len(measurement.arms))]
+    return [_summary(measurement, number, levels or {}, energy) for number in range(len(measurement.arms))]
 
 
-def compare(measurement: Measurement, base: str, candidate: str, confidence: float = CONFIDENCE) -> list[Comparison]:
+def compare(
+    measurement: Measurement,
+    base: str,
+    candidate: str,
+    confidence: float = CONFIDENCE,
+    energy: float = CONFIDENCE,
+) -> list[Comparison]:
     """Paired ratios of two labels, for every runtime and batch that both were measured with."""
     labels = [arm.label for arm in measurement.arms]
     for label in (base, candidate):
@@ -95,7 +111,7 @@ def compare(measurement: Measurement, base: str, candidate: str, confidence: flo
             raise UnknownName("label", label, labels)
     found = {(arm.label, arm.runtime, arm.batch): number for number, arm in enumerate(measurement.arms)}
     return [
-        _comparison(measurement, found[base, arm.runtime, arm.batch], number, confidence)
+        _comparison(measurement, found[base, arm.runtime, arm.batch], number, confidence, energy)
         for number, arm in enumerate(measurement.arms)
         if arm.label == candidate and (base, arm.runtime, arm.batch) in found
     ]
@@ -121,17 +137,19 @@ def wall_time(one: Round) -> float:
     return median(one.ns)
 
 
-def _summary(measurement: Measurement, number: int, levels: Mapping[int, float]) -> ArmSummary:
+def _summary(measurement: Measurement, number: int, levels: Mapping[int, float], energy: float) -> ArmSummary:
     arm = measurement.arms[number]
-    every = [rounds for launch in measurement.launches if (rounds := turns(launch, number))]
+    told = [launch for launch in measurement.launches if turns(launch, number)]
+    every = [turns(launch, number) for launch in told]
     whole = [one for rounds in every for one in rounds]
-    shared = [text for rounds in every if (text := _shared(measurement, rounds))]
-    calm = [rounds for rounds in every if not _shared(measurement, rounds)]
+    shared = [text for launch in told if (text := _disturbed(measurement, launch, number))]
+    undisturbed = [launch for launch in told if not _disturbed(measurement, launch, number)]
+    calm = [turns(launch, number) for launch in undisturbed]
     reasons = _reasons(measurement)
     if any(one.program for one in whole):
         reasons |= BY_PROGRAM
     if every and not calm:
-        reasons |= dict.fromkeys(LATENCIES, no_absolute(measurement, Contention.during(whole)))
+        reasons |= dict.fromkeys(LATENCIES, no_absolute(measurement, Contention.during(whole), told))
     latency = {
         f"p{percent}_ms": _percentile(percent, calm, reasons, levels.get(percent, CONFIDENCE))
         for percent in PERCENTILES
@@ -141,6 +159,8 @@ def _summary(measurement: Measurement, number: int, levels: Mapping[int, float])
         "sequential_throughput": _sequential(latency["p50_ms"], arm.batch),
         "throughput": _best_rate(measurement, number, reasons),
         "peak_memory_mb": _memory(measurement, number),
+        "board_memory_mb": _board_memory(measurement, number),
+        **energy_figures(measurement, number, undisturbed, shared[0] if shared else "", reasons, energy),
         "load_ms": _startup(measurement, number, lambda start: start.load_ns),
         "first_ms": _startup(measurement, number, lambda start: start.first_ns),
     }
@@ -168,11 +188,17 @@ def _reasons(measurement: Measurement) -> dict[str, str]:
         "cpu_ms": failed or "not measured: the device's kernel does not tell processor time",
         "throughput": (failed or UNTIMED) if asked else unasked,
         "peak_memory_mb": failed or "not measured: the device's kernel does not tell a process's peak memory",
+        "board_memory_mb": failed or "not measured: the device's kernel does not tell its free memory",
     }
 
 
 def _shared(measurement: Measurement, spans: Sequence[Round] | Sequence[Rate]) -> str | None:
     return Contention.during(spans).reason(measurement.device.protocol)
+
+
+def _disturbed(measurement: Measurement, launch: Launch, number: int) -> str | None:
+    """The reason why a launch gives no absolute latency of an arm; None if it does."""
+    return over_current_in(launch.watched) or _shared(measurement, turns(launch, number))
 
 
 def _identity(arm: MeasuredArm) -> dict[str, Any]:
@@ -185,11 +211,14 @@ def _identity(arm: MeasuredArm) -> dict[str, Any]:
     }
 
 
-def no_absolute(measurement: Measurement, contention: Contention) -> str:
+def no_absolute(measurement: Measurement, contention: Contention, launches: Sequence[Launch]) -> str:
     """The reason why absolute latencies are left out, and the remedy."""
-    reason = contention.reason(measurement.device.protocol) or "every launch was disturbed"
+    events = next((text for launch in launches if (text := over_current_in(launch.watched))), "")
+    reason = events or contention.reason(measurement.device.protocol) or "every launch was disturbed"
     remedy = (
-        "Measure outside of the container, or where the kernel has CONFIG_SCHEDSTATS."
+        "Lock the clocks (sudo jetson_clocks), or use a stronger supply."
+        if events
+        else "Measure outside of the container, or where the kernel has CONFIG_SCHEDSTATS."
         if contention.wait is None
         else stop_them(measurement.facts)
     )
@@ -254,6 +283,10 @@ def _memory(measurement: Measurement, number: int) -> Estimate | None:
     return None
 
 
+def _board_memory(measurement: Measurement, number: int) -> Estimate | None:
+    return next((board_memory(one.watched) for one in measurement.alone if one.start.arm == number), None)
+
+
 def megabytes(kb: int) -> float:
     """10^6 bytes, from what the kernel calls kB and counts as 1,024 bytes."""
     return kb * 1024 / 1e6
@@ -268,8 +301,8 @@ def _startup(measurement: Measurement, number: int, pick: Callable[[Start], int 
 def _doubts(measurement: Measurement, number: int, change: float | None, shared: list[str]) -> list[str]:
     doubts = []
     if shared:
-        told = len([launch for launch in measurement.launches if turns(launch, number)])
-        doubts.append(f"{len(shared)} of {told} launches give no absolute latency: {'; '.join(dict.fromkeys(shared))}")
+        count = len([launch for launch in measurement.launches if turns(launch, number)])
+        doubts.append(f"{len(shared)} of {count} launches give no absolute latency: {'; '.join(dict.fromkeys(shared))}")
     warmths = [one for launch in measurement.launches for one in launch.warmups if one.arm == number]
     restless = sum(not one.steady for one in warmths)
     if restless:
@@ -278,20 +311,24 @@ def _doubts(measurement: Measurement, number: int, change: float | None, shared:
             "raise protocol.warmup.max_s or calm the machine"
         )
     if change is not None:
+        meanwhile = course([state for launch in measurement.launches for state in launch.watched.states])
+        told = f" ({meanwhile})" if meanwhile else ""
         doubts.append(
-            f"drifted by {change * 100:+.0f} % within a launch: let the board cool and measure again "
+            f"drifted by {change * 100:+.0f} % within a launch{told}: let the board cool and measure again "
             "(the paired ratio is still valid)"
         )
     return doubts
 
 
-def _comparison(measurement: Measurement, base: int, candidate: int, confidence: float) -> Comparison:
+def _comparison(measurement: Measurement, base: int, candidate: int, confidence: float, level: float) -> Comparison:
     arm = measurement.arms[candidate]
     ratio = _ratio(measurement, base, candidate, wall_time, confidence)
     cpu_ratio = _ratio(measurement, base, candidate, cpu_time)
-    return Comparison(
-        arm.runtime, arm.batch, ratio, cpu_ratio, conclusion(measurement.arms[base].label, arm.label, ratio)
-    )
+    both = (base, candidate)
+    calm = [one for one in measurement.launches if not any(_disturbed(measurement, one, arm) for arm in both)]
+    energy = energy_ratio(measurement, base, candidate, calm, level)
+    said = conclusion(measurement.arms[base].label, arm.label, ratio)
+    return Comparison(arm.runtime, arm.batch, ratio, cpu_ratio, said, energy)
 
 
 def _ratio(

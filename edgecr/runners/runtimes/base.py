@@ -27,6 +27,9 @@ class RuntimeOptions(Options):
     by_tool: ClassVar[bool] = False
     """True where a program of the board times the models: its turns cannot alternate with those of other runtimes."""
 
+    answers: ClassVar[bool] = False
+    """True where the agent's file has ``answer``, so that a board is asked itself what it makes of images."""
+
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of one inference."""
 

@@ -1,102 +1,18 @@
-"""Checks that a machine is in a fit state for measuring; each warning names its remedy."""
+"""Warnings about a machine that is in no fit state for measuring; each names its remedy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
-
-from pydantic import ConfigDict
-
-from edgecr.core.errors import DeviceFailed
-from edgecr.core.options import Options
-from edgecr.runners.agent.events import cleaned, read_as
 from edgecr.runners.device import Device
-from edgecr.runners.runtimes import runtimes
+from edgecr.runners.fitness.facts import Facts
+from edgecr.runners.fitness.jetson import after_jetson, before_jetson
 from edgecr.runners.trust import hiding
-
-if TYPE_CHECKING:
-    from edgecr.runners.agent.protocol import Connection
-
-Facts = Mapping[str, Any]
 
 LITTLE_MEMORY = 0.1
 EVER_BUSY = 0.2
 """Cores that are busy on any system, whatever runs."""
 PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
-
-
-class _Told(Options):
-    """A part of what a board tells; it may tell more."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class _Clocks(_Told):
-    governors: list[str]
-    allowed: list[int]
-    possible: list[int]
-
-
-class _Memory(_Told):
-    total_kb: int | None
-    available_kb: int | None
-
-
-class _Throttling(_Told):
-    count: int | None
-    flags: int | None
-
-
-class _Program(_Told):
-    pid: int
-    name: str
-    share: float
-
-
-class _Facts(_Told):
-    """The facts that are judged here; all others are only recorded."""
-
-    usable_cores: int
-    load: float | None
-    busy: float | None
-    busiest: list[_Program]
-    memory: _Memory
-    swapped_pages: int | None
-    cpufreq: _Clocks
-    temperatures: dict[str, float]
-    throttled: _Throttling
-    l4t: str | None
-    libraries: dict[str, str]
-
-
-class _Probed(_Told):
-    facts: _Facts
-
-
-def ask(agent: Connection) -> dict[str, Any]:
-    """The facts of a board, checked, with texts that may be shown."""
-    event = cleaned(agent.ask("probe", packages=packages_of_runtimes()))
-    read_as(_Probed, event)
-    found: dict[str, Any] = event["facts"]
-    return found
-
-
-def packages_of_runtimes() -> list[str]:
-    """The packages whose versions a board is asked for: those of every runtime that is known here."""
-    return sorted({package for name in runtimes for package in runtimes.get(name).packages})
-
-
-def refuse_unexpected(device: Device, facts: Facts) -> None:
-    """Raises when the board is not in the state that its declaration asks for."""
-    wrong = [
-        text for text in (_wrong_l4t(device, facts), _wrong_governor(device, facts), _too_hot(device, facts)) if text
-    ]
-    if wrong:
-        raise DeviceFailed(
-            f"Device {device.name!r} is not as its file expects: {'; '.join(wrong)}. "
-            f"Put the board in that state, or change 'expect:' in devices/{device.name}.yaml."
-        )
+SINCE_BOOT = 16
+"""The flag of the same state at any time since the board was started lies so many bits higher."""
 
 
 def before(device: Device, facts: Facts) -> list[str]:
@@ -109,13 +25,14 @@ def before(device: Device, facts: Facts) -> list[str]:
         _capped(facts),
         _memory(facts),
         _pi(facts),
+        *before_jetson(device, facts),
     ]
     return [text for text in texts if text]
 
 
 def after(start: Facts, end: Facts) -> list[str]:
     """Warnings about what happened while measuring."""
-    texts = [_swapped(start, end), _throttled(start, end)]
+    texts = [_swapped(start, end), _throttled(start, end), _pi_since(start, end), *after_jetson(start, end)]
     return [text for text in texts if text]
 
 
@@ -130,22 +47,6 @@ def stop_them(facts: Facts) -> str:
     if not facts.get("busiest"):
         return "No single program stood out."
     return f"Stop these programs first: {busy_names(facts)}."
-
-
-def _wrong_l4t(device: Device, facts: Facts) -> str | None:
-    wanted, found = device.expect.l4t, facts.get("l4t") or "nothing"
-    return None if wanted is None or fnmatchcase(found, wanted) else f"L4T is {found!r}, expected {wanted!r}"
-
-
-def _wrong_governor(device: Device, facts: Facts) -> str | None:
-    wanted, found = device.expect.governor, facts["cpufreq"]["governors"]
-    return None if wanted is None or found == [wanted] else f"governor is {found or 'unknown'}, expected {wanted!r}"
-
-
-def _too_hot(device: Device, facts: Facts) -> str | None:
-    limit, zones = device.expect.max_temperature_c, facts["temperatures"]
-    hot = {name: value for name, value in zones.items() if limit is not None and value > limit}
-    return f"hotter than {limit} C: {hot}; let it cool" if hot else None
 
 
 def _load(device: Device, facts: Facts) -> str | None:
@@ -205,6 +106,15 @@ def _pi(facts: Facts) -> str | None:
     flags = facts["throttled"]["flags"] or 0
     now = [text for bit, text in PI_FLAGS.items() if flags >> bit & 1]
     return f"The board reports {', '.join(now)}: use a stronger power supply or better cooling." if now else None
+
+
+def _pi_since(start: Facts, end: Facts) -> str | None:
+    """The flags that a Raspberry Pi raised meanwhile: those that say "since boot" are new."""
+    before, after = ((facts["throttled"]["flags"] or 0) >> SINCE_BOOT for facts in (start, end))
+    new = [text for bit, text in PI_FLAGS.items() if (after & ~before) >> bit & 1]
+    if not new:
+        return None
+    return f"While measuring the board had {', '.join(new)}: use a stronger power supply or better cooling."
 
 
 def _swapped(start: Facts, end: Facts) -> str | None:

@@ -1,0 +1,34 @@
+"""The readings that the agent is asked to take beside its jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgecr.core.progress import Monitor
+from edgecr.runners.agent.protocol import Connection
+from edgecr.runners.device import Device
+from edgecr.runners.measurement.readings import Watched
+
+STATE_S = 5.0
+"""Seconds between two looks at temperatures and clocks; there is one more at both ends of a job."""
+MEMORY_S = 0.05
+
+
+def of_launch(device: Device) -> dict[str, Any]:
+    """The readings beside the rounds: power, where the device's file asks for it, and the state of the board."""
+    power = device.power
+    asked = {"power": power.source, "period_s": power.period_ms / 1e3} if power else {}
+    return {"state_s": STATE_S, **asked}
+
+
+def of_alone() -> dict[str, Any]:
+    """The readings beside a process that one model has to itself: the memory that is left for others."""
+    return {"state_s": STATE_S, "memory_s": MEMORY_S}
+
+
+def idle(agent: Connection, device: Device, monitor: Monitor) -> Watched | None:
+    """The power of the idle board; None where nobody asks for it."""
+    if device.power is None or not device.power.idle_s:
+        return None
+    monitor.say(f"Reading the power of the idle board for {device.power.idle_s:g} s")
+    return Watched.of(list(agent.request("idle", seconds=device.power.idle_s, watch=of_launch(device))))
