@@ -73,6 +73,7 @@ def measured(
     """The measurement from each device, by the name it was asked for; a failure of a device is its ``error``."""
     from edgecr.runners.base import MeasurePlan, load_device, runner_for
     from edgecr.runners.manner import USUAL
+    from edgecr.stages.engine_proof import proofs
     from edgecr.stages.files import shared_runtime
 
     # a device that nobody configured is refused before anything else
@@ -86,8 +87,17 @@ def measured(
 
         def files(name: str, monitor: Monitor) -> Measurement:
             where = runtime or shared_runtime(artifacts, runners[name].device)
-            plan = MeasurePlan.of(models, batches or (1,), where, launches=launches, rounds=rounds, beside=beside)
-            return runners[name].measure(replace(plan, manner=wished), monitor)
+            plan = MeasurePlan.of(
+                models,
+                batches or (1,),
+                where,
+                launches=launches,
+                rounds=rounds,
+                beside=beside,
+                proofs=proofs(artifacts),
+                manner=wished,
+            )
+            return runners[name].measure(plan, monitor)
 
         return _on_each(runners, files, monitor)
 

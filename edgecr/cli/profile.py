@@ -78,6 +78,7 @@ def _batches(text: str) -> tuple[int, ...]:
 
 def _show(measurement: Measurement) -> None:
     """Prints the tables that have figures."""
+    from edgecr.report.engine_tables import engine_tables
     from edgecr.report.latency_rows import latency_rows
     from edgecr.report.render.terminal import TableView
     from edgecr.report.result import Result
@@ -85,6 +86,7 @@ def _show(measurement: Measurement) -> None:
 
     screen = console()
     shown = Result(measurement.device.name, "", latency=latency_rows(measurement))
-    for table in (latency_table(shown), start_table(shown)) if measurement.launches else ():
+    found = [latency_table(shown), start_table(shown), *engine_tables(shown)]
+    for table in found if measurement.launches else ():
         if table.rows:
             screen.print(TableView(table))

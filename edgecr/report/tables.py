@@ -56,6 +56,8 @@ class Table:
 
 def tables(result: Result) -> list[Table]:
     """Every table of a report, in order; a table without rows is left out."""
+    from edgecr.report.engine_tables import engine_tables  # it makes tables as they are defined here
+
     found = [
         candidate_table(result),
         gate_table(result),
@@ -63,6 +65,7 @@ def tables(result: Result) -> list[Table]:
         *accuracy_tables(result),
         latency_table(result),
         start_table(result),
+        *engine_tables(result),
         receipt_table(result),
         rounding_table(result),
         sensitivity_table(result),
