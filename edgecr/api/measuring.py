@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgecr.report.result import LatencyRow
     from edgecr.robustness.result import RobustnessResult
     from edgecr.run import Run
-    from edgecr.runners.base import Measurement
+    from edgecr.runners.base import Measurement, MeasurePlan
     from edgecr.runners.device import Device
     from edgecr.runners.manner import Manner
 
@@ -70,30 +70,48 @@ def measured(
     manner: Manner | None = None,
 ) -> Measurement:
     """Returns the measurement from the device; a failure of the device is its ``error``."""
-    from edgecr.runners.base import MeasurePlan, load_device, runner_for
+    from edgecr.runners.base import load_device, runner_for
     from edgecr.runners.manner import USUAL
-    from edgecr.stages.files import shared_runtime
 
     runner = runner_for(load_device(device))  # a device that nobody configured is refused before anything else
     batches = (batch,) if isinstance(batch, int) else tuple(dict.fromkeys(batch)) if batch is not None else None
-    given = _listed(what)
-    if given and _is_file(given[0]):
-        artifacts = _artifacts(given)
-        models = {role: artifact.path for role, artifact in artifacts.items()}
-        beside = {role: artifact.beside for role, artifact in artifacts.items()}
-        where = runtime or shared_runtime(artifacts, runner.device)
-        plan = MeasurePlan.of(models, batches or (1,), where, launches=launches, rounds=rounds, beside=beside)
-        plan = replace(plan, manner=manner or USUAL)
+    wished = manner or USUAL
+    plan = files_plan(what, runner.device, batches, runtime, launches, rounds, wished)
+    if plan is not None:
         return runner.measure(plan, monitor)
 
     from edgecr.stages.asked import Asked
     from edgecr.stages.measure import measure
 
-    chosen = chosen_run(_one_run(given), runs)
+    chosen = chosen_run(_one_run(_listed(what)), runs)
     name = _target_name(target) or Asked.of(chosen).names[0]
     with chosen.writing():
-        wished = manner or USUAL
         return measure(chosen, device, name, batches, monitor, launches=launches, rounds=rounds, manner=wished)
+
+
+def files_plan(
+    what: AnyPath | Run | Sequence[AnyPath] | None,
+    device: Device,
+    batches: Sequence[int] | None,
+    runtime: str | None,
+    launches: int | None,
+    rounds: int | None,
+    manner: Manner,
+) -> MeasurePlan | None:
+    """The plan for one exported file or two (baseline first); None where it is about a run."""
+    from edgecr.runners.base import MeasurePlan
+    from edgecr.stages.files import shared_runtime
+
+    given = _listed(what)
+    if not given or not _is_file(given[0]):
+        return None
+    artifacts = _artifacts(given)
+    models = {role: artifact.path for role, artifact in artifacts.items()}
+    beside = {role: artifact.beside for role, artifact in artifacts.items()}
+    where = runtime or shared_runtime(artifacts, device)
+    return MeasurePlan.of(
+        models, batches or (1,), where, launches=launches, rounds=rounds, beside=beside, manner=manner
+    )
 
 
 def raise_failure(measurement: Measurement) -> None:

@@ -46,6 +46,10 @@ class Runtime(object):
         """One inference on its own input; several calls may run at once."""
         raise NotImplementedError
 
+    def layers(self, calls: int) -> List[Dict[str, Any]]:
+        """Name, operator and microseconds in each call of every layer, of a model that was loaded to be profiled."""
+        raise RuntimeProblem("This runtime does not tell the time of its layers; ask without --layers.")
+
 
 def import_or_explain(library: str, install: str) -> None:
     """Imports a runtime and numpy, or says how to install them on this board."""

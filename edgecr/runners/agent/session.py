@@ -16,7 +16,20 @@ from edgecr.runners.agent.watching import idle, of_alone, of_launch
 from edgecr.runners.base import Arm, MeasurePlan, Runner
 from edgecr.runners.device import Device
 from edgecr.runners.measurement.readings import Watched
-from edgecr.runners.measurement.record import Alone, Ended, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from edgecr.runners.measurement.record import (
+    Alone,
+    Ended,
+    Launch,
+    LayerTime,
+    MeasuredArm,
+    Measurement,
+    Rate,
+    Round,
+    Start,
+    Warmth,
+)
+
+PROFILED_CALLS = 25
 
 
 class AgentRunner(Runner):
@@ -51,6 +64,7 @@ class MeasuringSession:
         self.launches: list[Launch] = []
         self.alone: list[Alone] = []
         self.idle: Watched | None = None
+        self.layers: list[LayerTime] = []
         self.warnings: list[str] = []
         self.error: str | None = None
 
@@ -67,6 +81,8 @@ class MeasuringSession:
                 self.launch(agent, number, bar)
         for number in range(len(self.arms)):
             self.measure_alone(agent, number)
+        for number in range(len(self.arms)) if self.plan.manner.layers else ():
+            self.profile_layers(agent, number)
         self.facts_after = fitness.ask(agent)
         self.warn(fitness.after(self.facts, self.facts_after))
 
@@ -131,13 +147,18 @@ class MeasuringSession:
         """One arm with a process to itself."""
         asked = self.protocol.throughput
         streams, seconds = (asked.streams, asked.seconds) if asked else ((), 0.0)
-        asked_of = {"streams": streams, "seconds": seconds, "watch": of_alone(), **self.arm_request(number)}
+        asked_of = {"streams": streams, "seconds": seconds, "watch": of_alone(self.device), **self.arm_request(number)}
         events = list(agent.request("alone", arm=number, **asked_of))
         count = len(self.arms)
         starts, rates = picked(Start, events, "arm", count), picked(Rate, events, "throughput", count)
         if not starts:
             raise unreadable("done", "no 'arm' event came before it")
         self.alone.append(Alone(start=starts[0], rates=rates, watched=Watched.of(events)))
+
+    def profile_layers(self, agent: Connection, number: int) -> None:
+        """The layers of one arm, in a process that measures nothing else."""
+        events = list(agent.request("layers", arm=number, calls=PROFILED_CALLS, **self.arm_request(number)))
+        self.layers += picked(LayerTime, events, "layer", len(self.arms))
 
     def result(self) -> Measurement:
         """Everything that came back so far."""
@@ -148,6 +169,7 @@ class MeasuringSession:
             facts=self.facts,
             facts_after=self.facts_after,
             idle=self.idle,
+            layers=tuple(self.layers),
             launches=tuple(self.launches),
             alone=tuple(self.alone),
             warnings=tuple(self.warnings),
