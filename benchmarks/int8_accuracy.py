@@ -1,11 +1,12 @@
 """Accuracy of 8-bit files of each runtime on CIFAR-10, clean and under the five disturbances, against float32.
 
-ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) as it is, and with half of its compute
-pruned and repaired without training. Every file is exported and proven by the product, and runs in its own runtime;
-TensorRT's file runs in ONNX Runtime, rounded as it says. ``onnx-int8`` is made a second time with
-``max_drop: 0.002``. Differences are paired, over all test images for clean ones and a part of them for disturbed ones,
-with 95 % intervals. Goals: each file loses at most 0.5 points clean and 1.0 under disturbances, and the file with
-``max_drop`` does not lose more than it allows beyond its interval. ``--quick`` has fewer images.
+ResNet-56 (``--weights``: a trained checkpoint, adapted to the images first) and a ResNet-18 for CIFAR (trained here),
+as they are and with half of their compute pruned and repaired without training. Every file is exported and proven by
+the product, and runs in its own runtime; TensorRT's file runs in ONNX Runtime, rounded as it says. ``onnx-int8`` is
+made a second time with ``max_drop: 0.002``. Differences are paired, over all test images for clean ones and a part of
+them for disturbed ones, with 95 % intervals. Goals: each file loses at most 0.5 points clean and 1.0 under
+disturbances, and the file with ``max_drop`` does not lose more than it allows beyond its interval. ``--quick`` has
+fewer images.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from _common import Goal, finish, table
 from _study import Cells, NetworkCells, cifar10, study_arguments
 
+from edgecr.core.estimate import Estimate
 from edgecr.core.files import sha256
 from edgecr.data.views import ProofData
 from edgecr.exporters import Target, exporters, load_target, parse_target
@@ -33,6 +35,10 @@ from edgecr.subject import Subject
 CONTROLLED, LIMIT = "onnx-int8 max_drop", 0.002
 NAMES = ("onnx-int8", "openvino-int8", "tensorrt-jetpack6-int8")
 DENSE, PRUNED = "dense", "pruned and repaired"
+NETWORKS: Mapping[str, Mapping[str, Any]] = {
+    "resnet56": {"arch": "resnet56"},
+    "resnet18": {"arch": "resnet18_cifar", "stem": "conv-pool"},
+}
 CLEAN, NOISE = "clean", "noise5"
 MOST = {CLEAN: 0.5, NOISE: 1.0}
 """Points that a file may lose."""
@@ -45,18 +51,20 @@ class Settings:
     images: int = 20_000
     """Training images to adapt the network to, and to calibrate with."""
     epochs: int = 2
+    scratch_epochs: int = 6
+    """For a network without weights."""
     test: int | None = None
     """Test images; all when None."""
     disturbed: int = 2_000
     """Test images that are disturbed."""
 
 
-QUICK = Settings(images=3_000, epochs=1, test=2_000, disturbed=400)
+QUICK = Settings(images=3_000, epochs=1, scratch_epochs=4, test=2_000, disturbed=400)
 
 
 @dataclass(frozen=True)
 class Study(NetworkCells):
-    """The network's part of the study."""
+    """One network's part of the study."""
 
     settings: Settings
     weights: Path | None
@@ -64,9 +72,10 @@ class Study(NetworkCells):
     def base(self, folder: Path) -> dict[str, Any]:
         """Adapts the network, or trains it from nothing."""
         given = {"weights": str(self.weights)} if self.weights else {}
-        subject = Subject.create(architecture({"arch": "resnet56", **given}), len(self.data.classes), (32, 32), seed=0)
-        lr = 0.01 if given else 0.05
-        self.trained(subject, self.data, self.settings.epochs, lr, 0, folder).save(folder / "subject")
+        declared = architecture({**NETWORKS[self.name], **given})
+        subject = Subject.create(declared, len(self.data.classes), (32, 32), seed=0)
+        epochs, lr = (self.settings.epochs, 0.01) if given else (self.settings.scratch_epochs, 0.05)
+        self.trained(subject, self.data, epochs, lr, 0, folder).save(folder / "subject")
         return {}
 
     def subject(self, form: str) -> Subject:
@@ -89,14 +98,19 @@ class Study(NetworkCells):
             if name == CONTROLLED:
                 found["floats"] = len(artifact.lineage["rounding"]["floats_kept"])
         some = np.sort(np.random.default_rng(0).choice(len(self.data.test), self.settings.disturbed, replace=False))
-        asked = {CLEAN: None, NOISE: some}
-        for suite, chosen in asked.items():
-            told = evaluate(predictors, suites.get(suite), self.data.test, folder / suite, indices=chosen)
-            found[f"{suite}_{BASELINE}"] = 100 * told.mean_accuracy(BASELINE).value
-            for name in [each for each in predictors if each != BASELINE]:
-                delta = told.mean_delta(candidate=name)
-                found[f"{suite}_{name}"] = [100 * value for value in (delta.value, delta.low, delta.high)]
+        whole = evaluate(predictors, suites.get(CLEAN), self.data.test, folder / CLEAN)
+        disturbed = evaluate(predictors, suites.get(NOISE), self.data.test, folder / NOISE, indices=some)
+        found[f"{CLEAN}_{BASELINE}"] = 100 * whole.accuracy(BASELINE, CLEAN).value
+        found[f"{NOISE}_{BASELINE}"] = 100 * disturbed.mean_accuracy(BASELINE).value
+        for name in [each for each in predictors if each != BASELINE]:
+            found[f"{CLEAN}_{name}"] = points(whole.delta(CLEAN, candidate=name))
+            found[f"{NOISE}_{name}"] = points(disturbed.mean_delta(candidate=name))
         return found
+
+
+def points(delta: Estimate) -> list[float]:
+    """A difference and its interval, in points."""
+    return [100 * value for value in (delta.value, delta.low, delta.high)]
 
 
 def targets() -> Mapping[str, Target]:
@@ -107,33 +121,42 @@ def targets() -> Mapping[str, Target]:
     return shipped | {CONTROLLED: parse_target(controlled)}
 
 
+def rows_of(study: Study, form: str, figures: dict[str, float], goals: list[Goal]) -> list[list[object]]:
+    """One row for each file of a network; its figures and goals are added."""
+    found = study.cell(lambda folder: study.answers(form, folder), form)
+    rows: list[list[object]] = []
+    rows.append([study.name, form, "float32", *(f"{found[f'{suite}_{BASELINE}']:.2f} %" for suite in MOST), ""])
+    for name in (*NAMES, CONTROLLED):
+        floats = found["floats"] if name == CONTROLLED else ""
+        rows.append([study.name, form, name, *(interval(found[f"{suite}_{name}"]) for suite in MOST), floats])
+        for suite, most in MOST.items():
+            value, _, high = found[f"{suite}_{name}"]
+            key = f"{study.name}_{form}_{name}_{suite}".replace(" ", "_")
+            figures[key] = value
+            if name != CONTROLLED:
+                goals.append(Goal(key, at_least=-most))
+            elif suite == CLEAN:
+                figures[f"{key}_upper"] = high
+                goals.append(Goal(f"{key}_upper", at_least=-100 * LIMIT))
+    return rows
+
+
 def main() -> int:
     """Runs the study, or what is left of it."""
     parser = study_arguments(__doc__)
     parser.add_argument("--weights", type=Path, metavar="FILE", help="trained weights of ResNet-56; else from scratch")
+    parser.add_argument("--only", nargs="+", choices=[*NETWORKS], help="these networks alone, for the study to read")
     options = parser.parse_args()
     torch.set_num_threads(1)
     settings = QUICK if options.quick else Settings()
     known = [asdict(settings), options.data.name, sha256(options.weights) if options.weights else None]
-    data = cifar10(options.data, settings.images, settings.test)
-    study = Study(Cells(options.out, "int8-accuracy", known), "resnet56", data, settings, options.weights)
-    rows, figures, goals = [], dict[str, float](), list[Goal]()
-    for form in (DENSE, PRUNED):
-        found = study.cell(lambda folder, form=form: study.answers(form, folder), form)
-        rows.append([form, "float32", *(f"{found[f'{suite}_{BASELINE}']:.2f} %" for suite in MOST), ""])
-        for name in (*NAMES, CONTROLLED):
-            floats = found["floats"] if name == CONTROLLED else ""
-            rows.append([form, name, *(interval(found[f"{suite}_{name}"]) for suite in MOST), floats])
-            for suite, most in MOST.items():
-                value, _, high = found[f"{suite}_{name}"]
-                key = f"{form}_{name}_{suite}".replace(" ", "_")
-                figures[key] = value
-                if name != CONTROLLED:
-                    goals.append(Goal(key, at_least=-most))
-                elif suite == CLEAN:
-                    figures[f"{key}_upper"] = high
-                    goals.append(Goal(f"{key}_upper", at_least=-100 * LIMIT))
-    print(table(["network", "file", CLEAN, NOISE, "layers in floats"], rows))
+    data, cells = cifar10(options.data, settings.images, settings.test), Cells(options.out, "int8-accuracy", known)
+    rows, figures, goals = list[list[object]](), dict[str, float](), list[Goal]()
+    for name in options.only or NETWORKS:
+        study = Study(cells, name, data, settings, options.weights if name == "resnet56" else None)
+        for form in (DENSE, PRUNED):
+            rows += rows_of(study, form, figures, goals)
+    print(table(["network", "form", "file", CLEAN, NOISE, "layers in floats"], rows))
     return finish("int8_accuracy", figures, goals)
 
 

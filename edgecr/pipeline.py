@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecr.core.environment import environment
-from edgecr.core.errors import NotConfigured, RequestError
+from edgecr.core.errors import DeviceFailed, NotConfigured, RequestError
 from edgecr.core.files import read_json, sha256
 from edgecr.core.progress import Monitor
 from edgecr.data import Dataset
@@ -27,7 +27,7 @@ from edgecr.report.candidates import name_of
 from edgecr.report.result import Result
 from edgecr.run import ROLES, Run, RunMonitor, identity
 from edgecr.runners.base import Device, load_device, runner_for, usable_device
-from edgecr.stages.asked import export_failed, question
+from edgecr.stages.asked import Asked, export_failed, question
 from edgecr.stages.export import failure_words, set_aside, try_role
 from edgecr.stages.judge import judged, report
 from edgecr.stages.measure import measure
@@ -117,9 +117,24 @@ class Work:
                 where = name_of(target if len(self.recipe.export) > 1 else "", measured.device.name)
                 self.monitor.warn(f"{where}: {measured.error}")
         for target, suite in itertools.product(targets, self.recipe.robustness.suites):
-            images = self.recipe.robustness.images
-            robustness(self.run, suite, target, HeldOutData.of(self.data), images, self.monitor)
+            for board in Asked.of(self.run).answering(target):
+                self.answers(target, suite, board)
         return self.judge()
+
+    def answers(self, target: str, suite: str, board: Device | None) -> None:
+        """Asks this machine or a board about images; a board that fails has its error as its result."""
+        images, data = self.recipe.robustness.images, HeldOutData.of(self.data)
+        device = usable_device(self._declared(board.name)) if board else None
+        try:
+            robustness(self.run, suite, target, data, images, self.monitor, device)
+        except DeviceFailed as error:
+            if board is None:
+                raise
+            self.monitor.warn(f"{name_of(target if len(self.recipe.export) > 1 else '', board.name)}: {error}")
+
+    def _declared(self, name: str) -> str:
+        """The way in which the recipe names a device: by its name, or by its file."""
+        return next(given for given in self.recipe.measure.devices if load_device(given).name == name)
 
     def export(self) -> list[str]:
         """Exports both roles for every target, and returns the names of the targets that did not break.

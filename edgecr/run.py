@@ -98,9 +98,9 @@ class Run:
         """The raw measurement of one target on one device; no name has an ``@``, so no two pairs share a file."""
         return inside(self.folder, "measure", f"{device}@{target}.json")
 
-    def robustness(self, suite: str, target: str) -> Path:
-        """The folder of one suite's predictions on one target."""
-        return inside(self.folder, "robustness", f"{suite}@{target}")
+    def robustness(self, suite: str, target: str, board: str = "") -> Path:
+        """The folder of one suite's predictions on one target, by this machine or by a board."""
+        return inside(self.folder, "robustness", "@".join(filter(None, (suite, target, board))))
 
     def beside(self, own: Path, key: str) -> Path:
         """The path for a result like ``own``, but made under other options than the recipe's."""

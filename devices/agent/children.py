@@ -24,9 +24,11 @@ class Children(object):
         stopped: Callable[[], bool],
         text: bytes = b"",
         errors_too: bool = False,
+        more: bool = False,
     ) -> int:
         """Runs a program (no shell) with ``text`` on stdin; returns its exit code, negative for a signal.
 
+        ``more`` leaves stdin open for ``tell``.
         ``stopped`` is asked once the process can be killed: whoever wanted it stopped before has not been heard.
         """
         if stopped():
@@ -44,16 +46,24 @@ class Children(object):
         try:
             if stopped():
                 self.kill()
-            feed(process, text)
+            feed(process, text, last=not more)
             for line in iter(pipe(process.stdout).readline, b""):
                 on_line(line)
             return process.wait()
         finally:
             self.kill()
+            feed(process, b"")
             pipe(process.stdout).close()
             process.wait()
             with self.lock:
                 self.process = None
+
+    def tell(self, text: bytes, last: bool = False) -> None:
+        """Writes to the running process, and closes its stdin after the last words; without one it is forgotten."""
+        with self.lock:
+            process = self.process
+        if process is not None:  # written without the lock: whoever kills the process must not wait for it to read
+            feed(process, text, last)
 
     def kill(self) -> None:
         """Ends the running process and its children, if there is one."""
@@ -65,12 +75,16 @@ class Children(object):
                     pass
 
 
-def feed(process: "subprocess.Popen[bytes]", text: bytes) -> None:
-    """Writes and closes the stdin of a process, which may have ended already."""
+def feed(process: "subprocess.Popen[bytes]", text: bytes, last: bool = True) -> None:
+    """Writes to the stdin of a process, which may have ended already, and closes it after the last words."""
+    stdin = pipe(process.stdin)
     try:
-        pipe(process.stdin).write(text)
-        pipe(process.stdin).close()
-    except OSError:
+        if text:
+            stdin.write(text)
+            stdin.flush()
+        if last:
+            stdin.close()
+    except (OSError, ValueError):  # its end, or it was closed before
         pass
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
-from . import folders, inbox, memory, probe, tools, watch
+from . import answering, board_lock, folders, inbox, memory, probe, tools, trtexec, watch
 from .channel import MARK, PROTOCOL, Channel
 from .children import Children
 from .worker import REPORTED
@@ -24,7 +24,8 @@ LEASE_S = 30.0
 LAST_WORDS_S = 1.0  # how long the end waits for a host that does not listen
 MOST_LINE = 1 << 22  # bytes of a request
 LEFT = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0x2000)
-MEASURING = ("bench", "alone", "layers")
+MEASURING = ("bench", "alone", "layers", "eval")
+STAYING = ("eval",)  # their process takes batches while it runs
 START = "import sys; sys.path.insert(0, sys.argv[1]); from edgecr_agent.__main__ import measure; measure()"
 
 # Exit codes.
@@ -44,6 +45,7 @@ class Supervisor(object):
         self.ending = threading.Lock()
         self.watcher = watch.Watcher(self.emit)
         self.lock = folders.hold(work)
+        self.turn = board_lock.BoardLock()
 
     def serve(self) -> None:
         """Works until the host says bye, leaves, or falls silent for longer than the lease."""
@@ -170,9 +172,18 @@ class Supervisor(object):
             return
         problem = upload.finish()
         if problem:
-            self.emit("error", op="put", type="Refused", message=problem)
+            upload.drop()
+            self.emit("error", op="put", type="Refused", message=problem, name=upload.name)
         else:
             self.emit("done", op="put", name=upload.name)
+
+    def answer(self, request: Dict[str, Any]) -> None:
+        """Has the running process answer a batch that was uploaded before."""
+        answering.hand_over(request, self.work, self.children)
+
+    def enough(self, request: Dict[str, Any]) -> None:
+        """Lets the running process end after the batches that it was given."""
+        self.children.tell(b"", last=True)
 
     at_once: Dict[str, Callable[["Supervisor", Dict[str, Any]], None]] = {
         "ping": ping,
@@ -180,6 +191,8 @@ class Supervisor(object):
         "cancel": cancel,
         "put": put,
         "block": block,
+        "answer": answer,
+        "enough": enough,
     }
 
     def do(self, number: int, request: Dict[str, Any]) -> None:
@@ -208,15 +221,24 @@ class Supervisor(object):
             self.end(BYE)
         if op == "probe":
             return {"facts": probe.facts(self.work, request.get("packages", ()))}
+        if op == "lock":
+            self.turn.take(request["owner"], request["wait_s"], request["shared"], self.waits, stopped)
+            return {}
         if op == "tool":
             return tools.run(
                 request["argv"], self.work, self.children, self.tool_line, stopped, request.get("fetch", ())
             )
         if op == "idle":
             return watch.rest(request["seconds"], stopped)
+        if op in trtexec.OPS:
+            return trtexec.perform(request, self.work, self.children, self.emit, stopped)
         if op in MEASURING:
             return self.measure(request, stopped)
         raise ValueError("unknown request %r" % op)
+
+    def waits(self, holder: Dict[str, Any]) -> None:
+        """Tells whom the board waits for."""
+        self.emit("waiting", holder=holder)
 
     def tool_line(self, line: bytes) -> None:
         """Hands on one line that a tool printed."""
@@ -230,7 +252,8 @@ class Supervisor(object):
             return None
         argv = [sys.executable, "-u", "-c", START, os.path.join(self.work, "agent.pyz"), str(os.getpid())]
         text = json.dumps(request).encode("utf-8") + b"\n"
-        code = self.children.run(argv, self.work, self.relay, stopped, text)
+        code = self.children.run(argv, self.work, self.relay, stopped, text, more=request["op"] in STAYING)
+        answering.tidy(self.work)
         if code == 0:
             return {}
         if code != REPORTED and not stopped():

@@ -6,10 +6,11 @@ import os
 import random
 import re
 import signal
+import sys
 import traceback
 from typing import Any, Dict, Optional, Tuple
 
-from . import clock, measuring, memory, runtimes
+from . import answering, clock, measuring, memory, runtimes
 from .channel import Channel
 from .runtimes.base import Runtime
 
@@ -25,7 +26,7 @@ def run(line: bytes, channel: Channel) -> int:
     try:
         request = json.loads(line.decode("utf-8"))
         op = request["op"]
-        {"bench": bench, "alone": alone, "layers": layers}[op](request, channel)
+        {"bench": bench, "alone": alone, "layers": layers, "eval": answer}[op](request, channel)
     except Exception as error:  # the host must hear of everything that fails here
         channel.emit(
             "error",
@@ -82,6 +83,15 @@ def layers(request: Dict[str, Any], channel: Channel) -> None:
         channel.emit("layer", arm=request["arm"], **layer)
 
 
+def answer(request: Dict[str, Any], channel: Channel) -> None:
+    """One arm that answers the host's batches until there are no more."""
+    try:
+        runtime = answering.opened(request)
+    except Exception as error:  # each runtime has its own classes of errors
+        raise CannotLoad(unloaded(request, error))
+    answering.serve(runtime, channel, sys.stdin.buffer)
+
+
 class CannotLoad(Exception):
     """An arm that the runtime refused; the message names the arm."""
 
@@ -91,9 +101,14 @@ def load(number: int, arm: Dict[str, Any], channel: Channel) -> Runtime:
     try:
         runtime, report = start(arm)
     except Exception as error:  # each runtime has its own classes of errors
-        raise CannotLoad("%s (%s, batch %d): %s" % (arm["label"], arm["runtime"], arm["batch"], reason(error)))
+        raise CannotLoad(unloaded(arm, error))
     channel.emit("arm", arm=number, **report)
     return runtime
+
+
+def unloaded(arm: Dict[str, Any], error: Exception) -> str:
+    """The message for an arm that the runtime refused."""
+    return "%s (%s, batch %d): %s" % (arm["label"], arm["runtime"], arm["batch"], reason(error))
 
 
 def reason(error: Exception) -> str:

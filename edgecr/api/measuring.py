@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from edgecr.report.result import LatencyRow
     from edgecr.robustness.result import RobustnessResult
     from edgecr.run import Run
-    from edgecr.runners.base import Measurement, MeasurePlan
+    from edgecr.runners.base import Measurement, MeasurePlan, Runner
     from edgecr.runners.device import Device
     from edgecr.runners.manner import Manner
 
@@ -52,14 +53,14 @@ def profile(
     The batch sizes are 1 for files and the recipe's own for a run when left out. A device that fails is a
     DeviceFailed.
     """
-    measurement = measured(what, device, batch, runtime, launches, rounds, target, runs, progress(quiet))
+    measurement = measured(what, [device], batch, runtime, launches, rounds, target, runs, progress(quiet))[device]
     raise_failure(measurement)
     return Profile(measurement)
 
 
 def measured(
     what: AnyPath | Run | Sequence[AnyPath] | None,
-    device: str,
+    devices: Sequence[str],
     batch: int | Sequence[int] | None,
     runtime: str | None,
     launches: int | None,
@@ -68,25 +69,38 @@ def measured(
     runs: AnyPath,
     monitor: Monitor,
     manner: Manner | None = None,
-) -> Measurement:
-    """Returns the measurement from the device; a failure of the device is its ``error``."""
+) -> dict[str, Measurement]:
+    """The measurement from each device, by the name it was asked for; a failure of a device is its ``error``."""
     from edgecr.runners.base import load_device, runner_for
     from edgecr.runners.manner import USUAL
 
-    runner = runner_for(load_device(device))  # a device that nobody configured is refused before anything else
+    # a device that nobody configured is refused before anything else
+    runners = {name: runner_for(load_device(name)) for name in dict.fromkeys(devices)}
     batches = (batch,) if isinstance(batch, int) else tuple(dict.fromkeys(batch)) if batch is not None else None
     wished = manner or USUAL
-    plan = files_plan(what, runner.device, batches, runtime, launches, rounds, wished)
-    if plan is not None:
-        return runner.measure(plan, monitor)
+    plans = {
+        name: plan
+        for name, runner in runners.items()
+        if (plan := files_plan(what, runner.device, batches, runtime, launches, rounds, wished))
+    }
+
+    def files(name: str, monitor: Monitor) -> Measurement:
+        return runners[name].measure(plans[name], monitor)
+
+    if plans:
+        return _on_each(runners, files, monitor)
 
     from edgecr.stages.asked import Asked
     from edgecr.stages.measure import measure
 
     chosen = chosen_run(_one_run(_listed(what)), runs)
-    name = _target_name(target) or Asked.of(chosen).names[0]
+    wanted = _target_name(target) or Asked.of(chosen).names[0]
+
+    def one(name: str, monitor: Monitor) -> Measurement:
+        return measure(chosen, name, wanted, batches, monitor, launches=launches, rounds=rounds, manner=wished)
+
     with chosen.writing():
-        return measure(chosen, device, name, batches, monitor, launches=launches, rounds=rounds, manner=wished)
+        return _on_each(runners, one, monitor)
 
 
 def files_plan(
@@ -114,12 +128,30 @@ def files_plan(
     )
 
 
-def raise_failure(measurement: Measurement) -> None:
-    """Raises DeviceFailed for a measurement that the device broke off."""
+def _on_each(
+    runners: Mapping[str, Runner], one: Callable[[str, Monitor], Measurement], monitor: Monitor
+) -> dict[str, Measurement]:
+    """One measurement for each device: boards at once, this machine's devices one after the other."""
+    from edgecr.runners.several import at_once
+
+    here = [name for name, runner in runners.items() if runner.on_this_machine]
+    groups = {name: [name] for name in runners if name not in here} | ({here[0]: here} if here else {})
+
+    def in_turn(names: Sequence[str], monitor: Monitor) -> dict[str, Measurement]:
+        return {name: one(name, monitor) for name in names}
+
+    found = at_once({name: partial(in_turn, names) for name, names in groups.items()}, monitor)
+    measured = {name: each for group in found.values() for name, each in group.items()}
+    return {name: measured[name] for name in runners}
+
+
+def raise_failure(*measurements: Measurement) -> None:
+    """Raises DeviceFailed for measurements that a device broke off."""
     from edgecr.core.errors import DeviceFailed
 
-    if measurement.error:
-        raise DeviceFailed(f"{measurement.device.name}: {measurement.error}")
+    failed = [f"{one.device.name}: {one.error}" for one in measurements if one.error]
+    if failed:
+        raise DeviceFailed("\n".join(failed))
 
 
 def robustness(

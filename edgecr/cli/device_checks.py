@@ -20,17 +20,20 @@ def probe_device(
     save: Annotated[Optional[Path], typer.Option("--save", help="Write the facts there, as JSON.")] = None,  # noqa: UP045
 ) -> None:
     """Print what a board tells about itself, and what stands against measuring on it; nothing is changed there."""
+    from edgecr.core.display import TerminalMonitor
     from edgecr.core.files import write_json
     from edgecr.runners.base import usable_device
-    from edgecr.runners.doctor import probe
+    from edgecr.runners.doctor import probe, units_of
 
-    device = usable_device(name)
-    facts = probe(device)
-    for key, value in facts.items():
-        echo(f"{key:<24} {_in_words(value)}")
-    _show_fitness(device, facts)
+    found = []
+    for device in units_of(usable_device(name)):
+        facts = probe(device, TerminalMonitor())
+        found.append(facts)
+        for key, value in facts.items():
+            echo(f"{key:<24} {_in_words(value)}")
+        _show_fitness(device, facts)
     if save:
-        write_json(save, facts)
+        write_json(save, found)
 
 
 @devices_app.command("doctor")
@@ -45,14 +48,14 @@ def doctor_device(
     from edgecr.core.display import TerminalMonitor
     from edgecr.core.files import write_json
     from edgecr.runners.base import usable_device
-    from edgecr.runners.doctor import examine
+    from edgecr.runners.doctor import examine, units_of
 
-    found = examine(usable_device(name), TerminalMonitor())
-    for each in found.findings:
+    found = [examine(device, TerminalMonitor()) for device in units_of(usable_device(name))]
+    for each in (finding for one in found for finding in one.findings):
         echo(f"{each.state:<5} {each.check:<24} {each.text}" + (f"\n{'':<30} {each.remedy}" if each.remedy else ""))
     if output:
-        write_json(output, found.model_dump(mode="json"))
-    if found.failed:
+        write_json(output, [one.model_dump(mode="json") for one in found])
+    if any(one.failed for one in found):
         raise typer.Exit(1)
 
 

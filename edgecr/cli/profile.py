@@ -22,7 +22,9 @@ def profile(
         Optional[list[Path]],  # noqa: UP045
         typer.Argument(help="A run folder, one exported file, or two (baseline first); the latest run when left out."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="Device, by name or path.")] = "cpu",
+    device: Annotated[
+        str, typer.Option("--device", help="Device, by name or path; several, separated by commas, at once.")
+    ] = "cpu",
     batch: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--batch", help="Batch sizes, separated by commas; a run's own, or 1 for files, when left out."),
@@ -54,7 +56,10 @@ def profile(
     force: Annotated[
         bool, typer.Option("--force", help="Measure a board that is not as its file expects; the result says so.")
     ] = False,
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Write the raw measurement there.")] = None,  # noqa: UP045
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Write the raw measurement there; of several devices, one file each."),
+    ] = None,
     target: Target = None,
     runs: Runs = Path("runs"),
     quiet: Quiet = False,
@@ -63,7 +68,7 @@ def profile(
 
     Of a run: with other options than its recipe's, the result is kept apart and not judged.
     """
-    from edgecr.api.measuring import measured
+    from edgecr.api.measuring import measured, raise_failure
     from edgecr.api.sweeping import swept
     from edgecr.core.display import TerminalMonitor
     from edgecr.core.errors import RequestError
@@ -78,19 +83,34 @@ def profile(
         layers=layers,
         force=force,
     )
-    monitor = TerminalMonitor(quiet)
+    monitor, names = TerminalMonitor(quiet), _names(device)
     if threads is not None:
-        if output:
-            raise RequestError("--output takes one measurement; --threads makes several.")
+        if output or len(names) > 1:
+            raise RequestError("--output and several devices take one measurement each; --threads makes several.")
         counts = _numbers("--threads", threads)
-        console().print(
-            TableView(thread_table(swept(what, device, counts, sizes, runtime, launches, rounds, monitor, manner)))
-        )
+        found = swept(what, names[0], counts, sizes, runtime, launches, rounds, monitor, manner)
+        console().print(TableView(thread_table(found)))
         return
-    measurement = measured(what, device, sizes, runtime, launches, rounds, target, runs, monitor, manner)
-    if output:
-        measurement.save(output)
-    _show(measurement)
+    measurements = measured(what, names, sizes, runtime, launches, rounds, target, runs, monitor, manner)
+    for name, measurement in measurements.items():
+        if output:
+            measurement.save(output if len(measurements) == 1 else _beside(output, name))
+        _show(measurement)
+    raise_failure(*measurements.values())
+
+
+def _beside(output: Path, device: str) -> Path:
+    """The file of one of several devices."""
+    return output.with_stem(f"{output.stem}-{Path(device).stem}")
+
+
+def _names(text: str) -> list[str]:
+    from edgecr.core.errors import RequestError
+
+    names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise RequestError(f"--device {text}: give names, separated by commas, for example cpu,my-board")
+    return names
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
@@ -123,8 +143,7 @@ def _length(quick: bool, standard: bool, sustained: float | None, mlperf: bool) 
 
 
 def _show(measurement: Measurement) -> None:
-    """Prints the tables that have figures; a failure of the device ends the command."""
-    from edgecr.api.measuring import raise_failure
+    """Prints the tables that have figures."""
     from edgecr.report.latency_rows import latency_rows
     from edgecr.report.length_tables import further_tables
     from edgecr.report.render.terminal import TableView
@@ -137,4 +156,3 @@ def _show(measurement: Measurement) -> None:
     for table in tables if measurement.launches else ():
         if table.rows:
             screen.print(TableView(table))
-    raise_failure(measurement)

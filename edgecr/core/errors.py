@@ -14,6 +14,7 @@
         * UnsupportedModel: an operation stops a model from being cut, exported or counted
         * ExportRefused: an exported file failed parity or its removal receipt
         * DeviceFailed: a board did not answer, or answered with an error
+            * ConnectionLost: the connection to it ended before the work did; the work itself may be in order
         * StorageError: the disk is full or a folder may not be written
 """
 
@@ -106,6 +107,14 @@ class ExportRefused(WorkError):
 
 class DeviceFailed(WorkError):
     """A board did not answer, or answered with an error."""
+
+
+class ConnectionLost(DeviceFailed):
+    """The connection to a board ended before the work did."""
+
+
+class DeviceUnreachable(ConnectionLost):
+    """A board did not answer at all: it is off, or it hangs."""
 
 
 class StorageError(WorkError):

@@ -12,12 +12,17 @@ from edgecr.exporters.target import Target
 
 
 class SampledRanges(Options):
-    """The images that ranges for 8-bit integers come from, and the layers that have none."""
+    """The images that ranges for 8-bit integers come from, and the layers that stay in floats."""
 
     images: Annotated[int, Field(ge=1)] = 256
     """Training images for the ranges of activations."""
     exclude: tuple[str, ...] = ()
     """Patterns of layers that stay in floats, such as `layer4.*`."""
+    max_drop: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Loss of accuracy on validation images that is allowed; the layers that cost most stay in floats until it holds.
+
+    Without labels it is the share of images that are answered otherwise.
+    """
 
 
 class Ranges(SampledRanges):
@@ -27,11 +32,6 @@ class Ranges(SampledRanges):
     """The rule from the values of activations to their range; auto: the one whose file answers most like fp32.
 
     With auto a quarter of the images compares calibrators instead.
-    """
-    max_drop: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Loss of accuracy on validation images that is allowed; the layers that cost most stay in floats until it holds.
-
-    Without labels it is the share of images that are answered otherwise.
     """
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from edgecr.core.errors import EdgecrError, FileProblem, RequestError, UnsupportedModel
-from edgecr.core.files import refused_as, sha256
+from edgecr.core.files import sha256
 from edgecr.exporters.artifact import (
     MANIFEST,
     Artifact,
@@ -24,17 +21,11 @@ from edgecr.exporters.artifact import (
 )
 from edgecr.exporters.base import exporters
 from edgecr.exporters.folder import refusal
-from edgecr.exporters.parity import ParityResult, compare, failures
+from edgecr.exporters.parity import ParityResult
 from edgecr.exporters.receipt import recorded_figures
-from edgecr.exporters.stored_proof import PROOF, StoredProof
-from edgecr.exporters.target import ParityLimits
+from edgecr.exporters.stored_question import AGAIN, StoredQuestion, as_recorded
 from edgecr.predictors import predictor_for
 from edgecr.report.result import Status
-from edgecr.tasks import tasks
-
-_AGAIN = "export the model again"
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
-"""Exceptions of reading a record that has other values than an export writes."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +125,7 @@ class _Suspect:
         except UnknownManifest as error:
             raise _NotChecked(str(error)) from error
         if not sealed:
-            raise _NotChecked(f"it was written by an earlier version, without a digest of itself; {_AGAIN}")
+            raise _NotChecked(f"it was written by an earlier version, without a digest of itself; {AGAIN}")
         return f"as it was written; target {self.known.target}, format {self.known.format}, {self.known.precision}"
 
     def files(self) -> str:
@@ -162,7 +153,7 @@ class _Suspect:
             raise _NotChecked("the manifest has no receipt")
         if artifact.format not in exporters:
             raise _NotChecked(f"files in the format {artifact.format!r} are not known here")
-        with _as_recorded("receipt"):
+        with as_recorded("receipt"):
             try:
                 found = exporters.get(artifact.format)().recount(artifact, recorded_figures(artifact.receipt))
             except FileProblem:
@@ -179,39 +170,24 @@ class _Suspect:
     def parity(self) -> str:
         """Asks the file for the outputs of the stored images."""
         artifact = self.known
-        if PROOF not in artifact.evidence:
-            raise _NotChecked(f"it carries no stored images and outputs: an earlier version wrote it; {_AGAIN}")
-        with _as_recorded("parity"):
-            stored = StoredProof.load(artifact.path.parent / PROOF)
-            told = artifact.parity["stored"]
-            with refused_as("the manifest has damaged limits of parity"):
-                allowed = TypeAdapter(ParityLimits).validate_python(told["limits"], strict=True)
-            if len(stored.images) != told["images"]:
-                raise FileProblem(f"{PROOF} holds {len(stored.images)} images, {told['images']} are recorded")
-            result = self._compared(stored, allowed, artifact.parity["task"])
-            if differences := failures(result, allowed):
+        question = StoredQuestion.of(artifact)
+        if question is None:
+            raise _NotChecked(f"it carries no stored images and outputs: an earlier version wrote it; {AGAIN}")
+        with as_recorded("parity"):
+            result = self._compared(question)
+            if differences := question.failures(result):
                 raise FileProblem("; ".join(differences))
         return (
             f"{result.images} stored images answered as PyTorch did: largest difference {result.max_abs:.1e}, "
             f"same answer on {result.agreement:.0%}"
         )
 
-    def _compared(self, stored: StoredProof, allowed: ParityLimits, task: str) -> ParityResult:
+    def _compared(self, question: StoredQuestion) -> ParityResult:
         """The comparison; nothing is said against the very file that was exported where it does not run here."""
         try:
-            predictor = predictor_for(self.known, self.threads)
-            return compare(stored, predictor, stored.images, allowed, tasks.get(task))
+            return question.put_to(predictor_for(self.known, self.threads))
         except (EdgecrError, ImportError) as error:
             raise _NotChecked(f"it cannot be run here: {error}") from error
-
-
-@contextlib.contextmanager
-def _as_recorded(part: str) -> Iterator[None]:
-    """Around the use of a part of a manifest: values that no export writes are a FileProblem."""
-    try:
-        yield
-    except _MALFORMED as error:
-        raise FileProblem(f"The manifest has a damaged {part} ({error!r}); {_AGAIN}.") from error
 
 
 def _must_be_readable(file: Path) -> None:

@@ -13,7 +13,7 @@ from edgecr.data.base import Preprocessing
 from edgecr.data.sets import MemorySet
 from edgecr.data.views import ProofData
 from edgecr.exporters.base import Target, exporters, load_target
-from edgecr.exporters.graph_target import GraphTarget, Ranges, Rounding
+from edgecr.exporters.graph_target import GraphTarget, Rounding
 from edgecr.exporters.onnx.declaration import PLAIN
 from edgecr.latency import FLOATS
 from edgecr.runners.device import Device
@@ -75,7 +75,7 @@ def write_model(subject: Subject, target: GraphTarget, folder: Path) -> tuple[Pa
 def _only_measured(target: GraphTarget) -> GraphTarget:
     """The target without what images decide, and with the ends that float32 models are measured with."""
     rounding = target.quantise
-    if isinstance(rounding, Ranges):
+    if rounding is not None:
         rounding = rounding.model_copy(update={"max_drop": None})
     values = target.model_dump(include={"name", "purpose", "format", "precision"})
     return type(target)(**values, quantise=rounding)

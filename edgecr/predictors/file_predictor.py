@@ -1,4 +1,4 @@
-"""A file in some runtime of this machine as a predictor; the runtimes differ in how one batch is answered."""
+"""A file in some runtime as a predictor; the runtimes of this machine differ in how one batch is answered."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edgecr.predictors.batches import check_images, in_portions
 from edgecr.tasks import Outputs
 
 
-class FilePredictor(Predictor):
-    """Runs a file with one image input; its outputs keep the names that the file gives them.
+class ImageFilePredictor(Predictor):
+    """A file with one image input, wherever it runs; its outputs keep the names that the file gives them.
 
     ``batch`` is the number of images that the file takes, None for one that takes any.
     """
@@ -29,6 +29,24 @@ class FilePredictor(Predictor):
         self._fixed = batch is not None
         self._portion = portion if batch is None else batch
 
+    def _inputs(self, images: np.ndarray) -> np.ndarray:
+        """A portion of images as the file takes them."""
+        count = len(images)
+        if self._fixed and count < self._portion:  # the file takes whole batches only: fill up, then drop
+            images = np.concatenate([images, np.repeat(images[-1:], self._portion - count, axis=0)])
+        return np.ascontiguousarray(images if self._embedded else self._preprocessing.apply(images))
+
+    def _rows(self, answers: Outputs, asked: int, count: int) -> Outputs:
+        """The outputs with one row for each of ``asked`` inputs, for the first ``count`` of them."""
+        rows = {name: _single(each[:count]) for name, each in answers.items() if each.ndim and len(each) == asked}
+        if not rows:
+            raise UnsupportedModel(f"{self._path} has no output with one row for each of its {asked} images.")
+        return rows
+
+
+class FilePredictor(ImageFilePredictor):
+    """Runs a file in a runtime of this machine."""
+
     @abstractmethod
     def _answer(self, inputs: np.ndarray) -> Outputs:
         """All outputs for one batch as the file takes it; UnsupportedModel where the runtime fails."""
@@ -39,15 +57,8 @@ class FilePredictor(Predictor):
         return in_portions(images, self._portion, self._run)
 
     def _run(self, images: np.ndarray) -> Outputs:
-        count = len(images)
-        if self._fixed and count < self._portion:  # the file takes whole batches only: fill up, then drop
-            images = np.concatenate([images, np.repeat(images[-1:], self._portion - count, axis=0)])
-        inputs = images if self._embedded else self._preprocessing.apply(images)
-        answers = self._answer(np.ascontiguousarray(inputs))
-        rows = {name: _single(each[:count]) for name, each in answers.items() if each.ndim and len(each) == len(inputs)}
-        if not rows:
-            raise UnsupportedModel(f"{self._path} has no output with one row for each of its {len(inputs)} images.")
-        return rows
+        inputs = self._inputs(images)
+        return self._rows(self._answer(inputs), len(inputs), len(images))
 
 
 def _single(values: np.ndarray) -> np.ndarray:

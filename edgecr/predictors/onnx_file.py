@@ -15,6 +15,11 @@ from edgecr.core.files import is_utf8, opened
 PREPROCESSING, LABELS, WEIGHTS = "edgecr.preprocessing", "edgecr.labels", "edgecr.weights"
 """Notes in files that EdgeCR made: mean, std, size, embedded and layout, the class names, the hash of the model."""
 
+_AS_ON_ARM = {"session.qdqisint8allowed": "1"}
+"""ONNX Runtime's own setting on ARM, where int8 activations have kernels.
+
+On x86 it makes uint8 of them otherwise, and sums of their products with weights of 8 bits saturate there.
+"""
 DEFAULT = ("", "ai.onnx")
 """The names of the domain of ONNX's own operators."""
 
@@ -86,6 +91,12 @@ def has_signed_activations(model: onnx.ModelProto) -> bool:
         node.input[2:] for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] not in stored
     ]
     return any(stored.get(name) == onnx.TensorProto.INT8 for names in zeros for name in names)
+
+
+def session_entries(model: onnx.ModelProto) -> dict[str, str]:
+    """The entries of ONNX Runtime's configuration in which a file is computed as its integers say."""
+    rounds = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    return dict(_AS_ON_ARM) if rounds and has_signed_activations(model) else {}
 
 
 def _described(value: onnx.ValueInfoProto) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from edgecr.core.errors import FileProblem, UnsupportedModel
 from edgecr.core.files import opened
 from edgecr.data.base import Preprocessing
 from edgecr.predictors.file_predictor import FilePredictor
-from edgecr.predictors.onnx_file import check_name, has_signed_activations
+from edgecr.predictors.onnx_file import check_name, session_entries
 from edgecr.tasks import Outputs
 
 _SILENT = 4
@@ -25,11 +25,6 @@ AS_WRITTEN = {"session.disable_quant_qdq": "1"}
 """Settings that compute pairs of QuantizeLinear and DequantizeLinear one by one, without fusing or adding any.
 
 The runtime (1.31) also rounds the biases of such layers, and answers wrongly where their scales are float16.
-"""
-_AS_ON_ARM = {"session.qdqisint8allowed": "1"}
-"""The runtime's own setting on ARM, where int8 activations have kernels.
-
-On x86 it makes uint8 of them otherwise, and sums of their products with weights of 8 bits saturate there.
 """
 
 
@@ -95,7 +90,7 @@ def _asked_by(content: bytes) -> Mapping[str, str]:
     if b"QuantizeLinear" not in content:
         return {}
     try:
-        return _AS_ON_ARM if has_signed_activations(onnx.ModelProto.FromString(content)) else {}
+        return session_entries(onnx.ModelProto.FromString(content))
     except DecodeError:
         return {}  # the runtime says what is wrong with it
 

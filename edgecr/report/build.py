@@ -171,7 +171,8 @@ def export_row(artifact: Artifact) -> ExportRow:
 def chances(result: Result) -> list[str]:
     """The baselines of which it is not shown that they know the test images' classes, each told once."""
     clean = ((row, by_chance(row) or perhaps_by_chance(row)) for row in result.accuracy if row.condition == CLEAN)
-    return list(dict.fromkeys(": ".join(filter(None, (result.label(row.target), text))) for row, text in clean if text))
+    named = ((name_of(result.label(row.target), row.device), text) for row, text in clean if text)
+    return list(dict.fromkeys(": ".join(filter(None, each)) for each in named))
 
 
 def slower(result: Result) -> Iterator[str]:

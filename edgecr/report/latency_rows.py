@@ -14,6 +14,7 @@ from edgecr.runners.measurement.completeness import shortfall
 from edgecr.runners.measurement.identity import identity_of
 from edgecr.runners.measurement.summary import PERCENTILES, ArmSummary, compare, summarise
 from edgecr.runners.measurement.sustained import Course, course_of
+from edgecr.runners.measurement.units import disagreements, told_by_units
 
 NO_GATES: Mapping[str, Gate] = MappingProxyType({})
 
@@ -34,7 +35,8 @@ def latency_rows(measurement: Measurement, gates: Mapping[str, Gate] = NO_GATES)
         for pair in compare(measurement, BASELINE, CANDIDATE, levels[50], energy):
             both = {"p50": pair.ratio, "cpu": pair.cpu_ratio, "energy": pair.energy_ratio}
             ratios[pair.batch] = {name: ratio for name, ratio in both.items() if ratio is not None}
-    partial, doubts, identity = shortfall(measurement), list(measurement.warnings), identity_of(measurement)
+    partial = "; ".join(filter(None, [shortfall(measurement), *disagreements(measurement)]))
+    doubts, identity = [*measurement.warnings, *told_by_units(measurement)], identity_of(measurement)
     return [
         _with_course(
             LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts, identity=identity),

@@ -107,6 +107,8 @@ class AccuracyRow:
     """The mean score that is reached without a look at the images."""
     error: str = ""
     """Reason why a role has no figure."""
+    device: str = ""
+    """The board that answered; empty for the machine that EdgeCR runs on."""
 
 
 @dataclass(frozen=True)
@@ -320,7 +322,7 @@ class Result:
         return replace(
             self,
             models=models,
-            accuracy=_about(target, self.accuracy),
+            accuracy=_answers_of(device, _about(target, self.accuracy)),
             latency=[row for row in _about(target, self.latency) if device in (None, row.device)],
             exports=_about(target, self.exports),
             steps=[replace(step, evidence=list(dict.fromkeys([*step.evidence, *shipped]))) for step in self.steps],
@@ -336,6 +338,23 @@ class Result:
         """The row of a condition, of several targets the first one's; ``suite`` None takes the first that has it."""
         rows = (row for row in self.accuracy if row.condition == condition)
         return next((row for row in rows if suite in (None, row.suite)), None)
+
+    def accuracies_of(self, suite: str | None, condition: str) -> list[AccuracyRow]:
+        """The same row of each device whose answers are told apart."""
+        rows = (row for row in self.accuracy if row.condition == condition and suite in (None, row.suite))
+        found: dict[str, AccuracyRow] = {}
+        for row in rows:
+            found.setdefault(row.device, row)
+        return list(found.values())
+
+    def answers(self, suite: str, board: str) -> list[AccuracyRow]:
+        """The rows of a suite that one board, or this machine, answered."""
+        return [row for row in self.accuracy if (row.suite, row.device) == (suite, board)]
+
+    @property
+    def boards(self) -> list[str]:
+        """The names of the boards that answered, in order; an empty one for the machine that EdgeCR runs on."""
+        return list(dict.fromkeys(row.device for row in self.accuracy))
 
     @property
     def evidence(self) -> list[str]:
@@ -393,6 +412,14 @@ def _targets(rows: Sequence[ModelRow] | Sequence[AccuracyRow] | Sequence[Latency
 
 def _about(target: str, rows: Sequence[_Row]) -> list[_Row]:
     return [row for row in rows if row.target in ("", target)]
+
+
+def _answers_of(device: str | None, rows: list[AccuracyRow]) -> list[AccuracyRow]:
+    """The rows that count on a device: its own answers, or those of this machine where it was not asked itself."""
+    if device is None:
+        return rows
+    answerer = device if any(row.device == device for row in rows) else ""
+    return [row for row in rows if row.device == answerer]
 
 
 def _adapter() -> TypeAdapter[Result]:

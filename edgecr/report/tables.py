@@ -164,18 +164,20 @@ def model_table(result: Result) -> Table:
     return Table("Models", head, tuple(rows), "MACs are multiply-accumulates for one image.")
 
 
-def accuracy_title(suite: str, target: str, *, labelled: bool = True) -> str:
-    """The title of a suite's table, with the target where there are several."""
-    return f"{'Accuracy' if labelled else 'Agreement'}, suite {suite}" + (f", {target}" if target else "")
+def accuracy_titles(view: Result, target: str) -> dict[tuple[str, str], str]:
+    """The titles of the tables of one target, with its name where there are several, and the board that answered."""
+    what = "Accuracy" if view.labelled else "Agreement"
+    return {
+        (suite, board): ", ".join(filter(None, (what, f"suite {suite}", name_of(target, board))))
+        for suite, board in dict.fromkeys((row.suite, row.device) for row in view.accuracy)
+    }
 
 
 def accuracy_tables(result: Result) -> Iterator[Table]:
-    """One table a suite, of each target."""
+    """One table a suite, of each target and of each board that answered."""
     for view in views(result):
-        for suite in view.suites:
-            rows = [row for row in view.accuracy if row.suite == suite]
-            title = accuracy_title(suite, result.label(view.targets[0]), labelled=result.labelled)
-            yield _accuracy_table(title, rows, result.labelled)
+        for place, title in accuracy_titles(view, result.label(view.targets[0])).items():
+            yield _accuracy_table(title, view.answers(*place), result.labelled)
 
 
 def _accuracy_table(title: str, rows: Sequence[AccuracyRow], labelled: bool) -> Table:

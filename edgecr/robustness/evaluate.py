@@ -45,10 +45,12 @@ def evaluate(
     monitor: Monitor | None = None,
     task: Task = CLASSIFICATION,
     labelled: bool = True,
+    answered_by: Mapping[str, Any] | None = None,
 ) -> RobustnessResult:
     """Asks every role about every image of a suite; conditions that ``folder`` holds are not repeated.
 
-    ``identities`` say what stands behind each role (a file's hash), so that stale answers are never kept. Beside the
+    ``identities`` say what stands behind each role (a file's hash), and ``answered_by`` which board in which runtime,
+    so that stale answers are never kept. Beside the
     answers of each role but the baseline lies how far its outputs are from the baseline's.
     """
     monitor = monitor or Monitor()
@@ -57,7 +59,7 @@ def evaluate(
         raise WorkError(f"Suite {suite.name!r} has no image to look at; give it at least one.")
     labels = np.asarray(image_set.labels)[chosen]
     roles = {role: (identities or {}).get(role, "") for role in predictors}
-    plan = _plan(suite, task, chosen, labels, seed, roles, labelled)
+    plan = question(suite, task, chosen, labels, seed, roles, labelled, answered_by)
     key = question_key(plan)
     answers: dict[str, dict[str, Answers]] = {}
     for condition in suite.conditions:
@@ -70,21 +72,25 @@ def evaluate(
             write_answers(file, found, key)
         answers[condition] = found
     write_json(folder / QUESTION_FILE, plan | {"schema": 1, "key": key})
-    return RobustnessResult(suite.name, seed, chosen, labels, answers, plan["roles"], key, task, labelled)
+    return RobustnessResult(
+        suite.name, seed, chosen, labels, answers, plan["roles"], key, task, labelled, answered_by or {}
+    )
 
 
-def _plan(
+def question(
     suite: Suite,
     task: Task,
     chosen: np.ndarray,
     labels: np.ndarray,
     seed: int,
-    roles: dict[str, str],
+    roles: Mapping[str, str],
     labelled: bool,
+    answered_by: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole question; what is usual is left out of it, as defaults are everywhere."""
     named: dict[str, Any] = {} if task is CLASSIFICATION else {"task": task.name}
     named |= {} if labelled else {"labelled": False}
+    named |= {"answered_by": dict(answered_by)} if answered_by else {}
     named |= {"distance": task.distance} if task.distance and BASELINE in roles and len(roles) > 1 else {}
     return named | {
         "suite": suite.name,
@@ -93,7 +99,7 @@ def _plan(
         "seed": seed,
         "indices": chosen.tolist(),
         "labels": labels.tolist(),
-        "roles": roles,
+        "roles": dict(roles),
         "versions": library_versions(),
     }
 

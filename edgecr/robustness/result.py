@@ -58,6 +58,8 @@ class RobustnessResult:
     task: Task = CLASSIFICATION
     labelled: bool = True
     """False where the labels are stand-ins: there are no scores, only agreement."""
+    answered_by: Mapping[str, Any] = field(default_factory=dict)
+    """The board that answered, its runtime and the version of that; empty for this machine."""
 
     @property
     def corruptions(self) -> tuple[str, ...]:
@@ -200,7 +202,8 @@ class RobustnessResult:
                 raise FileProblem(f"{file} tells of other models than the ones that answered.")
             if not isinstance(seed, int) or seed < 0:
                 raise FileProblem(f"{file} has no seed.")
-            return cls(plan["suite"], seed, indices, labels, answers, models, plan["key"], task, labelled)
+            board = dict(plan.get("answered_by", {}))
+            return cls(plan["suite"], seed, indices, labels, answers, models, plan["key"], task, labelled, board)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileProblem(f"{file} is damaged: {error!r}.") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from edgecr.core.registry import Registry
 from edgecr.runners.device import Device, Protocol, load_device
 from edgecr.runners.manner import USUAL, Manner
 from edgecr.runners.measurement.record import Measurement
+from edgecr.runners.several import at_once
 from edgecr.runners.trust import require_trust, usable_device
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "MeasurePlan",
     "Measurement",
     "Runner",
+    "answers_itself",
     "load_device",
     "runner_for",
     "runners",
@@ -90,6 +93,20 @@ class MeasurePlan:
                 raise FileProblem(f"{arm.path} does not exist (to be measured as {arm.label!r}).")
         if len({(arm.label, arm.runtime, arm.batch) for arm in self.arms}) < len(self.arms):
             raise RequestError("Two arms have the same label, runtime and batch; give them different labels.")
+        if len(self.runtimes) > 1 and self.by_tool(device):
+            raise RequestError(
+                f"The runtimes {' and '.join(self.runtimes)} cannot be measured in one session: a program of its own "
+                "times one of them, so that their turns cannot alternate. Measure them apart."
+            )
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """The runtimes of the arms, each once."""
+        return tuple(dict.fromkeys(arm.runtime for arm in self.arms))
+
+    def by_tool(self, device: Device) -> bool:
+        """True where a program of the board times an arm."""
+        return any(device.runtime(name).by_tool for name in self.runtimes)
 
 
 class Runner(ABC):
@@ -112,4 +129,28 @@ runners: Registry[type[Runner]] = Registry("transport")
 
 def runner_for(device: Device) -> Runner:
     """The runner of a device; NotTrusted for a foreign one, NotConfigured when it does not say where the board is."""
-    return runners.get(device.transport.kind)(device)
+    return UnitsRunner(device) if device.units else runners.get(device.transport.kind)(device)
+
+
+class UnitsRunner(Runner):
+    """Measures on several boards of one kind; each carries out the whole plan, so that no ratio spans two boards."""
+
+    def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
+        """The measurement of the first unit that did not fail, with those of the others."""
+        jobs = {unit: partial(self.one(unit).measure, plan) for unit in self.device.units}
+        found = [one.model_copy(update={"unit": unit}) for unit, one in at_once(jobs, monitor or Monitor()).items()]
+        first = next((one for one in found if one.error is None), found[0])
+        device = self.device.model_copy(update={"protocol": first.device.protocol})
+        return first.model_copy(update={"device": device, "others": tuple(one for one in found if one is not first)})
+
+    def one(self, unit: str) -> Runner:
+        """The runner of one unit."""
+        return runner_for(self.device.unit(unit))
+
+
+def answers_itself(device: Device, runtimes: Iterable[str]) -> bool:
+    """True for a board whose runtime for some files is asked about images there; this machine answers for others."""
+    if runners.get(device.transport.kind).on_this_machine:
+        return False
+    found = next((name for name in runtimes if name in device.runtimes), None)
+    return found is not None and device.runtimes[found].answers

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from edgecr.core import builtin
@@ -47,13 +47,25 @@ class LocalTransport(Options):
     """The agent ends itself after that long without a sign of life."""
 
 
-class SshTransport(Options):
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.@:%\[\]-]*$")]
+Argument = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
+
+
+class PowerCycle(Options):
+    """A command of this machine that switches a board off and on again."""
+
+    command: Annotated[tuple[Argument, ...], Field(min_length=1)]
+    """The program and its arguments; no shell reads them."""
+    wait_s: Seconds = 180.0
+    """Seconds that the board may take until it answers again."""
+
+
+class BoardTransport(Options):
     """The agent runs on a board, reached by the system's own ``ssh`` with the user's own settings."""
 
-    kind: Literal["ssh"]
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.@:%\[\]-]*$")] | None = None
+    host: Host | None = None
     """An ssh name, usually a ``Host`` of ~/.ssh/config; None: nobody has said yet where the board is."""
-    python: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] = "python3"
+    python: Argument = "python3"
     """The board's Python (3.6 or later) that has numpy and the runtime."""
     ssh_options: Annotated[tuple[str, ...], AfterValidator(check_ssh_options)] = ()
     """Further arguments for ``ssh``, such as ``-p`` and a port; none that runs a command."""
@@ -63,9 +75,47 @@ class SshTransport(Options):
     """Environment variables for the agent, such as TMPDIR."""
     lease_s: Lease = 30.0
     """The agent ends itself after that long without a sign of life."""
+    lock_wait_s: Annotated[float, Field(ge=0)] = 600.0
+    """Seconds to wait while somebody else measures on the board: one session at a time has it.
+
+    The lock is a file in /tmp there; `env: {EDGECR_BOARD_LOCK: PATH}` puts it elsewhere.
+    """
+    power_cycle: PowerCycle | None = None
+    """The way to switch a board off and on that does not answer; done once before giving up."""
 
 
-Transport = Annotated[LocalTransport | SshTransport, Field(discriminator="kind")]
+class SshTransport(BoardTransport):
+    """A board that is reached under its ssh name."""
+
+    kind: Literal["ssh"]
+
+
+class LabgridTransport(BoardTransport):
+    """A board of a labgrid lab: its place is acquired for the time of a session, and reached by ``ssh``.
+
+    Without ``host`` the address of the place's NetworkService is taken. Needs ``labgrid-client`` on this machine.
+    """
+
+    kind: Literal["labgrid"]
+    place: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None
+    """The name of the place; or leave it out and give ``tags``."""
+    tags: dict[
+        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    ] = Field(default_factory=dict)
+    """Any place that has these tags, reserved for the session."""
+    coordinator: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:\[\]-]+$")] | None = None
+    """HOST:PORT of the coordinator; labgrid's own default when left out."""
+    reserve_wait_s: Seconds = 600.0
+    """Seconds to wait for a place to become free."""
+
+    @model_validator(mode="after")
+    def _names_a_place(self) -> Self:
+        if (self.place is None) == (not self.tags):
+            raise ValueError("give either place, or tags")
+        return self
+
+
+Transport = Annotated[LocalTransport | SshTransport | LabgridTransport, Field(discriminator="kind")]
 
 
 class Warmup(Options):
@@ -88,6 +138,15 @@ class Throughput(Options):
     """Numbers of inferences that run at once."""
 
 
+class CoolDown(Options):
+    """The wait for a board to be cool before a measurement begins."""
+
+    below_c: float
+    """Every thermal zone must be cooler than this."""
+    max_s: Seconds = 600.0
+    """Measure after that long all the same, and say so."""
+
+
 class Protocol(Options):
     """Extent of the measurement; the defaults are careful, a device file may ask for less."""
 
@@ -102,6 +161,8 @@ class Protocol(Options):
     max_s: Seconds = 120.0
     """No new round starts after that long in a launch."""
     warmup: Warmup = Warmup()
+    cool_down: CoolDown | None = None
+    """The temperature to wait for before the first launch; no wait when left out."""
     throughput: Throughput | None = None
     """Options of a throughput measurement, separate from latency; not measured when left out."""
     gate_wait: Annotated[float, Field(gt=0, lt=1)] = 0.03
@@ -156,6 +217,9 @@ class Device(Options):
     purpose: str
     kind: Literal["cpu", "jetson", "rpi"]
     transport: Transport
+    units: tuple[Host, ...] = ()
+    """Several boards of this kind, by their ssh names, instead of `transport.host`: each measures the whole plan, and
+    a claim is made only if they agree."""
     runtimes: Runtimes = Field(default={"ort": OrtOptions()})
     """The runtimes that the device has, by name; the ones left out are not used on it."""
     protocol: Protocol = Protocol()
@@ -176,6 +240,23 @@ class Device(Options):
         copied = self.model_copy()
         copied._origin = origin
         return copied
+
+    @model_validator(mode="after")
+    def _has_units_or_a_host(self) -> Self:
+        if not self.units:
+            return self
+        if not isinstance(self.transport, SshTransport):
+            raise ValueError("units are ssh names: they need `transport: {kind: ssh}`")
+        if self.transport.host is not None:
+            raise ValueError("give the boards under units, or one under transport.host, not both")
+        if len(set(self.units)) < len(self.units):
+            raise ValueError("a unit is named twice")
+        return self
+
+    def unit(self, host: str) -> Self:
+        """The same declaration for one of its units alone."""
+        transport = self.transport.model_copy(update={"host": host})
+        return self.model_copy(update={"transport": transport, "units": ()})
 
     def runtime_options(self, name: str) -> dict[str, Any]:
         """All settings of one runtime; one that the device does not declare is NotConfigured."""

@@ -15,7 +15,7 @@ from edgecr.core.options import Options
 from edgecr.core.progress import Monitor
 from edgecr.runners import fitness
 from edgecr.runners.agent.protocol import Connection
-from edgecr.runners.agent.session import AgentRunner, MeasuringSession
+from edgecr.runners.agent.session import AgentRunner, session_for
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
 from edgecr.runners.device import Device
 from edgecr.runners.fitness.expectations import locked, mismatches
@@ -56,9 +56,14 @@ class Examination(Options):
         return any(one.state == "fail" for one in self.findings)
 
 
-def probe(device: Device) -> dict[str, Any]:
+def units_of(device: Device) -> list[Device]:
+    """The device itself, or each of its units."""
+    return [device.unit(name) for name in device.units] or [device]
+
+
+def probe(device: Device, monitor: Monitor | None = None) -> dict[str, Any]:
     """The facts of a device, which is left as it is."""
-    with _agent_runner(device).connect() as agent:
+    with _agent_runner(device).connect("telling its facts", monitor, shared=True) as agent:
         return fitness.ask(agent)
 
 
@@ -66,11 +71,11 @@ def examine(device: Device, monitor: Monitor | None = None) -> Examination:
     """Walks through everything that a measurement needs, and goes on after what fails."""
     runner, facts, found = _agent_runner(device), dict[str, Any](), list[Finding]()
     try:
-        with runner.connect() as agent:
+        with runner.connect("being examined", monitor) as agent:
             found += _reached(device, agent)
             facts = fitness.ask(agent)
             found += [*_system(facts), *_packages(device, facts)]
-            found += _inferences(device, agent, monitor or Monitor())
+            found += _inferences(device, agent, facts, monitor or Monitor())
             found += [*_state(device, facts), *_power(device, facts), *_memory(facts)]
     except DeviceFailed as error:
         found.append(Finding(check="connection", state="fail", text=str(error)))
@@ -120,18 +125,18 @@ def _packages(device: Device, facts: fitness.Facts) -> Iterator[Finding]:
             )
 
 
-def _inferences(device: Device, agent: Connection, monitor: Monitor) -> Iterator[Finding]:
+def _inferences(device: Device, agent: Connection, facts: dict[str, Any], monitor: Monitor) -> Iterator[Finding]:
     """A tiny model really run in each runtime: a library that is there may still not work, or not use what it lists."""
     brief = device.model_copy(update={"protocol": device.protocol.parse(BRIEF)})
     with tempfile.TemporaryDirectory() as folder:
         path = write_tiny(Path(folder) / "tiny.onnx")
-        plan = MeasurePlan(tuple(Arm("a tiny model", path, name) for name in device.runtimes))
-        session = MeasuringSession(brief, plan, monitor)
-        session.send_files(agent)
-        for number, arm in enumerate(plan.arms):
-            check = f"inference in {arm.runtime}"
+        for name in device.runtimes:
+            check = f"inference in {name}"
+            session = session_for(brief, MeasurePlan((Arm("a tiny model", path, name),)), monitor)
+            session.facts = facts
             try:
-                session.measure_alone(agent, number)
+                session.send_files(agent)
+                session.measure_alone(agent, 0)
             except DeviceFailed as error:
                 yield Finding(check=check, state="fail", text=str(error))
                 continue
@@ -142,7 +147,7 @@ def _ran(check: str, alone: Alone) -> Iterator[Finding]:
     info, rate = alone.start.info, alone.rates[0] if alone.rates else None
     told = [f"{key} {value}" for key, value in info.items() if key != "runtime" and isinstance(value, str | int | list)]
     yield Finding(check=check, state="ok", text=", ".join([str(info.get("runtime", "it ran")), *told]))
-    if rate and rate.wait_ns is None:
+    if rate and rate.wait_ns is None and not rate.program:
         yield Finding(
             check="kernel counters",
             state="warn",

@@ -19,7 +19,7 @@ class LocalRunner(AgentRunner):
 
     on_this_machine: ClassVar[bool] = True
 
-    def connect(self) -> Connection:
+    def start(self) -> Connection:
         """Starts the agent as a child process."""
         transport = self.device.transport
         return Connection(

@@ -6,12 +6,12 @@ import os
 import re
 import shlex
 
-from edgecr.core.errors import NotConfigured
+from edgecr.core.errors import ConnectionLost, DeviceUnreachable, NotConfigured
 from edgecr.runners.agent.archive import BOOT
 from edgecr.runners.agent.protocol import Connection, Ending, plainly
 from edgecr.runners.agent.session import AgentRunner
 from edgecr.runners.base import runners
-from edgecr.runners.device import Device, SshTransport
+from edgecr.runners.device import BoardTransport, Device
 
 HELLO_S = 60.0
 _OPTIONS = (
@@ -61,12 +61,16 @@ class SshRunner(AgentRunner):
 
     def __init__(self, device: Device) -> None:
         super().__init__(device)
-        if not isinstance(device.transport, SshTransport):
+        if not isinstance(device.transport, BoardTransport):
             raise NotConfigured(f"Device {device.name!r} is not declared with 'transport: {{kind: ssh, ...}}'.")
-        if device.transport.host is None:
-            raise NotConfigured(how_to_configure(device.name))
         self.transport = device.transport
-        self.host = device.transport.host
+        self.host = self.named_host()
+
+    def named_host(self) -> str:
+        """The board's ssh name, as its declaration tells it."""
+        if self.transport.host is None:
+            raise NotConfigured(how_to_configure(self.device.name))
+        return self.transport.host
 
     def command(self) -> list[str]:
         """The whole command line."""
@@ -77,7 +81,7 @@ class SshRunner(AgentRunner):
         remote = f"exec {shlex.quote(self.transport.python)} -u -c '{BOOT}'"
         return ["ssh", "-T", *flags, *self.transport.ssh_options, "--", self.host, remote]
 
-    def connect(self) -> Connection:
+    def start(self) -> Connection:
         """Logs in and starts the agent."""
         return Connection(
             self.command(),
@@ -85,10 +89,14 @@ class SshRunner(AgentRunner):
             lease_s=self.transport.lease_s,
             hello_s=HELLO_S + self.transport.connect_timeout_s,
             explain=self.explain,
+            after=self.after,
         )
 
-    def explain(self, ending: Ending) -> str:
-        """Explains the end of the connection to the user."""
+    def after(self) -> None:
+        """Does what is due once a session is over."""
+
+    def explain(self, ending: Ending) -> ConnectionLost:
+        """The failure that the end of the connection is, in the user's words."""
         if ending.code == REFUSED_BY_SSH:
             return self._lost(ending) if ending.greeted else self._not_connected(ending)
         if ending.greeted:
@@ -96,23 +104,28 @@ class SshRunner(AgentRunner):
         if ending.code in (NOT_RUNNABLE, NOT_FOUND):
             return self._no_python(ending)
         if ending.noise:
-            return f'The board\'s login scripts print text or wait for input: "{" | ".join(ending.noise[:3])}".'
+            words = " | ".join(ending.noise[:3])
+            return ConnectionLost(f'The board\'s login scripts print text or wait for input: "{words}".')
         return plainly(ending)
 
-    def _not_connected(self, ending: Ending) -> str:
+    def _not_connected(self, ending: Ending) -> ConnectionLost:
         said = " | ".join(ending.errors)
-        text = next((text for pattern, text in _NOT_CONNECTED if re.search(pattern, said)), _NO_REACH)
-        return text.format(host=self.host, words=ending.last_words().rstrip("."), device=self.device.name)
+        known = next((text for pattern, text in _NOT_CONNECTED if re.search(pattern, said)), None)
+        text = (known or _NO_REACH).format(
+            host=self.host, words=ending.last_words().rstrip("."), device=self.device.name
+        )
+        return ConnectionLost(text) if known else DeviceUnreachable(text)
 
-    def _lost(self, ending: Ending) -> str:
+    def _lost(self, ending: Ending) -> ConnectionLost:
         text = _LOST if ending.errors else _CUT
-        return text.format(host=self.host, words=" | ".join(ending.errors[-4:]), lease=self.transport.lease_s)
+        words, lease = " | ".join(ending.errors[-4:]), self.transport.lease_s
+        return ConnectionLost(text.format(host=self.host, words=words, lease=lease))
 
-    def _no_python(self, ending: Ending) -> str:
+    def _no_python(self, ending: Ending) -> ConnectionLost:
         python, place = self.transport.python, f"transport.python in devices/{self.device.name}.yaml"
         if ending.code == NOT_FOUND:
-            return f"No {python} on the board. Set {place}, e.g. /usr/bin/python3.8."
-        return (
+            return ConnectionLost(f"No {python} on the board. Set {place}, e.g. /usr/bin/python3.8.")
+        return ConnectionLost(
             f"{python} on the board is not a program that may be run ({ending.last_words()}). "
             f"Set {place} to a Python there, e.g. /usr/bin/python3.8."
         )

@@ -17,7 +17,7 @@ from edgecr.core.errors import FileProblem, NotTrusted
 from edgecr.core.files import fingerprint, read_json, storage_errors
 from edgecr.core.printable import one_line
 from edgecr.core.yaml_text import read_bytes
-from edgecr.runners.device import Device, Origin, SshTransport, load_device
+from edgecr.runners.device import BoardTransport, Device, LabgridTransport, Origin, load_device
 from edgecr.runners.ssh_options import commands_in, settings_files
 
 SCHEMA = 1
@@ -76,8 +76,8 @@ def hiding(device: Device) -> str | None:
 def facts(device: Device) -> Iterator[str]:
     """All that using a device would connect to and run, one fact a line."""
     transport = device.transport
-    if isinstance(transport, SshTransport):
-        yield f"connects to    {transport.host or 'nothing yet: no host is given'}, by ssh"
+    if isinstance(transport, BoardTransport):
+        yield from _places(device, transport)
         if transport.ssh_options:
             yield f"ssh options    {' '.join(transport.ssh_options)}"
         for file in settings_files(transport.ssh_options):
@@ -85,12 +85,24 @@ def facts(device: Device) -> Iterator[str]:
             for line in _commands(file):
                 yield f"  which has    {line}"
         yield f"runs there     {transport.python}, with EdgeCR's agent"
+        if transport.power_cycle:
+            yield f"runs here      {' '.join(transport.power_cycle.command)}, when the board does not answer"
     else:
         yield "runs here      EdgeCR's agent, in a Python process of its own"
     for name, value in transport.env.items():
         yield f"environment    {name}={value}"
     for name, options in device.runtimes.items():
         yield f"runtime        {name} {json.dumps(options.plain())}"
+
+
+def _places(device: Device, transport: BoardTransport) -> Iterator[str]:
+    if isinstance(transport, LabgridTransport):
+        asked = transport.place or ", ".join(f"{key}={value}" for key, value in transport.tags.items())
+        yield f"runs here      labgrid-client, which acquires {asked} of {transport.coordinator or 'its usual lab'}"
+    if device.units:
+        yield f"connects to    {', '.join(device.units)}, by ssh"
+    elif transport.host or not isinstance(transport, LabgridTransport):
+        yield f"connects to    {transport.host or 'nothing yet: no host is given'}, by ssh"
 
 
 def _refusal(device: Device) -> Iterator[str]:
@@ -118,7 +130,7 @@ def _place(device: Device) -> str:
 def _digest(device: Device) -> str:
     """The hash of the device file and of the ssh settings that it points to."""
     transport = device.transport
-    options = transport.ssh_options if isinstance(transport, SshTransport) else ()
+    options = transport.ssh_options if isinstance(transport, BoardTransport) else ()
     settings = [read_bytes(file).hex() if builtin.is_file(file) else None for file in settings_files(options)]
     return fingerprint([device.origin.sha256, settings])
 

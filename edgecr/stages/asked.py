@@ -22,7 +22,7 @@ from edgecr.recipe import Recipe
 from edgecr.report.gates.judge import check_gate_name
 from edgecr.report.result import BASELINE
 from edgecr.run import QUESTION, ROLES, Run, identity
-from edgecr.runners.base import load_device
+from edgecr.runners.base import answers_itself, load_device
 from edgecr.runners.device import Device
 from edgecr.runners.manner import USUAL, Manner
 
@@ -88,8 +88,22 @@ class Asked:
             *ROLES,
             *(export_stage(each.name, role) for each in self.targets for role in ROLES),
             *(measure_stage(device.name, target) for target in whole for device in self.devices),
-            *(robustness_stage(suite, target) for target in whole for suite in self.recipe.robustness.suites),
+            *(
+                robustness_stage(suite, target, board_name(device))
+                for target in whole
+                for device in self.answering(target)
+                for suite in self.recipe.robustness.suites
+            ),
         ]
+
+    def answering(self, target: str) -> list[Device | None]:
+        """The parties that are asked about images for a target: None, this machine, and each board that can be asked.
+
+        This machine answers for the devices that are not, and where nothing is measured.
+        """
+        (runtimes,) = (each.runtimes for each in self.targets if each.name == target)
+        boards = [device for device in self.devices if answers_itself(device, runtimes)]
+        return [*([None] if len(boards) < max(1, len(self.devices)) else []), *boards]
 
 
 @contextlib.contextmanager
@@ -145,9 +159,14 @@ def measure_stage(device: str, target: str) -> str:
     return f"measure-{device}@{target}"
 
 
-def robustness_stage(suite: str, target: str) -> str:
-    """The stage of one suite's answers."""
-    return f"robustness-{suite}@{target}"
+def robustness_stage(suite: str, target: str, board: str = "") -> str:
+    """The stage of one suite's answers, by this machine or by a board."""
+    return "@".join(filter(None, (f"robustness-{suite}", target, board)))
+
+
+def board_name(device: Device | None) -> str:
+    """The name of a board that answers; empty for this machine."""
+    return device.name if device else ""
 
 
 def target_for(target: Target, role: str) -> Target:

@@ -18,9 +18,10 @@ from edgecr.robustness.result import RobustnessResult
 from edgecr.robustness.suites import suites
 from edgecr.run import Run
 from edgecr.runners.device import Device
+from edgecr.stages.answerers import answerers
 from edgecr.stages.files import named_files
 from edgecr.stages.reload import load_again
-from edgecr.stages.robustness import chosen_images, predictor_on
+from edgecr.stages.robustness import chosen_images
 
 
 def answers_of_files(
@@ -44,14 +45,16 @@ def answers_of(
     """The answers of artifacts to images that may be of other classes, which is refused."""
     if not held_out.labelled and len(artifacts) < 2:
         raise RequestError("These images have no labels: give two files, the baseline first, to see where they agree.")
-    predictors = {role: predictor_on(artifact, device) for role, artifact in artifacts.items()}
     for artifact in artifacts.values():
         _refuse_other_classes(artifact, held_out)
     identities = {role: artifact.identity for role, artifact in artifacts.items()}
     chosen = chosen_images(held_out, images, seed)
-    with tempfile.TemporaryDirectory(prefix="edgecr-robustness-") as folder:
+    with (
+        answerers(artifacts, device, monitor) as asked,
+        tempfile.TemporaryDirectory(prefix="edgecr-robustness-") as folder,
+    ):
         return evaluate(
-            predictors,
+            asked.predictors,
             suites.get(suite),
             held_out.test,
             Path(folder),
@@ -61,6 +64,7 @@ def answers_of(
             monitor=monitor,
             task=held_out.task,
             labelled=held_out.labelled,
+            answered_by=asked.answered_by,
         )
 
 

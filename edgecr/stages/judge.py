@@ -42,10 +42,12 @@ from edgecr.robustness.suites import suites
 from edgecr.run import QUESTION, RESUMED, ROLES, Run
 from edgecr.runners.base import Measurement
 from edgecr.runners.device import Device
+from edgecr.stages.answerers import BOARD_FILE
 from edgecr.stages.asked import (
     SUBJECT_FILES,
     Asked,
     answers_key,
+    board_name,
     export_failed,
     export_key,
     export_stage,
@@ -104,7 +106,12 @@ class _Case:
         names, suites_asked = self.asked.names, self.asked.recipe.robustness.suites
         models = [self.model(target, role, counts[role], artifacts[target, role]) for target in names for role in ROLES]
         measured = [(*pair, self.measured(*pair)) for pair in itertools.product(names, self.asked.devices)]
-        answers = {pair: self.answers(*pair) for pair in itertools.product(names, suites_asked)}
+        answers = {
+            (target, suite, board_name(device)): self.answers(target, suite, device)
+            for target in names
+            for device in self.asked.answering(target)
+            for suite in suites_asked
+        }
         result = build_result(
             name=self.asked.recipe.name,
             id=self.run.folder.name,
@@ -117,7 +124,7 @@ class _Case:
             exports=list(_exports(artifacts.values())),
             latency=[row for each in measured for row in self.latency(*each)],
             warnings=list(self.warnings(measured)),
-            accuracy=[row for pair, answered in answers.items() for row in self.accuracy(*pair, answered)],
+            accuracy=[row for place, answered in answers.items() for row in self.accuracy(*place, answered)],
             steps=list(self.steps()),
             unverified=self.seen.problems,
             apart=self.apart(),
@@ -125,9 +132,9 @@ class _Case:
             prefer=self.asked.recipe.prefer,
             labelled=self.asked.labelled,
         )
-        (shown, *_) = focus(result).targets
-        seen = [suite for suite in suites_asked if answers[shown, suite]]
-        return replace(result, examples=[example for suite in seen for example in self.examples(shown, suite)])
+        sound = [place for place, answered in answers.items() if answered]
+        seen = [_shown(focus(result), suite, sound) for suite in suites_asked]
+        return replace(result, examples=[example for place in seen if place for example in self.examples(*place)])
 
     # Reading what is sound, and holding records against one another
 
@@ -218,11 +225,16 @@ class _Case:
             self.seen.reject(record_name(stage), "was made under other options than the recipe's")
         return measurement if self.seen.sound(stage) else None
 
-    def answers(self, target: str, suite: str) -> RobustnessResult | None:
-        """A target's answers to a suite of the recipe, if they are those files' and answer the recipe's question."""
-        stage, folder = robustness_stage(suite, target), self.run.robustness(suite, target)
+    def answers(self, target: str, suite: str, device: Device | None) -> RobustnessResult | None:
+        """The answers for a target to a suite of the recipe, if they are those files' and answer the recipe's question.
+
+        They are this machine's, or those of a board.
+        """
+        board = board_name(device)
+        stage, folder = robustness_stage(suite, target, board), self.run.robustness(suite, target, board)
         place = folder.relative_to(self.run.folder).as_posix()
-        names = ("robustness.json", "examples.json", *(f"{name}.npz" for name in suites.get(suite).conditions))
+        names = ["robustness.json", "examples.json", *(f"{name}.npz" for name in suites.get(suite).conditions)]
+        names += [BOARD_FILE] if device else []
         self.seen.demand(stage, *(f"{place}/{name}" for name in names))
         recipe, hashes = self.asked.recipe, self.exported(target)
         if hashes is None or not self.seen.sound(stage):
@@ -234,6 +246,8 @@ class _Case:
             return None
         if answered.models != hashes:
             self.seen.reject(f"{place}/robustness.json", OTHER_FILES)
+        elif answered.answered_by.get("device") != (device.plain() if device else None):
+            self.seen.reject(f"{place}/robustness.json", f"is not what {board or 'this machine'} answered")
         elif (answered.suite, answered.seed) != (suite, recipe.seed):
             self.seen.reject(f"{place}/robustness.json", "is about another suite or seed than the recipe's")
         elif answered.labelled != self.asked.labelled:
@@ -304,19 +318,19 @@ class _Case:
                 why = "not measured" if measurement else f"{NOT_VERIFIED}: {self.wrong(evidence)}"
                 yield LatencyRow(device.name, batch, error=why, evidence=evidence, target=target)
 
-    def accuracy(self, target: str, suite: str, answered: RobustnessResult | None) -> list[AccuracyRow]:
+    def accuracy(self, target: str, suite: str, board: str, answered: RobustnessResult | None) -> list[AccuracyRow]:
         """The rows of a target under one suite; without sound answers they are empty, but name what they rest on."""
-        stage = robustness_stage(suite, target)
+        stage = robustness_stage(suite, target, board)
         if answered:
             rows = accuracy_rows(answered, self.asked.recipe.gates)
         else:
             rows = [AccuracyRow(suite, row) for row in averages(suites.get(suite).conditions)]
         evidence = self.files(target, stage)
-        return [replace(row, evidence=evidence, target=target) for row in rows]
+        return [replace(row, evidence=evidence, target=target, device=board) for row in rows]
 
-    def examples(self, target: str, suite: str) -> list[Example]:
+    def examples(self, target: str, suite: str, board: str) -> list[Example]:
         """Images worth looking at."""
-        return load_examples(self.run.robustness(suite, target) / "examples.json")
+        return load_examples(self.run.robustness(suite, target, board) / "examples.json")
 
     def steps(self) -> Iterator[StepRow]:
         """The steps that were applied to the model; figures of a step whose files were changed are left out."""
@@ -355,6 +369,11 @@ class _Case:
         except (FileProblem, KeyError, TypeError, AttributeError):
             self.seen.reject("environment.json", "does not describe where the run was made")
             return {}
+
+
+def _shown(part: Result, suite: str, sound: Iterable[tuple[str, str, str]]) -> tuple[str, str, str] | None:
+    """The answers that images are shown from: those of the part of the result that the figures on top are about."""
+    return next((one for one in sound if one[:2] == (part.targets[0], suite) and one[2] in part.boards), None)
 
 
 def _role(artifact: Artifact) -> Any:

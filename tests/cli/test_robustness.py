@@ -60,7 +60,6 @@ def test_one_file_and_two_are_shown_the_images_of_a_folder(made, tmp_path):
 @pytest.mark.parametrize(
     ("transport", "runtimes", "message"),
     [
-        ("{kind: ssh, host: orin}", "{ort: {}}", "is a board, and robustness can only be evaluated on this machine"),
         ("{kind: local}", "{ort: {providers: [CUDAExecutionProvider]}}", "but CUDAExecutionProvider was asked for"),
         ("{kind: local}", "{openvino: {device: MOON}}", "OpenVINO finds no 'MOON' on this machine, only CPU"),
         ("{kind: local}", "{}", "declares no runtime 'ort' or 'openvino'"),

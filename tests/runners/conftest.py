@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edgecr.runners.base import Device
+from tests.runners.loopback import Board, loopback
 from tests.runners.tiny_device import quick_device, write_onnx
 
 
@@ -16,3 +18,9 @@ def models(tmp_path: Path) -> dict[str, Path]:
 @pytest.fixture
 def quick() -> Device:
     return quick_device()
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    with loopback(tmp_path_factory.mktemp("board")) as found:
+        yield found

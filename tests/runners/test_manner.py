@@ -1,4 +1,4 @@
-"""How long a measurement takes, and with what it is made: presets of the protocol."""
+"""The manner of a measurement: presets of its length, streams, and the key that they are part of."""
 
 from __future__ import annotations
 

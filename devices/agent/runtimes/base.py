@@ -25,9 +25,15 @@ class RuntimeProblem(Exception):
 
 
 class Runtime(object):
-    """One loaded model; a subclass for each runtime."""
+    """One loaded model; a subclass for each runtime, which can be timed, and answers images where it has ``answer``.
+
+    A further runtime is one file: ``RUNTIME`` names its class, the options on the host say whether it answers.
+    """
 
     info: Dict[str, Any]
+    """Its name as ``runtime``, its ``version``, and the settings it runs with."""
+    whole_batches = True
+    """True where every batch must have the size that the model was loaded for; the host fills the last one up."""
 
     @staticmethod
     def import_library() -> None:
@@ -42,6 +48,11 @@ class Runtime(object):
     def __init__(self, path: str, config: Dict[str, Any], batch: int) -> None:
         raise NotImplementedError
 
+    @classmethod
+    def for_answers(cls, path: str, config: Dict[str, Any], batch: int) -> "Runtime":
+        """The model as it answers batches of that many images, or of fewer too unless ``whole_batches``."""
+        return cls(path, config, batch)
+
     def new_call(self) -> Callable[[], Any]:
         """One inference on its own input; several calls may run at once."""
         raise NotImplementedError
@@ -49,6 +60,10 @@ class Runtime(object):
     def layers(self, calls: int) -> List[Dict[str, Any]]:
         """Name, operator and microseconds in each call of every layer, of a model that was loaded to be profiled."""
         raise RuntimeProblem("This runtime does not tell the time of its layers; ask without --layers.")
+
+    def answer(self, images: Any) -> Dict[str, Any]:
+        """Every output by its name, one row an image, for the model's one input as an array of its own type."""
+        raise RuntimeProblem("This runtime can be timed on the board, but not asked there.")
 
 
 def import_or_explain(library: str, install: str) -> None:

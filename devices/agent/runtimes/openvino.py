@@ -6,9 +6,13 @@ from typing import Any, Callable, Dict, List
 
 from .base import DTYPES, Runtime, RuntimeProblem, batched, import_or_explain, sample
 
+OPEN = 0  # a batch of any size
+
 
 class OpenVino(Runtime):
     """OpenVINO; the precision is always set, because its default on some processors is bfloat16."""
+
+    whole_batches = False
 
     @staticmethod
     def import_library() -> None:
@@ -33,8 +37,8 @@ class OpenVino(Runtime):
         core = openvino.Core()
         try:
             model = core.read_model(path)
-            shapes = {one: batched(one.any_name, open_shape(one.partial_shape), batch) for one in model.inputs}
-            model.reshape(shapes)
+            if batch != OPEN:
+                model.reshape(closed_shapes(model, batch))
             refuse_integers_on_arm(model)
             self.compiled = core.compile_model(model, config["device"], settings)
         except RuntimeError as error:
@@ -46,16 +50,26 @@ class OpenVino(Runtime):
             "device": config["device"],
             "settings": settings,
         }
-        self.inputs = [
-            (one.any_name, list(one.shape), DTYPES[one.element_type.get_type_name()]) for one in self.compiled.inputs
-        ]
+
+    @classmethod
+    def for_answers(cls, path: str, config: Dict[str, Any], batch: int) -> "OpenVino":
+        """The model with its batch left open."""
+        return cls(path, config, OPEN)
 
     def new_call(self) -> Callable[[], Any]:
         """One inference request with its own input."""
         request = self.compiled.create_infer_request()
-        for name, value in sample(self.inputs).items():
+        inputs = [
+            (one.any_name, list(one.shape), DTYPES[one.element_type.get_type_name()]) for one in self.compiled.inputs
+        ]
+        for name, value in sample(inputs).items():
             request.set_tensor(name, self.openvino.Tensor(value))
         return lambda: request.infer()
+
+    def answer(self, images: Any) -> Dict[str, Any]:
+        """All outputs."""
+        found = self.compiled([images])
+        return {output.any_name: found[output] for output in self.compiled.outputs}
 
 
 RUNTIME = OpenVino
@@ -69,6 +83,11 @@ def refuse_integers_on_arm(model: Any) -> None:
             "The model has 8-bit integers, which OpenVINO does not compute in on this ARM processor: it converts them "
             "to floats. Measure onnx-int8-arm in ONNX Runtime here, or a target in float32."
         )
+
+
+def closed_shapes(model: Any, batch: int) -> Dict[Any, List[int]]:
+    """The shape of each input for a batch."""
+    return {one: batched(one.any_name, open_shape(one.partial_shape), batch) for one in model.inputs}
 
 
 def open_shape(shape: Any) -> List[Any]:

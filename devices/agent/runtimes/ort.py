@@ -23,6 +23,8 @@ KERNEL = "_kernel_time"  # what the profiler adds to the name of a node for the 
 class Ort(Runtime):
     """ONNX Runtime."""
 
+    whole_batches = False
+
     @staticmethod
     def import_library() -> None:
         """Imports onnxruntime with its telemetry (on by default since 1.29) switched off."""
@@ -52,6 +54,9 @@ class Ort(Runtime):
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if config["spin"] else "0")
         if config.get("profile"):
             options.enable_profiling, options.profile_file_prefix = True, config["profile"]
+        entries = config.get("entries") or {}
+        for key, value in entries.items():
+            options.add_session_config_entry(key, value)
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # onnxruntime has an exception class for each kind of failure
@@ -66,6 +71,8 @@ class Ort(Runtime):
             "threads": config["threads"],
             "spin": config["spin"],
         }
+        if entries:
+            self.info["entries"] = entries
         self.inputs = [
             (one.name, batched(one.name, one.shape, batch), DTYPES[element(one.type)])
             for one in self.session.get_inputs()
@@ -83,6 +90,12 @@ class Ort(Runtime):
             call()
         with open(self.session.end_profiling(), encoding="utf-8") as file:
             return node_times(json.load(file))
+
+    def answer(self, images: Any) -> Dict[str, Any]:
+        """The outputs that are tensors."""
+        names = [output.name for output in self.session.get_outputs() if output.type.startswith("tensor")]
+        found = self.session.run(names, {self.session.get_inputs()[0].name: images})
+        return dict(zip(names, found))
 
 
 RUNTIME = Ort

@@ -26,8 +26,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgecr.core.errors import UnsupportedModel
 from edgecr.data.views import ProofData
+from edgecr.exporters.control import Controlling
+from edgecr.exporters.drop import DropMeter
 from edgecr.exporters.onnx.calibration import RULES, Activations, Range
-from edgecr.exporters.onnx.control import Controlling
 from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
 from edgecr.exporters.onnx.names import weighted_nodes
 from edgecr.exporters.onnx.placement import grouped, shortcuts
@@ -88,8 +89,9 @@ def rounded_between(model: onnx.ModelProto, options: Quantise, limits: Mapping[s
 def _controlling(work: _Work, limits: Mapping[str, Range], target: OnnxTarget, proof: ProofData) -> Controlling:
     """The search for layers that stay in floats besides those that do anyway."""
     nodes = {node.name: layer for node, layer in weighted_nodes(work.model, _WEIGHTED) if node.name not in work.kept}
-    rounder, feed, portion = partial(work.rounded, limits), partial(file_inputs, target, proof), _portion(target)
-    return Controlling(work.model, rounder, nodes, proof, feed, portion, work.session)
+    feed, ask = partial(file_inputs, target, proof), partial(_asked, work.session)
+    meter = DropMeter(work.model, proof, feed, _portion(target), ask)
+    return Controlling(partial(work.rounded, limits), nodes, meter)
 
 
 def ranges(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData, count: int) -> Mapping[str, Range]:
@@ -292,6 +294,13 @@ def _losses(
 def _outputs(
     model: onnx.ModelProto, portions: Sequence[np.ndarray], settings: Mapping[str, str] | None = None
 ) -> list[np.ndarray]:
+    return [each.astype(np.float64) for outputs in _asked(settings, model, portions) for each in outputs]
+
+
+def _asked(
+    settings: Mapping[str, str] | None, model: onnx.ModelProto, portions: Sequence[np.ndarray]
+) -> list[Sequence[np.ndarray]]:
+    """The outputs for each portion, in a session of some settings; None for those that the model asks for."""
     session = open_session(model.SerializeToString(), settings=settings)
     name = session.get_inputs()[0].name
-    return [each.astype(np.float64) for portion in portions for each in session.run(None, {name: portion})]
+    return [session.run(None, {name: portion}) for portion in portions]

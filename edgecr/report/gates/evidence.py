@@ -42,9 +42,9 @@ def evidence_for(
     A figure that rests on a changed file, or on a measurement that is not complete, is a missing one.
     """
     if quantity.kind is Kind.ACCURACY:
-        found = [_accuracy(quantity, limit, result)]
+        found = [_accuracy(quantity, limit, row, result) for row in _answered(quantity, result)]
     elif quantity.kind is Kind.AGREEMENT:
-        found = [_agreement(quantity, result)]
+        found = [_agreement(quantity, row) for row in _answered(quantity, result)]
     elif quantity.kind is Kind.COUNT:
         found = [_count(quantity, limit, result)]
     elif quantity.kind is Kind.BUDGET:
@@ -95,16 +95,21 @@ def not_verified(result: Result, *evidence: Sequence[str]) -> str:
     return f"{NOT_VERIFIED}: {wrong[0]}" if wrong else ""
 
 
-def _accuracy(quantity: Quantity, limit: str, result: Result) -> Evidence:
-    row = result.accuracy_of(quantity.suite, quantity.condition)
+def _answered(quantity: Quantity, result: Result) -> list[AccuracyRow | None]:
+    """The row of each device whose answers are told apart; None where nobody was asked."""
+    return [*result.accuracies_of(quantity.suite, quantity.condition)] or [None]
+
+
+def _accuracy(quantity: Quantity, limit: str, row: AccuracyRow | None, result: Result) -> Evidence:
     if row is None:
         asked = quantity.suite or quantity.condition
         return Evidence("", None, f"the accuracy ({asked}) was not evaluated")
-    if blind := by_chance(result.accuracy_of(row.suite, CLEAN)):
-        return Evidence("", None, blind, row.evidence)
+    clean = (each for each in result.accuracies_of(row.suite, CLEAN) if each.device == row.device)
+    if blind := by_chance(next(clean, None)):
+        return Evidence(row.device, None, blind, row.evidence)
     estimate = row.candidate if limit == "min" else _loss(row.delta)
     who = "the candidate was not" if limit == "min" else "baseline and candidate were not both"
-    return Evidence("", estimate, row.error or f"{who} evaluated", row.evidence)
+    return Evidence(row.device, estimate, row.error or f"{who} evaluated", row.evidence)
 
 
 def by_chance(clean: AccuracyRow | None) -> str:
@@ -151,13 +156,12 @@ def _beside_chance(found: tuple[Estimate, float, float]) -> str:
     )
 
 
-def _agreement(quantity: Quantity, result: Result) -> Evidence:
-    row = result.accuracy_of(quantity.suite, quantity.condition)
+def _agreement(quantity: Quantity, row: AccuracyRow | None) -> Evidence:
     if row is None:
         asked = quantity.suite or quantity.condition
         return Evidence("", None, f"the agreement ({asked}) was not evaluated")
     missing = "baseline and candidate were not both evaluated"
-    return Evidence("", row.agreement, missing, row.evidence, blind=row.constant)
+    return Evidence(row.device, row.agreement, missing, row.evidence, blind=row.constant)
 
 
 def _loss(delta: Estimate | None) -> Estimate | None:

@@ -15,7 +15,7 @@ from edgecr.report.render.plots import accuracy_bars, agreement_bars, difference
 from edgecr.report.render.style import STYLE
 from edgecr.report.render.trade_off import Named, common_condition, latency_points, size_points
 from edgecr.report.result import Result, Status, Verdict
-from edgecr.report.tables import CANDIDATES, Table, accuracy_title, condition_name, provenance, tables
+from edgecr.report.tables import CANDIDATES, Table, accuracy_titles, condition_name, provenance, tables
 from edgecr.robustness.examples import Answer, Example
 
 _TONE = {
@@ -35,9 +35,8 @@ def html(result: Result) -> str:
     sections = [_unverified(result), *_first_screen(result, by_title.pop(CANDIDATES, None)), _key_figures(result)]
     sections += [_table_section(by_title.pop("Gates"))] if "Gates" in by_title else []
     for view in views(result):
-        target = result.label(view.targets[0])
-        titles = {suite: accuracy_title(suite, target, labelled=result.labelled) for suite in view.suites}
-        sections += [_robustness(view, suite, by_title.pop(title)) for suite, title in titles.items()]
+        titles = accuracy_titles(view, result.label(view.targets[0]))
+        sections += [_robustness(view, *place, by_title.pop(title)) for place, title in titles.items()]
     sections += [_trade_offs(named_views(result)), _examples(result)]
     sections += [_table_section(table) for table in by_title.values()]
     return _page(f"{result.heading}: {result.verdict.value}", [*sections, *_sources(result)])
@@ -135,9 +134,9 @@ def _key_figures(result: Result) -> Markup:
     return tag("section", title, grid, tag("p", remark, class_="note") if remark else "")
 
 
-def _robustness(result: Result, suite: str, table: Table) -> Markup:
-    """A suite's plots, and below them their figures as a table."""
-    rows = [row for row in result.accuracy if row.suite == suite]
+def _robustness(result: Result, suite: str, board: str, table: Table) -> Markup:
+    """A suite's plots, as one board or this machine answered, and below them their figures as a table."""
+    rows = result.answers(suite, board)
     if result.labelled:
         plots = [_figure("Accuracy, %", accuracy_bars(rows), legend=True)]
     else:

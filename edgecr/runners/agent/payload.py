@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from edgecr.core.files import joint_hash, sha256
 from edgecr.predictors.onnx_weights import checked, external_places, parsed
@@ -23,6 +24,8 @@ class Payload:
     """The SHA-256 of each file; the model itself has the name ''."""
     size_bytes: int
     """The bytes of all files."""
+    entries: Mapping[str, str] = field(default_factory=dict)
+    """The entries of ONNX Runtime's configuration in which the file is computed here as well."""
 
     @classmethod
     def of(cls, path: Path, beside: tuple[str, ...], needs: Mapping[int, Need]) -> Payload:
@@ -61,4 +64,11 @@ def payload_of(path: Path, batches: Iterable[int], beside: Iterable[str] = ()) -
     if model is None:
         size = path.stat().st_size + sum((path.parent / place).stat().st_size for place in places)
         return Payload.of(path, tuple(places), dict.fromkeys(batches, Need(size, 0)))
-    return Payload.of(path, tuple(places), {batch: need_of(model, batch) for batch in batches})
+    payload = Payload.of(path, tuple(places), {batch: need_of(model, batch) for batch in batches})
+    return replace(payload, entries=_entries(model))
+
+
+def _entries(model: Any) -> dict[str, str]:
+    from edgecr.predictors.onnx_file import session_entries  # onnx takes its time to be imported
+
+    return session_entries(model)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import queue
 import shutil
 import subprocess
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from edgecr.core.errors import DeviceFailed, FileProblem
+from edgecr.core.errors import ConnectionLost, DeviceFailed, DeviceUnreachable, FileProblem
 from edgecr.core.files import sha256
 from edgecr.runners.agent.archive import agent_archive
 from edgecr.runners.agent.events import UNREADABLE, Event, Hello, message_of, parse_line, read_as, shown, unreadable
@@ -27,7 +29,7 @@ KEPT_LINES = 100  # of what a board prints beside the protocol
 BLOCK = 1 << 18  # bytes of a file that travel at once: signs of life and a cancel go in between
 WAITING_FRAMES = 4
 MOST_LINE = 1 << 26  # bytes of an event
-Explain = Callable[["Ending"], str]
+Explain = Callable[["Ending"], ConnectionLost]
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,18 @@ class Ending:
         return " | ".join(lines[-4:]) or "it said nothing"
 
 
-def plainly(ending: Ending) -> str:
-    """The message for an unexpected end when no better explanation is known."""
-    return f"The agent ended unexpectedly (exit code {ending.code}): {ending.last_words()}."
+def plainly(ending: Ending) -> ConnectionLost:
+    """The failure that an unexpected end is when no better explanation is known."""
+    return ConnectionLost(f"The agent ended unexpectedly (exit code {ending.code}): {ending.last_words()}.")
+
+
+_open: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def kill_open_connections() -> None:
+    """Ends every session of this process; whoever waits for one of them gets a DeviceFailed."""
+    for connection in [*_open]:
+        connection.kill()
 
 
 class Connection:
@@ -66,8 +77,10 @@ class Connection:
         lease_s: float,
         hello_s: float,
         explain: Explain = plainly,
+        after: Callable[[], None] = lambda: None,
     ) -> None:
-        self._explain = explain
+        """``after`` is called once the connection is closed, however that came."""
+        self._explain, self._after = explain, after
         self._events: queue.Queue[Event | None] = queue.Queue()
         self._frames: queue.Queue[bytes | None] = queue.Queue(WAITING_FRAMES)
         self._noise: list[str] = []
@@ -75,7 +88,12 @@ class Connection:
         self._fault: str | None = None
         self._closing, self._deaf = threading.Event(), threading.Event()
         self.hello: Event = {}
-        self._process = _start(argv)
+        try:
+            self._process = _start(argv)
+        except BaseException:
+            after()
+            raise
+        _open.add(self)
         self._threads = {
             name: threading.Thread(target=target, args=arguments, daemon=True)
             for name, target, arguments in (
@@ -117,12 +135,28 @@ class Connection:
                 raise
             self._put(path, name)
 
+    def put_content(self, content: bytes, name: str) -> None:
+        """Sends a file's content and waits for nothing: how it went is told among the events that follow."""
+        digest = hashlib.sha256(content).hexdigest()
+        self._write(_line({"op": "put", "name": name, "size": len(content), "sha256": digest}))
+        for start in range(0, len(content), BLOCK):
+            block = content[start : start + BLOCK]
+            self._write(_line({"op": "block", "size": len(block)}) + block)
+
+    def tell(self, op: str, **fields: Any) -> None:
+        """Sends a request and waits for nothing."""
+        self._write(_line({"op": op, **fields}))
+
+    def event(self) -> Event:
+        """The next event, whatever it is about."""
+        return self._next(SILENCE_S)
+
     def request(self, op: str, **fields: Any) -> Iterator[Event]:
         """Sends a request and yields its events; ends with its ``done``, raises on its ``error``."""
-        self._write(_line({"op": op, **fields}))
+        self.tell(op, **fields)
         while True:
             event = self._next(SILENCE_S)
-            _raise_failure(op, event)
+            raise_failure(op, event)
             yield event
             if event["event"] == "done":
                 return
@@ -147,6 +181,7 @@ class Connection:
 
     def kill(self) -> None:
         """Ends the child process; an agent that had started notices, and tidies up by itself."""
+        _open.discard(self)
         self._closing.set()
         self._stop_writing()
         try:
@@ -162,6 +197,8 @@ class Connection:
                 thread.join(PATIENCE_S)
         for stream in (self._process.stdout, self._process.stderr):
             _stream(stream).close()
+        after, self._after = self._after, lambda: None
+        after()
 
     def _boot(self, env: Mapping[str, str]) -> None:
         archive = agent_archive()
@@ -185,8 +222,7 @@ class Connection:
                 self._send(file, size, path)
         except OSError as error:
             raise FileProblem(f"{path} cannot be read: {error.strerror}.") from error
-        event = self._next(SILENCE_S)
-        _raise_failure("put", event)
+        raise_failure("put", self.event())
 
     def _send(self, file: IO[bytes], size: int, path: Path) -> None:
         """The bytes of a file, until all are sent or the board answers already: refused, or cancelled."""
@@ -203,30 +239,30 @@ class Connection:
         try:
             self._frames.put(frame, timeout=patience_s)
         except queue.Full:
-            raise DeviceFailed(f"The board has taken nothing for {patience_s:g} s.") from None
+            raise ConnectionLost(f"The board has taken nothing for {patience_s:g} s.") from None
         if self._deaf.is_set():
-            raise DeviceFailed(self._ended())
+            raise self._ended()
 
     def _next(self, patience_s: float) -> Event:
         try:
             event = self._events.get(timeout=patience_s)
         except queue.Empty:
             words = Ending(None, self._errors, self._noise).last_words()
-            raise DeviceFailed(f"The board was silent for {patience_s:g} s ({words}).") from None
+            raise DeviceUnreachable(f"The board was silent for {patience_s:g} s ({words}).") from None
         if event is None:
             self._events.put(None)  # whoever asks again must not wait
-            raise DeviceFailed(self._ended())
+            raise self._ended()
         if event["event"] == UNREADABLE:
             raise DeviceFailed(f'The board sent a line that is no event: "{shown(event["text"], 200)}".')
         return event
 
-    def _ended(self) -> str:
+    def _ended(self) -> ConnectionLost:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE_S)
         for name in ("events", "errors"):
             self._threads[name].join(1)
         if self._fault:
-            return f"The agent ended: {self._fault}"
+            return ConnectionLost(f"The agent ended: {self._fault}")
         return self._explain(Ending(self._process.poll(), self._errors, self._noise, bool(self.hello)))
 
     def _read_events(self) -> None:
@@ -281,7 +317,7 @@ def ping_interval(lease_s: float) -> float:
     return min(PING_S, lease_s / 3)
 
 
-def _raise_failure(op: str, event: Event) -> None:
+def raise_failure(op: str, event: Event) -> None:
     """Raises what an event says of a request that failed."""
     if event["event"] == "error":
         raise DeviceFailed(message_of(event))

@@ -10,24 +10,29 @@ from edgecr.core.errors import DeviceFailed
 from edgecr.core.progress import Bar, Monitor
 from edgecr.runners import fitness
 from edgecr.runners.agent.events import Event, cleaned, read_as, unreadable
+from edgecr.runners.agent.memory import Need
 from edgecr.runners.agent.payload import Payload, payload_of
 from edgecr.runners.agent.protocol import Connection
+from edgecr.runners.agent.turn import take_turn
 from edgecr.runners.agent.watching import idle, of_alone, of_launch
 from edgecr.runners.base import Arm, MeasurePlan, Runner
-from edgecr.runners.device import Device
+from edgecr.runners.cooling import cooled
+from edgecr.runners.device import BoardTransport, Device
 from edgecr.runners.measurement.readings import Watched
 from edgecr.runners.measurement.record import (
     Alone,
     Ended,
     Launch,
-    LayerTime,
     MeasuredArm,
     Measurement,
+    NodeTime,
     Rate,
     Round,
     Start,
     Warmth,
 )
+from edgecr.runners.power_cycle import started_again
+from edgecr.runners.tensorrt.engine import Engine
 
 PROFILED_CALLS = 25
 
@@ -36,15 +41,29 @@ class AgentRunner(Runner):
     """Measures through the agent; what differs between runners is only how it is reached."""
 
     @abstractmethod
-    def connect(self) -> Connection:
+    def start(self) -> Connection:
         """Starts the agent."""
+
+    def connect(
+        self, purpose: str = "measuring", monitor: Monitor | None = None, *, shared: bool = False
+    ) -> Connection:
+        """Starts the agent, on a board that hangs after switching it off and on, and waits for its turn there."""
+        told, transport = monitor or Monitor(), self.device.transport
+        cycle = transport.power_cycle if isinstance(transport, BoardTransport) else None
+        agent = started_again(self.start, cycle, self.device.name, told)
+        try:
+            take_turn(agent, self.device, purpose, told, shared)
+        except BaseException:
+            agent.close()
+            raise
+        return agent
 
     def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
         """Carries out the plan; a board's failure is ``error`` in the result, beside what it had sent."""
         plan.check(self.device)
-        session = MeasuringSession(self.device, plan, monitor or Monitor())
+        session = session_for(self.device, plan, monitor or Monitor())
         try:
-            with self.connect() as agent:
+            with self.connect(purpose_of(plan), session.monitor) as agent:
                 session.run(agent)
         except DeviceFailed as error:
             session.error = str(error)
@@ -64,12 +83,14 @@ class MeasuringSession:
         self.launches: list[Launch] = []
         self.alone: list[Alone] = []
         self.idle: Watched | None = None
-        self.layers: list[LayerTime] = []
+        self.nodes: list[NodeTime] = []
+        self.engines: list[Engine] = []
         self.warnings: list[str] = []
         self.error: str | None = None
 
     def run(self, agent: Connection) -> None:
         """Probe, send the files, launches, each arm alone, probe again."""
+        self.warn(cooled(self.protocol.cool_down, self.device.name, lambda: fitness.ask(agent), self.monitor))
         self.facts = fitness.ask(agent)
         self.warn(fitness.accept_unexpected(self.device, self.facts, self.plan.manner.force))
         self.warn(fitness.before(self.device, self.facts))
@@ -81,8 +102,9 @@ class MeasuringSession:
                 self.launch(agent, number, bar)
         for number in range(len(self.arms)):
             self.measure_alone(agent, number)
-        for number in range(len(self.arms)) if self.plan.manner.layers else ():
-            self.profile_layers(agent, number)
+        if self.plan.manner.layers and not self.plan.by_tool(self.device):  # such a program tells them anyway
+            for number in range(len(self.arms)):
+                self.profile_layers(agent, number)
         self.facts_after = fitness.ask(agent)
         self.warn(fitness.after(self.facts, self.facts_after))
 
@@ -100,15 +122,8 @@ class MeasuringSession:
 
     def arm_request(self, number: int) -> dict[str, Any]:
         """One arm as the agent wants it."""
-        arm = self.plan.arms[number]
-        return {
-            "label": arm.label,
-            "model": self.payloads[number].name,
-            "runtime": arm.runtime,
-            "batch": arm.batch,
-            "config": self.device.runtime_options(arm.runtime),
-            "memory": self.payloads[number].needs[arm.batch].plain(),
-        }
+        arm, payload = self.plan.arms[number], self.payloads[number]
+        return asked_arm(self.device, arm.label, arm.runtime, arm.batch, payload, payload.needs[arm.batch])
 
     def launch(self, agent: Connection, number: int, bar: Bar) -> None:
         """One fresh process with all arms, interleaved; a broken launch is kept as far as it went."""
@@ -130,11 +145,13 @@ class MeasuringSession:
                 if event["event"] == "round":
                     bar.advance(1, launch=f"{number + 1}/{protocol.launches}")
         except DeviceFailed as error:
-            rounds = self.keep(events)
-            place = f"in launch {number + 1} of {protocol.launches}, after {rounds} of {protocol.rounds} rounds"
-            kept = f" ({place}; what was measured until then is kept)" if rounds else ""
-            raise DeviceFailed(f"{error}{kept}") from error
+            raise self.broken(error, number, self.keep(events)) from error
         self.keep(events)
+
+    def broken(self, error: DeviceFailed, number: int, rounds: int) -> DeviceFailed:
+        """The failure of a launch, with how far it got."""
+        place = f"in launch {number + 1} of {self.protocol.launches}, after {rounds} of {self.protocol.rounds} rounds"
+        return DeviceFailed(f"{error} ({place}; what was measured until then is kept)" if rounds else str(error))
 
     def keep(self, events: list[Event]) -> int:
         """Adds what one process sent to the result; returns how many rounds that were."""
@@ -158,7 +175,7 @@ class MeasuringSession:
     def profile_layers(self, agent: Connection, number: int) -> None:
         """The layers of one arm, in a process that measures nothing else."""
         events = list(agent.request("layers", arm=number, calls=PROFILED_CALLS, **self.arm_request(number)))
-        self.layers += picked(LayerTime, events, "layer", len(self.arms))
+        self.nodes += picked(NodeTime, events, "layer", len(self.arms))
 
     def result(self) -> Measurement:
         """Everything that came back so far."""
@@ -169,12 +186,40 @@ class MeasuringSession:
             facts=self.facts,
             facts_after=self.facts_after,
             idle=self.idle,
-            layers=tuple(self.layers),
+            layers=tuple(self.nodes),
             launches=tuple(self.launches),
             alone=tuple(self.alone),
+            engines=tuple(self.engines),
             warnings=tuple(self.warnings),
             error=self.error,
         )
+
+
+def purpose_of(plan: MeasurePlan) -> str:
+    """The plan in a few words, for whoever waits for the board."""
+    return f"measuring {', '.join(dict.fromkeys(arm.path.name for arm in plan.arms))}"
+
+
+def asked_arm(device: Device, label: str, runtime: str, batch: int, payload: Payload, need: Need) -> dict[str, Any]:
+    """A model in a runtime, with all that the agent has to know to load it."""
+    config = device.runtime_options(runtime) | ({"entries": dict(payload.entries)} if payload.entries else {})
+    return {
+        "label": label,
+        "model": payload.name,
+        "runtime": runtime,
+        "batch": batch,
+        "config": config,
+        "memory": need.plain(),
+    }
+
+
+def session_for(device: Device, plan: MeasurePlan, monitor: Monitor) -> MeasuringSession:
+    """The session of a plan: arms that a program of the board times have one of their own."""
+    if not plan.by_tool(device):
+        return MeasuringSession(device, plan, monitor)
+    from edgecr.runners.tensorrt.session import TensorRtSession  # it is a MeasuringSession itself
+
+    return TensorRtSession(device, plan, monitor)
 
 
 def measured(arm: Arm, payload: Payload) -> MeasuredArm:

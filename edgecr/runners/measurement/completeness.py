@@ -15,6 +15,7 @@ def shortfall(measurement: Measurement) -> str:
     short = [done for launch in launches if (done := _least_turns(launch, len(measurement.arms), protocol)) is not None]
     if short:
         found.append(f"{min(short)} of {protocol.rounds} rounds in {len(short)} of {len(launches)} launches")
+    found += [f"unit {other.unit}: {lack}" for other in measurement.others if (lack := shortfall(other))]
     return "; ".join(found)
 
 

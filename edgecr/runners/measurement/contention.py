@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecr.runners.device import Protocol
-from edgecr.runners.measurement.record import Rate, Round
+from edgecr.runners.measurement.record import Program, Rate, Round
 from edgecr.runners.measurement.statistics import wait_share
 
 TICK_NS = 10_000_000
@@ -26,8 +26,9 @@ class Contention:
     """Forced context switches in a second."""
 
     @classmethod
-    def during(cls, spans: Sequence[Round] | Sequence[Rate]) -> Contention:
+    def during(cls, timed: Sequence[Round] | Sequence[Rate]) -> Contention:
         """Over several spans of time together."""
+        spans: list[Round | Rate | Program] = [one.program or one for one in timed]
         waited = [(one.run_ns, one.wait_ns) for one in spans]
         return cls(
             wait_share(waited) if all(wait is not None for _, wait in waited) else None,

@@ -12,6 +12,7 @@ from edgecr.core.files import read_json, refused_as, write_json
 from edgecr.core.options import Options
 from edgecr.runners.device import Device
 from edgecr.runners.measurement.readings import Watched
+from edgecr.runners.tensorrt.engine import Engine
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Nanoseconds = Count
@@ -41,6 +42,12 @@ class Counted(Options):
     """Clock ticks that the hypervisor gave to others, all cores together."""
 
 
+class Program(Counted):
+    """The whole life of a program that timed, of which the timed calls are only a part."""
+
+    elapsed_ns: Annotated[int, Field(gt=0, lt=2**63)]
+
+
 class Round(Counted):
     """One turn of one arm: raw times of back-to-back calls, and who else wanted the processor."""
 
@@ -48,6 +55,8 @@ class Round(Counted):
     number: int
     start_ns: int
     ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)]
+    program: Program | None = None
+    """The counters of the program that timed, where they cannot be told for the calls alone."""
 
     @property
     def elapsed_ns(self) -> int:
@@ -56,12 +65,12 @@ class Round(Counted):
 
 
 class Start(Options):
-    """The start of one arm in a fresh process: import, load, first inference, memory."""
+    """The start of one arm in a fresh process: import, load, first inference, memory; None where nobody tells."""
 
     arm: int
-    import_ns: int
-    load_ns: int
-    first_ns: int
+    import_ns: int | None
+    load_ns: int | None
+    first_ns: int | None
     memory_kb: dict[str, int | None]
     """Peak memory of the process: empty, imported, loaded, inferred."""
     info: dict[str, Any]
@@ -102,6 +111,8 @@ class Rate(Counted):
     streams: int
     calls: Count
     elapsed_ns: Annotated[int, Field(gt=0, lt=2**63)]
+    program: Program | None = None
+    """The counters of the program that timed, where they cannot be told for the calls alone."""
 
 
 class Alone(Options):
@@ -113,7 +124,7 @@ class Alone(Options):
     """Free memory and the state of the board meanwhile."""
 
 
-class LayerTime(Options):
+class NodeTime(Options):
     """One layer of an arm in a profiled session: microseconds of each call, the slower first ones included."""
 
     arm: int
@@ -137,10 +148,16 @@ class Measurement(Options):
     """The power of the idle board, read before anything else."""
     launches: tuple[Launch, ...] = ()
     alone: tuple[Alone, ...] = ()
-    layers: tuple[LayerTime, ...] = ()
+    layers: tuple[NodeTime, ...] = ()
     """Every layer's time, where it was asked for."""
+    engines: tuple[Engine, ...] = ()
+    """The engines of TensorRT that were measured."""
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    unit: str | None = None
+    """The one of the device's units that this was measured on, where it has several."""
+    others: tuple[Measurement, ...] = ()
+    """The same plan on the other units, each with a baseline of its own."""
 
     def save(self, path: Path) -> None:
         """Writes the measurement, atomically."""

@@ -28,6 +28,13 @@ from edgecr.runners.measurement.statistics import (
 PERCENTILES = (50, 90, 99)
 NO_TIME = "the clock of the device is too coarse for so short an inference"
 UNTIMED = "nothing was timed"
+BY_PROGRAM: Mapping[str, str] = {
+    "cpu_ms": "not measured: the time is that of another processor, which the kernel does not count",
+    "peak_memory_mb": "not measured: the runtime's memory is not that of a process; its own figure is under Engines",
+    "load_ms": "not measured: the program that timed did not tell it",
+    "first_ms": "not measured: the program that times does not tell its first inference apart",
+}
+"""Reasons for the absence of figures where a program of the board timed."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,8 @@ def _summary(measurement: Measurement, number: int, levels: Mapping[int, float],
     undisturbed = [launch for launch in told if not _disturbed(measurement, launch, number)]
     calm = [turns(launch, number) for launch in undisturbed]
     reasons = _reasons(measurement)
+    if any(one.program for one in whole):
+        reasons |= BY_PROGRAM
     if every and not calm:
         reasons |= dict.fromkeys(LATENCIES, no_absolute(measurement, Contention.during(whole), told))
     latency = {
@@ -283,9 +292,9 @@ def megabytes(kb: int) -> float:
     return kb * 1024 / 1e6
 
 
-def _startup(measurement: Measurement, number: int, pick: Callable[[Start], int]) -> Estimate | None:
+def _startup(measurement: Measurement, number: int, pick: Callable[[Start], int | None]) -> Estimate | None:
     starts = [start for launch in measurement.launches for start in launch.starts if start.arm == number]
-    values = [pick(start) / 1e6 for start in starts]
+    values = [time / 1e6 for start in starts if (time := pick(start)) is not None]
     return over_launches(values, "ms", len(values)) if values else None
 
 

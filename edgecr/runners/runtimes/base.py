@@ -24,6 +24,11 @@ class RuntimeOptions(Options):
 
     It is sent along with the agent under the runtime's name, must run on Python 3.6, and defines ``RUNTIME``.
     """
+    by_tool: ClassVar[bool] = False
+    """True where a program of the board times the models: its turns cannot alternate with those of other runtimes."""
+
+    answers: ClassVar[bool] = False
+    """True where the agent's file has ``answer``, so that a board is asked itself what it makes of images."""
 
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of one inference."""

@@ -12,6 +12,7 @@ class OpenVinoOptions(RuntimeOptions):
     """Settings of OpenVINO; each is recorded with the result."""
 
     packages: ClassVar[tuple[str, ...]] = ("openvino",)
+    answers: ClassVar[bool] = True
 
     device: str = "CPU"
     """OpenVINO's name of the device."""

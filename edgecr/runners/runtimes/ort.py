@@ -16,6 +16,7 @@ class OrtOptions(RuntimeOptions):
     """Settings of ONNX Runtime; each is recorded with the result."""
 
     packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime_gpu")
+    answers: ClassVar[bool] = True
 
     spin: bool = False
     """Let idle threads spin: faster with several threads, but CPU time then counts the spinning."""

@@ -7,46 +7,15 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from edgecr.core.errors import ExportRefused
-from edgecr.data.sets import MemorySet
 from edgecr.exporters import exporters
-from edgecr.exporters.onnx.control import error
+from edgecr.exporters.control import error
+from edgecr.exporters.drop import DropMeter
 from edgecr.predictors.onnx_predictor import AS_WRITTEN, open_session
-from edgecr.predictors.torch_predictor import TorchPredictor
-from tests.exporters.tiny_subjects import ThreeLayers, proof, subject_of, target
+from tests.exporters.tiny_subjects import target
 
 WIDE = {"agreement": 0.0, "cosine": None}
-
-
-@pytest.fixture(scope="module")
-def lopsided():
-    """A network with one channel that is a thousand times as large as the others, until the next layer undoes it."""
-    torch.manual_seed(0)
-    subject = subject_of(ThreeLayers())
-    first, norm, second = subject.module[0], subject.module[1], subject.module[3]
-    norm.bias.data.abs_()
-    with torch.no_grad():
-        for layer in (norm.weight, norm.bias):
-            layer[0] *= 1000
-        second.weight[:, 0] /= 1000
-    assert first.weight.shape[0] == 8
-    return subject
-
-
-@pytest.fixture(scope="module")
-def data(lopsided):
-    """Images of many colours to calibrate and to judge with; their labels are the network's own answers."""
-    random, plain = np.random.default_rng(0), proof()
-    colours = random.integers(0, 256, (100, 1, 1, 3)) + random.integers(-30, 30, (100, 8, 8, 3))
-    shown = colours.clip(0, 255).astype(np.uint8)
-    outputs = TorchPredictor(lopsided.module, plain.preprocessing).predict(shown)["logits"]
-    lopsided.module[7].bias.data -= torch.from_numpy(outputs.mean(0))  # else one class answers for all images
-    answers = TorchPredictor(lopsided.module, plain.preprocessing).predict(shown)["logits"].argmax(1)
-    assert len(np.unique(answers)) > 2
-    learnt, judged = MemorySet(shown[:40], answers[:40]), MemorySet(shown[40:], answers[40:])
-    return replace(plain, _train=learnt, _validation=judged)
 
 
 def exported(subject, folder, data, **quantise):
@@ -83,7 +52,7 @@ def test_files_for_tensorrt_are_judged_as_they_are_written(tmp_path, lopsided, d
         asked.append(given["settings"])
         return open_session(model, **given)
 
-    monkeypatch.setattr("edgecr.exporters.onnx.control.open_session", session)
+    monkeypatch.setattr("edgecr.exporters.onnx.quantise.open_session", session)
     exported(lopsided, tmp_path, data, max_drop=0.9, placement=placement, activations="int8", symmetric=True)
     assert asked == [AS_WRITTEN if placement == "tensorrt" else None] * 2, "the file in floats, and the rounded one"
 
@@ -96,9 +65,7 @@ def test_nothing_stays_where_nothing_has_to(tmp_path, lopsided, data):
 
 
 def test_a_limit_that_cannot_be_held_is_refused_with_the_figure(tmp_path, lopsided, data, monkeypatch):
-    from edgecr.exporters.onnx.control import Controlling
-
-    monkeypatch.setattr(Controlling, "_drop", lambda self, model: 0.5)
+    monkeypatch.setattr(DropMeter, "of", lambda self, model: 0.5)
     with pytest.raises(ExportRefused, match=r"loses 50.00% on 60 validation images, more than `max_drop: 0.01`"):
         exported(lopsided, tmp_path, data, max_drop=0.01)
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from edgecr.core.errors import ExportRefused, RequestError, UnsupportedModel
 from edgecr.exporters import rounding
+from edgecr.exporters.control import error
 from edgecr.exporters.onnx import coverage
 from edgecr.exporters.onnx import write as onnx_write
-from edgecr.exporters.onnx.control import error
 from edgecr.exporters.onnx.count import count_onnx, zero_channels
 from edgecr.exporters.onnx.coverage import integer_work
 from edgecr.exporters.onnx.quantise import quantised

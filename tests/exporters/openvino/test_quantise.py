@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from edgecr.core.errors import ExportRefused, RequestError, UnsupportedModel
-from edgecr.exporters import rounding
+from edgecr.exporters import exporters, rounding
 from edgecr.exporters.onnx import write as onnx_write
 from edgecr.exporters.openvino import coverage
 from edgecr.exporters.openvino.coverage import integer_work
@@ -109,6 +109,29 @@ def test_layers_that_are_excluded_stay_in_floats_and_are_named(source, tmp_path)
     assert "only 67% of the multiply-accumulates run in integers; in floats run 3, 7" in work.warnings()[0]
     assert largest_weights(file)[1:] == [0, 0]
     assert facts["exclude"] == ["3", "7"]
+
+
+def test_costly_layers_stay_in_floats_until_the_drop_holds(tmp_path, lopsided, data):
+    asked = target(
+        format="openvino", precision="int8", quantise={"max_drop": 0.1}, parity={"agreement": 0.0, "cosine": None}
+    )
+    artifact = exporters.get("openvino")().export(lopsided, asked, data, tmp_path, {})
+    facts = artifact.lineage["rounding"]
+    assert facts["drop_with_all_rounded"] > 0.1 >= facts["drop"]
+    assert facts["drop_images"] == 60
+    assert set(facts["sensitivity"]) == {"0", "3", "7"}
+    assert set(integer_work(artifact.path).float_layers) == set(facts["floats_kept"]) != set()
+
+
+def test_nothing_stays_in_floats_where_nothing_has_to(tmp_path, lopsided, data):
+    asked = target(
+        format="openvino", precision="int8", quantise={"max_drop": 0.9}, parity={"agreement": 0.0, "cosine": None}
+    )
+    artifact = exporters.get("openvino")().export(lopsided, asked, data, tmp_path, {})
+    facts = artifact.lineage["rounding"]
+    assert (facts["floats_kept"], facts["sensitivity"]) == ([], {})
+    assert facts["drop"] == facts["drop_with_all_rounded"]
+    assert integer_work(artifact.path).share == 1.0
 
 
 def test_bad_input_is_refused_in_words(source, tmp_path):

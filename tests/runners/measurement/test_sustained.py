@@ -9,7 +9,7 @@ from edgecr.report.length_tables import layer_tables, stream_tables
 from edgecr.report.tables import minute_tables
 from edgecr.runners.measurement.layers import conversion_share, integer_share, layer_shares
 from edgecr.runners.measurement.readings import BoardState, Watched
-from edgecr.runners.measurement.record import Alone, LayerTime, Rate, Round
+from edgecr.runners.measurement.record import Alone, NodeTime, Rate, Round
 from edgecr.runners.measurement.sustained import course_of
 from tests.report.miniatures import result
 from tests.runners.measurement.test_summary import measurement, start
@@ -75,10 +75,10 @@ def test_the_state_of_the_board_stands_beside_each_minute() -> None:
 
 
 LAYERS = (
-    LayerTime(arm=0, name="q", op="QuantizeLinear", us=(900, 900, 900, 900, 900, 10, 10, 10)),
-    LayerTime(arm=0, name="conv1", op="QLinearConv", us=(60.0,)),
-    LayerTime(arm=0, name="fc", op="Gemm", us=(30.0, 30.0)),
-    LayerTime(arm=1, name="fc", op="Gemm", us=(1.0,)),
+    NodeTime(arm=0, name="q", op="QuantizeLinear", us=(900, 900, 900, 900, 900, 10, 10, 10)),
+    NodeTime(arm=0, name="conv1", op="QLinearConv", us=(60.0,)),
+    NodeTime(arm=0, name="fc", op="Gemm", us=(30.0, 30.0)),
+    NodeTime(arm=1, name="fc", op="Gemm", us=(1.0,)),
 )
 
 

@@ -1,0 +1,55 @@
+"""Several boards at once: each in a thread of its own, and the failure of one is no failure of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from typing_extensions import override
+
+from edgecr.core.progress import Bar, Monitor
+from edgecr.runners.agent.protocol import kill_open_connections
+
+Found = TypeVar("Found")
+
+
+class NamedMonitor(Monitor):
+    """Passes on lines under the name of a board, and shows no bars: those of several boards would mix."""
+
+    def __init__(self, name: str, monitor: Monitor) -> None:
+        self._name, self._monitor = name, monitor
+
+    @override
+    def say(self, text: str) -> None:
+        self._monitor.say(f"{self._name}: {text}")
+
+    @override
+    def warn(self, text: str) -> None:
+        self._monitor.warn(f"{self._name}: {text}")
+
+    @override
+    def event(self, kind: str, **facts: Any) -> None:
+        self._monitor.event(kind, **facts)
+
+    @override
+    def bar(self, label: str, total: float, done: float = 0) -> Bar:
+        self.say(label)
+        return Bar()
+
+
+def at_once(jobs: Mapping[str, Callable[[Monitor], Found]], monitor: Monitor) -> dict[str, Found]:
+    """The results of all jobs by name; one job alone runs as it is. An interruption ends the sessions of all.
+
+    Jobs return failures as values; one that raises all the same ends the whole, once the others are done.
+    """
+    if len(jobs) == 1:
+        return {name: job(monitor) for name, job in jobs.items()}
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        futures = {name: pool.submit(job, NamedMonitor(name, monitor)) for name, job in jobs.items()}
+        try:
+            return {name: future.result() for name, future in futures.items()}
+        except BaseException as error:
+            if not isinstance(error, Exception):  # the others would go on, and be waited for
+                kill_open_connections()
+            raise

@@ -1,0 +1,1 @@
+"""Engines of TensorRT on a board: built there by its trtexec, timed, and taken apart into layers."""

@@ -1,0 +1,237 @@
+"""A measuring session whose arms are engines of TensorRT: each is built once, then timed by trtexec in turns."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgecr.core.errors import DeviceFailed
+from edgecr.core.progress import Bar, Monitor
+from edgecr.runners.agent.protocol import Connection
+from edgecr.runners.agent.session import MeasuringSession
+from edgecr.runners.base import MeasurePlan
+from edgecr.runners.device import Device
+from edgecr.runners.measurement.record import Alone, Launch, Rate, Round, Start
+from edgecr.runners.runtimes.tensorrt import TensorRtOptions
+from edgecr.runners.tensorrt import commands
+from edgecr.runners.tensorrt.board import OTHER_ENGINE, BoardTrtexec, TrtBoard, TrtBuild, TrtRun
+from edgecr.runners.tensorrt.build_file import BuildFile
+from edgecr.runners.tensorrt.commands import Places
+from edgecr.runners.tensorrt.engine import Engine, LayerTime
+from edgecr.runners.tensorrt.model_input import model_input
+from edgecr.runners.tensorrt.output import compute_times, layer_facts, layer_spans
+
+MEMORY = "device_memory_mib"
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """One arm as trtexec is told it."""
+
+    label: str
+    places: Places
+    shapes: str | None
+
+
+class TensorRtSession(MeasuringSession):
+    """Builds the engines after the files were sent; a turn is one short run of trtexec."""
+
+    def __init__(self, device: Device, plan: MeasurePlan, monitor: Monitor) -> None:
+        super().__init__(device, plan, monitor)
+        options = device.runtime(plan.arms[0].runtime)
+        assert isinstance(options, TensorRtOptions)
+        self.options = options
+        self.files = {arm.path: BuildFile.beside(arm.path) for arm in plan.arms}
+        self.asked = [
+            _Arm(arm.label, Places(self.payloads[number].name), self.shapes(arm.path, arm.batch))
+            for number, arm in enumerate(plan.arms)
+        ]
+        self.unstable: dict[int, list[float]] = {}
+        self.spent: dict[int, tuple[float, int]] = {}
+
+    def shapes(self, path: Path, batch: int) -> str | None:
+        """The input's name and shape with a batch, for trtexec; None where the file fixes it."""
+        name, dims = model_input(path)
+        asked = self.files[path].dims(batch)
+        if asked is not None:
+            return commands.shapes_of(name, asked)
+        if dims and isinstance(dims[0], int) and dims[0] != batch:
+            raise DeviceFailed(
+                f"Input {name!r} of {path} has the fixed batch {dims[0]}, but {batch} was asked for. Export it with "
+                "another `batch:` of the target."
+            )
+        return None
+
+    def send_files(self, agent: Connection) -> None:
+        """Sends the files, and has each engine built."""
+        super().send_files(agent)
+        self.trtexec = BoardTrtexec(agent, self.options, self._running)
+        self.board = self.trtexec.probe(self.facts)
+        for path in self.files:
+            self.build(path)
+
+    def build(self, path: Path) -> None:
+        """Builds the engine of one file; what the board said of it goes into the result."""
+        arms = tuple(number for number, arm in enumerate(self.plan.arms) if arm.path == path)
+        places, label = self.asked[arms[0]].places, self.asked[arms[0]].label
+        flags = commands.build_flags(self.board.version, self.options, self.files[path], places)
+        self.monitor.say(f"Making the engine of {label} ready on {self.device.name} (TensorRT {self.board.version})")
+        built = self.trtexec.build(self.board, flags, places, self.payloads[arms[0]].sha256)
+        if built.cached and not self._loads(arms[0]):
+            self.warn([f"The engine of {label} that was built before does not load any more; building it anew."])
+            built = self.trtexec.build(self.board, flags, places, self.payloads[arms[0]].sha256, anew=True)
+        how = "was built before" if built.cached else f"built in {built.seconds:.0f} s"
+        self.monitor.say(f"Engine of {label}: {how}, {built.size / 1e6:.1f} MB")
+        self.warn(list(built.notes))
+        self.engines.append(engine_of(arms, self.board, flags, built))
+
+    def _loads(self, arm: int) -> bool:
+        """True for an engine that the board's TensorRT still takes; drivers may change while versions stay."""
+        asked = self.asked[arm]
+        flags = commands.trial_flags(self.board.version, self.options, asked.places, asked.shapes)
+        try:
+            self.trtexec.run(f"loading the engine of {asked.label}", flags, (), 0.0)
+        except DeviceFailed as error:
+            if OTHER_ENGINE.search(str(error)):
+                return False
+            raise
+        return True
+
+    def _running(self, seconds: float, text: str) -> None:
+        self.monitor.say(f"trtexec runs for {seconds:.0f} s: {text}")
+
+    def launch(self, agent: Connection, number: int, bar: Bar) -> None:
+        """Rounds in which every engine has one run of trtexec, in an order shuffled anew each round."""
+        starts, rounds = dict[int, Start](), list[Round]()
+        ended: Literal["rounds", "time"] | None = None
+        try:
+            for turn, run in self._turns(number):
+                rounds.append(turn)
+                starts.setdefault(turn.arm, start_of(turn.arm, run, self.board))
+                bar.advance(1, launch=f"{number + 1}/{self.protocol.launches}")
+            ended = "rounds" if len(rounds) == self.protocol.rounds * len(self.arms) else "time"
+        except DeviceFailed as error:
+            raise self.broken(error, number, len({one.number for one in rounds})) from error
+        finally:
+            if rounds:
+                self.launches.append(Launch(starts=tuple(starts.values()), rounds=tuple(rounds), ended=ended))
+
+    def _turns(self, number: int) -> Iterator[tuple[Round, TrtRun]]:
+        """The turns of a launch, each with the run it is from; always whole rounds."""
+        order, start = list(range(len(self.arms))), time.monotonic()
+        shuffle = random.Random(self.plan.seed + number).shuffle
+        for count in range(self.protocol.rounds):
+            if count >= self.protocol.least_rounds and time.monotonic() - start > self.protocol.max_s:
+                return
+            shuffle(order)
+            for arm in order:
+                run, ns = self.timed(arm, self.protocol.round_s)
+                self._note(arm, run, len(ns))
+                yield Round(arm=arm, number=count, start_ns=run.start_ns, ns=tuple(ns), program=run.program), run
+
+    def timed(self, arm: int, seconds: float, streams: int = 1) -> tuple[TrtRun, list[int]]:
+        """One run of trtexec, and the times of its inferences on the GPU."""
+        asked = self.asked[arm]
+        flags = commands.turn_flags(self.board.version, self.options, asked.places, asked.shapes, seconds, streams)
+        run = self.trtexec.run(f"timing {asked.label}", flags, [asked.places.of("times.json")], seconds)
+        return run, compute_times(run.files.get(asked.places.of("times.json")))
+
+    def _note(self, arm: int, run: TrtRun, calls: int) -> None:
+        """Keeps what else a turn told: its time on the host, and trtexec's doubt."""
+        if (wall := run.log.figures.get("wall_s")) is not None:
+            spent, count = self.spent.get(arm, (0.0, 0))
+            self.spent[arm] = (spent + wall, count + calls)
+        if run.log.unstable is not None:
+            self.unstable.setdefault(arm, []).append(run.log.unstable)
+
+    def measure_alone(self, agent: Connection, number: int) -> None:
+        """The throughput of one engine with several streams, then the layers of an engine that has not told yet."""
+        asked, rates, start = self.protocol.throughput, list[Rate](), None
+        for streams in asked.streams if asked else ():
+            run, ns = self.timed(number, asked.seconds if asked else 0.0, streams)
+            start = start or start_of(number, run, self.board)
+            if (wall := run.log.figures.get("wall_s")) is not None and wall > 0:
+                elapsed = round(wall * 1e9)
+                rates.append(Rate(arm=number, streams=streams, calls=len(ns), elapsed_ns=elapsed, program=run.program))
+        if start:
+            self.alone.append(Alone(start=start, rates=tuple(rates)))
+        self._finish(number)
+
+    def _finish(self, number: int) -> None:
+        """Adds to an engine what was learned of its first arm, and warns of what trtexec doubted."""
+        place = next((place for place, engine in enumerate(self.engines) if engine.arms[0] == number), None)
+        if place is not None:
+            spent, count = self.spent.get(number, (0.0, 0))
+            told = {"wall_ms": spent / count * 1e3 if count else None, "layers": self.layers(number)}
+            self.engines[place] = self.engines[place].model_copy(update=told)
+        if doubted := self.unstable.get(number):
+            self.warn(
+                [
+                    f"trtexec calls the GPU's time of {self.asked[number].label} unstable in {len(doubted)} turns "
+                    f"(coefficient of variation up to {max(doubted):.0f} %): lock the clocks (sudo jetson_clocks)."
+                ]
+            )
+
+    def layers(self, arm: int) -> tuple[LayerTime, ...]:
+        """The layers of an engine with their times; a board that does not tell them is no failure."""
+        if not self.options.layers:
+            return ()
+        asked, seconds = self.asked[arm], self.protocol.round_s
+        flags = commands.layer_flags(self.board.version, self.options, asked.places, asked.shapes, seconds)
+        files = [asked.places.of(name) for name in ("profile.json", "layers.json")]
+        try:
+            run = self.trtexec.run(f"timing the layers of {asked.label}", flags, files, 2 * seconds)
+            spans, facts = layer_spans(run.files.get(files[0])), layer_facts(run.files.get(files[1]))
+        except DeviceFailed as error:
+            self.warn([f"The layers of {asked.label} were not timed: {error}"])
+            return ()
+        known = {span.name: facts.get(span.name) for span in spans}
+        return tuple(
+            LayerTime(
+                name=span.name,
+                ms=span.average_ms if span.median_ms is None else span.median_ms,
+                kind=fact.kind if (fact := known[span.name]) else "",
+                precision=fact.precision if fact else "",
+            )
+            for span in spans
+        )
+
+
+def engine_of(arms: tuple[int, ...], board: TrtBoard, flags: list[str], built: TrtBuild) -> Engine:
+    """An engine as a measurement records it."""
+    return Engine(
+        arms=arms,
+        tensorrt=str(board.version),
+        gpu=board.gpu,
+        capability=board.capability,
+        flags=tuple(flags),
+        seconds=built.seconds,
+        cached=built.cached,
+        size_bytes=built.size,
+        sha256=built.sha256,
+        log_sha256=built.log_sha256,
+        log=built.text,
+    )
+
+
+def start_of(arm: int, run: TrtRun, board: TrtBoard) -> Start:
+    """The start of an engine in one run, as far as trtexec tells it."""
+    load = run.log.figures.get("load_s")
+    return Start(
+        arm=arm,
+        import_ns=None,
+        load_ns=None if load is None else round(load * 1e9),
+        first_ns=None,
+        memory_kb={},
+        info={
+            "runtime": "tensorrt",
+            "version": str(board.version),
+            "gpu": board.gpu,
+            "power_mode": board.power_mode,
+            MEMORY: run.log.figures.get("device_mib"),
+        },
+    )
