@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from edgecr.core.estimate import Estimate
 from edgecr.report.gates.judge import Gate, level
-from edgecr.report.result import BASELINE, CANDIDATE, LatencyRow, Timing
+from edgecr.report.result import BASELINE, CANDIDATE, EngineRow, LatencyRow, LayerRow, MinuteRow, Timing
 from edgecr.runners.base import Measurement
 from edgecr.runners.measurement.completeness import shortfall
 from edgecr.runners.measurement.identity import identity_of
 from edgecr.runners.measurement.summary import PERCENTILES, ArmSummary, compare, summarise
+from edgecr.runners.measurement.sustained import Course, course_of
 from edgecr.runners.measurement.units import disagreements, told_by_units
+from edgecr.runners.tensorrt.engine import Engine
 
 NO_GATES: Mapping[str, Gate] = MappingProxyType({})
 
@@ -26,8 +29,9 @@ def latency_rows(measurement: Measurement, gates: Mapping[str, Gate] = NO_GATES)
     energy = level(gates, "energy")
     device, error = measurement.device.name, measurement.error or ""
     arms: dict[int, dict[str, Timing]] = {}
-    for each in summarise(measurement, levels, energy):
-        arms.setdefault(each.batch, {})[each.label] = _timing(each)
+    engines = {engine.arms[0]: engine for engine in measurement.engines if engine.arms}
+    for number, each in enumerate(summarise(measurement, levels, energy)):
+        arms.setdefault(each.batch, {})[each.label] = _timing(each, engines.get(number))
     ratios: dict[int, dict[str, Estimate]] = {}
     if {BASELINE, CANDIDATE} <= {arm.label for arm in measurement.arms}:
         for pair in compare(measurement, BASELINE, CANDIDATE, levels[50], energy):
@@ -36,9 +40,30 @@ def latency_rows(measurement: Measurement, gates: Mapping[str, Gate] = NO_GATES)
     partial = "; ".join(filter(None, [shortfall(measurement), *disagreements(measurement)]))
     doubts, identity = [*measurement.warnings, *told_by_units(measurement)], identity_of(measurement)
     return [
-        LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts, identity=identity)
+        _with_course(
+            LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts, identity=identity),
+            course_of(measurement, batch),
+        )
         for batch, timings in sorted(arms.items())
     ]
+
+
+def _with_course(row: LatencyRow, course: Course | None) -> LatencyRow:
+    """The row with its minutes, where the measurement took several."""
+    if course is None:
+        return row
+    minutes = [
+        MinuteRow(
+            one.number,
+            {label: one.ms[arm] for arm, label in course.labels.items()},
+            one.temperature_c,
+            one.gpu_mhz,
+            one.cpu_mhz,
+            one.events,
+        )
+        for one in course.minutes
+    ]
+    return replace(row, minutes=minutes, course=course.conclusion)
 
 
 FIELDS = {
@@ -57,7 +82,25 @@ FIELDS = {
 """Names of the measurer's figures, and of the same ones in the report."""
 
 
-def _timing(arm: ArmSummary) -> Timing:
+def _timing(arm: ArmSummary, engine: Engine | None) -> Timing:
     figures = {name: getattr(arm, source) for source, name in FIELDS.items()}
     missing = {FIELDS[source]: reason for source, reason in arm.missing.items() if source in FIELDS}
-    return Timing(**figures, missing=missing, doubts=list(arm.warnings))
+    return Timing(**figures, missing=missing, doubts=list(arm.warnings), engine=_engine(engine) if engine else None)
+
+
+def _engine(engine: Engine) -> EngineRow:
+    return EngineRow(
+        tensorrt=engine.tensorrt,
+        gpu=engine.gpu,
+        capability=engine.capability,
+        seconds=engine.seconds,
+        cached=engine.cached,
+        size_bytes=engine.size_bytes,
+        device_mib=engine.device_mib,
+        wall_ms=engine.wall_ms,
+        images=engine.parity.images if engine.parity else 0,
+        agreement=engine.parity.agreement if engine.parity else None,
+        reformats=engine.reformat_share,
+        precisions=engine.precision_shares(),
+        layers=[LayerRow(layer.name, layer.kind, layer.precision, layer.ms) for layer in engine.layers],
+    )

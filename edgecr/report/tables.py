@@ -39,7 +39,7 @@ from edgecr.report.result import (
     Result,
     Status,
 )
-from edgecr.report.speed_columns import columns, notes
+from edgecr.report.speed_columns import STATE_HEAD, columns, notes, state_cells
 from edgecr.robustness.conditions import in_words
 
 
@@ -56,6 +56,8 @@ class Table:
 
 def tables(result: Result) -> list[Table]:
     """Every table of a report, in order; a table without rows is left out."""
+    from edgecr.report.engine_tables import engine_tables  # it makes tables as they are defined here
+
     found = [
         candidate_table(result),
         gate_table(result),
@@ -63,6 +65,8 @@ def tables(result: Result) -> list[Table]:
         *accuracy_tables(result),
         latency_table(result),
         start_table(result),
+        *engine_tables(result),
+        *minute_tables(result),
         receipt_table(result),
         rounding_table(result),
         sensitivity_table(result),
@@ -285,6 +289,19 @@ def start_table(result: Result) -> Table:
         if arm.load or arm.first
     )
     return Table("Start", ("where", "role", "load", "first inference"), rows, doubts=marks.notes)
+
+
+def minute_tables(result: Result) -> Iterator[Table]:
+    """The course of every measurement that took several minutes, a row for each of them."""
+    for row in result.latency:
+        roles = list(row.minutes[0].ms) if row.minutes else []
+        cells = tuple(
+            (str(one.number), *(with_unit(one.ms[role], MILLISECONDS) for role in roles), *state_cells(one))
+            for one in row.minutes
+        )
+        if cells:
+            title = f"Minute by minute: {place_in(result, row)}"
+            yield Table(title, ("minute", *roles, *STATE_HEAD), cells, row.course)
 
 
 def receipt_table(result: Result) -> Table:

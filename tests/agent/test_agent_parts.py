@@ -77,7 +77,7 @@ def test_it_finds_its_runtimes_on_that_python(version: str, tmp_path: Path) -> N
     code = "from edgecr_agent import runtimes; print(runtimes.names(), runtimes.find('openvino').__name__)"
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "agent.pyz")}
     done = subprocess.run([executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert done.stdout.strip() == "['openvino', 'ort'] OpenVino", done.stderr
+    assert done.stdout.strip() == "['openvino', 'ort', 'tensorrt'] OpenVino", done.stderr
 
 
 def receive(agent, folder: Path, content: bytes, *, checksum: str | None = None, name: str = "m.onnx"):
@@ -228,6 +228,22 @@ def test_the_shape_for_a_batch(agent, shape, expected) -> None:
     assert agent("runtimes.base").batched("x", shape, 4) == expected
 
 
+def test_nodes_of_a_profile_are_told_with_their_times_in_order(agent) -> None:
+    def event(name: str, dur: int, index: int = 0, cat: str = "Node") -> dict:
+        return {"cat": cat, "name": name, "dur": dur, "args": {"op_name": "Conv", "node_index": index}}
+
+    events = [event("session", 9, cat="Session"), event("b_kernel_time", 5), event("b_fence_before", 1)]
+    events += [
+        event("a_kernel_time", 7, 1),
+        event("b_kernel_time", 6),
+        {"cat": "Node", "name": "x_kernel_time", "dur": 1},
+    ]
+    assert agent("runtimes.ort").node_times(events) == [
+        {"name": "b", "op": "Conv", "us": [5, 6]},
+        {"name": "a", "op": "Conv", "us": [7]},
+    ]
+
+
 def test_a_fixed_batch_says_what_to_do(agent) -> None:
     runtimes = agent("runtimes.base")
     with pytest.raises(runtimes.RuntimeProblem, match=r"fixed batch 1, but 4 .* dynamic batch"):
@@ -253,10 +269,10 @@ def test_a_file_format_that_is_too_new_is_explained(agent) -> None:
 
 def test_a_runtime_is_the_file_of_its_name(agent) -> None:
     runtimes = agent("runtimes")
-    assert runtimes.names() == ["openvino", "ort"]
+    assert runtimes.names() == ["openvino", "ort", "tensorrt"]
     assert runtimes.find("ort") is agent("runtimes.ort").Ort
-    for name in ("base", "tensorrt", "..worker", "ort.Ort"):
-        with pytest.raises(ValueError, match=r"no runtime .* only openvino, ort"):
+    for name in ("base", "tflite", "..worker", "ort.Ort"):
+        with pytest.raises(ValueError, match=r"no runtime .* only openvino, ort, tensorrt"):
             runtimes.find(name)
 
 

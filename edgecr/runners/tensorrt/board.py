@@ -147,7 +147,7 @@ class BoardTrtexec:
         _raise_failure("building the engine", built, log, self.options)
         if not built.size:
             raise DeviceFailed("trtexec built an engine, as it says, but wrote none.")
-        text = built.log[-KEPT_LOG:]
+        text = shown(built.log[-KEPT_LOG:], KEPT_LOG)
         return TrtBuild(log, text, built.log_sha256, built.seconds, built.size, built.sha256, built.cached, built.notes)
 
     def run(self, doing: str, flags: Sequence[str], fetch: Sequence[str], seconds: float) -> TrtRun:
@@ -196,16 +196,16 @@ def _raise_failure(doing: str, ran: _Ran, log: TrtLog, options: TensorRtOptions)
     if ran.code == 0 and log.passed:
         return
     said = " | ".join(log.errors[-3:]) or _end_of(ran.log)
-    if (log.passed is None and ran.code == KILLED) or NO_MEMORY.search(ran.log):
-        raise DeviceFailed(_no_memory(doing, ran, options))
-    if log.passed is None and ran.code != 0:
-        raise DeviceFailed(f"trtexec crashed while {doing} (code {ran.code}): {said}.")
     unknown = re.search(r"Unknown option: (\S+)", ran.log)
     if unknown:
         raise DeviceFailed(
             f"trtexec {log.version} has no {shown(unknown.group(1), 60)}: what it can do depends on its version, and "
             "EdgeCR took it for one that has. Export the model for the JetPack of the board, and report this."
         )
+    if (log.passed is None and ran.code == KILLED) or NO_MEMORY.search(ran.log):
+        raise DeviceFailed(_no_memory(doing, ran, options))
+    if log.passed is None and ran.code != 0:
+        raise DeviceFailed(f"trtexec crashed while {doing} (code {ran.code}): {said}.")
     if NO_ENGINE.search(said):
         raise DeviceFailed(
             f"TensorRT {log.version} on the board cannot take the file: {said}. Export it for the JetPack of the "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgecr.core.errors import DeviceFailed
+from edgecr.core.errors import DeviceFailed, EdgecrError, RequestError
 from edgecr.core.progress import Bar, Monitor
 from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.agent.session import MeasuringSession
@@ -18,14 +18,17 @@ from edgecr.runners.device import Device
 from edgecr.runners.measurement.record import Alone, Launch, Rate, Round, Start
 from edgecr.runners.runtimes.tensorrt import TensorRtOptions
 from edgecr.runners.tensorrt import commands
+from edgecr.runners.tensorrt.answers import EngineAnswers
 from edgecr.runners.tensorrt.board import OTHER_ENGINE, BoardTrtexec, TrtBoard, TrtBuild, TrtRun
 from edgecr.runners.tensorrt.build_file import BuildFile
 from edgecr.runners.tensorrt.commands import Places
-from edgecr.runners.tensorrt.engine import Engine, LayerTime
-from edgecr.runners.tensorrt.model_input import model_input
+from edgecr.runners.tensorrt.engine import Engine, EngineParity, LayerTime
+from edgecr.runners.tensorrt.model_input import ModelInput
 from edgecr.runners.tensorrt.output import compute_times, layer_facts, layer_spans
 
 MEMORY = "device_memory_mib"
+AGREEMENT = 0.995
+"""Two builds of one file may differ in a few answers of a thousand, so that equality cannot be asked for."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,25 @@ class TensorRtSession(MeasuringSession):
         assert isinstance(options, TensorRtOptions)
         self.options = options
         self.files = {arm.path: BuildFile.beside(arm.path) for arm in plan.arms}
+        self.inputs = {path: ModelInput.of(path) for path in self.files}
         self.asked = [
             _Arm(arm.label, Places(self.payloads[number].name), self.shapes(arm.path, arm.batch))
             for number, arm in enumerate(plan.arms)
         ]
         self.unstable: dict[int, list[float]] = {}
         self.spent: dict[int, tuple[float, int]] = {}
+        self.device_mib: dict[int, float] = {}
+        self.told_s = 0.0
 
     def shapes(self, path: Path, batch: int) -> str | None:
         """The input's name and shape with a batch, for trtexec; None where the file fixes it."""
-        name, dims = model_input(path)
-        asked = self.files[path].dims(batch)
+        one, asked = self.inputs[path], self.files[path].dims(batch)
         if asked is not None:
-            return commands.shapes_of(name, asked)
-        if dims and isinstance(dims[0], int) and dims[0] != batch:
-            raise DeviceFailed(
-                f"Input {name!r} of {path} has the fixed batch {dims[0]}, but {batch} was asked for. Export it with "
-                "another `batch:` of the target."
+            return commands.shapes_of(one.name, asked)
+        if one.dims and one.dims[0] not in (None, batch):
+            raise RequestError(
+                f"Input {one.name!r} of {path} has the fixed batch {one.dims[0]}, but {batch} was asked for. "
+                "Export it with another `batch:` of the target."
             )
         return None
 
@@ -72,9 +77,9 @@ class TensorRtSession(MeasuringSession):
         self.trtexec = BoardTrtexec(agent, self.options, self._running)
         self.board = self.trtexec.probe(self.facts)
         for path in self.files:
-            self.build(path)
+            self.build(agent, path)
 
-    def build(self, path: Path) -> None:
+    def build(self, agent: Connection, path: Path) -> None:
         """Builds the engine of one file; what the board said of it goes into the result."""
         arms = tuple(number for number, arm in enumerate(self.plan.arms) if arm.path == path)
         places, label = self.asked[arms[0]].places, self.asked[arms[0]].label
@@ -87,7 +92,25 @@ class TensorRtSession(MeasuringSession):
         how = "was built before" if built.cached else f"built in {built.seconds:.0f} s"
         self.monitor.say(f"Engine of {label}: {how}, {built.size / 1e6:.1f} MB")
         self.warn(list(built.notes))
-        self.engines.append(engine_of(arms, self.board, flags, built))
+        self.engines.append(engine_of(arms, self.board, flags, built, self.proven(agent, arms[0])))
+
+    def proven(self, agent: Connection, arm: int) -> EngineParity | None:
+        """The engine's answers beside those that its file should give, with a warning where they differ."""
+        proof, asked, path = self.plan.arms[arm].proof, self.asked[arm], self.plan.arms[arm].path
+        if proof is None:
+            return None
+        answers = EngineAnswers(
+            agent, self.trtexec, self.board, self.options, asked.places, self.files[path], self.inputs[path]
+        )
+        try:
+            found = proof(answers)
+        except EdgecrError as error:
+            self.warn([f"The engine of {asked.label} could not be asked about the images of its file: {error}"])
+            return None
+        if found.agreement < AGREEMENT:
+            others = f"{1 - found.agreement:.1%} of {found.images} images otherwise than its file should"
+            self.warn([f"The engine of {asked.label} answers {others}: its speed is that of another model."])
+        return found
 
     def _loads(self, arm: int) -> bool:
         """True for an engine that the board's TensorRT still takes; drivers may change while versions stay."""
@@ -102,7 +125,10 @@ class TensorRtSession(MeasuringSession):
         return True
 
     def _running(self, seconds: float, text: str) -> None:
-        self.monitor.say(f"trtexec runs for {seconds:.0f} s: {text}")
+        """Tells that trtexec still runs, ever more rarely."""
+        if seconds < self.told_s or seconds >= 2 * self.told_s:
+            self.told_s = seconds
+            self.monitor.say(f"trtexec has been running for {seconds:.0f} s: {text}")
 
     def launch(self, agent: Connection, number: int, bar: Bar) -> None:
         """Rounds in which every engine has one run of trtexec, in an order shuffled anew each round."""
@@ -145,6 +171,8 @@ class TensorRtSession(MeasuringSession):
         if (wall := run.log.figures.get("wall_s")) is not None:
             spent, count = self.spent.get(arm, (0.0, 0))
             self.spent[arm] = (spent + wall, count + calls)
+        if (memory := run.log.figures.get("device_mib")) is not None:
+            self.device_mib[arm] = memory
         if run.log.unstable is not None:
             self.unstable.setdefault(arm, []).append(run.log.unstable)
 
@@ -166,7 +194,11 @@ class TensorRtSession(MeasuringSession):
         place = next((place for place, engine in enumerate(self.engines) if engine.arms[0] == number), None)
         if place is not None:
             spent, count = self.spent.get(number, (0.0, 0))
-            told = {"wall_ms": spent / count * 1e3 if count else None, "layers": self.layers(number)}
+            told = {
+                "wall_ms": spent / count * 1e3 if count else None,
+                "device_mib": self.device_mib.get(number),
+                "layers": self.layers(number),
+            }
             self.engines[place] = self.engines[place].model_copy(update=told)
         if doubted := self.unstable.get(number):
             self.warn(
@@ -201,7 +233,9 @@ class TensorRtSession(MeasuringSession):
         )
 
 
-def engine_of(arms: tuple[int, ...], board: TrtBoard, flags: list[str], built: TrtBuild) -> Engine:
+def engine_of(
+    arms: tuple[int, ...], board: TrtBoard, flags: list[str], built: TrtBuild, parity: EngineParity | None
+) -> Engine:
     """An engine as a measurement records it."""
     return Engine(
         arms=arms,
@@ -215,6 +249,7 @@ def engine_of(arms: tuple[int, ...], board: TrtBoard, flags: list[str], built: T
         sha256=built.sha256,
         log_sha256=built.log_sha256,
         log=built.text,
+        parity=parity,
     )
 
 

@@ -119,7 +119,7 @@ DONE = {"event": "done", "op": "bench"}
 )
 def test_malformed_results_are_an_error_value(tmp_path: Path, answers, expected: str) -> None:
     class Lying(AgentRunner):
-        def connect(self):
+        def start(self):
             return fake(tmp_path / "log", {"probe": [{"event": "done", "facts": FACTS}], **answers})
 
     plan = MeasurePlan.of({"a": write_onnx(tmp_path / "a.onnx")}, [1], launches=1, rounds=1)

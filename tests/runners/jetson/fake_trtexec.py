@@ -49,6 +49,7 @@ FLAGS = {
     "exportProfile": ALWAYS,
     "exportLayerInfo": (8.2, 1000),
     "separateProfileRun": ALWAYS,
+    "includeDataTransfers": (11.0, 1000),
     "loadInputs": ALWAYS,
     "exportOutput": ALWAYS,
 }
@@ -161,7 +162,7 @@ class Stub:
         start = time.perf_counter()
         while time.perf_counter() - start < seconds or len(queries) < least:
             before = time.perf_counter()
-            outputs = session.run(None, feed)
+            outputs = [-values if self.mode == "wrong" else values for values in session.run(None, feed)]
             spent = (time.perf_counter() - before) * 1e3
             queries.append({"startComputeMs": (before - start) * 1e3, "computeMs": spent, "latencyMs": spent})
         wall = time.perf_counter() - start
