@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +13,7 @@ from edgecr.cli import app
 from edgecr.core.errors import EdgecrError
 from edgecr.exporters import manifest_path
 from tests.exporters.tiny_subjects import LABELS, ThreeLayers, export, subject_of
+from tests.runners.loopback import loopback
 from tests.workplace import trusted, without_notes
 
 DEVICE = "name: mine\npurpose: tests\nkind: cpu\ntransport: TRANSPORT\nruntimes: RUNTIMES\n"
@@ -68,6 +71,26 @@ def test_one_file_and_two_are_shown_the_images_of_a_folder(made, tmp_path):
 def test_a_device_that_this_machine_cannot_stand_for_is_refused(made, tmp_path, transport, runtimes, message):
     code, output = said(made[0], "--data", made[1], "--device", device(tmp_path, transport, runtimes))
     assert (code, message in output) == (2, True), output
+
+
+def test_a_board_answers_as_this_machine_does(made, tmp_path):
+    file, images = made
+    with loopback(tmp_path) as board:
+        there = device(tmp_path, json.dumps(board.transport()))
+        code, output = said(file, file, "--data", images, "--device", there)
+    assert code == 0, output
+    assert table_in(output) == table_in(said(file, file, "--data", images)[1])
+
+
+def table_in(output):
+    """The table of a command's output, without what it said before."""
+    return output[output.index("Accuracy, suite") :]
+
+
+def test_a_board_that_nobody_reaches_is_a_failure(made, tmp_path):
+    there = device(tmp_path, "{kind: ssh, host: no-such-board.invalid}")
+    code, output = said(made[0], "--data", made[1], "--device", there)
+    assert (code, "Board 'no-such-board.invalid' cannot be reached" in output) == (1, True), output
 
 
 def test_a_foreign_device_is_not_trusted(made, tmp_path):
