@@ -8,8 +8,9 @@ import resource
 import threading
 from typing import Any, Callable, Dict, List, Optional
 
-from . import cache, clock, inbox, memory, tools
+from . import cache, clock, inbox, tools
 from .children import Children
+from .tree import read
 
 OPS = ("trtexec", "engine")
 NAME = "trtexec"
@@ -69,7 +70,7 @@ def opened(namespace: str, request: Dict[str, Any], notes: List[str]) -> Optiona
 
 
 def taken(engines: Optional[cache.Cache], key: str, path: str) -> Optional[Dict[str, Any]]:
-    """What was recorded of a kept engine, which is now at the path; None where there is none that is whole."""
+    """The record of a kept engine, which is now at the path; None where there is none that is whole."""
     record = engines.find(record_key(key)) if engines else None
     if engines is None or record is None:
         return None
@@ -110,7 +111,7 @@ def described(path: str) -> Dict[str, Any]:
 
 def memory_now() -> Dict[str, int]:
     """Kilobytes of memory; builders need a part of it in one piece (CMA) on small boards."""
-    found = re.findall(r"^(\w+):\s+(\d+) kB", memory.text("/proc/meminfo") or "", re.M)
+    found = re.findall(r"^(\w+):\s+(\d+) kB", read("/proc/meminfo") or "", re.M)
     return {name: int(value) for name, value in found if name in MEMORY}
 
 

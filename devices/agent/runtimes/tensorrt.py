@@ -126,7 +126,7 @@ def module() -> Any:
 
 
 def lacking(trt: Any) -> List[str]:
-    """What an edition of TensorRT does not have of all that is used here."""
+    """The classes' attributes that are used here and that an edition of TensorRT does not have."""
     return [
         "%s.%s" % (kind, name)
         for kind, names in sorted(NEEDS.items())

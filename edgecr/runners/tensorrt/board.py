@@ -182,7 +182,7 @@ class BoardTrtexec:
             self.running(float(seconds), shown(text, 120) if isinstance(text, str) else "")
 
     def _power_mode(self) -> str:
-        """What nvpmodel says; boards without it have no modes."""
+        """The mode that nvpmodel tells; boards without it have none."""
         lines: list[str] = []
         with contextlib.suppress(DeviceFailed):
             for event in self.agent.request("tool", argv=["nvpmodel", "-q"], fetch=[]):

@@ -39,7 +39,7 @@ UNSTABLE = re.compile(r"GPU compute time is unstable, with coefficient of varian
 
 @dataclass(frozen=True)
 class TrtLog:
-    """What trtexec printed; a figure that it did not print is None."""
+    """The figures and words that trtexec printed; one that it did not print is None."""
 
     version: TrtVersion | None = None
     build: str = ""

@@ -1,4 +1,4 @@
-"""What trtexec prints and writes is read as its public source writes it, and nothing in it can do harm."""
+"""Texts and files of trtexec are read as its public source writes them, and nothing in them can do harm."""
 
 from __future__ import annotations
 
