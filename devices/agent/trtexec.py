@@ -138,6 +138,7 @@ class Trtexec(object):
         self.request, self.work, self.children = request, work, children
         self.emit, self.stopped = emit, stopped
         self.log: List[str] = []
+        self.marks: Dict[str, int] = {}
         self.waited: Optional[int] = None
         self.late = False
         self.ended = threading.Event()
@@ -158,7 +159,7 @@ class Trtexec(object):
             "code": code,
             "late": self.late,
             "seconds": elapsed / 1e9,
-            "start_ns": start,
+            "marks": self.marks,
             "log": "\n".join(self.log)[-MOST_LOG:],
             "log_sha256": hashlib.sha256("\n".join(self.log).encode("utf-8")).hexdigest(),
             "files": {name: text_of(inbox.place(self.work, name)) for name in self.request["fetch"]},
@@ -181,8 +182,12 @@ class Trtexec(object):
         return found.group(1) + path
 
     def heard(self, line: bytes) -> None:
-        """Keeps one line of what it prints."""
-        self.log.append(line.decode("utf-8", "replace").rstrip())
+        """Keeps one line of what it prints, and the moment when one came that the host asks for."""
+        now, text = clock.now(), line.decode("utf-8", "replace").rstrip()
+        self.log.append(text)
+        for mark in self.request.get("marks", ()):
+            if mark in text:
+                self.marks.setdefault(mark, now)
 
     def watch(self, start: int) -> None:
         """Own thread: tells that it still runs, notes how long it waits for a processor, ends it when it is late."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -63,6 +64,11 @@ def test_engines_are_built_timed_taken_apart_and_kept_over_ssh(board, jetson, tw
     assert all(
         one.ns and one.run_ns is None and one.program.elapsed_ns > sum(one.ns) for one in result.launches[0].rounds
     )
+    spans = sorted((one.start_ns, one.start_ns + one.window_ns) for one in result.launches[0].rounds)
+    assert all(before < after for (_, before), (after, _) in itertools.pairwise(spans))
+    assert all(one.window_ns >= sum(one.ns) for one in result.launches[0].rounds)
+    states = [one.at_ns for one in result.launches[0].watched.states]
+    assert states[0] < spans[0][0] < spans[-1][1] < states[-1]
     assert result.launches[0].ended == "rounds"
     start = result.launches[0].starts[0]
     assert (start.load_ns, start.first_ns, start.info["device_memory_mib"]) == (25_000_000, None, 1.5)
@@ -126,6 +132,7 @@ def test_every_generation_is_spoken_to_in_its_own_flags(jetson, tmp_path: Path, 
     result = runner_for(device).measure(plan({"candidate": model}))
     assert result.error is None
     assert list(result.engines[0].precision_shares()) == [precision]
+    assert 77_000_000 not in result.launches[0].rounds[0].ns  # the warm-up, which old versions write as well
 
 
 FAILURES = {
