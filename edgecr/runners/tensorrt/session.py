@@ -25,13 +25,11 @@ from edgecr.runners.tensorrt.answers import EngineAnswers
 from edgecr.runners.tensorrt.board import OTHER_ENGINE, BoardTrtexec, TrtBoard, TrtBuild, TrtRun
 from edgecr.runners.tensorrt.build_file import BuildFile
 from edgecr.runners.tensorrt.commands import Places
-from edgecr.runners.tensorrt.engine import Engine, EngineParity, LayerTime
+from edgecr.runners.tensorrt.engine import AGREEMENT, Engine, EngineParity, LayerTime
 from edgecr.runners.tensorrt.model_input import ModelInput
 from edgecr.runners.tensorrt.output import compute_times, layer_facts, layer_spans
 
 MEMORY = "device_memory_mib"
-AGREEMENT = 0.995
-"""Two builds of one file may differ in a few answers of a thousand, so that equality cannot be asked for."""
 
 
 @dataclass(frozen=True)
