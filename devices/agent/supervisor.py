@@ -24,7 +24,7 @@ LEASE_S = 30.0
 LAST_WORDS_S = 1.0  # how long the end waits for a host that does not listen
 MOST_LINE = 1 << 22  # bytes of a request
 LEFT = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0x2000)
-MEASURING = ("bench", "alone", "eval")
+MEASURING = ("bench", "alone", "layers", "eval")
 STAYING = ("eval",)  # their process takes batches while it runs
 START = "import sys; sys.path.insert(0, sys.argv[1]); from edgecr_agent.__main__ import measure; measure()"
 

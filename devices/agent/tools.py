@@ -39,7 +39,7 @@ def run(
 
 
 def told(argv: Sequence[str]) -> Optional[str]:
-    """What a tool prints that only tells something; None where it is not there, fails or takes too long."""
+    """The text that a tool prints which only tells something; None where it is not there, fails or takes too long."""
     try:
         done = subprocess.run(
             checked(argv, ""),

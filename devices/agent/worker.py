@@ -26,7 +26,7 @@ def run(line: bytes, channel: Channel) -> int:
     try:
         request = json.loads(line.decode("utf-8"))
         op = request["op"]
-        {"bench": bench, "alone": alone, "eval": answer}[op](request, channel)
+        {"bench": bench, "alone": alone, "layers": layers, "eval": answer}[op](request, channel)
     except Exception as error:  # the host must hear of everything that fails here
         channel.emit(
             "error",
@@ -73,6 +73,14 @@ def alone(request: Dict[str, Any], channel: Channel) -> None:
             call()
         rate = measuring.throughput(calls, request["seconds"], clock.now, clock.counters, clock.since)
         channel.emit("throughput", arm=request["arm"], **rate)
+
+
+def layers(request: Dict[str, Any], channel: Channel) -> None:
+    """One arm loaded to be profiled, apart from all that is measured: profiling slows it down."""
+    config = dict(request["config"], profile=os.path.abspath("profile"))
+    runtime = load(request["arm"], dict(request, config=config), channel)
+    for layer in runtime.layers(request["calls"]):
+        channel.emit("layer", arm=request["arm"], **layer)
 
 
 def answer(request: Dict[str, Any], channel: Channel) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgecr.report.result import LatencyRow
     from edgecr.robustness.result import RobustnessResult
     from edgecr.run import Run
-    from edgecr.runners.base import Measurement, Runner
+    from edgecr.runners.base import Measurement, MeasurePlan, Runner
     from edgecr.runners.device import Device
     from edgecr.runners.manner import Manner
 
@@ -71,40 +71,29 @@ def measured(
     manner: Manner | None = None,
 ) -> dict[str, Measurement]:
     """The measurement from each device, by the name it was asked for; a failure of a device is its ``error``."""
-    from edgecr.runners.base import MeasurePlan, load_device, runner_for
+    from edgecr.runners.base import load_device, runner_for
     from edgecr.runners.manner import USUAL
-    from edgecr.stages.engine_proof import proofs
-    from edgecr.stages.files import shared_runtime
 
     # a device that nobody configured is refused before anything else
     runners = {name: runner_for(load_device(name)) for name in dict.fromkeys(devices)}
     batches = (batch,) if isinstance(batch, int) else tuple(dict.fromkeys(batch)) if batch is not None else None
-    given, wished = _listed(what), manner or USUAL
-    if given and _is_file(given[0]):
-        artifacts = _artifacts(given)
-        models = {role: artifact.path for role, artifact in artifacts.items()}
-        beside = {role: artifact.beside for role, artifact in artifacts.items()}
+    wished = manner or USUAL
+    plans = {
+        name: plan
+        for name, runner in runners.items()
+        if (plan := files_plan(what, runner.device, batches, runtime, launches, rounds, wished))
+    }
 
-        def files(name: str, monitor: Monitor) -> Measurement:
-            where = runtime or shared_runtime(artifacts, runners[name].device)
-            plan = MeasurePlan.of(
-                models,
-                batches or (1,),
-                where,
-                launches=launches,
-                rounds=rounds,
-                beside=beside,
-                proofs=proofs(artifacts),
-                manner=wished,
-            )
-            return runners[name].measure(plan, monitor)
+    def files(name: str, monitor: Monitor) -> Measurement:
+        return runners[name].measure(plans[name], monitor)
 
+    if plans:
         return _on_each(runners, files, monitor)
 
     from edgecr.stages.asked import Asked
     from edgecr.stages.measure import measure
 
-    chosen = chosen_run(_one_run(given), runs)
+    chosen = chosen_run(_one_run(_listed(what)), runs)
     wanted = _target_name(target) or Asked.of(chosen).names[0]
 
     def one(name: str, monitor: Monitor) -> Measurement:
@@ -112,6 +101,39 @@ def measured(
 
     with chosen.writing():
         return _on_each(runners, one, monitor)
+
+
+def files_plan(
+    what: AnyPath | Run | Sequence[AnyPath] | None,
+    device: Device,
+    batches: Sequence[int] | None,
+    runtime: str | None,
+    launches: int | None,
+    rounds: int | None,
+    manner: Manner,
+) -> MeasurePlan | None:
+    """The plan for one exported file or two (baseline first); None where it is about a run."""
+    from edgecr.runners.base import MeasurePlan
+    from edgecr.stages.engine_proof import proofs
+    from edgecr.stages.files import shared_runtime
+
+    given = _listed(what)
+    if not given or not _is_file(given[0]):
+        return None
+    artifacts = _artifacts(given)
+    models = {role: artifact.path for role, artifact in artifacts.items()}
+    beside = {role: artifact.beside for role, artifact in artifacts.items()}
+    where = runtime or shared_runtime(artifacts, device)
+    return MeasurePlan.of(
+        models,
+        batches or (1,),
+        where,
+        launches=launches,
+        rounds=rounds,
+        beside=beside,
+        proofs=proofs(artifacts),
+        manner=manner,
+    )
 
 
 def _on_each(

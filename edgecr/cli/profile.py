@@ -13,6 +13,7 @@ from edgecr.cli.options import Quiet, Runs, Target
 
 if TYPE_CHECKING:
     from edgecr.runners.base import Measurement
+    from edgecr.runners.manner import Length
 
 
 @app.command()
@@ -34,6 +35,27 @@ def profile(
     ] = None,
     launches: Annotated[Optional[int], typer.Option(min=1, help="Fresh processes to measure in.")] = None,  # noqa: UP045
     rounds: Annotated[Optional[int], typer.Option(min=1, help="Turns of each model in a process.")] = None,  # noqa: UP045
+    quick: Annotated[bool, typer.Option("--quick", help="Seconds: 3 launches of 10 short rounds.")] = False,
+    standard: Annotated[bool, typer.Option("--standard", help="For a claim: 5 launches of 30 rounds.")] = False,
+    sustained: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--sustained", metavar="MINUTES", help="One launch of so many minutes, shown minute by minute."),
+    ] = None,
+    mlperf_length: Annotated[
+        bool, typer.Option("--mlperf-length", help="One launch of 10 minutes; no more of MLPerf than its length.")
+    ] = False,
+    threads: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--threads", help="Numbers of threads, separated by commas: files are measured with each."),
+    ] = None,
+    streams: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--streams", help="Numbers of inferences at once, separated by commas, for throughput."),
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Tell the time of every layer too.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Measure a board that is not as its file expects; the result says so.")
+    ] = False,
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", help="Write the raw measurement there; of several devices, one file each."),
@@ -47,15 +69,39 @@ def profile(
     Of a run: with other options than its recipe's, the result is kept apart and not judged.
     """
     from edgecr.api.measuring import measured, raise_failure
+    from edgecr.api.sweeping import swept
     from edgecr.core.display import TerminalMonitor
+    from edgecr.core.errors import RequestError
+    from edgecr.report.length_tables import thread_table
+    from edgecr.report.render.terminal import TableView
+    from edgecr.runners.manner import Manner
 
-    sizes = _batches(batch) if batch is not None else None
-    found = measured(what, _names(device), sizes, runtime, launches, rounds, target, runs, TerminalMonitor(quiet))
-    for name, measurement in found.items():
+    sizes = _numbers("--batch", batch) if batch is not None else None
+    manner = Manner(
+        length=_length(quick, standard, sustained, mlperf_length),
+        streams=_numbers("--streams", streams) if streams is not None else (),
+        layers=layers,
+        force=force,
+    )
+    monitor, names = TerminalMonitor(quiet), _names(device)
+    if threads is not None:
+        if output or len(names) > 1:
+            raise RequestError("--output and several devices take one measurement each; --threads makes several.")
+        counts = _numbers("--threads", threads)
+        found = swept(what, names[0], counts, sizes, runtime, launches, rounds, monitor, manner)
+        console().print(TableView(thread_table(found)))
+        return
+    measurements = measured(what, names, sizes, runtime, launches, rounds, target, runs, monitor, manner)
+    for name, measurement in measurements.items():
         if output:
-            measurement.save(output if len(found) == 1 else output.with_stem(f"{output.stem}-{Path(name).stem}"))
+            measurement.save(output if len(measurements) == 1 else _beside(output, name))
         _show(measurement)
-    raise_failure(*found.values())
+    raise_failure(*measurements.values())
+
+
+def _beside(output: Path, device: str) -> Path:
+    """The file of one of several devices."""
+    return output.with_stem(f"{output.stem}-{Path(device).stem}")
 
 
 def _names(text: str) -> list[str]:
@@ -67,26 +113,53 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _batches(text: str) -> tuple[int, ...]:
+def _numbers(option: str, text: str) -> tuple[int, ...]:
     from edgecr.core.errors import RequestError
 
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise RequestError(f"--batch {text}: give whole numbers from 1 up, separated by commas, for example 1,256")
+        raise RequestError(f"{option} {text}: give whole numbers from 1 up, separated by commas, for example 1,4")
     return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _length(quick: bool, standard: bool, sustained: float | None, mlperf: bool) -> Length | None:
+    """The one preset that was asked for."""
+    from edgecr.core.errors import RequestError
+    from edgecr.runners.manner import Length
+
+    asked = [
+        length
+        for wanted, length in (
+            (quick, Length("quick")),
+            (standard, Length("standard")),
+            (sustained is not None, Length("sustained", sustained) if sustained is not None else None),
+            (mlperf, Length("mlperf")),
+        )
+        if wanted
+    ]
+    if len(asked) > 1:
+        raise RequestError("--quick, --standard, --sustained and --mlperf-length exclude one another.")
+    return asked[0] if asked else None
 
 
 def _show(measurement: Measurement) -> None:
     """Prints the tables that have figures."""
     from edgecr.report.engine_tables import engine_tables
     from edgecr.report.latency_rows import latency_rows
+    from edgecr.report.length_tables import further_tables
     from edgecr.report.render.terminal import TableView
     from edgecr.report.result import Result
-    from edgecr.report.tables import latency_table, start_table
+    from edgecr.report.tables import latency_table, minute_tables, start_table
 
     screen = console()
     shown = Result(measurement.device.name, "", latency=latency_rows(measurement))
-    found = [latency_table(shown), start_table(shown), *engine_tables(shown)]
-    for table in found if measurement.launches else ():
+    tables = [
+        latency_table(shown),
+        start_table(shown),
+        *engine_tables(shown),
+        *minute_tables(shown),
+        *further_tables(measurement),
+    ]
+    for table in tables if measurement.launches else ():
         if table.rows:
             screen.print(TableView(table))

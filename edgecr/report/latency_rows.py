@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from edgecr.core.estimate import Estimate
 from edgecr.report.gates.judge import Gate, level
-from edgecr.report.result import BASELINE, CANDIDATE, EngineRow, LatencyRow, LayerRow, Timing
+from edgecr.report.result import BASELINE, CANDIDATE, EngineRow, LatencyRow, LayerRow, MinuteRow, Timing
 from edgecr.runners.base import Measurement
 from edgecr.runners.measurement.completeness import shortfall
 from edgecr.runners.measurement.identity import identity_of
 from edgecr.runners.measurement.summary import PERCENTILES, ArmSummary, compare, summarise
+from edgecr.runners.measurement.sustained import Course, course_of
 from edgecr.runners.measurement.units import disagreements, told_by_units
 from edgecr.runners.tensorrt.engine import Engine
 
@@ -38,9 +40,30 @@ def latency_rows(measurement: Measurement, gates: Mapping[str, Gate] = NO_GATES)
     partial = "; ".join(filter(None, [shortfall(measurement), *disagreements(measurement)]))
     doubts, identity = [*measurement.warnings, *told_by_units(measurement)], identity_of(measurement)
     return [
-        LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts, identity=identity)
+        _with_course(
+            LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts, identity=identity),
+            course_of(measurement, batch),
+        )
         for batch, timings in sorted(arms.items())
     ]
+
+
+def _with_course(row: LatencyRow, course: Course | None) -> LatencyRow:
+    """The row with its minutes, where the measurement took several."""
+    if course is None:
+        return row
+    minutes = [
+        MinuteRow(
+            one.number,
+            {label: one.ms[arm] for arm, label in course.labels.items()},
+            one.temperature_c,
+            one.gpu_mhz,
+            one.cpu_mhz,
+            one.events,
+        )
+        for one in course.minutes
+    ]
+    return replace(row, minutes=minutes, course=course.conclusion)
 
 
 FIELDS = {

@@ -179,6 +179,19 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class MinuteRow:
+    """One minute of a long measurement: the median milliseconds of each role, and the state of the board."""
+
+    number: int
+    ms: dict[str, float]
+    temperature_c: float | None = None
+    gpu_mhz: float | None = None
+    cpu_mhz: float | None = None
+    events: str = ""
+    """Throttling and over-current events."""
+
+
+@dataclass(frozen=True)
 class LatencyRow:
     """One device at one batch size; ``error`` says why there is no figure."""
 
@@ -198,6 +211,10 @@ class LatencyRow:
     """The target whose files were measured."""
     identity: dict[str, str] = field(default_factory=dict)
     """Runtime and version, release, board and power mode: measurements that differ in these are not compared."""
+    minutes: list[MinuteRow] = field(default_factory=list)
+    """The course of a measurement that took several minutes."""
+    course: str = ""
+    """The difference between its first minute and its last, in words."""
 
 
 @dataclass(frozen=True)

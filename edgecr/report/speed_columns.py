@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgecr.report.numbers import MEGABYTES, MILLIJOULES, MILLISECONDS, RATE, Scale
-from edgecr.report.result import Result
+from edgecr.report.result import MinuteRow, Result
 from edgecr.runners.measurement.energy import UNASKED
 
 Column = tuple[str, str, Scale]
@@ -36,6 +36,17 @@ def notes(result: Result) -> str:
     """Sentences about the columns that are not always there; empty if none of them is."""
     shown = {name for name, _, _ in columns(result)}
     return " ".join([*([BOARD_MEMORY] if "board_memory" in shown else ()), *_scopes(result)])
+
+
+STATE_HEAD = ("hottest", "clocks", "throttling")
+
+
+def state_cells(minute: MinuteRow) -> tuple[str, str, str]:
+    """The state of the board in one minute of a long measurement."""
+    heat = "not told" if minute.temperature_c is None else f"{minute.temperature_c:.0f} C"
+    known = (("GPU", minute.gpu_mhz), ("CPU", minute.cpu_mhz))
+    clocks = [f"{name} {value:,.0f} MHz" for name, value in known if value is not None]
+    return heat, ", ".join(clocks) or "not told", minute.events or "none told"
 
 
 def _scopes(result: Result) -> Iterator[str]:

@@ -39,7 +39,7 @@ from edgecr.report.result import (
     Result,
     Status,
 )
-from edgecr.report.speed_columns import columns, notes
+from edgecr.report.speed_columns import STATE_HEAD, columns, notes, state_cells
 from edgecr.report.table import Table
 from edgecr.robustness.conditions import in_words
 
@@ -54,6 +54,7 @@ def tables(result: Result) -> list[Table]:
         latency_table(result),
         start_table(result),
         *engine_tables(result),
+        *minute_tables(result),
         receipt_table(result),
         rounding_table(result),
         sensitivity_table(result),
@@ -276,6 +277,19 @@ def start_table(result: Result) -> Table:
         if arm.load or arm.first
     )
     return Table("Start", ("where", "role", "load", "first inference"), rows, doubts=marks.notes)
+
+
+def minute_tables(result: Result) -> Iterator[Table]:
+    """The course of every measurement that took several minutes, a row for each of them."""
+    for row in result.latency:
+        roles = list(row.minutes[0].ms) if row.minutes else []
+        cells = tuple(
+            (str(one.number), *(with_unit(one.ms[role], MILLISECONDS) for role in roles), *state_cells(one))
+            for one in row.minutes
+        )
+        if cells:
+            title = f"Minute by minute: {place_in(result, row)}"
+            yield Table(title, ("minute", *roles, *STATE_HEAD), cells, row.course)
 
 
 def receipt_table(result: Result) -> Table:

@@ -228,6 +228,22 @@ def test_the_shape_for_a_batch(agent, shape, expected) -> None:
     assert agent("runtimes.base").batched("x", shape, 4) == expected
 
 
+def test_nodes_of_a_profile_are_told_with_their_times_in_order(agent) -> None:
+    def event(name: str, dur: int, index: int = 0, cat: str = "Node") -> dict:
+        return {"cat": cat, "name": name, "dur": dur, "args": {"op_name": "Conv", "node_index": index}}
+
+    events = [event("session", 9, cat="Session"), event("b_kernel_time", 5), event("b_fence_before", 1)]
+    events += [
+        event("a_kernel_time", 7, 1),
+        event("b_kernel_time", 6),
+        {"cat": "Node", "name": "x_kernel_time", "dur": 1},
+    ]
+    assert agent("runtimes.ort").node_times(events) == [
+        {"name": "b", "op": "Conv", "us": [5, 6]},
+        {"name": "a", "op": "Conv", "us": [7]},
+    ]
+
+
 def test_a_fixed_batch_says_what_to_do(agent) -> None:
     runtimes = agent("runtimes.base")
     with pytest.raises(runtimes.RuntimeProblem, match=r"fixed batch 1, but 4 .* dynamic batch"):

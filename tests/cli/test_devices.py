@@ -13,6 +13,7 @@ from edgecr.runners.device import load_device
 from edgecr.runners.own import write_own_device
 from edgecr.runners.trust import usable_device
 
+SHIPPED = builtin.names("devices")
 LOCAL = "purpose: here\nkind: cpu\ntransport: {kind: local, env: {LD_PRELOAD: /tmp/evil.so}}\n"
 
 
@@ -72,7 +73,7 @@ def test_files_of_the_current_folder_are_listed_with_their_standing():
     put("bench")
     write_own_device("mine", usable_device("cpu"))
     lines = listed()
-    assert lines.keys() == {"bench", "mine", "cpu", "cpu-openvino", "cpu2", "jetson"}
+    assert lines.keys() == {"bench", "mine", *SHIPPED}
     assert "(of this folder; not trusted) of this folder" in lines["bench"]
     assert "(yours)" in lines["mine"]
     assert "(" not in lines["cpu"].split("processor")[0]
@@ -104,12 +105,12 @@ def test_files_that_are_no_device_spoil_no_list():
     assert "cannot be read" in lines.pop("-own")
     assert "cannot be read" in lines["odd"]
     assert "cannot be read" in lines["bytes"]
-    assert lines.keys() == {"odd", "bytes", "cpu", "cpu-openvino", "cpu2", "jetson"}
+    assert lines.keys() == {"odd", "bytes", *SHIPPED}
 
 
 def test_an_unknown_name_lists_those_of_the_current_folder_too():
     put("bench")
-    with pytest.raises(UnknownName, match=r"Known: bench, cpu, cpu-openvino, cpu2, jetson\."):
+    with pytest.raises(UnknownName, match=rf"Known: {', '.join(sorted(['bench', *SHIPPED]))}\."):
         load_device("nosuch")
     with pytest.raises(UnknownName, match="'bench'"):
         load_device("bensh")

@@ -236,7 +236,7 @@ def test_noise_before_and_within_the_protocol_is_tolerated(monkeypatch) -> None:
 
 def test_a_board_without_the_program_is_an_error_value(models, quick) -> None:
     class Broken(AgentRunner):
-        def connect(self) -> Connection:
+        def start(self) -> Connection:
             return Connection(
                 [sys.executable, "-c", "raise SystemExit('out of coffee')"], env={}, lease_s=1, hello_s=20
             )
@@ -247,7 +247,7 @@ def test_a_board_without_the_program_is_an_error_value(models, quick) -> None:
 
 def test_a_board_that_dies_keeps_what_it_had_sent(models, tmp_path: Path) -> None:
     class Dying(AgentRunner):
-        def connect(self) -> Connection:
+        def start(self) -> Connection:
             connection = Connection(
                 [sys.executable, "-u", "-c", BOOT], env={"TMPDIR": str(tmp_path)}, lease_s=30, hello_s=30
             )

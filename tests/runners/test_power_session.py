@@ -32,6 +32,7 @@ def powered(tmp_path: Path):
     tool.write_text(TOOL)
     tool.chmod(0o755)
     return quick_device(
+        kind="jetson",
         transport={"kind": "local", "env": {"PATH": f"{tool.parent}:{os.environ['PATH']}"}},
         protocol=PROTOCOL,
         power={"source": "tegrastats", "idle_s": 0.8},

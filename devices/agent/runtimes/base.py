@@ -57,6 +57,10 @@ class Runtime(object):
         """One inference on its own input; several calls may run at once."""
         raise NotImplementedError
 
+    def layers(self, calls: int) -> List[Dict[str, Any]]:
+        """Name, operator and microseconds in each call of every layer, of a model that was loaded to be profiled."""
+        raise RuntimeProblem("This runtime does not tell the time of its layers; ask without --layers.")
+
     def answer(self, images: Any) -> Dict[str, Any]:
         """Every output by its name, one row an image, for the model's one input as an array of its own type."""
         raise RuntimeProblem("This runtime can be timed on the board, but not asked there.")

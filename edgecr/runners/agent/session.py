@@ -17,8 +17,21 @@ from edgecr.runners.base import Arm, MeasurePlan
 from edgecr.runners.cooling import cooled
 from edgecr.runners.device import Device
 from edgecr.runners.measurement.readings import Watched
-from edgecr.runners.measurement.record import Alone, Ended, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from edgecr.runners.measurement.record import (
+    Alone,
+    Ended,
+    Launch,
+    MeasuredArm,
+    Measurement,
+    NodeTime,
+    Rate,
+    Round,
+    Start,
+    Warmth,
+)
 from edgecr.runners.tensorrt.engine import Engine
+
+PROFILED_CALLS = 25
 
 
 class MeasuringSession:
@@ -34,6 +47,7 @@ class MeasuringSession:
         self.launches: list[Launch] = []
         self.alone: list[Alone] = []
         self.idle: Watched | None = None
+        self.nodes: list[NodeTime] = []
         self.engines: list[Engine] = []
         self.warnings: list[str] = []
         self.error: str | None = None
@@ -52,6 +66,9 @@ class MeasuringSession:
                 self.launch(agent, number, bar)
         for number in range(len(self.arms)):
             self.measure_alone(agent, number)
+        if self.plan.manner.layers and not self.plan.by_tool(self.device):  # such a program tells them anyway
+            for number in range(len(self.arms)):
+                self.profile_layers(agent, number)
         self.facts_after = fitness.ask(agent)
         self.warn(fitness.after(self.facts, self.facts_after))
 
@@ -111,13 +128,18 @@ class MeasuringSession:
         """One arm with a process to itself."""
         asked = self.protocol.throughput
         streams, seconds = (asked.streams, asked.seconds) if asked else ((), 0.0)
-        asked_of = {"streams": streams, "seconds": seconds, "watch": of_alone(), **self.arm_request(number)}
+        asked_of = {"streams": streams, "seconds": seconds, "watch": of_alone(self.device), **self.arm_request(number)}
         events = list(agent.request("alone", arm=number, **asked_of))
         count = len(self.arms)
         starts, rates = picked(Start, events, "arm", count), picked(Rate, events, "throughput", count)
         if not starts:
             raise unreadable("done", "no 'arm' event came before it")
         self.alone.append(Alone(start=starts[0], rates=rates, watched=Watched.of(events)))
+
+    def profile_layers(self, agent: Connection, number: int) -> None:
+        """The layers of one arm, in a process that measures nothing else."""
+        events = list(agent.request("layers", arm=number, calls=PROFILED_CALLS, **self.arm_request(number)))
+        self.nodes += picked(NodeTime, events, "layer", len(self.arms))
 
     def result(self) -> Measurement:
         """Everything that came back so far."""
@@ -128,6 +150,7 @@ class MeasuringSession:
             facts=self.facts,
             facts_after=self.facts_after,
             idle=self.idle,
+            layers=tuple(self.nodes),
             launches=tuple(self.launches),
             alone=tuple(self.alone),
             engines=tuple(self.engines),

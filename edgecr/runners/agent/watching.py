@@ -21,9 +21,9 @@ def of_launch(device: Device) -> dict[str, Any]:
     return {"state_s": STATE_S, **asked}
 
 
-def of_alone() -> dict[str, Any]:
-    """The readings beside a process that one model has to itself: the memory that is left for others."""
-    return {"state_s": STATE_S, "memory_s": MEMORY_S}
+def of_alone(device: Device) -> dict[str, Any]:
+    """The readings beside a process that one model has to itself: on a board, the memory that is left for others."""
+    return {"state_s": STATE_S, "memory_s": MEMORY_S if device.kind != "cpu" else None}
 
 
 def idle(agent: Connection, device: Device, monitor: Monitor) -> Watched | None:

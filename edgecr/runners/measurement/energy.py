@@ -66,7 +66,7 @@ def _by_rules(there: tuple[str, ...], source: str | None) -> tuple[tuple[str, ..
     return there, "rails"
 
 
-class Trace:
+class PowerTrace:
     """The energy that went through some rails since the first reading, at any moment in between."""
 
     def __init__(self, watched: Watched, rails: Sequence[str]) -> None:
@@ -137,7 +137,7 @@ class Spent:
         return (self.joules - idle_watts * self.seconds) / self.calls * 1e3
 
 
-def spent(trace: Trace, rounds: Sequence[Round], arms: int) -> Spent:
+def spent(trace: PowerTrace, rounds: Sequence[Round], arms: int) -> Spent:
     """The energy of an arm's turns; NoEnergy where there are too few readings in them."""
     windows = [(one.start_ns, one.start_ns + one.window_ns) for one in rounds]
     counts = [trace.inside(*window) for window in windows]
@@ -162,7 +162,9 @@ def spent_in(measurement: Measurement, launch: Launch, arm: int) -> Spent:
     power = measurement.device.power
     if power is None:
         raise NoEnergy(UNASKED)
-    trace = Trace(launch.watched, total_in(measurement, launch).rails)
+    if any(one.program for one in launch.rounds):
+        raise NoEnergy("not measured: the program that times does not tell when its inferences ran")
+    trace = PowerTrace(launch.watched, total_in(measurement, launch).rails)
     return spent(trace, [one for one in launch.rounds if one.arm == arm], len(measurement.arms))
 
 
@@ -180,7 +182,7 @@ def total_in(measurement: Measurement, launch: Launch) -> Total:
 def idle_watts(measurement: Measurement, total: Total) -> float | None:
     """The mean power of the idle board; None where too little was read."""
     idle = measurement.idle
-    trace = Trace(idle, total.rails) if idle else None
+    trace = PowerTrace(idle, total.rails) if idle else None
     if trace is None or len(trace.at) < LEAST_READINGS:
         return None
     return trace.joules[-1] / ((trace.at[-1] - trace.at[0]) / 1e9)

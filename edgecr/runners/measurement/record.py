@@ -131,6 +131,15 @@ class Alone(Options):
     """Free memory and the state of the board meanwhile."""
 
 
+class NodeTime(Options):
+    """One layer of an arm in a profiled session: microseconds of each call, the slower first ones included."""
+
+    arm: int
+    name: str
+    op: str
+    us: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
+
+
 class Measurement(Options):
     """Everything one measurement brought home; ``error`` says why it is not complete."""
 
@@ -146,6 +155,8 @@ class Measurement(Options):
     """The power of the idle board, read before anything else."""
     launches: tuple[Launch, ...] = ()
     alone: tuple[Alone, ...] = ()
+    layers: tuple[NodeTime, ...] = ()
+    """Every layer's time, where it was asked for."""
     engines: tuple[Engine, ...] = ()
     """The engines of TensorRT that were measured."""
     warnings: tuple[str, ...] = ()

@@ -188,7 +188,7 @@ def _reasons(measurement: Measurement) -> dict[str, str]:
         "cpu_ms": failed or "not measured: the device's kernel does not tell processor time",
         "throughput": (failed or UNTIMED) if asked else unasked,
         "peak_memory_mb": failed or "not measured: the device's kernel does not tell a process's peak memory",
-        "board_memory_mb": failed or "not measured: the device's kernel does not tell its free memory",
+        "board_memory_mb": failed or "not measured: only boards' free memory is watched, where their kernels tell it",
     }
 
 

@@ -181,7 +181,7 @@ class TensorRtSession(MeasuringSession):
         """The throughput of one engine with several streams, then the layers of an engine that has not told yet."""
         asked, rates, events, start = self.protocol.throughput, list[Rate](), list[Event](), None
         for streams in asked.streams if asked else ():
-            run, ns = self.timed(number, asked.seconds if asked else 0.0, of_alone(), streams)
+            run, ns = self.timed(number, asked.seconds if asked else 0.0, of_alone(self.device), streams)
             events.extend(run.events)
             start = start or start_of(number, run, self.board)
             if (wall := run.log.figures.get("wall_s")) is not None and wall > 0:

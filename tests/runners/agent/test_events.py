@@ -9,7 +9,7 @@ import pytest
 from edgecr.core.errors import DeviceFailed
 from edgecr.runners import fitness
 from edgecr.runners.agent.events import UNREADABLE, cleaned, parse_line, shown
-from edgecr.runners.agent.session import AgentRunner
+from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import MeasurePlan
 from tests.runners.fake_agent import FACTS, HELLO, fake
 from tests.runners.tiny_device import quick_device, write_onnx
@@ -119,7 +119,7 @@ DONE = {"event": "done", "op": "bench"}
 )
 def test_malformed_results_are_an_error_value(tmp_path: Path, answers, expected: str) -> None:
     class Lying(AgentRunner):
-        def connect(self):
+        def start(self):
             return fake(tmp_path / "log", {"probe": [{"event": "done", "facts": FACTS}], **answers})
 
     plan = MeasurePlan.of({"a": write_onnx(tmp_path / "a.onnx")}, [1], launches=1, rounds=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from edgecr.runners.measurement.energy import UNASKED, NoEnergy, Total, Trace, spent, total_of
+from edgecr.runners.measurement.energy import UNASKED, NoEnergy, PowerTrace, Total, spent, total_of
 from edgecr.runners.measurement.figures import course, over_current_in
 from edgecr.runners.measurement.readings import BoardState, FreeMemory, PowerReadings, Sensor, Watched
 from edgecr.runners.measurement.record import Alone, Round
@@ -23,8 +23,8 @@ def watched(points: dict[float, float], unit: str = "mw", rail: str = "VDD_IN", 
     return Watched(sensor=Sensor(source="hwmon"), power=(readings,), **more)
 
 
-def trace(points: dict[float, float], unit: str = "mw") -> Trace:
-    return Trace(watched(points, unit), ("VDD_IN",))
+def trace(points: dict[float, float], unit: str = "mw") -> PowerTrace:
+    return PowerTrace(watched(points, unit), ("VDD_IN",))
 
 
 EDGES = {0.0: 1000.0, 1.0: 1000.0, 2.0: 3000.0, 3.0: 3000.0}
@@ -74,7 +74,7 @@ def test_rails_are_summed_and_chunks_joined() -> None:
         PowerReadings(unit="mw", at_ns=(at, at + S // 2), rails={"A": (1000.0, 1000.0), "B": (500.0, 500.0)})
         for at in (0, S)
     )
-    assert Trace(Watched(power=chunks), ("A", "B")).between(0, S) == pytest.approx(1.5)
+    assert PowerTrace(Watched(power=chunks), ("A", "B")).between(0, S) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(

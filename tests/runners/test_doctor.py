@@ -1,0 +1,113 @@
+"""An examination of a machine: what works, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from edgecr.cli import app
+from edgecr.core import builtin
+from edgecr.runners.base import load_device
+from edgecr.runners.device import Device
+from edgecr.runners.doctor import _memory, _packages, _power, _state, examine, write_tiny
+from edgecr.runners.trust import vouched
+from tests.runners.fitness_facts import facts, jetson
+from tests.runners.tiny_device import quick_device
+
+BOARDS = ("orin-nano", "orin-nx", "agx-orin", "xavier", "nano", "thor", "rpi4", "rpi5")
+
+
+def found(examined, check: str):
+    return [one for one in examined.findings if one.check == check]
+
+
+def test_every_runtime_is_asked_for_an_inference_and_a_broken_one_stops_nothing() -> None:
+    runtimes = {"ort": {"providers": ["CUDAExecutionProvider"]}, "openvino": {}}
+    examined = examine(quick_device(runtimes=runtimes, transport={"kind": "local", "env": {"SECRET": "x"}}))
+    (broken,), (working,) = found(examined, "inference in ort"), found(examined, "inference in openvino")
+    assert broken.state == "fail"
+    assert "has no CUDAExecutionProvider" in broken.text
+    assert working.state == "ok"
+    assert re.search(r"version \d", working.text)
+    assert examined.failed
+    assert found(examined, "memory")[0].state == "ok"
+    assert "SECRET" not in json.dumps(examined.model_dump(mode="json"))
+
+
+def test_a_board_that_does_not_answer_is_one_failure_with_its_reason() -> None:
+    ssh = {"kind": "ssh", "host": "127.0.0.1", "ssh_options": ["-p", "1"], "connect_timeout_s": 2}
+    examined = examine(vouched(Device.parse({"name": "x", "purpose": "t", "kind": "cpu", "transport": ssh})))
+    assert [(one.check, one.state) for one in examined.findings] == [("connection", "fail")]
+    assert "cannot be reached" in examined.findings[0].text or "not installed" in examined.findings[0].text
+
+
+def test_packages_that_are_missing_are_doubts_with_the_line_that_installs_them() -> None:
+    known, lacking = _packages(
+        quick_device(runtimes={"ort": {}, "openvino": {}}), facts(libraries={"onnxruntime": "1.2"})
+    )
+    assert (known.state, known.text) == ("ok", "onnxruntime 1.2")
+    assert (lacking.state, lacking.remedy) == ("warn", "On the board: python3 -m pip install numpy openvino")
+
+
+def test_the_state_that_the_file_expects_is_a_failure_others_are_doubts() -> None:
+    device = quick_device(kind="jetson", expect={"power_mode": "15W"})
+    wrong, doubt, clocks = _state(device, jetson(tensorrt="10.7.0.1"))
+    assert (wrong.state, doubt.state, clocks.state) == ("fail", "warn", "ok")
+    assert "expected 15W" in wrong.text
+    assert clocks.text == "locked; power mode MAXN_SUPER"
+
+
+@pytest.mark.parametrize(
+    ("power", "told", "state", "remedy"),
+    [
+        (None, {"source": "hwmon", "rails": ["VDD_IN"]}, "ok", "Add 'power: {source: hwmon}'"),
+        ({}, {"source": "hwmon", "rails": ["VDD_IN"]}, "ok", ""),
+        ({}, {"source": None, "missing": "rails need root"}, "fail", ""),
+        (None, {"source": None, "missing": "rails need root"}, "warn", ""),
+    ],
+)
+def test_power_sensors_count_as_the_file_wants_them(power, told, state, remedy) -> None:
+    (one,) = _power(quick_device(power=power), facts(power=told))
+    assert one.state == state
+    assert remedy in one.remedy
+    assert ("VDD_IN" in one.text) == bool(told["source"])
+
+
+def test_memory_in_one_piece_is_told_where_there_is_any() -> None:
+    memory = {"total_kb": 8_000_000, "available_kb": 5_000_000, "cma_total_kb": 262_144, "cma_free_kb": 9_000}
+    (one,) = _memory(facts(memory=memory))
+    assert one.text == "5,120 of 8,192 MB free, 9 of 268 MB in one piece (CMA) free"
+
+
+def test_the_tiny_model_is_one_for_old_runtimes(tmp_path) -> None:
+    model = onnx.load(write_tiny(tmp_path / "tiny.onnx"))
+    onnx.checker.check_model(model)
+    assert model.ir_version <= 7
+    assert model.opset_import[0].version <= 13
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_boards_are_data_that_wait_for_a_host(name: str) -> None:
+    device = load_device(str(builtin.folder("devices") / f"{name}.yaml"))
+    assert (device.transport.kind, device.transport.host) == ("ssh", None)
+    assert device.kind == ("rpi" if name.startswith("rpi") else "jetson")
+    assert (device.power is None) == (name == "rpi4")
+    if device.power:
+        assert device.protocol.round_s * 1e3 >= 3 * device.power.period_ms
+
+
+def test_the_commands_write_only_what_they_are_asked_for(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cpu = str(builtin.folder("devices") / "cpu.yaml")
+    probed = CliRunner().invoke(app, ["devices", "probe", cpu])
+    assert probed.exit_code == 0, probed.output
+    assert "usable_cores" in probed.output
+    assert list(tmp_path.iterdir()) == []
+    told = CliRunner().invoke(app, ["devices", "doctor", cpu, "-o", "found.json"])
+    assert told.exit_code == 0, told.output
+    assert "inference in ort" in told.output
+    assert json.loads((tmp_path / "found.json").read_text())[0]["facts"]["usable_cores"] >= 1
