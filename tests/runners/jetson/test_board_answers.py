@@ -58,7 +58,9 @@ def test_the_engine_that_was_timed_is_the_one_that_answers(jetson, tmp_path: Pat
     for _ in range(2):
         with board(jetson, exported) as predictor:
             predictor.predict(IMAGES[:1])
-    engines = [path for path in (jetson.kept / "edgecr" / "engines").iterdir() if path.read_bytes()[:4] == b"STUB"]
+    engines = [
+        path for path in (jetson.kept / "edgecr-board" / "engines").iterdir() if path.read_bytes()[:4] == b"STUB"
+    ]
     assert len(engines) == 1
 
 
