@@ -15,13 +15,14 @@ from edgecr.core.options import Options
 from edgecr.core.progress import Monitor
 from edgecr.runners import fitness
 from edgecr.runners.agent.protocol import Connection
-from edgecr.runners.agent.session import AgentRunner, session_for
+from edgecr.runners.agent.runner import AgentRunner, session_for
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
 from edgecr.runners.device import Device
 from edgecr.runners.fitness.expectations import locked, mismatches
 from edgecr.runners.fitness.jetson import release_words
 from edgecr.runners.measurement.record import Alone
 from edgecr.runners.measurement.summary import megabytes
+from edgecr.runners.tensorrt.build_file import write_plain
 
 State = Literal["ok", "warn", "fail"]
 OLD_PYTHON = (3, 8)
@@ -116,7 +117,7 @@ def _packages(device: Device, facts: fitness.Facts) -> Iterator[Finding]:
         found = [f"{package} {libraries[package]}" for package in options.packages if package in libraries]
         if found:
             yield Finding(check=f"package of {name}", state="ok", text=", ".join(found))
-        elif options.packages:
+        elif options.packages and not options.by_tool:
             yield Finding(
                 check=f"package of {name}",
                 state="warn",
@@ -130,6 +131,7 @@ def _inferences(device: Device, agent: Connection, facts: dict[str, Any], monito
     brief = device.model_copy(update={"protocol": device.protocol.parse(BRIEF)})
     with tempfile.TemporaryDirectory() as folder:
         path = write_tiny(Path(folder) / "tiny.onnx")
+        write_plain(path)
         for name in device.runtimes:
             check = f"inference in {name}"
             session = session_for(brief, MeasurePlan((Arm("a tiny model", path, name),)), monitor)

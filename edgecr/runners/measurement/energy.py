@@ -139,7 +139,7 @@ class Spent:
 
 def spent(trace: PowerTrace, rounds: Sequence[Round], arms: int) -> Spent:
     """The energy of an arm's turns; NoEnergy where there are too few readings in them."""
-    windows = [(one.start_ns, one.start_ns + one.elapsed_ns) for one in rounds]
+    windows = [(one.start_ns, one.start_ns + one.window_ns) for one in rounds]
     counts = [trace.inside(*window) for window in windows]
     if sum(counts) < LEAST_READINGS:
         raise NoEnergy(
