@@ -114,6 +114,7 @@ def files_plan(
 ) -> MeasurePlan | None:
     """The plan for one exported file or two (baseline first); None where it is about a run."""
     from edgecr.runners.base import MeasurePlan
+    from edgecr.stages.engine_proof import proofs
     from edgecr.stages.files import shared_runtime
 
     given = _listed(what)
@@ -124,7 +125,14 @@ def files_plan(
     beside = {role: artifact.beside for role, artifact in artifacts.items()}
     where = runtime or shared_runtime(artifacts, device)
     return MeasurePlan.of(
-        models, batches or (1,), where, launches=launches, rounds=rounds, beside=beside, manner=manner
+        models,
+        batches or (1,),
+        where,
+        launches=launches,
+        rounds=rounds,
+        beside=beside,
+        proofs=proofs(artifacts),
+        manner=manner,
     )
 
 

@@ -144,6 +144,7 @@ def _length(quick: bool, standard: bool, sustained: float | None, mlperf: bool) 
 
 def _show(measurement: Measurement) -> None:
     """Prints the tables that have figures."""
+    from edgecr.report.engine_tables import engine_tables
     from edgecr.report.latency_rows import latency_rows
     from edgecr.report.length_tables import further_tables
     from edgecr.report.render.terminal import TableView
@@ -152,7 +153,7 @@ def _show(measurement: Measurement) -> None:
 
     screen = console()
     shown = Result(measurement.device.name, "", latency=latency_rows(measurement))
-    tables = [latency_table(shown), start_table(shown), *minute_tables(shown), *further_tables(measurement)]
-    for table in tables if measurement.launches else ():
+    tables = [latency_table(shown), start_table(shown), *engine_tables(shown), *minute_tables(shown)]
+    for table in [*tables, *further_tables(measurement)] if measurement.launches else ():
         if table.rows:
             screen.print(TableView(table))

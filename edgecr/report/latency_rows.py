@@ -8,13 +8,14 @@ from types import MappingProxyType
 
 from edgecr.core.estimate import Estimate
 from edgecr.report.gates.judge import Gate, level
-from edgecr.report.result import BASELINE, CANDIDATE, LatencyRow, MinuteRow, Timing
+from edgecr.report.result import BASELINE, CANDIDATE, EngineRow, LatencyRow, LayerRow, MinuteRow, Timing
 from edgecr.runners.base import Measurement
 from edgecr.runners.measurement.completeness import shortfall
 from edgecr.runners.measurement.identity import identity_of
 from edgecr.runners.measurement.summary import PERCENTILES, ArmSummary, compare, summarise
 from edgecr.runners.measurement.sustained import Course, course_of
 from edgecr.runners.measurement.units import disagreements, told_by_units
+from edgecr.runners.tensorrt.engine import Engine
 
 NO_GATES: Mapping[str, Gate] = MappingProxyType({})
 
@@ -28,8 +29,9 @@ def latency_rows(measurement: Measurement, gates: Mapping[str, Gate] = NO_GATES)
     energy = level(gates, "energy")
     device, error = measurement.device.name, measurement.error or ""
     arms: dict[int, dict[str, Timing]] = {}
-    for each in summarise(measurement, levels, energy):
-        arms.setdefault(each.batch, {})[each.label] = _timing(each)
+    engines = {engine.arms[0]: engine for engine in measurement.engines if engine.arms}
+    for number, each in enumerate(summarise(measurement, levels, energy)):
+        arms.setdefault(each.batch, {})[each.label] = _timing(each, engines.get(number))
     ratios: dict[int, dict[str, Estimate]] = {}
     if {BASELINE, CANDIDATE} <= {arm.label for arm in measurement.arms}:
         for pair in compare(measurement, BASELINE, CANDIDATE, levels[50], energy):
@@ -80,7 +82,25 @@ FIELDS = {
 """Names of the measurer's figures, and of the same ones in the report."""
 
 
-def _timing(arm: ArmSummary) -> Timing:
+def _timing(arm: ArmSummary, engine: Engine | None) -> Timing:
     figures = {name: getattr(arm, source) for source, name in FIELDS.items()}
     missing = {FIELDS[source]: reason for source, reason in arm.missing.items() if source in FIELDS}
-    return Timing(**figures, missing=missing, doubts=list(arm.warnings))
+    return Timing(**figures, missing=missing, doubts=list(arm.warnings), engine=_engine(engine) if engine else None)
+
+
+def _engine(engine: Engine) -> EngineRow:
+    return EngineRow(
+        tensorrt=engine.tensorrt,
+        gpu=engine.gpu,
+        capability=engine.capability,
+        seconds=engine.seconds,
+        cached=engine.cached,
+        size_bytes=engine.size_bytes,
+        device_mib=engine.device_mib,
+        wall_ms=engine.wall_ms,
+        images=engine.parity.images if engine.parity else 0,
+        agreement=engine.parity.agreement if engine.parity else None,
+        reformats=engine.reformat_share,
+        precisions=engine.precision_shares(),
+        layers=[LayerRow(layer.name, layer.kind, layer.precision, layer.ms) for layer in engine.layers],
+    )

@@ -112,6 +112,46 @@ class AccuracyRow:
 
 
 @dataclass(frozen=True)
+class LayerRow:
+    """One layer of an engine and its time in one inference."""
+
+    name: str
+    kind: str
+    precision: str
+    ms: float
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """An engine that a board built, and what its layers take."""
+
+    tensorrt: str
+    gpu: str
+    capability: str
+    seconds: float
+    cached: bool
+    size_bytes: int
+    device_mib: float | None = None
+    """Memory that an inference takes beside the engine."""
+    wall_ms: float | None = None
+    """Mean time from call to call on the host."""
+    images: int = 0
+    """Images that it was asked about on the board, to compare its answers."""
+    agreement: float | None = None
+    """Share of them that it answers as its file should."""
+    reformats: float | None = None
+    """Share of the layers' time that only reorders values."""
+    precisions: dict[str, float] = field(default_factory=dict)
+    """Share of the layers' time by the number format that they read."""
+    layers: list[LayerRow] = field(default_factory=list)
+
+    @property
+    def layers_ms(self) -> float:
+        """The time of all layers."""
+        return sum(layer.ms for layer in self.layers)
+
+
+@dataclass(frozen=True)
 class Timing:
     """The performance of one role on a device at one batch size; figures that the samples cannot support are None."""
 
@@ -134,6 +174,8 @@ class Timing:
     """Reasons for absent figures, by field."""
     doubts: list[str] = field(default_factory=list)
     """The measurer's warnings about the figures that there are: drift, warm-up, launches left out."""
+    engine: EngineRow | None = None
+    """The engine, at the batch size that it was first measured with."""
 
 
 @dataclass(frozen=True)

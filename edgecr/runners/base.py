@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from edgecr.core.errors import FileProblem, RequestError
 from edgecr.core.progress import Monitor
@@ -17,6 +17,10 @@ from edgecr.runners.manner import USUAL, Manner
 from edgecr.runners.measurement.record import Measurement
 from edgecr.runners.several import at_once
 from edgecr.runners.trust import require_trust, usable_device
+
+if TYPE_CHECKING:
+    from edgecr.runners.tensorrt.answers import EngineAnswers
+    from edgecr.runners.tensorrt.engine import EngineParity
 
 __all__ = [
     "Arm",
@@ -42,6 +46,8 @@ class Arm:
     batch: int = 1
     beside: tuple[str, ...] = ()
     """Files that belong to it, by their place in its folder; those that an ONNX file names are found without."""
+    proof: Callable[[EngineAnswers], EngineParity] | None = field(default=None, compare=False)
+    """Compares the answers of its engine with those that the file should give; for TensorRT."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,15 @@ class MeasurePlan:
         rounds: int | None = None,
         seed: int = 0,
         beside: Mapping[str, tuple[str, ...]] | None = None,
+        proofs: Mapping[str, Callable[[EngineAnswers], EngineParity]] | None = None,
         manner: Manner = USUAL,
     ) -> MeasurePlan:
         """Every labelled file, with the ones that belong to it, with every batch size."""
         sizes, others = tuple(batches), beside or {}
         arms = tuple(
-            Arm(label, path, runtime, batch, others.get(label, ())) for label, path in models.items() for batch in sizes
+            Arm(label, path, runtime, batch, others.get(label, ()), (proofs or {}).get(label))
+            for label, path in models.items()
+            for batch in sizes
         )
         return cls(arms, launches, rounds, seed, manner)
 

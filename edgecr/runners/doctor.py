@@ -15,7 +15,7 @@ from edgecr.core.options import Options
 from edgecr.core.progress import Monitor
 from edgecr.runners import fitness
 from edgecr.runners.agent.protocol import Connection
-from edgecr.runners.agent.session import AgentRunner, session_for
+from edgecr.runners.agent.runner import AgentRunner, session_for
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
 from edgecr.runners.device import Device
 from edgecr.runners.fitness.expectations import locked, mismatches

@@ -15,7 +15,7 @@ from edgecr.exporters import Artifact, runtimes_of
 from edgecr.exporters.stored_question import StoredQuestion
 from edgecr.predictors import Predictor, predictor_for
 from edgecr.runners.agent.answers import BoardPredictor
-from edgecr.runners.agent.session import AgentRunner
+from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import answers_itself, runner_for
 from edgecr.runners.device import Device
 

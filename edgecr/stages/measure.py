@@ -10,6 +10,7 @@ from edgecr.runners.base import Measurement, MeasurePlan, load_device, runner_fo
 from edgecr.runners.manner import USUAL, Manner
 from edgecr.runners.measurement.completeness import shortfall
 from edgecr.stages.asked import Asked, measure_stage, measurement_key
+from edgecr.stages.engine_proof import proofs
 from edgecr.stages.export import exports
 from edgecr.stages.place import place_of
 
@@ -50,7 +51,14 @@ def measure(
             return known
     runtime = device.runtime_name(*files.runtimes)
     plan = MeasurePlan.of(
-        files.paths, batches, runtime, launches=launches, rounds=rounds, beside=files.beside, manner=manner
+        files.paths,
+        batches,
+        runtime,
+        launches=launches,
+        rounds=rounds,
+        beside=files.beside,
+        proofs=proofs(files.artifacts),
+        manner=manner,
     )
     monitor.say(f"Measuring {target} on {device.name}" if len(asked.names) > 1 else f"Measuring on {device.name}")
     measurement = runner_for(device).measure(plan, monitor)

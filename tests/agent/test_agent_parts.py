@@ -77,7 +77,7 @@ def test_it_finds_its_runtimes_on_that_python(version: str, tmp_path: Path) -> N
     code = "from edgecr_agent import runtimes; print(runtimes.names(), runtimes.find('openvino').__name__)"
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "agent.pyz")}
     done = subprocess.run([executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert done.stdout.strip() == "['openvino', 'ort'] OpenVino", done.stderr
+    assert done.stdout.strip() == "['openvino', 'ort', 'tensorrt'] OpenVino", done.stderr
 
 
 def receive(agent, folder: Path, content: bytes, *, checksum: str | None = None, name: str = "m.onnx"):
@@ -269,10 +269,10 @@ def test_a_file_format_that_is_too_new_is_explained(agent) -> None:
 
 def test_a_runtime_is_the_file_of_its_name(agent) -> None:
     runtimes = agent("runtimes")
-    assert runtimes.names() == ["openvino", "ort"]
+    assert runtimes.names() == ["openvino", "ort", "tensorrt"]
     assert runtimes.find("ort") is agent("runtimes.ort").Ort
-    for name in ("base", "tensorrt", "..worker", "ort.Ort"):
-        with pytest.raises(ValueError, match=r"no runtime .* only openvino, ort"):
+    for name in ("base", "tflite", "..worker", "ort.Ort"):
+        with pytest.raises(ValueError, match=r"no runtime .* only openvino, ort, tensorrt"):
             runtimes.find(name)
 
 

@@ -138,7 +138,7 @@ def connect(**changes) -> Connection:
 
 def test_a_runtime_that_the_agent_does_not_know(tmp_path: Path) -> None:
     arm = {"label": "x", "model": "m", "runtime": "tflite", "batch": 1, "config": {}}
-    with connect() as agent, pytest.raises(DeviceFailed, match="no runtime 'tflite', only openvino, ort"):
+    with connect() as agent, pytest.raises(DeviceFailed, match="no runtime 'tflite', only openvino, ort, tensorrt"):
         agent.ask("alone", arm=0, streams=[], seconds=0, **arm)
 
 

@@ -15,7 +15,8 @@ from edgecr.report.render.plots import accuracy_bars, agreement_bars, difference
 from edgecr.report.render.style import STYLE
 from edgecr.report.render.trade_off import Named, common_condition, latency_points, size_points
 from edgecr.report.result import Result, Status, Verdict
-from edgecr.report.tables import CANDIDATES, Table, accuracy_titles, condition_name, provenance, tables
+from edgecr.report.table import Table
+from edgecr.report.tables import CANDIDATES, accuracy_titles, condition_name, provenance, tables
 from edgecr.robustness.examples import Answer, Example
 
 _TONE = {

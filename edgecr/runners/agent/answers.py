@@ -18,7 +18,8 @@ from edgecr.predictors.file_predictor import ImageFilePredictor
 from edgecr.runners.agent.asking import Asking
 from edgecr.runners.agent.memory import Need
 from edgecr.runners.agent.payload import Payload, payload_of
-from edgecr.runners.agent.session import AgentRunner, asked_arm
+from edgecr.runners.agent.runner import AgentRunner
+from edgecr.runners.agent.session import asked_arm
 from edgecr.tasks import Outputs
 
 PAUSES_S = (1.0, 4.0, 15.0)

@@ -85,6 +85,11 @@ class BuildFile(_Readable):
             )
         return found
 
+    @property
+    def largest(self) -> int | None:
+        """The most images at once; None where the file fixes their number."""
+        return self.profile.max[0] if isinstance(self.profile, ShapeRange) else None
+
     def dims(self, batch: int) -> Dims | None:
         """The input's shape with so many images; None where the file fixes their number."""
         if not isinstance(self.profile, ShapeRange):

@@ -26,18 +26,21 @@ SINCE: dict[str, Number] = {
     "exportLayerInfo": (8, 2),
     "profilingVerbosity": (8, 2),
     "stronglyTyped": (10, 0),
+    "includeDataTransfers": (11, 0),
 }
 """Flags that older versions do not know."""
-UNTIL: dict[str, Number] = {"fp16": (11, 0), "int8": (11, 0), "best": (11, 0), "stronglyTyped": (11, 0)}
-"""Flags that newer versions do not know, or do nothing for."""
+UNTIL: dict[str, Number] = dict.fromkeys(
+    ("fp16", "int8", "stronglyTyped", "noDataTransfers", "useSpinWait", "useCudaGraph", "separateProfileRun"), (11, 0)
+)
+"""Flags that newer versions do not know, or do nothing for, because they always do so."""
 FRACTIONS_SINCE: Number = (8, 4)
 """Older versions read lengths of time as whole numbers."""
 TAKEN_OVER = frozenset({"fp16", "int8", "noTF32", "sparsity", "minShapes", "optShapes", "maxShapes", "stronglyTyped"})
 """Flags that a file may ask for: none that loads a library, or reads or writes another file."""
 OWN = frozenset({"onnx", "saveEngine", "timingCacheFile", "memPoolSize", "workspace", "skipInference", "buildOnly"})
 """Flags of a file that EdgeCR gives itself, with its own paths."""
-STEADY = ("--noDataTransfers", "--useSpinWait", "--useCudaGraph")
-"""Version 11 does so by default and takes no notice of them; older ones do not, and would measure something else."""
+STEADY = ("noDataTransfers", "useSpinWait", "useCudaGraph")
+"""The same is measured in all versions: what version 11 does unless told otherwise, older ones must be told to do."""
 NO_DLA = ((11, 0, 0), (11, 4, 1))
 """From the first of these versions up to the second, which has it again, there is no deep learning accelerator."""
 
@@ -73,6 +76,10 @@ class TrtVersion:
     def knows(self, flag: str) -> bool:
         """True for a flag that this version takes."""
         return SINCE.get(flag, OLDEST) <= self.number < UNTIL.get(flag, (1000, 0))
+
+    def known(self, *flags: str) -> list[str]:
+        """Those of some flags that this version takes."""
+        return [f"--{flag}" for flag in flags if self.knows(flag)]
 
     def seconds(self, value: float) -> str:
         """A length of time: never shorter than asked for."""
@@ -158,7 +165,7 @@ def turn_flags(
     """Timed inference: of one stream for a latency, of several at once for a throughput."""
     return [
         *load_flags(options, places, shapes),
-        *STEADY,
+        *version.known(*STEADY),
         f"--warmUp={options.warmup_ms}",
         f"--duration={version.seconds(seconds)}",
         *([version.spelled("streams", streams)] if streams > 1 else []),
@@ -172,10 +179,10 @@ def layer_flags(
     """The time of each layer; a run of its own, because it slows the inference."""
     return [
         *load_flags(options, places, shapes),
-        *STEADY,
+        *version.known(*STEADY),
         f"--warmUp={options.warmup_ms}",
         f"--duration={version.seconds(seconds)}",
-        "--separateProfileRun",
+        *version.known("separateProfileRun"),
         f"--exportProfile=@{places.of('profile.json')}",
         *([f"--exportLayerInfo=@{places.of('layers.json')}"] if version.knows("exportLayerInfo") else []),
     ]
@@ -193,6 +200,7 @@ def answer_flags(
     """One inference on a given input, whose outputs are written."""
     return [
         *trial_flags(version, options, places, shapes),
+        *version.known("includeDataTransfers"),
         f"--loadInputs={name}:@{places.of('input.bin')}",
         f"--exportOutput=@{places.of('output.json')}",
     ]

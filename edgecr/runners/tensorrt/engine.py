@@ -35,6 +35,16 @@ class LayerTime(Options):
         return any(word in self.kind.lower() for word in ("conv", "gemm", "matrix", "pool", "pointwise"))
 
 
+class EngineParity(Options):
+    """The answers of an engine on its board beside those that its file should give."""
+
+    images: int
+    agreement: Annotated[float, Field(ge=0, le=1)]
+    """Share of the images that are answered alike."""
+    cosine: float
+    """The smallest cosine between both outputs for one image."""
+
+
 class Engine(Options):
     """One engine: built on the board by its trtexec, or taken from what it had built before."""
 
@@ -60,6 +70,8 @@ class Engine(Options):
     """Memory of the processor that an inference takes beside the engine, as far as trtexec tells."""
     wall_ms: NonNegative | None = None
     """Mean time from inference to inference on the host, of all turns of the first arm."""
+    parity: EngineParity | None = None
+    """Its answers to the images that the exported file carries; None where it carries none."""
     layers: tuple[LayerTime, ...] = ()
     """Its layers with the batch of the first arm, in their order; empty where they were not timed."""
 

@@ -1,21 +1,34 @@
-"""The input of an ONNX file, as far as a shape must be named to trtexec."""
+"""The input of an ONNX file, as far as trtexec must be told of it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgecr.core.errors import FileProblem
 from edgecr.predictors.onnx_weights import parsed
 
 
-def model_input(path: Path) -> tuple[str, list[int | None]]:
-    """Name and dimensions of the one input; None for a dimension that is open."""
-    model = parsed(path)
-    if model is None:
-        raise FileProblem(f"{path} is no ONNX file that can be read; export it again.")
-    constants = {one.name for one in model.graph.initializer}
-    inputs = [one for one in model.graph.input if one.name not in constants]
-    if len(inputs) != 1:
-        raise FileProblem(f"{path} has {len(inputs)} inputs; engines are measured with one.")
-    dims = inputs[0].type.tensor_type.shape.dim
-    return inputs[0].name, [dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in dims]
+@dataclass(frozen=True)
+class ModelInput:
+    """Name, dimensions (None for open ones) and numpy's name of the number format."""
+
+    name: str
+    dims: tuple[int | None, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, path: Path) -> ModelInput:
+        """The one input of a file."""
+        from onnx import helper
+
+        model = parsed(path)
+        if model is None:
+            raise FileProblem(f"{path} is no ONNX file that can be read; export it again.")
+        constants = {one.name for one in model.graph.initializer}
+        inputs = [one for one in model.graph.input if one.name not in constants]
+        if len(inputs) != 1:
+            raise FileProblem(f"{path} has {len(inputs)} inputs; engines are measured with one.")
+        kind = inputs[0].type.tensor_type
+        dims = tuple(one.dim_value if one.WhichOneof("value") == "dim_value" else None for one in kind.shape.dim)
+        return cls(inputs[0].name, dims, helper.tensor_dtype_to_np_dtype(kind.elem_type).name)

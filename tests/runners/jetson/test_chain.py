@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -63,6 +64,11 @@ def test_engines_are_built_timed_taken_apart_and_kept_over_ssh(board, jetson, tw
     assert all(
         one.ns and one.run_ns is None and one.program.elapsed_ns > sum(one.ns) for one in result.launches[0].rounds
     )
+    spans = sorted((one.start_ns, one.start_ns + one.window_ns) for one in result.launches[0].rounds)
+    assert all(before < after for (_, before), (after, _) in itertools.pairwise(spans))
+    assert all(one.window_ns >= sum(one.ns) for one in result.launches[0].rounds)
+    states = [one.at_ns for one in result.launches[0].watched.states]
+    assert states[0] < spans[0][0] < spans[-1][1] < states[-1]
     assert result.launches[0].ended == "rounds"
     start = result.launches[0].starts[0]
     assert (start.load_ns, start.first_ns, start.info["device_memory_mib"]) == (25_000_000, None, 1.5)
@@ -81,6 +87,7 @@ def test_engines_are_built_timed_taken_apart_and_kept_over_ssh(board, jetson, tw
     assert candidate.reformat_share == pytest.approx(1 / 3)
     assert candidate.precision_shares() == {"fp16": pytest.approx(1)}
     assert candidate.wall_ms > 0
+    assert candidate.device_mib == 1.5
     assert "STUB" in candidate.log
     assert not base.cached
     assert not candidate.cached
@@ -113,6 +120,19 @@ def test_an_engine_serves_every_batch_that_it_was_built_for(jetson, two) -> None
     assert {one.arm for one in result.launches[0].rounds} == {0, 1, 2, 3}
     with pytest.raises(FileProblem, match="built for 1 to 16 images at once, not for 32"):
         runner.measure(plan(two, (32,)))
+
+
+@pytest.mark.parametrize(
+    ("digits", "target", "precision"),
+    [("8201", "jetpack4-fp16", "fp16"), ("8502", "jetpack5-int8", "fp16"), ("110401", "jetpack7-int8", "fp16")],
+)
+def test_every_generation_is_spoken_to_in_its_own_flags(jetson, tmp_path: Path, digits, target, precision) -> None:
+    model = write_artifact(tmp_path / "a", target=f"tensorrt-{target}")
+    device = jetson.device(env={"STUB_VERSION": digits}, protocol={"rounds": 1, "throughput": None})
+    result = runner_for(device).measure(plan({"candidate": model}))
+    assert result.error is None
+    assert list(result.engines[0].precision_shares()) == [precision]
+    assert 77_000_000 not in result.launches[0].rounds[0].ns  # the warm-up, which old versions write as well
 
 
 FAILURES = {

@@ -6,7 +6,17 @@ from edgecr.core.errors import UnknownName
 from edgecr.core.estimate import Estimate
 from edgecr.runners.device import Protocol
 from edgecr.runners.measurement.contention import Contention
-from edgecr.runners.measurement.record import Alone, Launch, MeasuredArm, Measurement, Rate, Round, Start, Warmth
+from edgecr.runners.measurement.record import (
+    Alone,
+    Launch,
+    MeasuredArm,
+    Measurement,
+    Program,
+    Rate,
+    Round,
+    Start,
+    Warmth,
+)
 from edgecr.runners.measurement.summary import compare, conclusion, summarise
 from tests.runners.tiny_device import quick_device
 
@@ -302,3 +312,54 @@ def test_plain_values() -> None:
     slow, _ = summarise(measurement())
     assert slow.plain()["p50_ms"]["unit"] == "ms"
     assert slow.plain()["p99_ms"] is None
+
+
+def by_program(wait: float | None, **facts) -> Measurement:
+    """A session whose arms were timed by a program that also started, which took most of its life."""
+    whole = measurement(**facts)
+    run = 1_000 * MS
+    program = Program(
+        elapsed_ns=2 * run,
+        run_ns=run,
+        wait_ns=None if wait is None else int(run * wait / (1 - wait)),
+        switches=3,
+        steal=0,
+    )
+    unknown = {"run_ns": None, "wait_ns": None, "switches": None, "steal": None, "program": program}
+    launches = tuple(
+        launch.model_copy(
+            update={
+                "rounds": tuple(one.model_copy(update=unknown) for one in launch.rounds),
+                "starts": tuple(one.model_copy(update={"import_ns": None, "first_ns": None}) for one in launch.starts),
+            }
+        )
+        for launch in whole.launches
+    )
+    return whole.model_copy(update={"launches": launches})
+
+
+def test_the_counters_of_a_program_decide_whether_its_times_are_reported() -> None:
+    calm, disturbed, silent = (summarise(by_program(wait))[0] for wait in (0.0, 0.5, None))
+    assert calm.p50_ms is not None
+    assert calm.p50_ms.value == pytest.approx(10)
+    assert disturbed.p50_ms is None
+    assert "run-queue wait 50 %" in disturbed.missing["p50_ms"]
+    assert silent.p50_ms is None
+    assert "no run-queue wait" in silent.missing["p50_ms"]
+
+
+def test_figures_that_a_program_does_not_tell_are_absent_with_a_reason() -> None:
+    summary = summarise(by_program(0.0))[0]
+    assert summary.cpu_ms is None
+    assert "another processor" in summary.missing["cpu_ms"]
+    assert summary.first_ms is None
+    assert "first inference" in summary.missing["first_ms"]
+    assert summary.load_ms is not None
+    assert summary.load_ms.value == pytest.approx(7)
+
+
+def test_the_ratio_of_times_of_a_program_is_paired_as_ever() -> None:
+    (pair,) = compare(by_program(0.5), "baseline", "candidate")
+    assert pair.ratio is not None
+    assert pair.ratio.value == pytest.approx(0.5)
+    assert pair.cpu_ratio is None

@@ -134,3 +134,15 @@ def test_an_input_whose_name_trtexec_would_misread_is_refused() -> None:
     for name in ("a:b", "a,b", "@a", "a b"):
         with pytest.raises(FileProblem, match="cannot be named to trtexec"):
             commands.shapes_of(name, (1,))
+
+
+def test_what_is_measured_is_the_same_in_every_version() -> None:
+    steady = {"--noDataTransfers", "--useSpinWait", "--useCudaGraph"}
+    for version, asked in (
+        (TrtVersion(8, 2, 1), steady),
+        (TrtVersion(10, 3, 0), steady),
+        (TrtVersion(11, 4, 1), set()),
+    ):
+        flags = commands.turn_flags(version, TensorRtOptions(), PLACES, None, 1)
+        assert steady & set(flags) == asked
+        assert not {"--includeDataTransfers", "--noSpinWait", "--noCudaGraph"} & set(flags)
