@@ -86,18 +86,18 @@ class Writer:
         return self.plain("Relu", self.plain("Add", body, short))
 
 
-def write_model(path: Path, size: int, widths: Sequence[int] = WIDTHS) -> None:
-    """An ONNX file with the convolutions of ResNet-18, or of a narrower one."""
+def write_model(path: Path, size: int, widths: Sequence[int] = WIDTHS, blocks: int = 2) -> None:
+    """An ONNX file with the convolutions of a residual network, by default of ResNet-18."""
     writer = Writer()
     here, channels = writer.plain("Relu", writer.conv("x", 3, widths[0])), widths[0]
     for width in widths:
-        for number in range(2):
+        for number in range(blocks):
             here = writer.block(here, channels, width, 2 if number == 0 and width != widths[0] else 1)
             channels = width
     out = writer.plain("GlobalAveragePool", here)
     graph = helper.make_graph(
         writer.nodes,
-        "resnet18",
+        "resnet",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, size, size])],
         [helper.make_tensor_value_info(out, TensorProto.FLOAT, ["N", widths[-1], 1, 1])],
         writer.weights,

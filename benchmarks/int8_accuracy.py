@@ -5,8 +5,8 @@ as they are and with half of their compute pruned and repaired without training.
 the product, and runs in its own runtime; TensorRT's file runs in ONNX Runtime, rounded as it says. ``onnx-int8`` is
 made a second time with ``max_drop: 0.002``. Differences are paired, over all test images for clean ones and a part of
 them for disturbed ones, with 95 % intervals. Goals: each file loses at most 0.5 points clean and 1.0 under
-disturbances, and the file with ``max_drop`` does not lose more than it allows beyond its interval. ``--quick`` has
-fewer images.
+disturbances, and the file with ``max_drop`` does not lose more than it allows beyond its interval. Exports are not
+held to parity. ``--quick`` has fewer images.
 """
 
 from __future__ import annotations
@@ -114,11 +114,13 @@ def points(delta: Estimate) -> list[float]:
 
 
 def targets() -> Mapping[str, Target]:
-    """The files, that of float32 first."""
-    shipped = {BASELINE: load_target("onnx")} | {name: load_target(name) for name in NAMES}
-    controlled = shipped["onnx-int8"].model_dump(mode="json")
-    controlled["quantise"] |= {"max_drop": LIMIT}
-    return shipped | {CONTROLLED: parse_target(controlled)}
+    """The files, that of float32 first; accuracy on many images is judged here, and not the answer to a single one."""
+    declared = {name: load_target(name).model_dump(mode="json") for name in ("onnx", *NAMES)}
+    for name in NAMES:
+        declared[name]["parity"] = {"cosine": None, "agreement": 0.0}
+    controlled = declared["onnx-int8"] | {"quantise": declared["onnx-int8"]["quantise"] | {"max_drop": LIMIT}}
+    named = {BASELINE: declared["onnx"], **{name: declared[name] for name in NAMES}, CONTROLLED: controlled}
+    return {name: parse_target(values) for name, values in named.items()}
 
 
 def rows_of(study: Study, form: str, figures: dict[str, float], goals: list[Goal]) -> list[list[object]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 STRICT = "EDGECR_STRICT_SKIPS"
 ALLOWED = {
+    r"no emulated ARM board \(.*\)": "an emulated board of another processor is a download of 130 MB",
     r"no Python 3\.\d+ on this machine": "every Python that is installed runs the agent; none is required",
     r"the Python package tensorrt_bindings is not installed": "lists of its attributes are checked without it",
 }
@@ -34,6 +35,8 @@ def missing() -> str:
     lacks = []
     if not Path("/usr/sbin/sshd").exists():
         lacks.append("tests over SSH (bash .ci/setup, or install openssh-server)")
+    if not os.environ.get("EDGECR_ARM64_BOARD"):
+        lacks.append("tests of an emulated ARM board (bash tests/runners/arm64_board.sh DIR, EDGECR_ARM64_BOARD=DIR)")
     if not has_openvino():
         lacks.append("tests of OpenVINO (pip install 'edgecr[openvino]')")
     return "Will be skipped here: " + "; ".join(lacks) + "." if lacks else ""

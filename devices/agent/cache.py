@@ -17,6 +17,7 @@ from . import inbox
 
 NAMESPACES = ("engines", "timing", "uploads")
 BUDGET_MB = 2048
+NAME_OF_ALL = "edgecr-board"
 YOUNG_S = 3600.0  # an unfinished file may belong to another agent that still writes it
 BLOCK = 1 << 20
 KEY = re.compile(r"[0-9a-f]{16,64}\Z")
@@ -32,9 +33,9 @@ class CacheProblem(Exception):
 
 
 def root() -> str:
-    """The folder of all that EdgeCR keeps on this board."""
+    """The folder of all that EdgeCR keeps on this board; not the one of EdgeCR itself, should that be here, too."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return os.path.join(base if os.path.isabs(base) else os.path.join(os.path.expanduser("~"), ".cache"), "edgecr")
+    return os.path.join(base if os.path.isabs(base) else os.path.join(os.path.expanduser("~"), ".cache"), NAME_OF_ALL)
 
 
 class Cache(object):

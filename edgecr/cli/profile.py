@@ -153,7 +153,13 @@ def _show(measurement: Measurement) -> None:
 
     screen = console()
     shown = Result(measurement.device.name, "", latency=latency_rows(measurement))
-    tables = [latency_table(shown), start_table(shown), *engine_tables(shown), *minute_tables(shown)]
-    for table in [*tables, *further_tables(measurement)] if measurement.launches else ():
+    tables = [
+        latency_table(shown),
+        start_table(shown),
+        *engine_tables(shown),
+        *minute_tables(shown),
+        *further_tables(measurement),
+    ]
+    for table in tables if measurement.launches else ():
         if table.rows:
             screen.print(TableView(table))

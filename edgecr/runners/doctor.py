@@ -11,6 +11,7 @@ from pydantic import Field
 
 from edgecr import __version__
 from edgecr.core.errors import DeviceFailed, RequestError
+from edgecr.core.files import write_json
 from edgecr.core.options import Options
 from edgecr.core.progress import Monitor
 from edgecr.runners import fitness
@@ -22,6 +23,7 @@ from edgecr.runners.fitness.expectations import locked, mismatches
 from edgecr.runners.fitness.jetson import release_words
 from edgecr.runners.measurement.record import Alone
 from edgecr.runners.measurement.summary import megabytes
+from edgecr.runners.tensorrt.build_file import NAME
 
 State = Literal["ok", "warn", "fail"]
 OLD_PYTHON = (3, 8)
@@ -29,6 +31,8 @@ OLD_PIP = 'python3 -m pip install "pip==21.3.1" "onnxruntime==1.10.0" "numpy==1.
 BRIEF = {"throughput": {"seconds": 0.2, "streams": [1]}}
 OPSET, IR_VERSION = 13, 7
 """A file that the oldest supported runtimes read."""
+TENSORRTS, WORKSPACE = ("7.0", "8.0", "10.0", "11.0"), 64 << 20
+"""The generations of TensorRT that have boards, and the memory that building the tiny model may take."""
 
 
 class Finding(Options):
@@ -113,6 +117,8 @@ def _packages(device: Device, facts: fitness.Facts) -> Iterator[Finding]:
     """The packages as their installers left them; that they work is shown by an inference."""
     libraries = facts["libraries"]
     for name, options in device.runtimes.items():
+        if options.by_tool:
+            continue
         found = [f"{package} {libraries[package]}" for package in options.packages if package in libraries]
         if found:
             yield Finding(check=f"package of {name}", state="ok", text=", ".join(found))
@@ -132,12 +138,12 @@ def _inferences(device: Device, agent: Connection, facts: dict[str, Any], monito
         path = write_tiny(Path(folder) / "tiny.onnx")
         for name in device.runtimes:
             check = f"inference in {name}"
-            session = session_for(brief, MeasurePlan((Arm("a tiny model", path, name),)), monitor)
-            session.facts = facts
             try:
+                session = session_for(brief, MeasurePlan((Arm("a tiny model", path, name),)), monitor)
+                session.facts = facts
                 session.send_files(agent)
                 session.measure_alone(agent, 0)
-            except DeviceFailed as error:
+            except (DeviceFailed, RequestError) as error:
                 yield Finding(check=check, state="fail", text=str(error))
                 continue
             yield from _ran(check, session.alone[-1])
@@ -190,7 +196,7 @@ def _memory(facts: fitness.Facts) -> Iterator[Finding]:
 
 
 def write_tiny(path: Path) -> Path:
-    """A convolution and a pooling, in a form that the oldest runtimes read."""
+    """A convolution and a pooling, in a form that the oldest runtimes read; beside it, how an engine is made of it."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -199,9 +205,12 @@ def write_tiny(path: Path) -> Path:
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in (("x", ["N", 3, 16, 16]), ("y", ["N", 8, 1, 1]))
+        for name, shape in (("x", [1, 3, 16, 16]), ("y", [1, 8, 1, 1]))
     ]
     graph = helper.make_graph(nodes, "tiny", ends[:1], ends[1:], [numpy_helper.from_array(weights, "w")])
     imports = [helper.make_opsetid("", OPSET)]
     onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION), path)
+    build = {"trtexec": [], "workspace_bytes": WORKSPACE}
+    versions = dict.fromkeys(TENSORRTS, build)
+    write_json(path.parent / NAME, {"schema": 1, "precision": "fp32", "profile": {}, "versions": versions})
     return path

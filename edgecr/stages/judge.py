@@ -299,12 +299,22 @@ class _Case:
         return self.seen.files([stage, QUESTION, *exports, *ROLES])
 
     def warnings(self, measured: Iterable[tuple[str, Device, Measurement | None]]) -> Iterator[str]:
-        """The targets that could not be exported, then the measurer's warnings, with the place that they are about."""
+        """Targets that could not be exported, warnings of measurers and boards without answers, each with its place."""
         for (target, role), error in self.failures.items():
             yield export_failed(target, role, error)
         for target, device, measurement in measured:
             where = name_of(target if len(self.asked.targets) > 1 else "", device.name)
             yield from (f"{where}: {text}" for text in (measurement.warnings if measurement else ()))
+        yield from dict.fromkeys(self.unanswered())
+
+    def unanswered(self) -> Iterator[str]:
+        """The boards that did not answer, or not as PyTorch did, and why."""
+        names, suites_asked = self.asked.names, self.asked.recipe.robustness.suites
+        for target, suite in itertools.product(names, suites_asked):
+            for device in filter(None, self.asked.answering(target)):
+                record = self.seen.records.get(robustness_stage(suite, target, device.name))
+                if record and record.error:
+                    yield f"{name_of(target if len(names) > 1 else '', device.name)}: {record.error}"
 
     def latency(self, target: str, device: Device, measurement: Measurement | None) -> Iterator[LatencyRow]:
         """The rows of a target on one device; a batch size that the recipe asks for and nobody measured has one too."""

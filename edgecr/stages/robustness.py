@@ -79,7 +79,7 @@ class _Shown:
     def of(
         cls, run: Run, suite: str, target: str, data: HeldOutData, images: int | None, device: Device | None
     ) -> _Shown:
-        """What is asked, with the run's own seed."""
+        """The question, with the run's own seed."""
         found, asked, files = suites.get(suite), Asked.of(run), exports(run, target)
         chosen = chosen_images(data, images, asked.recipe.seed)
         return cls(run, found, target, data, images, device, asked, files, chosen)

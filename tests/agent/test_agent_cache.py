@@ -167,8 +167,8 @@ def test_clearing_removes_all_and_tells_how_much(cache, root: Path, tmp_path: Pa
 def test_the_place_is_the_users_cache_folder(cache, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert cache.root() == str(tmp_path / ".cache" / "edgecr")
+    assert cache.root() == str(tmp_path / ".cache" / "edgecr-board")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, by its specification
-    assert cache.root() == str(tmp_path / ".cache" / "edgecr")
+    assert cache.root() == str(tmp_path / ".cache" / "edgecr-board")
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
-    assert cache.root() == "/elsewhere/edgecr"
+    assert cache.root() == "/elsewhere/edgecr-board"

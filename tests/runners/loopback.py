@@ -50,7 +50,15 @@ class Board:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nStrictModes no\nUsePAM no\n"
             f"PidFile {folder}/pid\nAuthorizedKeysFile {folder}/authorized\nPermitRootLogin yes\n"
         )
-        self.process = subprocess.Popen([SSHD, "-D", "-f", str(folder / "sshd.conf"), "-E", str(folder / "log")])
+        self.start()
+
+    def start(self) -> None:
+        files = ["-f", str(self.folder / "sshd.conf"), "-E", str(self.folder / "log")]
+        self.process = subprocess.Popen([SSHD, "-D", *files])
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
 
     def wait(self) -> bool:
         for _ in range(100):
@@ -97,5 +105,4 @@ def loopback(folder: Path) -> Iterator[Board]:
             pytest.skip("sshd does not start here")
         yield board
     finally:
-        board.process.terminate()
-        board.process.wait()
+        board.stop()

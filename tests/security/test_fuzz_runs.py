@@ -20,7 +20,7 @@ from edgecr.core.files import sha256
 from edgecr.run import ROLES
 from edgecr.subject import Subject
 
-VARIANTS = 500
+VARIANTS = 300
 BATCH = 50
 SEED = 20250
 SECONDS = 120  # a command that takes this long waits for something

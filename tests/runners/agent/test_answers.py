@@ -64,7 +64,8 @@ def here(shipped: ShippedFile, runtime: str = "ort") -> dict[str, np.ndarray]:
 
 def on(transport: dict, folder: Path, runtime: str = "ort") -> Any:
     """A runner whose agent works in a folder that a test can look into."""
-    return runner_for(quick_device(transport=transport | {"env": {"TMPDIR": str(folder)}}, runtimes={runtime: {}}))
+    env = transport.get("env", {}) | {"TMPDIR": str(folder)}
+    return runner_for(quick_device(transport=transport | {"env": env}, runtimes={runtime: {}}))
 
 
 def same(given: Any, expected: Any) -> bool:
@@ -174,9 +175,9 @@ def test_attempts_to_go_on_come_to_an_end(shipped: ShippedFile, monkeypatch: pyt
     runner = runner_for(quick_device())
     original, attempts = type(runner).connect, [0]
 
-    def connect(self: Any, *words: Any, **more: Any) -> Connection:
+    def connect(self: Any, *words: str, **rest: Any) -> Connection:
         attempts[0] += 1
-        agent = original(self, *words, **more)
+        agent = original(self, *words, **rest)
         if attempts[0] > 1:
             shoot(agent)
         return agent
