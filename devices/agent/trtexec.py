@@ -8,8 +8,9 @@ import resource
 import threading
 from typing import Any, Callable, Dict, List, Optional
 
-from . import cache, clock, inbox, memory, tools
+from . import cache, clock, inbox, tools
 from .children import Children
+from .tree import read
 
 OPS = ("trtexec", "engine")
 NAME = "trtexec"
@@ -69,7 +70,7 @@ def opened(namespace: str, request: Dict[str, Any], notes: List[str]) -> Optiona
 
 
 def taken(engines: Optional[cache.Cache], key: str, path: str) -> Optional[Dict[str, Any]]:
-    """What was recorded of a kept engine, which is now at the path; None where there is none that is whole."""
+    """The record of a kept engine, which is now at the path; None where there is none that is whole."""
     record = engines.find(record_key(key)) if engines else None
     if engines is None or record is None:
         return None
@@ -110,7 +111,7 @@ def described(path: str) -> Dict[str, Any]:
 
 def memory_now() -> Dict[str, int]:
     """Kilobytes of memory; builders need a part of it in one piece (CMA) on small boards."""
-    found = re.findall(r"^(\w+):\s+(\d+) kB", memory.text("/proc/meminfo") or "", re.M)
+    found = re.findall(r"^(\w+):\s+(\d+) kB", read("/proc/meminfo") or "", re.M)
     return {name: int(value) for name, value in found if name in MEMORY}
 
 
@@ -137,6 +138,7 @@ class Trtexec(object):
         self.request, self.work, self.children = request, work, children
         self.emit, self.stopped = emit, stopped
         self.log: List[str] = []
+        self.marks: Dict[str, int] = {}
         self.waited: Optional[int] = None
         self.late = False
         self.ended = threading.Event()
@@ -157,7 +159,7 @@ class Trtexec(object):
             "code": code,
             "late": self.late,
             "seconds": elapsed / 1e9,
-            "start_ns": start,
+            "marks": self.marks,
             "log": "\n".join(self.log)[-MOST_LOG:],
             "log_sha256": hashlib.sha256("\n".join(self.log).encode("utf-8")).hexdigest(),
             "files": {name: text_of(inbox.place(self.work, name)) for name in self.request["fetch"]},
@@ -180,8 +182,12 @@ class Trtexec(object):
         return found.group(1) + path
 
     def heard(self, line: bytes) -> None:
-        """Keeps one line of what it prints."""
-        self.log.append(line.decode("utf-8", "replace").rstrip())
+        """Keeps one line of what it prints, and the moment when one came that the host asks for."""
+        now, text = clock.now(), line.decode("utf-8", "replace").rstrip()
+        self.log.append(text)
+        for mark in self.request.get("marks", ()):
+            if mark in text:
+                self.marks.setdefault(mark, now)
 
     def watch(self, start: int) -> None:
         """Own thread: tells that it still runs, notes how long it waits for a processor, ends it when it is late."""

@@ -33,7 +33,8 @@ from edgecr.latency_builder.layer_models import input_shape, write_layer
 from edgecr.latency_builder.stairs import costly, stair_counts, staircase
 from edgecr.runners import fitness
 from edgecr.runners.agent.protocol import Connection
-from edgecr.runners.agent.session import AgentRunner, MeasuringSession
+from edgecr.runners.agent.runner import AgentRunner
+from edgecr.runners.agent.session import MeasuringSession
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
 from edgecr.runners.device import Device, Protocol
 from edgecr.runners.measurement.record import Round

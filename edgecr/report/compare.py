@@ -22,7 +22,8 @@ from edgecr.report.numbers import (
     with_unit,
 )
 from edgecr.report.result import CANDIDATE, MEAN, AccuracyRow, LatencyRow, Result
-from edgecr.report.tables import CLAIMS, Table, condition_name, record_tables
+from edgecr.report.table import Table
+from edgecr.report.tables import CLAIMS, condition_name, record_tables
 from edgecr.robustness.conditions import CLEAN
 
 Pick = Callable[[Result], "Estimate | None"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from edgecr.report.gates.evidence import place_in
 from edgecr.report.numbers import MILLISECONDS, PERCENT, size, with_unit
 from edgecr.report.result import EngineRow, LayerRow, Result
-from edgecr.report.tables import Table
+from edgecr.report.table import Table
 
 UNTOLD = "not told"
 SHOWN = 10

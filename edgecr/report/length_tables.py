@@ -8,7 +8,7 @@ from edgecr.report.gates.evidence import timing_of
 from edgecr.report.latency_rows import latency_rows
 from edgecr.report.numbers import MILLISECONDS, MISSING, PERCENT, RATE, RATIO, figure, with_unit
 from edgecr.report.result import BASELINE, CANDIDATE
-from edgecr.report.tables import Table
+from edgecr.report.table import Table
 from edgecr.runners.measurement.contention import Contention
 from edgecr.runners.measurement.layers import conversion_share, integer_share, layer_shares
 from edgecr.runners.measurement.record import Measurement

@@ -12,7 +12,7 @@ from edgecr.report.headline import key_figures
 from edgecr.report.render.html import overview_html
 from edgecr.report.render.markdown import overview_markdown
 from edgecr.report.result import Result, Verdict
-from edgecr.report.tables import Table
+from edgecr.report.table import Table
 
 
 def overview_table(results: Sequence[Result]) -> Table:

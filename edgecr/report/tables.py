@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from edgecr.core.step_record import Cell
 from edgecr.report.candidates import name_of, views
 from edgecr.report.doubts import Marks, about_figure, about_place, about_speed
+from edgecr.report.engine_tables import engine_tables
 from edgecr.report.gates.evidence import place_in, ratio_of, timing_of
 from edgecr.report.gates.judge import NO_GATES, preferred_words
 from edgecr.report.headline import claim, distance_cell, model_ratio
@@ -40,24 +40,12 @@ from edgecr.report.result import (
     Status,
 )
 from edgecr.report.speed_columns import STATE_HEAD, columns, notes, state_cells
+from edgecr.report.table import Table
 from edgecr.robustness.conditions import in_words
-
-
-@dataclass(frozen=True)
-class Table:
-    """A titled table of plain text; ``note`` explains how to read it, ``doubts`` are what its small numbers mean."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-    doubts: tuple[str, ...] = ()
 
 
 def tables(result: Result) -> list[Table]:
     """Every table of a report, in order; a table without rows is left out."""
-    from edgecr.report.engine_tables import engine_tables  # it makes tables as they are defined here
-
     found = [
         candidate_table(result),
         gate_table(result),

@@ -15,13 +15,14 @@ from edgecr.core.options import Options
 from edgecr.core.progress import Monitor
 from edgecr.runners import fitness
 from edgecr.runners.agent.protocol import Connection
-from edgecr.runners.agent.session import AgentRunner, session_for
+from edgecr.runners.agent.runner import AgentRunner, session_for
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
 from edgecr.runners.device import Device
 from edgecr.runners.fitness.expectations import locked, mismatches
 from edgecr.runners.fitness.jetson import release_words
 from edgecr.runners.measurement.record import Alone
 from edgecr.runners.measurement.summary import megabytes
+from edgecr.runners.tensorrt.build_file import write_plain
 
 State = Literal["ok", "warn", "fail"]
 OLD_PYTHON = (3, 8)
@@ -113,6 +114,8 @@ def _packages(device: Device, facts: fitness.Facts) -> Iterator[Finding]:
     """The packages as their installers left them; that they work is shown by an inference."""
     libraries = facts["libraries"]
     for name, options in device.runtimes.items():
+        if options.by_tool:
+            continue
         found = [f"{package} {libraries[package]}" for package in options.packages if package in libraries]
         if found:
             yield Finding(check=f"package of {name}", state="ok", text=", ".join(found))
@@ -130,14 +133,15 @@ def _inferences(device: Device, agent: Connection, facts: dict[str, Any], monito
     brief = device.model_copy(update={"protocol": device.protocol.parse(BRIEF)})
     with tempfile.TemporaryDirectory() as folder:
         path = write_tiny(Path(folder) / "tiny.onnx")
+        write_plain(path)
         for name in device.runtimes:
             check = f"inference in {name}"
-            session = session_for(brief, MeasurePlan((Arm("a tiny model", path, name),)), monitor)
-            session.facts = facts
             try:
+                session = session_for(brief, MeasurePlan((Arm("a tiny model", path, name),)), monitor)
+                session.facts = facts
                 session.send_files(agent)
                 session.measure_alone(agent, 0)
-            except DeviceFailed as error:
+            except (DeviceFailed, RequestError) as error:
                 yield Finding(check=check, state="fail", text=str(error))
                 continue
             yield from _ran(check, session.alone[-1])
@@ -199,7 +203,7 @@ def write_tiny(path: Path) -> Path:
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in (("x", ["N", 3, 16, 16]), ("y", ["N", 8, 1, 1]))
+        for name, shape in (("x", [1, 3, 16, 16]), ("y", [1, 8, 1, 1]))
     ]
     graph = helper.make_graph(nodes, "tiny", ends[:1], ends[1:], [numpy_helper.from_array(weights, "w")])
     imports = [helper.make_opsetid("", OPSET)]

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from edgecr.runners.agent.archive import BOOT
 from edgecr.runners.agent.protocol import Connection
-from edgecr.runners.agent.session import AgentRunner
+from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import runners
 
 HELLO_S = 60.0

@@ -9,7 +9,7 @@ import shlex
 from edgecr.core.errors import ConnectionLost, DeviceUnreachable, NotConfigured
 from edgecr.runners.agent.archive import BOOT
 from edgecr.runners.agent.protocol import Connection, Ending, plainly
-from edgecr.runners.agent.session import AgentRunner
+from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import runners
 from edgecr.runners.device import BoardTransport, Device
 

@@ -12,12 +12,14 @@ from edgecr.core.errors import DeviceFailed, RequestError
 from edgecr.core.files import write_json
 from edgecr.core.progress import Monitor
 from edgecr.exporters import Artifact, runtimes_of
+from edgecr.exporters.parity import failures
 from edgecr.exporters.stored_question import StoredQuestion
 from edgecr.predictors import Predictor, predictor_for
 from edgecr.runners.agent.answers import BoardPredictor
-from edgecr.runners.agent.session import AgentRunner
+from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import answers_itself, runner_for
 from edgecr.runners.device import Device
+from edgecr.stages.engine_proof import ENGINE, FORMAT
 
 BOARD_FILE = "board.json"
 """The file beside a board's answers that tells who gave them, and how near they are to PyTorch's outputs."""
@@ -97,7 +99,7 @@ def _proven(
             )
             continue
         result = question.put_to(asked[role])
-        if broken := question.failures(result):
+        if broken := failures(result, ENGINE if artifact.format == FORMAT else question.allowed):
             raise DeviceFailed(
                 f"On {device.name} the {role} ({artifact.path.name}) does not answer as PyTorch did: "
                 f"{'; '.join(broken)}. What it says of images is not judged. Try another version of its runtime there, "

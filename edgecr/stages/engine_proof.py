@@ -13,12 +13,14 @@ from edgecr.exporters.target import ParityLimits
 from edgecr.predictors import preprocessing_of
 from edgecr.predictors.file_predictor import FilePredictor
 from edgecr.runners.tensorrt.answers import EngineAnswers
-from edgecr.runners.tensorrt.engine import EngineParity
+from edgecr.runners.tensorrt.engine import AGREEMENT, EngineParity
 from edgecr.tasks import Outputs, tasks
 
 FORMAT = "tensorrt"
 TIES = ParityLimits(None, 1e-3, None, None)
 """Two classes whose scores differ by less than this share of the largest are equally good answers."""
+ENGINE = ParityLimits(None, None, AGREEMENT, None)
+"""Limits for engines: they round otherwise than their file, and two builds of one file may differ."""
 Proof = Callable[[EngineAnswers], EngineParity]
 
 

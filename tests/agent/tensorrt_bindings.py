@@ -31,7 +31,7 @@ print(json.dumps({"version": trt.__version__, "lacking": adapter.lacking(trt), "
 
 
 def read(site: Path, work: Path) -> dict:
-    """What the bindings in a folder of packages have of what the agent uses, told by a process that imports them."""
+    """Reads in a process of its own which of the attributes that the agent uses the bindings in a folder have."""
     put_stubs(next((site / LIBRARY).glob("tensorrt*.so")), work)
     (work / "agent.pyz").write_bytes(agent_archive())
     environment = os.environ | {"LD_LIBRARY_PATH": str(work), "PYTHONPATH": f"{work / 'agent.pyz'}:{site}"}

@@ -1,4 +1,4 @@
-"""What stays on a board from session to session is whole, the user's own, and within its budget."""
+"""Files that stay on a board from session to session are whole, the user's own, and within their budget."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_what_cannot_answer_says_so(agent, monkeypatch, version: str, words: str
     for name, module in {"tensorrt": stub, "cuda": None, "cuda.bindings": None, "cupy": None}.items():
         monkeypatch.setitem(sys.modules, name, module)
     with pytest.raises(agent("runtimes.base").RuntimeProblem, match=words):
-        adapter.TensorRt.import_library()
+        adapter.api() and adapter.device_memory()
 
 
 def test_the_installed_bindings_have_what_is_used(tmp_path: Path) -> None:

@@ -122,8 +122,8 @@ def test_without_a_cache_nothing_is_kept(perform, work: Path) -> None:
 
 
 def test_a_cache_that_others_can_write_is_not_used_and_said(perform, work: Path) -> None:
-    (work.parent / "cache" / "edgecr").mkdir(parents=True)
-    (work.parent / "cache" / "edgecr").chmod(0o777)
+    (work.parent / "cache" / "edgecr-board").mkdir(parents=True)
+    (work.parent / "cache" / "edgecr-board").chmod(0o777)
     done = perform("engine", *BUILD)
     assert "is open to other users" in done["notes"][0]
     assert len(done["notes"]) == 1
@@ -132,7 +132,7 @@ def test_a_cache_that_others_can_write_is_not_used_and_said(perform, work: Path)
 
 def test_an_engine_whose_record_is_lost_is_built_again(perform, work: Path) -> None:
     perform("engine", *BUILD)
-    for entry in (work.parent / "cache" / "edgecr" / "engines").iterdir():
+    for entry in (work.parent / "cache" / "edgecr-board" / "engines").iterdir():
         if entry.read_text().startswith("{"):
             entry.unlink()
     assert not perform("engine", *BUILD)["cached"]

@@ -163,7 +163,7 @@ def test_a_board_that_does_not_answer_prints_no_empty_tables(edgecr_here, small_
 def test_a_failed_device_of_a_run_tells_its_reason_once(small_run, folder, monkeypatch):
     import shutil
 
-    from edgecr.runners.agent.session import AgentRunner
+    from edgecr.runners.agent.runner import AgentRunner
 
     run = shutil.copytree(small_run, folder / "run")
     device = load_device(str(small_run.parent.parent / "quick.yaml"))

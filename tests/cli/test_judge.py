@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from edgecr.cli import app
 from edgecr.core.errors import EdgecrError
-from edgecr.runners.agent.session import AgentRunner, measured, payloads_of
+from edgecr.runners.agent.runner import AgentRunner
+from edgecr.runners.agent.session import measured, payloads_of
 from edgecr.runners.base import Measurement
 from tests.cli.colour_files import MEANS, SIZE, colour_file, images, manifest
 from tests.conftest import QUICK_DEVICE

@@ -149,7 +149,7 @@ def test_robustness_under_the_recipes_own_options_mends_its_answers(run):
 
 
 def test_a_measurement_that_broke_off_is_recorded_and_made_again(run, device, monkeypatch):
-    from edgecr.runners.agent.session import AgentRunner
+    from edgecr.runners.agent.runner import AgentRunner
 
     measure = AgentRunner.measure
     monkeypatch.setattr(AgentRunner, "measure", lambda *words: measure(*words).model_copy(update={"error": "gone"}))

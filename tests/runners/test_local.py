@@ -15,7 +15,7 @@ from edgecr.predictors.openvino_file import openvino_library, read_openvino
 from edgecr.runners.agent import protocol
 from edgecr.runners.agent.archive import BOOT, agent_archive
 from edgecr.runners.agent.protocol import Connection
-from edgecr.runners.agent.session import AgentRunner
+from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
 from edgecr.runners.measurement.record import Measurement
 from edgecr.runners.measurement.summary import compare, summarise

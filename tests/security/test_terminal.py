@@ -16,7 +16,7 @@ from edgecr.core.display import SafeConsole, TerminalMonitor
 from edgecr.core.printable import one_line, printable
 from edgecr.report.render.terminal import TableView, render
 from edgecr.report.result import Result
-from edgecr.report.tables import Table
+from edgecr.report.table import Table
 
 CLI = Path(edgecr.__file__).parent / "cli"
 EVIL = "\x1b[2Jgone\x1b]0;title\x07 \x9b31m \x7f \r \x08 \u202eSHIP\u2066 \u200b \ud800 \u2028 [bold red]x[/] :smile:"

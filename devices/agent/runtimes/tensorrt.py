@@ -1,11 +1,15 @@
-"""TensorRT by its Python API: answers of an engine that trtexec built on this very board.
+"""TensorRT: answers of an engine that trtexec built on this very board, by its Python API, or by trtexec without it.
 
-The calls are those that every version from 8.5 on has (they go by the names of tensors); it has not run on hardware.
+The calls are those that every version from 8.5 on has (they go by the names of tensors); they have not run on hardware.
 """
 
+import json
+import re
+import subprocess
 import sys
 from typing import Any, Callable, Dict, List, Tuple
 
+from ..trtexec import path_of
 from .base import DTYPES, Runtime, RuntimeProblem, sample
 
 OLDEST = (8, 5)
@@ -35,6 +39,7 @@ NAMES = {
     "BOOL": "bool",
 }
 """numpy's names of TensorRT's number formats."""
+COUNT = "{count}"  # in a flag: the number of images
 TO_DEVICE, TO_HOST = 1, 2  # directions of a copy, in CUDA's own numbers
 
 
@@ -43,19 +48,7 @@ class TensorRt(Runtime):
 
     @staticmethod
     def import_library() -> None:
-        """Imports tensorrt, and what copies to and from the processor; refuses versions that only trtexec can use."""
-        trt = module()
-
-        version = tuple(int(part) for part in trt.__version__.split(".")[:2])
-        if version < OLDEST:
-            raise RuntimeProblem(
-                "TensorRT %s has no names of tensors in its Python API (8.5 has); let trtexec answer here."
-                % trt.__version__
-            )
-        lacks = lacking(trt)
-        if lacks:
-            raise RuntimeProblem("TensorRT %s lacks %s; let trtexec answer here." % (trt.__version__, ", ".join(lacks)))
-        device_memory()
+        """Nothing yet: where the Python API is missing, trtexec answers."""
 
     @staticmethod
     def on_processor(config: Dict[str, Any]) -> bool:
@@ -64,8 +57,8 @@ class TensorRt(Runtime):
 
     def __init__(self, path: str, config: Dict[str, Any], batch: int) -> None:
         import numpy
-        import tensorrt as trt
 
+        trt = api()
         self.cuda = device_memory()
         runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
         with open(path, "rb") as file:
@@ -90,6 +83,21 @@ class TensorRt(Runtime):
         self.places = {name: self.cuda.allocate(array.nbytes) for name, array in self.arrays.items()}
         self.info = {"runtime": "tensorrt", "version": trt.__version__, "copies": self.cuda.name}
 
+    @classmethod
+    def for_answers(cls, path: str, config: Dict[str, Any], batch: int) -> Runtime:
+        """The engine by the Python API where that can be used, else by trtexec."""
+        try:
+            api()
+            device_memory()
+        except RuntimeProblem:
+            return ByTrtexec(path, config, batch)
+        return cls(path, config, batch)
+
+    def answer(self, images: Any) -> Dict[str, Any]:
+        """The outputs for a whole batch."""
+        found = self.infer({self.inputs[0][0]: images})
+        return {name: values.copy() for name, values in found.items()}
+
     def infer(self, feeds: Dict[str, Any]) -> Dict[str, Any]:
         """The outputs for some inputs, by name; the arrays belong to the engine until the next call."""
         for name, value in feeds.items():
@@ -111,6 +119,54 @@ class TensorRt(Runtime):
 RUNTIME = TensorRt
 
 
+class ByTrtexec(Runtime):
+    """The same engine, asked by a run of trtexec for each batch: seconds each, but nothing needs to be installed."""
+
+    def __init__(self, path: str, config: Dict[str, Any], batch: int) -> None:
+        self.asked = config["trtexec"]
+        self.tool = path_of(self.asked["tool"])
+        self.whole_batches = not any(COUNT in flag for flag in self.asked["argv"])
+        self.info = {"runtime": "tensorrt", "version": self.asked["version"], "asked_by": "trtexec"}
+
+    def answer(self, images: Any) -> Dict[str, Any]:
+        """The outputs for a batch; numbers have the six digits that trtexec writes."""
+        import numpy
+
+        images.tofile(self.asked["input"])
+        flags = [re.sub("([=:])@", r"\1", flag.replace(COUNT, str(len(images)))) for flag in self.asked["argv"]]
+        process = subprocess.Popen([self.tool] + flags, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said, _ = process.communicate()
+        if process.returncode != 0:
+            lines = said.decode("utf-8", "replace").splitlines()
+            words = [line for line in lines if "[E]" in line] or lines
+            raise RuntimeProblem(
+                "trtexec could not answer (code %d): %s" % (process.returncode, " | ".join(words[-3:]))
+            )
+        with open(self.asked["output"], encoding="utf-8") as file:
+            found = json.load(file)
+        return {one["name"]: numpy.array(one["values"], "float32").reshape(sizes(one["dimensions"])) for one in found}
+
+
+def sizes(dimensions: str) -> List[int]:
+    """``1x10`` as numbers."""
+    return [int(size) for size in dimensions.split("x") if size.isdigit()]
+
+
+def api() -> Any:
+    """TensorRT's Python package; RuntimeProblem for none, or for one that only trtexec can be used of."""
+    trt = module()
+    version = tuple(int(part) for part in trt.__version__.split(".")[:2])
+    if version < OLDEST:
+        raise RuntimeProblem(
+            "TensorRT %s has no names of tensors in its Python API (8.5 has); let trtexec answer here."
+            % trt.__version__
+        )
+    lacks = lacking(trt)
+    if lacks:
+        raise RuntimeProblem("TensorRT %s lacks %s; let trtexec answer here." % (trt.__version__, ", ".join(lacks)))
+    return trt
+
+
 def module() -> Any:
     """TensorRT's Python package, which JetPack brings for the system's own Python."""
     try:
@@ -126,7 +182,7 @@ def module() -> Any:
 
 
 def lacking(trt: Any) -> List[str]:
-    """What an edition of TensorRT does not have of all that is used here."""
+    """The classes' attributes that are used here and that an edition of TensorRT does not have."""
     return [
         "%s.%s" % (kind, name)
         for kind, names in sorted(NEEDS.items())

@@ -11,7 +11,8 @@ from edgecr.report.doubts import UNVERIFIED, incomplete
 from edgecr.report.gates.judge import reasons
 from edgecr.report.headline import ideal_vs_measured, key_figures
 from edgecr.report.result import Result
-from edgecr.report.tables import CANDIDATES, Table, provenance, tables
+from edgecr.report.table import Table
+from edgecr.report.tables import CANDIDATES, provenance, tables
 
 
 def markdown(result: Result) -> str:

@@ -18,7 +18,8 @@ from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
 from edgecr.report.gates.judge import reasons
 from edgecr.report.headline import ideal_vs_measured, key_figures
 from edgecr.report.result import Result, Status, Verdict
-from edgecr.report.tables import CANDIDATES, Table, tables
+from edgecr.report.table import Table
+from edgecr.report.tables import CANDIDATES, tables
 
 ROOM = 100
 """Columns from which tables are drawn; below, every row becomes a short list."""

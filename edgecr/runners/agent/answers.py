@@ -18,7 +18,11 @@ from edgecr.predictors.file_predictor import ImageFilePredictor
 from edgecr.runners.agent.asking import Asking
 from edgecr.runners.agent.memory import Need
 from edgecr.runners.agent.payload import Payload, payload_of
-from edgecr.runners.agent.session import AgentRunner, asked_arm
+from edgecr.runners.agent.protocol import Connection
+from edgecr.runners.agent.runner import AgentRunner
+from edgecr.runners.agent.session import asked_arm
+from edgecr.runners.runtimes.tensorrt import TensorRtOptions
+from edgecr.runners.tensorrt.asked import most_at_once, with_engine
 from edgecr.tasks import Outputs
 
 PAUSES_S = (1.0, 4.0, 15.0)
@@ -75,7 +79,9 @@ class BoardPredictor(ImageFilePredictor):
         self._info: dict[str, Any] = {}
         payload = payload_of(artifact.path, (1,), artifact.beside)
         need, fixed = payload.needs[1], _fixed(artifact.input)
-        portion = fixed or _portion(artifact, need)
+        self._options = runner.device.runtime(runtime)
+        built_for = most_at_once(artifact.path) if self._options.by_tool else None
+        portion = fixed or min(_portion(artifact, need), built_for or MOST_IMAGES)
         embedded = bool(artifact.preprocessing.get("embedded"))
         super().__init__(artifact.path, preprocessing_of(artifact), embedded, fixed, portion)
         self._payload, self._arm = payload, self._asked(payload, Need(need.weights, need.call * portion))
@@ -139,7 +145,7 @@ class BoardPredictor(ImageFilePredictor):
         """Connects, sends the file and has it loaded; the runtime must be the one that answered before."""
         asking = Asking(self._runner.connect(f"answering with {self._path.name}", shared=True))
         try:
-            asking.load(self._payload, self._arm)
+            asking.load(self._payload, self._arm, self._ready)
             if self._info and asking.info != self._info:
                 raise DeviceFailed(
                     f"The runtime on {self._runner.device.name} is not the one that answered before the connection "
@@ -151,6 +157,12 @@ class BoardPredictor(ImageFilePredictor):
         self._asking, self._info = asking, asking.info
         self._fixed = self._fixed or asking.whole_batches
         return asking
+
+    def _ready(self, agent: Connection, arm: dict[str, Any]) -> dict[str, Any]:
+        """The file itself, or the engine that the board builds of it."""
+        if not isinstance(self._options, TensorRtOptions):
+            return arm
+        return with_engine(agent, self._options, self._path, self._payload, arm)
 
     def _close(self) -> None:
         if self._asking is not None:

@@ -23,6 +23,7 @@ AHEAD = 3
 DAMAGED = "checksum"
 """The word in the agent's message for a file that did not arrive as it was sent."""
 Inputs = Callable[[int], np.ndarray]
+Ready = Callable[[Connection, dict[str, Any]], dict[str, Any]]
 
 
 class LoadedModel(Options):
@@ -64,11 +65,14 @@ class Asking:
         self.info: dict[str, Any] = {}
         self.whole_batches = True
 
-    def load(self, payload: Payload, arm: dict[str, Any]) -> None:
-        """Sends the files and starts the process that answers; returns once the model is loaded."""
+    def load(self, payload: Payload, arm: dict[str, Any], ready: Ready) -> None:
+        """Sends the files and starts the process that answers; returns once the model is loaded.
+
+        ``ready`` makes of the files on the board that which answers.
+        """
         for name, path in payload.files().items():
             self._agent.put(path, name)
-        self._agent.tell("eval", **arm)
+        self._agent.tell("eval", **ready(self._agent, arm))
         event = self._agent.event()
         raise_failure("eval", event)
         if event["event"] != "loaded":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ from edgecr.runners.agent.events import Event, cleaned, read_as, unreadable
 from edgecr.runners.agent.memory import Need
 from edgecr.runners.agent.payload import Payload, payload_of
 from edgecr.runners.agent.protocol import Connection
-from edgecr.runners.agent.turn import take_turn
 from edgecr.runners.agent.watching import idle, of_alone, of_launch
-from edgecr.runners.base import Arm, MeasurePlan, Runner
+from edgecr.runners.base import Arm, MeasurePlan
 from edgecr.runners.cooling import cooled
-from edgecr.runners.device import BoardTransport, Device
+from edgecr.runners.device import Device
 from edgecr.runners.measurement.readings import Watched
 from edgecr.runners.measurement.record import (
     Alone,
@@ -31,43 +29,9 @@ from edgecr.runners.measurement.record import (
     Start,
     Warmth,
 )
-from edgecr.runners.power_cycle import started_again
 from edgecr.runners.tensorrt.engine import Engine
 
 PROFILED_CALLS = 25
-
-
-class AgentRunner(Runner):
-    """Measures through the agent; what differs between runners is only how it is reached."""
-
-    @abstractmethod
-    def start(self) -> Connection:
-        """Starts the agent."""
-
-    def connect(
-        self, purpose: str = "measuring", monitor: Monitor | None = None, *, shared: bool = False
-    ) -> Connection:
-        """Starts the agent, on a board that hangs after switching it off and on, and waits for its turn there."""
-        told, transport = monitor or Monitor(), self.device.transport
-        cycle = transport.power_cycle if isinstance(transport, BoardTransport) else None
-        agent = started_again(self.start, cycle, self.device.name, told)
-        try:
-            take_turn(agent, self.device, purpose, told, shared)
-        except BaseException:
-            agent.close()
-            raise
-        return agent
-
-    def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
-        """Carries out the plan; a board's failure is ``error`` in the result, beside what it had sent."""
-        plan.check(self.device)
-        session = session_for(self.device, plan, monitor or Monitor())
-        try:
-            with self.connect(purpose_of(plan), session.monitor) as agent:
-                session.run(agent)
-        except DeviceFailed as error:
-            session.error = str(error)
-        return session.result()
 
 
 class MeasuringSession:
@@ -195,11 +159,6 @@ class MeasuringSession:
         )
 
 
-def purpose_of(plan: MeasurePlan) -> str:
-    """The plan in a few words, for whoever waits for the board."""
-    return f"measuring {', '.join(dict.fromkeys(arm.path.name for arm in plan.arms))}"
-
-
 def asked_arm(device: Device, label: str, runtime: str, batch: int, payload: Payload, need: Need) -> dict[str, Any]:
     """A model in a runtime, with all that the agent has to know to load it."""
     config = device.runtime_options(runtime) | ({"entries": dict(payload.entries)} if payload.entries else {})
@@ -211,15 +170,6 @@ def asked_arm(device: Device, label: str, runtime: str, batch: int, payload: Pay
         "config": config,
         "memory": need.plain(),
     }
-
-
-def session_for(device: Device, plan: MeasurePlan, monitor: Monitor) -> MeasuringSession:
-    """The session of a plan: arms that a program of the board times have one of their own."""
-    if not plan.by_tool(device):
-        return MeasuringSession(device, plan, monitor)
-    from edgecr.runners.tensorrt.session import TensorRtSession  # it is a MeasuringSession itself
-
-    return TensorRtSession(device, plan, monitor)
 
 
 def measured(arm: Arm, payload: Payload) -> MeasuredArm:

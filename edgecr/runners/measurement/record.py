@@ -57,11 +57,18 @@ class Round(Counted):
     ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)]
     program: Program | None = None
     """The counters of the program that timed, where they cannot be told for the calls alone."""
+    wall_ns: Nanoseconds | None = None
+    """The duration on the host, where the times are those of another processor, which waits between calls."""
 
     @property
     def elapsed_ns(self) -> int:
-        """The duration of the turn."""
+        """The time of all calls."""
         return sum(self.ns)
+
+    @property
+    def window_ns(self) -> int:
+        """The duration of the turn."""
+        return self.elapsed_ns if self.wall_ns is None else self.wall_ns
 
 
 class Start(Options):

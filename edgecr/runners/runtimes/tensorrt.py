@@ -15,6 +15,7 @@ class TensorRtOptions(RuntimeOptions):
 
     packages: ClassVar[tuple[str, ...]] = ("tensorrt",)
     by_tool: ClassVar[bool] = True
+    answers: ClassVar[bool] = True
 
     tool: Annotated[str, Field(pattern=r"^/([^\x00-\x1f]*/)?trtexec$")] | None = None
     """The path of trtexec; null: the one on PATH, else /usr/src/tensorrt/bin/trtexec."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -25,6 +25,8 @@ PATIENCE_S = 120.0
 KEPT_LOG = 20_000
 """Characters of a log that a measurement keeps."""
 KILLED = -9
+DONE = "Timing trace has"
+"""The words of the first line after the inferences, which every version prints."""
 NO_MEMORY = re.compile(r"out of memory|OutOfMemory|std::bad_alloc|NvMapMemAlloc|Cuda Runtime \(2\)", re.I)
 OTHER_ENGINE = re.compile(r"deserializ|incompatible|different (?:version|model|device)|version tag", re.I)
 """trtexec's words for an engine that was built for something else than it runs on."""
@@ -43,7 +45,7 @@ class _Ran(Options):
     code: int
     late: bool = False
     seconds: Annotated[float, Field(ge=0)]
-    start_ns: int = 0
+    marks: dict[str, Annotated[int, Field(ge=0, lt=2**63)]] = Field(default_factory=dict)
     log: str
     log_sha256: str
     files: dict[str, str | None] = Field(default_factory=dict)
@@ -65,10 +67,12 @@ class TrtRun:
     """One run of trtexec that passed."""
 
     log: TrtLog
-    seconds: float
-    start_ns: int
+    told_ns: int | None
+    """The moment, on the board's clock, when it told that its inferences were done."""
     files: dict[str, str | None]
     program: Program
+    events: tuple[Event, ...] = ()
+    """The agent's events meanwhile: its readings, where it was asked for some."""
 
 
 @dataclass(frozen=True)
@@ -150,28 +154,45 @@ class BoardTrtexec:
         text = shown(built.log[-KEPT_LOG:], KEPT_LOG)
         return TrtBuild(log, text, built.log_sha256, built.seconds, built.size, built.sha256, built.cached, built.notes)
 
-    def run(self, doing: str, flags: Sequence[str], fetch: Sequence[str], seconds: float) -> TrtRun:
-        """One run that must pass; ``seconds`` are those that it measures for."""
-        ran = self._ask(_Ran, "trtexec", flags, fetch, seconds + PATIENCE_S)
+    def run(
+        self,
+        doing: str,
+        flags: Sequence[str],
+        fetch: Sequence[str],
+        seconds: float,
+        watch: Mapping[str, Any] | None = None,
+    ) -> TrtRun:
+        """One run that must pass; ``seconds`` are those that it measures for, ``watch`` the readings beside it."""
+        events: list[Event] = []
+        ran = self._ask(_Ran, "trtexec", flags, fetch, seconds + PATIENCE_S, events, marks=[DONE], watch=watch)
         log = read_log(ran.log)
         if ran.late:
             raise DeviceFailed(f"trtexec did not end while {doing}: it was stopped after {ran.seconds:.0f} s.")
         _raise_failure(doing, ran, log, self.options)
         if ran.program is None:
             raise DeviceFailed("The agent ran trtexec and did not tell how long it took.")
-        return TrtRun(log, ran.seconds, ran.start_ns, ran.files, ran.program)
+        return TrtRun(log, ran.marks.get(DONE), ran.files, ran.program, tuple(events[:-1]))
 
     def _ask(
-        self, kind: Any, op: str, flags: Sequence[str], fetch: Sequence[str], timeout_s: float, **fields: Any
+        self,
+        kind: Any,
+        op: str,
+        flags: Sequence[str],
+        fetch: Sequence[str],
+        timeout_s: float,
+        events: list[Event] | None = None,
+        **fields: Any,
     ) -> Any:
+        """The end of a request as data; all that came before it is added to ``events``."""
         request = self.agent.request(
             op, tool=self.options.tool, argv=list(flags), fetch=list(fetch), timeout_s=timeout_s, **fields
         )
         last: Event = {}
-        for event in request:
-            last = event
-            if event["event"] == "running":
-                self._tell(event)
+        for last in request:
+            if events is not None:
+                events.append(last)
+            if last["event"] == "running":
+                self._tell(last)
         files = last.get("files") or {}
         values = cleaned({name: value for name, value in last.items() if name not in ("log", "files", "op")})
         return read_as(kind, values | {"log": last.get("log"), "files": files})
@@ -182,7 +203,7 @@ class BoardTrtexec:
             self.running(float(seconds), shown(text, 120) if isinstance(text, str) else "")
 
     def _power_mode(self) -> str:
-        """What nvpmodel says; boards without it have no modes."""
+        """The mode that nvpmodel tells; boards without it have none."""
         lines: list[str] = []
         with contextlib.suppress(DeviceFailed):
             for event in self.agent.request("tool", argv=["nvpmodel", "-q"], fetch=[]):

@@ -9,10 +9,14 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import Self
 
 from edgecr.core.errors import DeviceFailed, FileProblem
-from edgecr.core.files import read_json, refused_as
+from edgecr.core.files import read_json, refused_as, write_json
 from edgecr.core.options import Options
+from edgecr.runners.tensorrt.model_input import ModelInput
 
 NAME = "build.json"
+GENERATIONS = ("8.0", "10.0", "11.0")
+ENDS = ("min", "opt", "max")
+PLAIN_WORKSPACE = 64 << 20
 Dims = tuple[Annotated[int, Field(ge=1, lt=2**31)], ...]
 
 
@@ -106,3 +110,14 @@ class BuildFile(_Readable):
 def _number(name: str) -> tuple[int, int]:
     major, minor = map(int, name.split("."))
     return major, minor
+
+
+def write_plain(model: Path) -> None:
+    """Writes the recipe of a float32 engine for one image beside a small model, for any version."""
+    one = ModelInput.of(model)
+    dims = [size or 1 for size in one.dims]
+    shapes = [f"--{end}Shapes={one.name}:{'x'.join(map(str, dims))}" for end in ENDS] if None in one.dims else []
+    flags = {"trtexec": ["--noTF32", *shapes], "workspace_bytes": PLAIN_WORKSPACE}
+    profile = dict.fromkeys(ENDS, dims) if shapes else {}
+    versions = dict.fromkeys(GENERATIONS, flags)
+    write_json(model.parent / NAME, {"schema": 1, "precision": "fp32", "profile": profile, "versions": versions})

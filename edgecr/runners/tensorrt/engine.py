@@ -9,6 +9,8 @@ from pydantic import Field
 from edgecr.core.options import Options
 
 NonNegative = Annotated[float, Field(ge=0)]
+AGREEMENT = 0.995
+"""Two builds of one file may differ in a few answers of a thousand, so that equality cannot be asked for."""
 REFORMATS = ("reformat", "reorder", "copy")
 """Parts of the kinds of layers that only move values into another order or number format."""
 

@@ -28,6 +28,7 @@ _FIGURES: Mapping[str, re.Pattern[str]] = {
         "engine_mib": r"(?:Created|Loaded) engine with size: ([\d.eE+-]+) MiB",
         "device_mib": r"Created execution context with device memory size: ([\d.eE+-]+) MiB",
         "wall_s": r"Total Host Walltime: ([\d.eE+-]+) s",
+        "trace_s": r"Timing trace has \d+ queries over ([\d.eE+-]+) s",
     }.items()
 }
 _WORDS: Mapping[str, re.Pattern[str]] = {
@@ -39,14 +40,14 @@ UNSTABLE = re.compile(r"GPU compute time is unstable, with coefficient of varian
 
 @dataclass(frozen=True)
 class TrtLog:
-    """What trtexec printed; a figure that it did not print is None."""
+    """The figures and words that trtexec printed; one that it did not print is None."""
 
     version: TrtVersion | None = None
     build: str = ""
     passed: bool | None = None
     """Its own verdict; None when it ended without one, because it was killed or crashed."""
     figures: Mapping[str, float] = field(default_factory=dict)
-    """By name: build_s, load_s, engine_mib, device_mib, wall_s."""
+    """By name: build_s, load_s, engine_mib, device_mib, wall_s, trace_s."""
     gpu: str | None = None
     capability: str | None = None
     warnings: tuple[str, ...] = ()
@@ -113,6 +114,8 @@ class _Item(BaseModel):
 class Query(_Item):
     """One inference in ``--exportTimes``."""
 
+    start_ms: Milliseconds = Field(default=MOST_MS, alias="startComputeMs")
+    """Since the first of all, warm-up included."""
     compute_ms: Milliseconds = Field(alias="computeMs")
 
 
@@ -147,11 +150,14 @@ _ANSWERS = TypeAdapter(list[AnsweredTensor])
 _SPAN = TypeAdapter(LayerSpan)
 
 
-def compute_times(text: str | None) -> list[int]:
-    """Nanoseconds of each inference on the GPU, from ``--exportTimes``; warm-up is not among them."""
-    queries = _checked(_QUERIES, "times", text)
+def compute_times(text: str | None, warmup_ms: float = 0) -> list[int]:
+    """Nanoseconds of each inference on the GPU, from ``--exportTimes``.
+
+    Versions before 8.5 write the warm-up as well: what began in its time is left out, as trtexec itself does.
+    """
+    queries = [one for one in _checked(_QUERIES, "times", text) if one.start_ms >= warmup_ms]
     if not queries:
-        raise _unreadable("times", "it holds no inference")
+        raise _unreadable("times", "it holds no inference after the warm-up")
     return [round(one.compute_ms * 1e6) for one in queries]
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edgecr.core.errors import DeviceFailed, EdgecrError, RequestError
 from edgecr.core.progress import Bar, Monitor
+from edgecr.runners.agent.events import Event
 from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.agent.session import MeasuringSession
+from edgecr.runners.agent.watching import of_alone, of_launch
 from edgecr.runners.base import MeasurePlan
 from edgecr.runners.device import Device
+from edgecr.runners.measurement.readings import Watched
 from edgecr.runners.measurement.record import Alone, Launch, Rate, Round, Start
 from edgecr.runners.runtimes.tensorrt import TensorRtOptions
 from edgecr.runners.tensorrt import commands
@@ -22,13 +25,11 @@ from edgecr.runners.tensorrt.answers import EngineAnswers
 from edgecr.runners.tensorrt.board import OTHER_ENGINE, BoardTrtexec, TrtBoard, TrtBuild, TrtRun
 from edgecr.runners.tensorrt.build_file import BuildFile
 from edgecr.runners.tensorrt.commands import Places
-from edgecr.runners.tensorrt.engine import Engine, EngineParity, LayerTime
+from edgecr.runners.tensorrt.engine import AGREEMENT, Engine, EngineParity, LayerTime
 from edgecr.runners.tensorrt.model_input import ModelInput
 from edgecr.runners.tensorrt.output import compute_times, layer_facts, layer_spans
 
 MEMORY = "device_memory_mib"
-AGREEMENT = 0.995
-"""Two builds of one file may differ in a few answers of a thousand, so that equality cannot be asked for."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,6 @@ class TensorRtSession(MeasuringSession):
             for number, arm in enumerate(plan.arms)
         ]
         self.unstable: dict[int, list[float]] = {}
-        self.spent: dict[int, tuple[float, int]] = {}
         self.device_mib: dict[int, float] = {}
         self.told_s = 0.0
 
@@ -132,11 +132,12 @@ class TensorRtSession(MeasuringSession):
 
     def launch(self, agent: Connection, number: int, bar: Bar) -> None:
         """Rounds in which every engine has one run of trtexec, in an order shuffled anew each round."""
-        starts, rounds = dict[int, Start](), list[Round]()
+        starts, rounds, events = dict[int, Start](), list[Round](), list[Event]()
         ended: Literal["rounds", "time"] | None = None
         try:
             for turn, run in self._turns(number):
                 rounds.append(turn)
+                events.extend(run.events)
                 starts.setdefault(turn.arm, start_of(turn.arm, run, self.board))
                 bar.advance(1, launch=f"{number + 1}/{self.protocol.launches}")
             ended = "rounds" if len(rounds) == self.protocol.rounds * len(self.arms) else "time"
@@ -144,7 +145,10 @@ class TensorRtSession(MeasuringSession):
             raise self.broken(error, number, len({one.number for one in rounds})) from error
         finally:
             if rounds:
-                self.launches.append(Launch(starts=tuple(starts.values()), rounds=tuple(rounds), ended=ended))
+                watched = Watched.of(events)
+                self.launches.append(
+                    Launch(starts=tuple(starts.values()), rounds=tuple(rounds), ended=ended, watched=watched)
+                )
 
     def _turns(self, number: int) -> Iterator[tuple[Round, TrtRun]]:
         """The turns of a launch, each with the run it is from; always whole rounds."""
@@ -155,22 +159,19 @@ class TensorRtSession(MeasuringSession):
                 return
             shuffle(order)
             for arm in order:
-                run, ns = self.timed(arm, self.protocol.round_s)
-                self._note(arm, run, len(ns))
-                yield Round(arm=arm, number=count, start_ns=run.start_ns, ns=tuple(ns), program=run.program), run
+                run, ns = self.timed(arm, self.protocol.round_s, of_launch(self.device))
+                self._note(arm, run)
+                yield turn_of(arm, count, run, ns), run
 
-    def timed(self, arm: int, seconds: float, streams: int = 1) -> tuple[TrtRun, list[int]]:
+    def timed(self, arm: int, seconds: float, watch: Mapping[str, Any], streams: int = 1) -> tuple[TrtRun, list[int]]:
         """One run of trtexec, and the times of its inferences on the GPU."""
         asked = self.asked[arm]
         flags = commands.turn_flags(self.board.version, self.options, asked.places, asked.shapes, seconds, streams)
-        run = self.trtexec.run(f"timing {asked.label}", flags, [asked.places.of("times.json")], seconds)
-        return run, compute_times(run.files.get(asked.places.of("times.json")))
+        run = self.trtexec.run(f"timing {asked.label}", flags, [asked.places.of("times.json")], seconds, watch)
+        return run, compute_times(run.files.get(asked.places.of("times.json")), self.options.warmup_ms)
 
-    def _note(self, arm: int, run: TrtRun, calls: int) -> None:
-        """Keeps what else a turn told: its time on the host, and trtexec's doubt."""
-        if (wall := run.log.figures.get("wall_s")) is not None:
-            spent, count = self.spent.get(arm, (0.0, 0))
-            self.spent[arm] = (spent + wall, count + calls)
+    def _note(self, arm: int, run: TrtRun) -> None:
+        """Keeps what else a turn told: memory, and trtexec's doubt."""
         if (memory := run.log.figures.get("device_mib")) is not None:
             self.device_mib[arm] = memory
         if run.log.unstable is not None:
@@ -178,24 +179,24 @@ class TensorRtSession(MeasuringSession):
 
     def measure_alone(self, agent: Connection, number: int) -> None:
         """The throughput of one engine with several streams, then the layers of an engine that has not told yet."""
-        asked, rates, start = self.protocol.throughput, list[Rate](), None
+        asked, rates, events, start = self.protocol.throughput, list[Rate](), list[Event](), None
         for streams in asked.streams if asked else ():
-            run, ns = self.timed(number, asked.seconds if asked else 0.0, streams)
+            run, ns = self.timed(number, asked.seconds if asked else 0.0, of_alone(self.device), streams)
+            events.extend(run.events)
             start = start or start_of(number, run, self.board)
             if (wall := run.log.figures.get("wall_s")) is not None and wall > 0:
                 elapsed = round(wall * 1e9)
                 rates.append(Rate(arm=number, streams=streams, calls=len(ns), elapsed_ns=elapsed, program=run.program))
         if start:
-            self.alone.append(Alone(start=start, rates=tuple(rates)))
+            self.alone.append(Alone(start=start, rates=tuple(rates), watched=Watched.of(events)))
         self._finish(number)
 
     def _finish(self, number: int) -> None:
         """Adds to an engine what was learned of its first arm, and warns of what trtexec doubted."""
         place = next((place for place, engine in enumerate(self.engines) if engine.arms[0] == number), None)
         if place is not None:
-            spent, count = self.spent.get(number, (0.0, 0))
             told = {
-                "wall_ms": spent / count * 1e3 if count else None,
+                "wall_ms": self.wall_ms(number),
                 "device_mib": self.device_mib.get(number),
                 "layers": self.layers(number),
             }
@@ -207,6 +208,12 @@ class TensorRtSession(MeasuringSession):
                     f"(coefficient of variation up to {max(doubted):.0f} %): lock the clocks (sudo jetson_clocks)."
                 ]
             )
+
+    def wall_ms(self, arm: int) -> float | None:
+        """The mean time of one inference on the host."""
+        turns = [one for launch in self.launches for one in launch.rounds if one.arm == arm and one.wall_ns is not None]
+        calls = sum(len(one.ns) for one in turns)
+        return sum(one.window_ns for one in turns) / calls / 1e6 if calls else None
 
     def layers(self, arm: int) -> tuple[LayerTime, ...]:
         """The layers of an engine with their times; a board that does not tell them is no failure."""
@@ -250,6 +257,20 @@ def engine_of(
         log_sha256=built.log_sha256,
         log=built.text,
         parity=parity,
+    )
+
+
+def turn_of(arm: int, number: int, run: TrtRun, ns: list[int]) -> Round:
+    """A turn as a measurement records it; its end is the moment when trtexec told that it was done."""
+    seconds = run.log.figures.get("trace_s", run.log.figures.get("wall_s"))
+    wall = sum(ns) if seconds is None else round(seconds * 1e9)
+    return Round(
+        arm=arm,
+        number=number,
+        start_ns=max(0, (run.told_ns or wall) - wall),
+        ns=tuple(ns),
+        program=run.program,
+        wall_ns=wall,
     )
 
 

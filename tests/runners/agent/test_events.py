@@ -9,7 +9,7 @@ import pytest
 from edgecr.core.errors import DeviceFailed
 from edgecr.runners import fitness
 from edgecr.runners.agent.events import UNREADABLE, cleaned, parse_line, shown
-from edgecr.runners.agent.session import AgentRunner
+from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import MeasurePlan
 from tests.runners.fake_agent import FACTS, HELLO, fake
 from tests.runners.tiny_device import quick_device, write_onnx

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from edgecr.core.errors import DeviceFailed, FileProblem, RequestError
 from edgecr.core.progress import Monitor
 from edgecr.runners.base import Arm, Measurement, MeasurePlan, runner_for
+from edgecr.runners.doctor import examine
 from edgecr.runners.measurement.summary import compare, summarise
 from edgecr.runners.runtimes.ort import OrtOptions
 from edgecr.runners.tensorrt.session import TensorRtSession
@@ -63,6 +65,11 @@ def test_engines_are_built_timed_taken_apart_and_kept_over_ssh(board, jetson, tw
     assert all(
         one.ns and one.run_ns is None and one.program.elapsed_ns > sum(one.ns) for one in result.launches[0].rounds
     )
+    spans = sorted((one.start_ns, one.start_ns + one.window_ns) for one in result.launches[0].rounds)
+    assert all(before < after for (_, before), (after, _) in itertools.pairwise(spans))
+    assert all(one.window_ns >= sum(one.ns) for one in result.launches[0].rounds)
+    states = [one.at_ns for one in result.launches[0].watched.states]
+    assert states[0] < spans[0][0] < spans[-1][1] < states[-1]
     assert result.launches[0].ended == "rounds"
     start = result.launches[0].starts[0]
     assert (start.load_ns, start.first_ns, start.info["device_memory_mib"]) == (25_000_000, None, 1.5)
@@ -126,6 +133,7 @@ def test_every_generation_is_spoken_to_in_its_own_flags(jetson, tmp_path: Path, 
     result = runner_for(device).measure(plan({"candidate": model}))
     assert result.error is None
     assert list(result.engines[0].precision_shares()) == [precision]
+    assert 77_000_000 not in result.launches[0].rounds[0].ns  # the warm-up, which old versions write as well
 
 
 FAILURES = {
@@ -156,7 +164,9 @@ def test_an_engine_that_does_not_load_any_more_is_built_anew(jetson, two) -> Non
     one = {"candidate": two["candidate"]}
     quick = {"rounds": 1, "throughput": None}
     runner_for(jetson.device(protocol=quick, layers=False)).measure(plan(one))
-    entry = next(path for path in (jetson.kept / "edgecr" / "engines").iterdir() if path.read_bytes()[:4] == b"STUB")
+    entry = next(
+        path for path in (jetson.kept / "edgecr-board" / "engines").iterdir() if path.read_bytes()[:4] == b"STUB"
+    )
     foreign = entry.read_bytes().replace(b"100300", b"100200")
     entry.unlink()
     entry.with_name(f"{entry.name.split('.')[0]}.{hashlib.sha256(foreign).hexdigest()}").write_bytes(foreign)
@@ -228,3 +238,13 @@ def test_runtimes_that_cannot_alternate_are_refused_in_one_plan(jetson, two) -> 
     mixed = MeasurePlan((Arm("a", two["baseline"], "tensorrt"), Arm("b", two["candidate"], "ort")))
     with pytest.raises(RequestError, match="tensorrt and ort cannot be measured in one session"):
         mixed.check(device)
+
+
+def test_the_doctor_builds_and_runs_a_small_engine(jetson) -> None:
+    found = {one.check: one for one in examine(jetson.device()).findings}
+    assert found["inference in tensorrt"].state == "ok"
+    assert "version 10.3.0" in found["inference in tensorrt"].text
+    assert "package of tensorrt" not in found  # trtexec needs none
+    (jetson.tools / "trtexec").write_text("#!/bin/sh\necho no driver; exit 1\n")
+    broken = {one.check: one for one in examine(jetson.device()).findings}["inference in tensorrt"]
+    assert (broken.state, broken.text) == ("fail", "trtexec on the board does not tell its version (no driver).")

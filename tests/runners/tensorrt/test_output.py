@@ -1,4 +1,4 @@
-"""What trtexec prints and writes is read as its public source writes it, and nothing in it can do harm."""
+"""Texts and files of trtexec are read as its public source writes them, and nothing in them can do harm."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ TIMES = (
 
 def test_times_are_those_of_the_gpu_in_nanoseconds() -> None:
     assert compute_times(TIMES) == [5_000_010, 4_500_000]
+    assert compute_times(TIMES, warmup_ms=0.4) == [4_500_000]
 
 
 @pytest.mark.parametrize(
