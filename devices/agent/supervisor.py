@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
-from . import answering, board_lock, folders, inbox, memory, probe, tools, trtexec, watch
+from . import answering, board_lock, folders, inbox, memory, probe, tools, trtexec, uploads, watch
 from .channel import MARK, PROTOCOL, Channel
 from .children import Children
 from .worker import REPORTED
@@ -232,6 +232,8 @@ class Supervisor(object):
             return watch.rest(request["seconds"], stopped)
         if op in trtexec.OPS:
             return trtexec.perform(request, self.work, self.children, self.emit, stopped)
+        if op in uploads.OPS:
+            return uploads.perform(request, self.work)
         if op in MEASURING:
             return self.measure(request, stopped)
         raise ValueError("unknown request %r" % op)

@@ -27,7 +27,7 @@ def robustness(
     target: Target = None,
     device: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--device", help="Answer in this device's runtime with its settings; it must be this machine."),
+        typer.Option("--device", help="Answer in this device's runtime with its settings; a board answers itself."),
     ] = None,
     images: Annotated[
         Optional[int],  # noqa: UP045

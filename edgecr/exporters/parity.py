@@ -14,7 +14,7 @@ from edgecr.predictors.base import Predictor
 from edgecr.tasks import CLASSIFICATION, Outputs, Task
 
 _SMALL_BATCHES = (1, 3)
-_AT_MOST = 16
+_AT_MOST = 6
 """Small batches are only tried on this many images: they test shapes, the whole set tests numbers."""
 
 _ROUNDING = 1e-9

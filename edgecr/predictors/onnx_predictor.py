@@ -73,6 +73,7 @@ def open_session(
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # answers may wait; others need the cores
     for key, value in settings.items():
         options.add_session_config_entry(key, value)
     if optimised is not None:

@@ -80,6 +80,8 @@ class BoardTransport(Options):
 
     The lock is a file in /tmp there; `env: {EDGECR_BOARD_LOCK: PATH}` puts it elsewhere.
     """
+    keep_uploads_mb: Annotated[int, Field(ge=1)] | None = None
+    """Megabytes of models that stay on the board, in ~/.cache/edgecr-board, each sent once; none when left out."""
     power_cycle: PowerCycle | None = None
     """The way to switch a board off and on that does not answer; done once before giving up."""
 

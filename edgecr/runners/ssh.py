@@ -90,6 +90,7 @@ class SshRunner(AgentRunner):
             hello_s=HELLO_S + self.transport.connect_timeout_s,
             explain=self.explain,
             after=self.after,
+            keep_mb=self.transport.keep_uploads_mb,
         )
 
     def after(self) -> None:

@@ -56,8 +56,9 @@ def robustness(
                 asked.save(place.path)
                 run.finish(place.stage, key, [place.path])
     except DeviceFailed as error:
-        run.fail(place.stage, answers_key(shown.asked_of, images), str(error))
-        raise
+        told = f"{error}{shown.kept(place.path)}"
+        run.fail(place.stage, answers_key(shown.asked_of, images), told)
+        raise DeviceFailed(told) from error
     return answered
 
 
@@ -126,6 +127,14 @@ class _Shown:
             return None
         same = found.answered_by.get("device") == self.device.plain() and found.key == self.key(found.answered_by)
         return found if same and self.run.finished(place.stage, answers_key(found.key, self.images)) else None
+
+    def kept(self, folder: Path) -> str:
+        """The remark on what was answered before a failure; empty if nothing was."""
+        every = self.suite.conditions
+        done = sum((folder / f"{condition}.npz").is_file() for condition in every)
+        return (
+            f" The answers under {done} of {len(every)} conditions are kept; the same command goes on." if done else ""
+        )
 
     def key(self, answered_by: Mapping[str, Any]) -> str:
         """The key of the question to whoever answers."""

@@ -15,17 +15,20 @@ import yaml
 from edgecr.core.progress import Monitor
 from edgecr.pipeline import compress
 from edgecr.recipe import load_recipe
+from edgecr.recipe.inputs import code_hashes, input_hashes
 from edgecr.report.result import BASELINE, CANDIDATE, Result, Status, Verdict
 from edgecr.report.tables import accuracy_tables
 from edgecr.robustness.result import RobustnessResult
-from edgecr.run import Run
+from edgecr.run import Run, identity
 from edgecr.runners.agent import protocol
 from edgecr.runners.agent.archive import agent_archive
+from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.ssh import SshRunner
 from edgecr.stages.judge import judged
 from edgecr.training.context import Execution
 from tests.conftest import QUICK_DEVICE, SMALL
 from tests.runners.loopback import Board, loopback
+from tests.runners.processes import kill_workers
 from tests.workplace import trusted
 
 WRONG = (
@@ -59,9 +62,18 @@ def run_it(file: Path, root: Path) -> tuple[Run, Result]:
 
 
 @pytest.fixture(scope="module")
-def done(board: Board, tmp_path_factory: pytest.TempPathFactory, config_folder) -> tuple[Run, Result, Path]:
+def done(
+    board: Board, tmp_path_factory: pytest.TempPathFactory, config_folder, small_run: Path
+) -> tuple[Run, Result, Path]:
+    """The small run, gone on with as that of a recipe which differs from its own in the devices only."""
     file = recipe(tmp_path_factory.mktemp("boards"), board)
-    return (*run_it(file, file.parent / "runs"), file)
+    asked, execution = load_recipe(str(file)), Execution()
+    inputs, code = input_hashes(asked.model, *asked.steps), code_hashes(asked, execution)
+    name = f"small-{identity(asked.canonical(), asked.data.load().fingerprint, inputs, code)[:8]}"
+    shutil.copytree(small_run, file.parent / "runs" / name)
+    run, result = run_it(file, file.parent / "runs")
+    assert run.folder.name == name, "the steps and exports of the other run were taken over"
+    return run, result, file
 
 
 @pytest.fixture
@@ -165,3 +177,25 @@ def test_a_board_that_cannot_be_reached_makes_its_gates_incomplete(
     (gate,) = (gate for gate in result.gates if gate.name == "noise5_accuracy")
     assert gate.status is Status.INCOMPLETE
     assert "Board 'board' cannot be reached: ssh: connect to host 127.0.0.1" in gate.text
+
+
+def test_an_interrupted_suite_goes_on_to_the_same_answers(
+    done: tuple[Run, Result, Path], unasked: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, answers = Connection.put_content, unasked.robustness("noise5", "onnx", "orin")
+
+    def send(self: Connection, content: bytes, name: str) -> None:
+        if (answers / "clean.npz").exists():
+            kill_workers(self.pid)
+        original(self, content, name)
+
+    with monkeypatch.context() as crash:
+        crash.setattr(Connection, "put_content", send)
+        _, result = run_it(done[2], unasked.folder.parent)
+    assert result.verdict is Verdict.INCOMPLETE
+    assert "The answers under 1 of 6 conditions are kept; the same command goes on." in result.warnings[-1]
+    written = (answers / "clean.npz").stat().st_mtime_ns
+    assert run_it(done[2], unasked.folder.parent)[1].verdict is Verdict.SHIP
+    assert (answers / "clean.npz").stat().st_mtime_ns == written
+    for file in done[0].robustness("noise5", "onnx", "orin").glob("*.npz"):
+        assert (answers / file.name).read_bytes() == file.read_bytes(), file.name

@@ -78,8 +78,13 @@ class Connection:
         hello_s: float,
         explain: Explain = plainly,
         after: Callable[[], None] = lambda: None,
+        keep_mb: int | None = None,
     ) -> None:
-        """``after`` is called once the connection is closed, however that came."""
+        """``after`` is called once the connection is closed, however that came.
+
+        Files that are put stay on the board, up to ``keep_mb`` of them, and are not sent in the next session.
+        """
+        self._keep_mb = keep_mb
         self._explain, self._after = explain, after
         self._events: queue.Queue[Event | None] = queue.Queue()
         self._frames: queue.Queue[bytes | None] = queue.Queue(WAITING_FRAMES)
@@ -128,12 +133,13 @@ class Connection:
 
     def put(self, path: Path, name: str) -> None:
         """Sends a file, once more if it arrived damaged; ``/`` in the name makes folders."""
-        try:
-            self._put(path, name)
-        except DeviceFailed as error:
-            if "checksum" not in str(error):
-                raise
-            self._put(path, name)
+        if self._keep_mb is None:
+            self._put_safely(path, name)
+            return
+        told = {"name": name, "sha256": sha256(path), "budget_mb": self._keep_mb}
+        if self.ask("have", **told).get("found") is not True:
+            self._put_safely(path, name)
+            self.ask("keep", **told)
 
     def put_content(self, content: bytes, name: str) -> None:
         """Sends a file's content and waits for nothing: how it went is told among the events that follow."""
@@ -213,6 +219,14 @@ class Connection:
         if hello.protocol != PROTOCOL:
             raise DeviceFailed(f"The agent speaks protocol {hello.protocol}, this EdgeCR {PROTOCOL}.")
         return hello.model_dump()
+
+    def _put_safely(self, path: Path, name: str) -> None:
+        try:
+            self._put(path, name)
+        except DeviceFailed as error:
+            if "checksum" not in str(error):
+                raise
+            self._put(path, name)
 
     def _put(self, path: Path, name: str) -> None:
         try:

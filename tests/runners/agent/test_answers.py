@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from edgecr.runners.agent.memory import Need
 from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.base import runner_for
 from tests.runners.loopback import Board, loopback
+from tests.runners.processes import gone, kill_workers, started_by
 from tests.runners.tiny_device import quick_device, write_onnx
 
 PREPROCESSING = {"mean": [0.5, 0.4, 0.6], "std": [0.2, 0.3, 0.25], "size": [8, 8], "embedded": False}
@@ -72,30 +72,6 @@ def same(given: Any, expected: Any) -> bool:
     return list(given) == list(expected) and all(np.array_equal(given[name], expected[name]) for name in expected)
 
 
-def descendants(pid: int) -> list[int]:
-    """The processes that a process started, as they are now."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
-            continue
-        if parent == pid:
-            found.append(int(stat.parent.name))
-    return found
-
-
-def gone(pid: int) -> bool:
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def disturb(monkeypatch: pytest.MonkeyPatch, at: int, harm: Callable[[Connection], None]) -> list[Connection]:
     """Harms the connection once, as a batch of that number is about to be sent; returns all connections that sent."""
     original, seen, count = Connection.put_content, list[Connection](), [0]
@@ -136,7 +112,7 @@ def test_a_board_answers_as_this_machine_and_is_left_as_it_was(
     with BoardPredictor(on(board.transport(), work), shipped, "ort") as asked:
         assert same(asked.predict(IMAGES), here(shipped))
         (agent,) = seen
-        processes = [agent.pid, *descendants(agent.pid)]
+        processes = [agent.pid, *started_by(agent.pid)]
         assert len(processes) == 2
     assert all(gone(pid) for pid in processes)
     assert list(work.iterdir()) == []
@@ -197,7 +173,7 @@ def test_a_crash_of_the_runtime_is_told_and_not_tried_again(
 ) -> None:
     work = tmp_path / "work"
     work.mkdir()
-    seen = disturb(monkeypatch, 2, lambda agent: [os.kill(pid, signal.SIGSEGV) for pid in descendants(agent.pid)])
+    seen = disturb(monkeypatch, 2, lambda agent: kill_workers(agent.pid))
     with (
         BoardPredictor(on({"kind": "local"}, work), shipped, "ort") as asked,
         pytest.raises(DeviceFailed, match=r"The board's runtime crashed \(signal 11\)\."),
