@@ -47,13 +47,15 @@ def profile(
     target: str | None = None,
     runs: AnyPath = RUNS,
     quiet: bool = False,
+    manner: Manner | None = None,
 ) -> Profile:
     """Measures an exported file, two of them (baseline first) or a run on a device, as ``edgecr profile`` does.
 
     The batch sizes are 1 for files and the recipe's own for a run when left out. A device that fails is a
-    DeviceFailed.
+    DeviceFailed. ``manner`` (edgecr.runners.manner) is how long it takes, with which streams, and whether by force.
     """
-    measurement = measured(what, [device], batch, runtime, launches, rounds, target, runs, progress(quiet))[device]
+    found = measured(what, [device], batch, runtime, launches, rounds, target, runs, progress(quiet), manner)
+    measurement = found[device]
     raise_failure(measurement)
     return Profile(measurement)
 

@@ -114,10 +114,12 @@ def _packages(device: Device, facts: fitness.Facts) -> Iterator[Finding]:
     """The packages as their installers left them; that they work is shown by an inference."""
     libraries = facts["libraries"]
     for name, options in device.runtimes.items():
+        if options.by_tool:
+            continue
         found = [f"{package} {libraries[package]}" for package in options.packages if package in libraries]
         if found:
             yield Finding(check=f"package of {name}", state="ok", text=", ".join(found))
-        elif options.packages and not options.by_tool:
+        elif options.packages:
             yield Finding(
                 check=f"package of {name}",
                 state="warn",
@@ -134,12 +136,12 @@ def _inferences(device: Device, agent: Connection, facts: dict[str, Any], monito
         write_plain(path)
         for name in device.runtimes:
             check = f"inference in {name}"
-            session = session_for(brief, MeasurePlan((Arm("a tiny model", path, name),)), monitor)
-            session.facts = facts
             try:
+                session = session_for(brief, MeasurePlan((Arm("a tiny model", path, name),)), monitor)
+                session.facts = facts
                 session.send_files(agent)
                 session.measure_alone(agent, 0)
-            except DeviceFailed as error:
+            except (DeviceFailed, RequestError) as error:
                 yield Finding(check=check, state="fail", text=str(error))
                 continue
             yield from _ran(check, session.alone[-1])
@@ -201,7 +203,7 @@ def write_tiny(path: Path) -> Path:
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in (("x", ["N", 3, 16, 16]), ("y", ["N", 8, 1, 1]))
+        for name, shape in (("x", [1, 3, 16, 16]), ("y", [1, 8, 1, 1]))
     ]
     graph = helper.make_graph(nodes, "tiny", ends[:1], ends[1:], [numpy_helper.from_array(weights, "w")])
     imports = [helper.make_opsetid("", OPSET)]

@@ -48,7 +48,7 @@ def test_each_number_of_threads_is_a_row(profile) -> None:
         (("--quick", "--standard"), "exclude one another"),
         (("--sustained", "1"), "2 minutes to a day"),
         (("--streams", "0"), "--streams 0: give whole numbers"),
-        (("--threads", "1", "--output", "x.json"), "--output takes one measurement"),
+        (("--threads", "1", "--output", "x.json"), "--threads makes several"),
     ],
 )
 def test_wishes_that_contradict_are_refused(profile, words, why: str) -> None:

@@ -16,6 +16,7 @@ from edgecr.runners.device import Device
 from edgecr.runners.doctor import _memory, _packages, _power, _state, examine, write_tiny
 from edgecr.runners.trust import vouched
 from tests.runners.fitness_facts import facts, jetson
+from tests.runners.jetson import PretendedJetson
 from tests.runners.tiny_device import quick_device
 
 BOARDS = ("orin-nano", "orin-nx", "agx-orin", "xavier", "nano", "thor", "rpi4", "rpi5")
@@ -111,3 +112,11 @@ def test_the_commands_write_only_what_they_are_asked_for(tmp_path, monkeypatch) 
     assert told.exit_code == 0, told.output
     assert "inference in ort" in told.output
     assert json.loads((tmp_path / "found.json").read_text())[0]["facts"]["usable_cores"] >= 1
+
+
+def test_a_pretended_jetson_builds_and_runs_the_tiny_model_in_tensorrt(tmp_path) -> None:
+    examined = examine(PretendedJetson(tmp_path / "board").device())
+    (told,) = found(examined, "inference in tensorrt")
+    assert (told.state, "10.3.0" in told.text) == ("ok", True), told.text
+    assert not found(examined, "package of tensorrt")
+    assert not found(examined, "kernel counters")

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from edgecr.report.candidates import focus, focus_name, named_views, views
 from edgecr.report.compare import comparison_tables
 from edgecr.report.doubts import UNVERIFIED, incomplete, unmarked
+from edgecr.report.gates.evidence import place_in
 from edgecr.report.gates.judge import reasons
 from edgecr.report.headline import ROLES, ideal_vs_measured, key_figures
 from edgecr.report.render.markup import Markup, joined, tag, void
-from edgecr.report.render.plots import accuracy_bars, agreement_bars, difference_plot, trade_off
+from edgecr.report.render.plots import accuracy_bars, agreement_bars, difference_plot, minute_dots, trade_off
 from edgecr.report.render.style import STYLE
 from edgecr.report.render.trade_off import Named, common_condition, latency_points, size_points
 from edgecr.report.result import Result, Status, Verdict
@@ -38,7 +39,7 @@ def html(result: Result) -> str:
     for view in views(result):
         titles = accuracy_titles(view, result.label(view.targets[0]))
         sections += [_robustness(view, *place, by_title.pop(title)) for place, title in titles.items()]
-    sections += [_trade_offs(named_views(result)), _examples(result)]
+    sections += [_trade_offs(named_views(result)), _examples(result), _minutes(result)]
     sections += [_table_section(table) for table in by_title.values()]
     return _page(f"{result.heading}: {result.verdict.value}", [*sections, *_sources(result)])
 
@@ -168,6 +169,18 @@ def _trade_offs(results: Named) -> Markup:
     judged = f"Accuracy is the mean over {suite}." if suite else "Accuracy on clean images."
     note = tag("p", f"{judged} Up and to the left is better.", class_="note")
     return tag("section", tag("h2", "Trade-off"), tag("div", *plots, class_="plots"), note)
+
+
+def _minutes(result: Result) -> Markup:
+    """The course of long measurements; their figures are among the tables."""
+    figures = [
+        _figure(f"{place_in(result, row)}, % of the first minute", minute_dots(row), legend=True)
+        for row in result.latency
+        if row.minutes
+    ]
+    return (
+        tag("section", tag("h2", "Minute by minute"), tag("div", *figures, class_="plots")) if figures else Markup("")
+    )
 
 
 def _examples(result: Result) -> Markup:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from edgecr.core.estimate import Estimate
 from edgecr.report.numbers import DIFFERENCE, MINUS, PERCENT, POINTS, figure, point
 from edgecr.report.render.markup import Markup, joined, tag
-from edgecr.report.result import BASELINE, CANDIDATE, AccuracyRow
+from edgecr.report.result import BASELINE, CANDIDATE, AccuracyRow, LatencyRow
 from edgecr.report.tables import condition_name
 
 WIDTH = 400.0
@@ -185,6 +185,26 @@ def _names(across: Axis, up: Axis, spots: Sequence[TradeOffPoint]) -> list[Marku
         taken.append((left, left + width, y))
         names.append(tag("text", spot.name, x=x + side, y=y, class_="figure", text_anchor=anchor))
     return names
+
+
+def minute_dots(row: LatencyRow) -> Markup:
+    """The median time of both roles in each minute of a long measurement, relative to that of the first one."""
+    shares = [(one.number, role, ms / row.minutes[0].ms[role]) for one in row.minutes for role, ms in one.ms.items()]
+    low, high = min(share for _, _, share in shares), max(share for _, _, share in shares)
+    height, margin = 200.0, max((high - low) * 0.15, 0.01)
+    across = Axis(0.5, len(row.minutes) + 0.5, 44, WIDTH - 12)
+    up = Axis(low - margin, high + margin, height - 40, 14)
+    whole = [(tick, f"{tick:g}") for tick in across.ticks(6) if tick == int(tick)]
+    parts = [_horizontal_grid(up, across), _vertical_grid(across, height - 40, whole)]
+    parts += [
+        tag(
+            "circle", _hover(f"{role}, minute {number}: {share:.1%}"), cx=across(number), cy=up(share), r=4, class_=role
+        )
+        for number, role, share in shares
+    ]
+    middle = (across.start + across.end) / 2
+    parts.append(tag("text", "minute", x=middle, y=height - 6, class_="axis", text_anchor="middle"))
+    return _svg(height, "Median time in each minute, in percent of the first minute's", parts)
 
 
 def _plain_ticks(axis: Axis) -> list[tuple[float, str]]:

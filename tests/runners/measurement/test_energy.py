@@ -56,6 +56,11 @@ def test_an_energy_counter_is_read_off_at_the_edges() -> None:
     assert found.between(S // 2, 3 * S // 2) == pytest.approx(1.0)
 
 
+def test_a_counter_that_begins_anew_in_the_next_job_loses_nothing_of_either() -> None:
+    found = trace({0.0: 0.0, 1.0: 3e6, 2.0: 0.0, 3.0: 2e6}, "uj")
+    assert (found.between(0, S), found.between(2 * S, 3 * S)) == (pytest.approx(3.0), pytest.approx(2.0))
+
+
 @pytest.mark.parametrize(("window", "why"), [((-0.1, 1.0), "cover"), ((2.0, 3.1), "cover"), ((3.0, 9.0), "gap")])
 def test_what_the_readings_do_not_cover_has_no_energy(window, why: str) -> None:
     points = EDGES if why == "cover" else EDGES | {9.5: 3000.0}

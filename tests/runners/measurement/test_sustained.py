@@ -6,6 +6,7 @@ import pytest
 
 from edgecr.report.latency_rows import latency_rows
 from edgecr.report.length_tables import layer_tables, stream_tables
+from edgecr.report.render.html import html
 from edgecr.report.tables import minute_tables
 from edgecr.runners.measurement.layers import conversion_share, integer_share, layer_shares
 from edgecr.runners.measurement.readings import BoardState, Watched
@@ -103,3 +104,10 @@ def test_streams_are_shown_where_there_are_several() -> None:
     (table,) = stream_tables(measurement(batch=4, alone=(Alone(start=start(0), rates=rates),)))
     assert [row[2:4] for row in table.rows] == [("1", "40.0 img/s"), ("2", "80.0 img/s")]
     assert list(stream_tables(measurement(alone=(Alone(start=start(0), rates=rates[:1]),)))) == []
+
+
+def test_the_page_shows_both_models_in_every_minute() -> None:
+    page = html(result(latency=latency_rows(long([(10.0, 5.0), (11.0, 6.0)]))))
+    assert page.count("<circle") == 4
+    assert "candidate, minute 2: 120.0%" in page
+    assert "<circle" not in html(result(latency=latency_rows(measurement())))
