@@ -56,6 +56,7 @@ def kept_on(jetson: PretendedJetson) -> list[str]:
 
 
 def test_engines_are_built_timed_taken_apart_and_kept_over_ssh(board, jetson, two, tmp_path: Path) -> None:
+    """The whole chain, twice: some twenty runs of the stub, each of which loads ONNX Runtime."""
     transport = board.runner().device.transport.model_dump(mode="json")
     device, monitor = jetson.device(transport=transport, env={"STUB_UNSTABLE": "1"}), Listening()
     result = runner_for(device).measure(plan(two), monitor)
