@@ -97,7 +97,7 @@ def write(descriptor: int, owner: Dict[str, Any]) -> None:
 
 
 def written(descriptor: int) -> Dict[str, Any]:
-    """What the holder wrote down; nothing where that cannot be read."""
+    """The words of the holder; nothing where that cannot be read."""
     try:
         found = json.loads(os.pread(descriptor, MOST_TEXT, 0).decode("utf-8"))
     except (ValueError, RecursionError):

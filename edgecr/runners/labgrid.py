@@ -118,7 +118,7 @@ class LabgridRunner(SshRunner):
                 self._ask(["cancel-reservation", token], {}, COMMAND_S)
 
     def _ask(self, arguments: list[str], environment: Mapping[str, str], limit_s: float) -> str:
-        """What the client prints for a command."""
+        """The output of the client for a command."""
         if shutil.which(CLIENT) is None:
             raise DeviceFailed(f"{CLIENT} is not installed on this machine: pip install labgrid.")
         where = ["-x", self.transport.coordinator] if self.transport.coordinator else []

@@ -21,7 +21,7 @@ Started = TypeVar("Started")
 def started_again(
     start: Callable[[], Started], cycle: PowerCycle | None, name: str, monitor: Monitor, pause_s: float = PAUSE_S
 ) -> Started:
-    """What ``start`` returns; a board that does not answer is switched off and on once, where a command for it exists.
+    """The result of ``start``; a board that does not answer is switched off and on once, where a command for it exists.
 
     Other failures, such as a refused key, are none that power could mend.
     """

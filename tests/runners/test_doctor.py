@@ -13,10 +13,11 @@ from edgecr.cli import app
 from edgecr.core import builtin
 from edgecr.runners.base import load_device
 from edgecr.runners.device import Device
-from edgecr.runners.doctor import _memory, _packages, _power, _state, examine, write_tiny
+from edgecr.runners.doctor import _memory, _packages, _power, _state, examine, probe, write_tiny
 from edgecr.runners.trust import vouched
 from tests.runners.fitness_facts import facts, jetson
 from tests.runners.jetson import PretendedJetson
+from tests.runners.test_ssh import board as board  # the fixture
 from tests.runners.tiny_device import quick_device
 
 BOARDS = ("orin-nano", "orin-nx", "agx-orin", "xavier", "nano", "thor", "rpi4", "rpi5")
@@ -120,3 +121,11 @@ def test_a_pretended_jetson_builds_and_runs_the_tiny_model_in_tensorrt(tmp_path)
     assert (told.state, "10.3.0" in told.text) == ("ok", True), told.text
     assert not found(examined, "package of tensorrt")
     assert not found(examined, "kernel counters")
+
+
+def test_a_board_is_examined_and_probed_over_ssh(board) -> None:
+    device = board.runner().device
+    examined = examine(device)
+    assert found(examined, "connection")[0].text.endswith("answers (ssh)")
+    assert found(examined, "inference in ort")[0].state == "ok"
+    assert probe(device)["usable_cores"] >= 1
