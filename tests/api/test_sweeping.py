@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from edgecr.api.sweeping import with_threads
 from edgecr.cli import app
 from edgecr.core.errors import RequestError
+from edgecr.runners.base import Manner, MeasurePlan, runner_for
 from tests.runners.tiny_device import quick_device, write_onnx
 
 
@@ -33,6 +34,15 @@ def test_layers_and_streams_are_shown_when_they_are_asked_for(profile) -> None:
     assert "Layers of baseline, batch 1" in found.output
     assert "Conv" in found.output
     assert "Streams" in found.output
+
+
+def test_a_runtime_that_tells_no_layers_is_measured_all_the_same(tmp_path) -> None:
+    device = quick_device(runtimes={"openvino": {}})
+    files = {"baseline": write_onnx(tmp_path / "a.onnx")}
+    plan = MeasurePlan.of(files, [1], "openvino", launches=1, rounds=1, manner=Manner(layers=True))
+    result = runner_for(device).measure(plan)
+    assert (result.error, result.layers) == (None, ())
+    assert any("does not tell the time of its layers" in text for text in result.warnings)
 
 
 def test_each_number_of_threads_is_a_row(profile) -> None:

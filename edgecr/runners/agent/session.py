@@ -137,8 +137,12 @@ class MeasuringSession:
         self.alone.append(Alone(start=starts[0], rates=rates, watched=Watched.of(events)))
 
     def profile_layers(self, agent: Connection, number: int) -> None:
-        """The layers of one arm, in a process that measures nothing else."""
-        events = list(agent.request("layers", arm=number, calls=PROFILED_CALLS, **self.arm_request(number)))
+        """The layers of one arm, in a process that measures nothing else; without them the measurement is whole."""
+        try:
+            events = list(agent.request("layers", arm=number, calls=PROFILED_CALLS, **self.arm_request(number)))
+        except DeviceFailed as error:
+            self.warn([f"The layers of {self.arms[number].label} were not told: {error}"])
+            return
         self.nodes += picked(NodeTime, events, "layer", len(self.arms))
 
     def result(self) -> Measurement:
