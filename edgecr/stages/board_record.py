@@ -22,7 +22,7 @@ class AnsweredBy(BaseModel):
 
 
 class BoardRecord(BaseModel):
-    """Who answered, and by role the differences from PyTorch's outputs for the images that the file carries."""
+    """The answerers, and by role the differences from PyTorch's outputs for the images that the file carries."""
 
     answered_by: AnsweredBy
     parity: dict[str, dict[str, Any]]

@@ -139,7 +139,7 @@ class _Case:
         return replace(result, examples=examples, answerers=list(self.answerers(sound)))
 
     def answerers(self, sound: Iterable[tuple[str, str, str]]) -> Iterator[BoardRow]:
-        """Who answered for each target, by the first suite that it answered to."""
+        """The boards that answered for each target, by the first suite that they answered to."""
         asked = {(target, board): suite for target, suite, board in reversed([*sound]) if board}
         for (target, board), suite in reversed(asked.items()):
             yield from board_rows(self.run.robustness(suite, target, board), target, board)
