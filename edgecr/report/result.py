@@ -295,7 +295,20 @@ class CandidateRow:
         return self.verdict is Verdict.SHIP
 
 
-_Row = TypeVar("_Row", ModelRow, AccuracyRow, LatencyRow, ExportRow, GateResult, CandidateRow)
+@dataclass(frozen=True)
+class BoardRow:
+    """One role's file on a board that answered about images itself."""
+
+    device: str
+    role: str
+    runtime: str
+    version: str
+    parity: dict[str, Any] = field(default_factory=dict)
+    """The differences of its outputs from PyTorch's; empty where the file carries nothing to compare with."""
+    target: str = ""
+
+
+_Row = TypeVar("_Row", BoardRow, ModelRow, AccuracyRow, LatencyRow, ExportRow, GateResult, CandidateRow)
 
 
 @dataclass(frozen=True)
@@ -324,6 +337,8 @@ class Result:
     latency: list[LatencyRow] = field(default_factory=list)
     exports: list[ExportRow] = field(default_factory=list)
     steps: list[StepRow] = field(default_factory=list)
+    answerers: list[BoardRow] = field(default_factory=list)
+    """The boards whose own answers are judged."""
     examples: list[Example] = field(default_factory=list)
     apart: list[str] = field(default_factory=list)
     """Results in the run folder that are not judged: made under other options, or from other files."""
@@ -367,6 +382,7 @@ class Result:
             accuracy=_answers_of(device, _about(target, self.accuracy)),
             latency=[row for row in _about(target, self.latency) if device in (None, row.device)],
             exports=_about(target, self.exports),
+            answerers=[row for row in _about(target, self.answerers) if device in (None, row.device)],
             steps=[replace(step, evidence=list(dict.fromkeys([*step.evidence, *shipped]))) for step in self.steps],
             gates=[row for row in _about(target, self.gates) if device is None or row.device in ("", device)],
             candidates=[row for row in _about(target, self.candidates) if device in (None, row.device)],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgecr.core.step_record import Cell
+from edgecr.report.board_tables import board_table
 from edgecr.report.candidates import name_of, views
 from edgecr.report.doubts import Marks, about_figure, about_place, about_speed
 from edgecr.report.engine_tables import engine_tables
@@ -27,6 +28,7 @@ from edgecr.report.numbers import (
     size,
     with_unit,
 )
+from edgecr.report.parity_words import parity_words
 from edgecr.report.result import (
     BASELINE,
     CANDIDATE,
@@ -51,6 +53,7 @@ def tables(result: Result) -> list[Table]:
         gate_table(result),
         model_table(result),
         *accuracy_tables(result),
+        board_table(result),
         latency_table(result),
         start_table(result),
         *engine_tables(result),
@@ -295,7 +298,14 @@ def minute_tables(result: Result) -> Iterator[Table]:
 def receipt_table(result: Result) -> Table:
     """Each exported file with its proofs."""
     rows = tuple(
-        (row.role, row.target, f"{row.file} ({row.sha256[:12]})", size(row.size_bytes), _receipt(row), _parity(row))
+        (
+            row.role,
+            row.target,
+            f"{row.file} ({row.sha256[:12]})",
+            size(row.size_bytes),
+            _receipt(row),
+            parity_words(row.parity, cosine=row.precision != "fp32"),
+        )
         for row in result.exports
     )
     head = ("role", "target", "file (SHA-256)", "size", "removal receipt", "parity")
@@ -325,20 +335,6 @@ def _receipt(row: ExportRow) -> str:
 
 def _change(name: str, before: int, after: int) -> str:
     return f"{name} {after:,}" if before == after else f"{name} {before:,} → {after:,}"
-
-
-def _parity(row: ExportRow) -> str:
-    found = row.parity
-    if not found:
-        return MISSING
-    agreement = found.get("agreement")
-    parts = [
-        f"{found['images']} images" if "images" in found else "",
-        f"largest difference {found['max_abs']:.1e}" if isinstance(found.get("max_abs"), float) else "",
-        f"same class {with_unit(agreement, PERCENT)}" if isinstance(agreement, int | float) else "",
-        f"cosine {found['cosine']:.4f}" if row.precision != "fp32" and isinstance(found.get("cosine"), float) else "",
-    ]
-    return ", ".join(part for part in parts if part)
 
 
 def rounding_table(result: Result) -> Table:

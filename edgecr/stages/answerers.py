@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from edgecr.core.errors import DeviceFailed, RequestError
-from edgecr.core.files import write_json
 from edgecr.core.progress import Monitor
 from edgecr.exporters import Artifact, runtimes_of
 from edgecr.exporters.parity import failures
@@ -19,10 +18,8 @@ from edgecr.runners.agent.answers import BoardPredictor
 from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import answers_itself, runner_for
 from edgecr.runners.device import Device
+from edgecr.stages.board_record import write_board
 from edgecr.stages.engine_proof import ENGINE, FORMAT
-
-BOARD_FILE = "board.json"
-"""The file beside a board's answers that tells who gave them, and how near they are to PyTorch's outputs."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +35,7 @@ class Answerers:
     def save(self, folder: Path) -> None:
         """Writes who answered beside the answers of a board."""
         if self.answered_by:
-            write_json(
-                folder / BOARD_FILE, {"schema": 1, "answered_by": dict(self.answered_by), "parity": dict(self.parity)}
-            )
+            write_board(folder, self.answered_by, self.parity)
 
 
 @contextlib.contextmanager

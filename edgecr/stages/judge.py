@@ -27,6 +27,7 @@ from edgecr.report.result import (
     CANDIDATE,
     NOT_VERIFIED,
     AccuracyRow,
+    BoardRow,
     ExportRow,
     LatencyRow,
     ModelRow,
@@ -42,7 +43,6 @@ from edgecr.robustness.suites import suites
 from edgecr.run import QUESTION, RESUMED, ROLES, Run
 from edgecr.runners.base import Measurement
 from edgecr.runners.device import Device
-from edgecr.stages.answerers import BOARD_FILE
 from edgecr.stages.asked import (
     SUBJECT_FILES,
     Asked,
@@ -57,6 +57,7 @@ from edgecr.stages.asked import (
     step_stage,
     target_for,
 )
+from edgecr.stages.board_record import BOARD_FILE, board_rows
 from edgecr.stages.subject_counts import COUNTS, SubjectCounts
 from edgecr.stages.verification import Verification, read_record, record_name, verify
 
@@ -134,7 +135,14 @@ class _Case:
         )
         sound = [place for place, answered in answers.items() if answered]
         seen = [_shown(focus(result), suite, sound) for suite in suites_asked]
-        return replace(result, examples=[example for place in seen if place for example in self.examples(*place)])
+        examples = [example for place in seen if place for example in self.examples(*place)]
+        return replace(result, examples=examples, answerers=list(self.answerers(sound)))
+
+    def answerers(self, sound: Iterable[tuple[str, str, str]]) -> Iterator[BoardRow]:
+        """The boards that answered for each target, by the first suite that they answered to."""
+        asked = {(target, board): suite for target, suite, board in reversed([*sound]) if board}
+        for (target, board), suite in reversed(asked.items()):
+            yield from board_rows(self.run.robustness(suite, target, board), target, board)
 
     # Reading what is sound, and holding records against one another
 
@@ -254,6 +262,11 @@ class _Case:
             self.seen.reject(f"{place}/robustness.json", "and the run do not agree on whether images have labels")
         elif self.seen.records[stage].key != answers_key(answered.key, recipe.robustness.images):
             self.seen.reject(record_name(stage), "was made under other options than the recipe's")
+        if device:
+            try:
+                list(board_rows(folder, target, board))
+            except FileProblem as problem:
+                self.seen.reject(f"{place}/{BOARD_FILE}", f"cannot be read: {problem}")
         return answered if self.seen.sound(stage) else None
 
     def exported(self, target: str) -> dict[str, str] | None:

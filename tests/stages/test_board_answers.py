@@ -17,7 +17,7 @@ from edgecr.pipeline import compress
 from edgecr.recipe import load_recipe
 from edgecr.recipe.inputs import code_hashes, input_hashes
 from edgecr.report.result import BASELINE, CANDIDATE, Result, Status, Verdict
-from edgecr.report.tables import accuracy_tables
+from edgecr.report.tables import accuracy_tables, tables
 from edgecr.robustness.result import RobustnessResult
 from edgecr.run import Run, identity
 from edgecr.runners.agent import protocol
@@ -109,6 +109,9 @@ def test_the_target_is_judged_on_every_device_by_its_own_answers(done: tuple[Run
 def test_the_tables_name_the_board_that_answered(done: tuple[Run, Result, Path]) -> None:
     titles = [table.title for table in accuracy_tables(done[1])]
     assert titles == ["Accuracy, suite noise5", "Accuracy, suite noise5, orin"]
+    (table,) = (table for table in tables(done[1]) if table.title == "Boards that answered")
+    assert [row[:2] for row in table.rows] == [("orin", BASELINE), ("orin", CANDIDATE)]
+    assert all(row[2].startswith("ort 1.") and "same class 100" in row[3] for row in table.rows), table.rows
     page = (done[0].folder / "report.html").read_text()
     assert page.count("Accuracy under noise5") == len(titles)
 
@@ -125,6 +128,15 @@ def verdicts(result: Result) -> dict[str, Verdict]:
 def test_damaged_answers_of_the_board_leave_the_other_device_unharmed(copied: Run) -> None:
     (copied.robustness("noise5", "onnx", "orin") / "clean.npz").write_bytes(b"")
     assert verdicts(judged(copied)) == {"quick": Verdict.SHIP, "orin": Verdict.INCOMPLETE}
+
+
+def test_a_record_of_the_board_that_cannot_be_read_is_no_evidence(copied: Run) -> None:
+    there, stage = copied.robustness("noise5", "onnx", "orin"), "robustness-noise5@onnx@orin"
+    (there / "board.json").write_text('{"answered_by": {"device": {}, "runtimes": {"baseline": "ort"}}, "parity": {}}')
+    copied.finish(stage, json.loads(copied.stage(stage).read_text())["key"], [there])
+    result = judged(copied)
+    assert verdicts(result) == {"quick": Verdict.SHIP, "orin": Verdict.INCOMPLETE}
+    assert not result.answerers
 
 
 def test_answers_of_this_machine_are_not_the_boards(copied: Run) -> None:
