@@ -25,7 +25,7 @@ class Lab:
     """A coordinator and an exporter of one board, which is this machine."""
 
     def __init__(self, folder: Path, board: Board) -> None:
-        self.address, self.board = f"127.0.0.1:{free_port()}", board
+        self.address, self.folder, self.board = f"127.0.0.1:{free_port()}", folder, board
         (folder / "exported.yaml").write_text(
             f"desk:\n  NetworkService:\n    address: 127.0.0.1\n    port: {board.port}\n"
             f"    username: {getpass.getuser()}\n"
@@ -39,10 +39,9 @@ class Lab:
         for arguments in (["create"], ["set-tags", "board=pretend"], ["add-match", "shelf/desk/NetworkService"]):
             self.ask("-p", "pretend-1", *arguments)
 
-    @staticmethod
-    def started(tool: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def started(self, tool: str, *arguments: str) -> subprocess.Popen[bytes]:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen([TOOLS / f"labgrid-{tool}", *arguments], **quiet)
+        return subprocess.Popen([TOOLS / f"labgrid-{tool}", *arguments], cwd=self.folder, **quiet)
 
     def ask(self, *arguments: str) -> str:
         command = [TOOLS / "labgrid-client", "-x", self.address, *arguments]
