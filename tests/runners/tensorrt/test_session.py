@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgecr.runners.measurement.energy import Trace, spent
+from edgecr.runners.measurement.energy import PowerTrace, spent
 from edgecr.runners.measurement.readings import PowerReadings, Watched
 from edgecr.runners.measurement.record import Program
 from edgecr.runners.tensorrt.board import TrtRun
@@ -35,6 +35,6 @@ def test_energy_is_that_of_the_window() -> None:
     at = tuple(range(0, 3_000 * MS, 10 * MS))
     watt = [2_000.0 if 1_500 * MS <= moment <= 2_000 * MS else 500.0 for moment in at]
     watched = Watched(power=(PowerReadings(unit="mw", at_ns=at, rails={"VDD_IN": tuple(watt)}),))
-    found = spent(Trace(watched, ["VDD_IN"]), [turn_of(0, 0, run(), [100 * MS] * 4)], 1)
+    found = spent(PowerTrace(watched, ["VDD_IN"]), [turn_of(0, 0, run(), [100 * MS] * 4)], 1)
     assert found.seconds == 0.5
     assert found.per_call == pytest.approx(250, rel=0.02)
