@@ -28,7 +28,7 @@ def most_at_once(path: Path) -> int | None:
 def with_engine(
     agent: Connection, options: TensorRtOptions, path: Path, payload: Payload, arm: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The request to the agent, with the engine of the file that was sent in place of the file."""
+    """The request for answers, with the engine of the file that was sent in place of the file."""
     facts = agent.ask("probe", packages=[]).get("facts")
     if not isinstance(facts, dict):
         raise DeviceFailed("The agent told no facts of its board.")
