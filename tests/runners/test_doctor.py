@@ -33,7 +33,7 @@ def test_every_runtime_is_asked_for_an_inference_and_a_broken_one_stops_nothing(
     (broken,), (working,) = found(examined, "inference in ort"), found(examined, "inference in openvino")
     assert broken.state == "fail"
     assert "has no CUDAExecutionProvider" in broken.text
-    assert working.state == "ok"
+    assert working.state == "ok", working.text
     assert re.search(r"version \d", working.text)
     assert examined.failed
     assert found(examined, "memory")[0].state == "ok"

@@ -30,10 +30,13 @@ class Lab:
             f"desk:\n  NetworkService:\n    address: 127.0.0.1\n    port: {board.port}\n"
             f"    username: {getpass.getuser()}\n"
         )
-        self.processes = [self.started("coordinator", "-l", self.address)]
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def open(self) -> None:
+        self.processes.append(self.started("coordinator", "-l", self.address))
         self.wait("places")
         self.processes.append(
-            self.started("exporter", "-c", self.address, "-n", "shelf", str(folder / "exported.yaml"))
+            self.started("exporter", "-c", self.address, "-n", "shelf", str(self.folder / "exported.yaml"))
         )
         self.wait("resources", "shelf/desk/NetworkService")
         for arguments in (["create"], ["set-tags", "board=pretend"], ["add-match", "shelf/desk/NetworkService"]):
@@ -76,14 +79,16 @@ class Lab:
 def lab(tmp_path_factory: pytest.TempPathFactory, board: Board) -> Iterator[Lab]:
     if not (TOOLS / "labgrid-coordinator").exists():
         pytest.skip("labgrid is not installed")
-    before = os.environ["PATH"]
+    before, made = os.environ["PATH"], Lab(tmp_path_factory.mktemp("lab"), board)
     os.environ["PATH"] = f"{TOOLS}{os.pathsep}{before}"
-    made = Lab(tmp_path_factory.mktemp("lab"), board)
-    yield made
-    os.environ["PATH"] = before
-    for process in made.processes:
-        process.terminate()
-        process.wait()
+    try:
+        made.open()
+        yield made
+    finally:
+        os.environ["PATH"] = before
+        for process in made.processes:
+            process.terminate()
+            process.wait()
 
 
 def test_a_place_is_held_for_a_session_and_released_after_it(lab: Lab) -> None:
