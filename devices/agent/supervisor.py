@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Dict, List, Optional, Tuple
 
 from . import answering, board_lock, folders, inbox, memory, probe, tools, trtexec, uploads, watch
 from .channel import MARK, PROTOCOL, Channel
@@ -206,6 +206,9 @@ class Supervisor(object):
             if not stopped():
                 with self.watcher.during(request):
                     fields = self.perform(op, request, stopped)
+        except Told as told:
+            self.channel.relay(told.line)
+            return
         except Exception as error:  # the host must hear of everything that fails here
             self.emit("error", op=op, type=type(error).__name__, message=str(error)[:2000])
             return
@@ -215,7 +218,7 @@ class Supervisor(object):
             self.emit("done", op=op, **fields)
 
     def perform(self, op: str, request: Dict[str, Any], stopped: Callable[[], bool]) -> Any:
-        """The result of a request as fields of its done event; None when the failure was reported already."""
+        """The result of a request as fields of its done event; None when it was stopped."""
         if op == "bye":
             self.emit("done", op=op)
             self.end(BYE)
@@ -247,25 +250,58 @@ class Supervisor(object):
         self.emit("line", text=line.decode("utf-8", "replace").rstrip())
 
     def measure(self, request: Dict[str, Any], stopped: Callable[[], bool]) -> Any:
-        """Runs a request in a fresh process and hands on its events."""
+        """Runs a request in a fresh process and hands on its events, of which an error is the last one of the request.
+
+        The host takes what comes after it for the answer to its next request: nothing may, of all that is read beside.
+        """
         problem = memory.refusal(request)
         if problem:
-            self.emit("error", op=request["op"], type="NotEnoughMemory", message=problem)
-            return None
+            raise NotEnoughMemory(problem)
         argv = [sys.executable, "-u", "-c", START, os.path.join(self.work, "agent.pyz"), str(os.getpid())]
         text = json.dumps(request).encode("utf-8") + b"\n"
-        code = self.children.run(argv, self.work, self.relay, stopped, text, more=request["op"] in STAYING)
+        errors: List[bytes] = []
+
+        def relay(line: bytes) -> None:
+            if is_error(line):
+                errors.append(line)
+            elif line.startswith(MARK):  # whatever else a runtime may print is no event
+                self.channel.relay(line)
+
+        code = self.children.run(argv, self.work, relay, stopped, text, more=request["op"] in STAYING)
         answering.tidy(self.work)
         if code == 0:
             return {}
-        if code != REPORTED and not stopped():
-            self.emit("error", op=request["op"], type="Crashed", message=how_it_died(code))
-        return None
+        if stopped():
+            return None
+        if code == REPORTED and errors:
+            raise Told(errors[0])
+        raise Crashed(how_it_died(code))
 
-    def relay(self, line: bytes) -> None:
-        """Hands on an event of the measuring process, and nothing else that it may print."""
-        if line.startswith(MARK):
-            self.channel.relay(line)
+
+class NotEnoughMemory(Exception):
+    """A request that would not fit into the board's memory."""
+
+
+class Crashed(Exception):
+    """A measuring process that ended without reporting an error."""
+
+
+class Told(Exception):
+    """A measuring process that reported an error, as the event that it is."""
+
+    def __init__(self, line: bytes) -> None:
+        super().__init__("reported")
+        self.line = line
+
+
+def is_error(line: bytes) -> bool:
+    """True for an event that ends a request with an error."""
+    if not line.startswith(MARK) or b'"error"' not in line:
+        return False
+    try:
+        return bool(json.loads(line[len(MARK) :].decode("utf-8"))["event"] == "error")
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def how_it_died(code: int) -> str:

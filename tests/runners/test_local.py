@@ -14,8 +14,10 @@ from edgecr.core.progress import Bar, Monitor
 from edgecr.predictors.openvino_file import openvino_library, read_openvino
 from edgecr.runners.agent import protocol
 from edgecr.runners.agent.archive import BOOT, agent_archive
+from edgecr.runners.agent.payload import payload_of
 from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.agent.runner import AgentRunner
+from edgecr.runners.agent.session import asked_arm
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
 from edgecr.runners.measurement.record import Measurement
 from edgecr.runners.measurement.summary import compare, summarise
@@ -276,3 +278,18 @@ def test_a_board_that_dies_keeps_what_it_had_sent(models, tmp_path: Path) -> Non
 def test_the_archive_is_the_same_bytes_each_time() -> None:
     first = agent_archive()
     assert agent_archive() == first
+
+
+def test_what_is_read_beside_a_job_that_fails_comes_before_its_error(models) -> None:
+    """An event after it would be taken for the answer to the next request."""
+    runner = runner_for(quick_device(runtimes={"ort": {"providers": ["CUDAExecutionProvider"]}}))
+    payload = payload_of(models["baseline"], (1,))
+    with runner.connect() as agent:
+        for name, path in payload.files().items():
+            agent.put(path, name)
+        arm = asked_arm(runner.device, "a", "ort", 1, payload, payload.needs[1])
+        for _ in range(3):
+            with pytest.raises(DeviceFailed, match="has no CUDAExecutionProvider"):
+                list(agent.request("alone", arm=0, streams=(), seconds=0.0, watch={"state_s": 0.001}, **arm))
+            assert agent.ask("probe")["event"] == "done"
+            assert agent._events.empty()
