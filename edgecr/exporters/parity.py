@@ -16,6 +16,10 @@ from edgecr.tasks import CLASSIFICATION, Outputs, Task
 _SMALL_BATCHES = (1, 3)
 _AT_MOST = 6
 """Small batches are only tried on this many images: they test shapes, the whole set tests numbers."""
+_ONE_IN = 20
+"""One image in so many may have outputs of another direction."""
+_OTHER_PROCESSOR = 0.02
+"""The cosine of a single image that another processor's rounding may cost."""
 
 _ROUNDING = 1e-9
 
@@ -34,7 +38,7 @@ class ParityResult:
     output: str = "logits"
     """The output that differs most, relative to its numbers."""
     cosine: float = 1.0
-    """The smallest cosine between both outputs for one image."""
+    """The cosine between both outputs that 19 images in 20 reach."""
 
     def plain(self) -> dict[str, Any]:
         """The figures as plain JSON values; differences that are not finite become null."""
@@ -96,18 +100,21 @@ def differences(expected: Outputs, given: Outputs, allowed: ParityLimits, task: 
     return Difference(max(largest.values()), largest[worst] / scales[worst], agreement, worst, cosine)
 
 
-def limits_of_some(allowed: ParityLimits, expected: Outputs, some: Outputs, agreement: float) -> ParityLimits:
+def limits_of_some(allowed: ParityLimits, expected: Outputs, some: Outputs, shown: Difference) -> ParityLimits:
     """The limits for some of the images alone, which passed together with all the others.
 
-    A relative difference stays one from the largest number of all images. A share is one of whole images, and what
-    these showed of it, ``agreement``, is allowed: a few images may disagree more often than all of them.
+    A relative difference stays one from the largest number of all images. A share is one of whole images. What these
+    showed of agreement and cosine is allowed: a few images may be worse than all of them.
     """
     relative, share, count = allowed.max_rel, allowed.agreement, max(map(len, some.values()))
+    cosine = allowed.cosine
     if relative is not None:
         relative *= max(_scale(expected[name]) / _scale(some[name]) for name in some)
     if share is not None:
-        share = min(math.floor(share * count + _ROUNDING) / count, agreement)
-    return allowed._replace(max_rel=relative, agreement=share)
+        share = min(math.floor(share * count + _ROUNDING) / count, shown.agreement)
+    if cosine is not None and shown.cosine < cosine:
+        cosine = shown.cosine - _OTHER_PROCESSOR
+    return allowed._replace(max_rel=relative, agreement=share, cosine=cosine)
 
 
 def _tie(allowed: ParityLimits, scale: float) -> float:
@@ -122,12 +129,16 @@ def _scale(values: np.ndarray) -> float:
 
 
 def _cosine(expected: np.ndarray, given: np.ndarray) -> float:
-    """The smallest cosine between the rows of two outputs; two rows of zeros point the same way."""
+    """The cosine that 19 in 20 rows of two outputs reach; two rows of zeros point the same way.
+
+    The worst image alone says little of a rounded file: where a network is undecided its outputs are short, and turn.
+    """
     one, other = (each.reshape(len(each), -1).astype(np.float64) for each in (expected, given))
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     same = (one == other).all(axis=1)
     cosines = np.divide((one * other).sum(axis=1), lengths, out=np.zeros(len(one)), where=lengths > 0)
-    return float(np.where(same, 1.0, np.clip(cosines, -1.0, 1.0)).min())
+    ordered = np.sort(np.where(same, 1.0, np.clip(cosines, -1.0, 1.0)))
+    return float(ordered[len(ordered) // _ONE_IN])
 
 
 def _comparable(expected: np.ndarray, given: np.ndarray) -> bool:
@@ -155,7 +166,9 @@ def failures(result: ParityResult, allowed: ParityLimits) -> list[str]:
             f"the same answer on {result.agreement:.2%} of {result.images} images (needed {allowed.agreement:.2%})"
         )
     if allowed.cosine is not None and result.cosine < allowed.cosine:
-        found.append(f"a cosine of {result.cosine:.4f} between the outputs for one image (needed {allowed.cosine})")
+        found.append(
+            f"19 images in 20 have a cosine of {result.cosine:.4f} or more of their outputs (needed {allowed.cosine})"
+        )
     return found
 
 

@@ -149,7 +149,7 @@ class _Case:
         except (FileProblem, UnsupportedModel) as error:
             why = str(error).replace(str(artifact.path), "it")
             raise ExportRefused(f"The file for target {self.target.name!r} does not run: {why}") from error
-        stored = limits_of_some(limits, known.outputs, kept.outputs, shown.agreement)
+        stored = limits_of_some(limits, known.outputs, kept.outputs, shown)
         self.findings["parity"] = parity.plain() | {
             "task": task.name,
             "limits": limits._asdict(),

@@ -32,7 +32,7 @@ class Parity(Options):
     agreement: Share = "auto"
     """Smallest fraction of images on which both choose the same class; auto: 0.9 for int8, else 1."""
     cosine: Share = "auto"
-    """Smallest cosine between both outputs for one image; auto: 0.8 for int8, 0.999 for fp16, else null."""
+    """Cosine between both outputs that 19 images in 20 must reach; auto: 0.8 for int8, 0.999 for fp16, else null."""
 
     def limits(self, precision: str) -> ParityLimits:
         """The limits with those of the precision in place of auto."""

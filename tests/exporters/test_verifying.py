@@ -187,14 +187,19 @@ def test_a_stored_proof_is_bounded_and_spread(count, side, kept):
 
 
 def test_a_share_of_some_images_may_be_smaller_than_that_of_all():
-    from edgecr.exporters.parity import limits_of_some
+    from edgecr.exporters.parity import Difference, limits_of_some
     from edgecr.exporters.target import ParityLimits
 
+    def shown(agreement, cosine=1.0):
+        return Difference(0.0, 0.0, agreement, "logits", cosine)
+
     whole, some = {"logits": np.array([[8.0], [2.0]])}, {"logits": np.array([[2.0]] * 16)}
-    found = limits_of_some(ParityLimits(1e-3, 1e-4, 0.9, 0.95), whole, some, 15 / 16)
+    found = limits_of_some(ParityLimits(1e-3, 1e-4, 0.9, 0.95), whole, some, shown(15 / 16))
     assert found == ParityLimits(1e-3, 4e-4, 14 / 16, 0.95)
-    assert limits_of_some(ParityLimits(None, None, 0.9, None), whole, some, 0.5).agreement == 0.5
-    assert limits_of_some(ParityLimits(agreement=1.0), whole, some, 1.0).agreement == 1.0
+    assert limits_of_some(ParityLimits(None, None, 0.9, None), whole, some, shown(0.5)).agreement == 0.5
+    assert limits_of_some(ParityLimits(agreement=1.0), whole, some, shown(1.0)).agreement == 1.0
+    one_turned = limits_of_some(ParityLimits(cosine=0.8), whole, some, shown(1.0, cosine=0.6))
+    assert one_turned.cosine == pytest.approx(0.58)
 
 
 def test_an_artifact_of_an_earlier_version_cannot_vouch_for_itself(folder):

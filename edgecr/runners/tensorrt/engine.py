@@ -44,7 +44,7 @@ class EngineParity(Options):
     agreement: Annotated[float, Field(ge=0, le=1)]
     """Share of the images that are answered alike."""
     cosine: float
-    """The smallest cosine between both outputs for one image."""
+    """The cosine between both outputs that 19 images in 20 reach."""
 
 
 class Engine(Options):
