@@ -3,9 +3,9 @@
 The networks are torchvision's and timm's, of random weights. Each is written by the exporters of the targets `onnx`,
 `onnx-int8` and `openvino` (and `openvino-int8` if named); ONNX files are asked in ONNX Runtime and in OpenVINO, the
 others in OpenVINO. Parity is what the product judges: 1e-4 of the largest number for float32; for 8 bits a cosine of
-0.8 for 19 images in 20, and the same answer to nine in ten. All targets of a network share one pass through torch's exporter.
-Every state of a network has a process of its own and each file a limit of processor time. Cells that are finished
-stay in the folder `--work`, where the same command goes on; files that failed are made again with `--again`.
+0.8 for 19 images in 20, and the same answer to nine in ten. All targets of a network share one pass through torch's
+exporter. Every state of a network has a process of its own and each file a limit of processor time. Cells that are
+finished stay in the folder `--work`, where the same command goes on; files that failed are made again with `--again`.
 """
 
 from __future__ import annotations
