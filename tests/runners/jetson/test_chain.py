@@ -15,6 +15,7 @@ from edgecr.core.progress import Monitor
 from edgecr.runners.base import Arm, Measurement, MeasurePlan, runner_for
 from edgecr.runners.doctor import examine
 from edgecr.runners.measurement.summary import compare, summarise
+from edgecr.runners.power import Power
 from edgecr.runners.runtimes.ort import OrtOptions
 from edgecr.runners.tensorrt.session import TensorRtSession
 from tests.runners.jetson import PretendedJetson, write_artifact
@@ -122,6 +123,29 @@ def test_an_engine_serves_every_batch_that_it_was_built_for(jetson, two) -> None
     assert {one.arm for one in result.launches[0].rounds} == {0, 1, 2, 3}
     with pytest.raises(FileProblem, match="built for 1 to 16 images at once, not for 32"):
         runner.measure(plan(two, (32,)))
+
+
+POWER = """#!/bin/sh
+while :; do echo 'CPU [1%@102] tj@50.5C VDD_IN 4000mW/1mW VDD_SOC 1000mW/1mW'; sleep 0.01; done
+"""
+
+
+def test_the_energy_of_an_engine_is_that_of_its_turns(jetson, two) -> None:
+    """Readings of a stub of tegrastats, which tells 4 W whatever happens."""
+    jetson.put("tegrastats", POWER)
+    busy = {"gate_wait": 0.99, "gate_steal": 0.99, "gate_switches": 1e9}  # the stub's power is constant all the same
+    device = jetson.device(protocol={"rounds": 2, "round_s": 0.4, "throughput": None, **busy}, layers=False)
+    device = device.model_copy(update={"power": Power.parse({"source": "tegrastats", "idle_s": 0.5})})
+    result = runner_for(device).measure(plan(two))
+    assert result.error is None
+    assert set(result.launches[0].watched.power[0].rails) == {"VDD_IN", "VDD_SOC"}
+    for number, arm in enumerate(summarise(result)):
+        turns = [one for one in result.launches[0].rounds if one.arm == number]
+        calls, seconds = sum(len(one.ns) for one in turns), sum(one.window_ns for one in turns) / 1e9
+        assert arm.energy_mj is not None, arm.missing
+        assert arm.energy_mj.value == pytest.approx(4.0 * seconds / calls * 1e3, rel=0.2)
+        assert "VDD_IN" in arm.energy_mj.note
+    assert left_on(jetson) == []
 
 
 @pytest.mark.parametrize(
