@@ -15,7 +15,8 @@ from typing import BinaryIO, Dict, List, NamedTuple, Optional
 
 from . import inbox
 
-NAMESPACES = ("engines", "timing", "uploads")
+SHARING = {"engines": ("engines", "timing"), "timing": ("engines", "timing"), "uploads": ("uploads",)}
+NAMESPACES = tuple(sorted(SHARING))
 BUDGET_MB = 2048
 NAME_OF_ALL = "edgecr-board"
 YOUNG_S = 3600.0  # an unfinished file may belong to another agent that still writes it
@@ -39,7 +40,7 @@ def root() -> str:
 
 
 class Cache(object):
-    """One namespace of the cache; the budget is for all of them together."""
+    """One namespace of the cache; engines and their timings share a budget, uploads have one of their own."""
 
     def __init__(self, namespace: str, budget_mb: int = BUDGET_MB, folder: Optional[str] = None) -> None:
         if namespace not in NAMESPACES:
@@ -78,7 +79,7 @@ class Cache(object):
         self.make_room(size)
         unfinished = os.path.join(self.folder, UNFINISHED + os.urandom(16).hex())
         try:
-            problem = inbox.lack_of_space(self.folder, size)
+            problem = inbox.lack_of_space(self.folder, size, "XDG_CACHE_HOME")
             if problem is None:
                 digest = copied(source, unfinished)
                 final = os.path.join(self.folder, "%s.%s" % (name, digest))
@@ -100,8 +101,8 @@ class Cache(object):
         return [entry for entry in entries_of(self.folder) if entry.key == key]
 
     def make_room(self, size: int) -> None:
-        """Removes what was not used for longest, in any namespace, until so many bytes fit."""
-        folders = [os.path.join(self.root, name) for name in NAMESPACES]
+        """Removes what was not used for longest, of all that shares the budget, until so many bytes fit."""
+        folders = [os.path.join(self.root, name) for name in SHARING[os.path.basename(self.folder)]]
         for folder in folders:
             remove_unfinished(folder)
         entries = sorted((entry for folder in folders for entry in entries_of(folder)), key=lambda entry: entry.used)

@@ -96,12 +96,12 @@ def append(file: BinaryIO, block: bytes, path: str) -> Optional[str]:
     return None
 
 
-def lack_of_space(folder: str, size: int) -> Optional[str]:
-    """A sentence when the file does not fit."""
+def lack_of_space(folder: str, size: int, variable: str = "TMPDIR") -> Optional[str]:
+    """A sentence when the file does not fit; the variable is the one that puts such files elsewhere."""
     free = shutil.disk_usage(folder).free
     if free >= size + SPARE:
         return None
     return (
-        "Only %d MB free in %s on the board, %d MB needed. Free space there, or set transport.env.TMPDIR to "
-        "a folder with more." % (free >> 20, folder, (size + SPARE) >> 20)
+        "Only %d MB free in %s on the board, %d MB needed. Free space there, or set transport.env.%s to "
+        "a folder with more." % (free >> 20, folder, (size + SPARE) >> 20, variable)
     )

@@ -110,6 +110,9 @@ def _names(text: str) -> list[str]:
     names = [part.strip() for part in text.split(",")]
     if not all(names):
         raise RequestError(f"--device {text}: give names, separated by commas, for example cpu,my-board")
+    stems = [Path(name).stem for name in dict.fromkeys(names)]
+    if len(set(stems)) < len(stems):
+        raise RequestError(f"--device {text}: two of them are called the same; measure them one after the other.")
     return names
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgecr.core.progress import Monitor
+from edgecr.runners import stopping
 from edgecr.runners.device import CoolDown
 
 PAUSE_S = 5.0
@@ -33,7 +34,7 @@ def cooled(
         if not told:
             monitor.say(f"Waiting for {name} to cool below {cool_down.below_c:g} C; {zone} is at {degrees:.0f} C.")
             told = True
-        time.sleep(pause_s)
+        stopping.pause(pause_s)
     if not facts()["temperatures"]:
         return [f"{name} tells no temperature, so cool_down waited for nothing."]
     return []

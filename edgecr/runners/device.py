@@ -51,11 +51,18 @@ Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.][A-Za-z0-9_.@:%\[\]-]*$")]
 Argument = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
 
 
+def _of_one_place(command: tuple[str, ...]) -> tuple[str, ...]:
+    program = command[0]
+    if ("/" in program or "\\" in program) and not Path(program).is_absolute():
+        raise ValueError(f"{program}: give a name, or an absolute path, so that it is the same from every folder")
+    return command
+
+
 class PowerCycle(Options):
     """A command of this machine that switches a board off and on again."""
 
-    command: Annotated[tuple[Argument, ...], Field(min_length=1)]
-    """The program and its arguments; no shell reads them."""
+    command: Annotated[tuple[Argument, ...], Field(min_length=1), AfterValidator(_of_one_place)]
+    """The program, by its name or its absolute path, and its arguments; no shell reads them."""
     wait_s: Seconds = 180.0
     """Seconds that the board may take until it answers again."""
 

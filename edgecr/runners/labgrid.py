@@ -13,11 +13,13 @@ import re
 import shutil
 import subprocess
 import threading
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgecr.core.errors import DeviceFailed, NotConfigured
+from edgecr.runners import stopping
 from edgecr.runners.agent.events import shown
 from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.base import runners
@@ -40,7 +42,8 @@ class _Hold:
 
 
 _holds: dict[str, _Hold] = {}
-_changing = threading.Lock()
+_changing: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+"""One for each place or set of tags: who waits for one holds up no other."""
 
 
 @runners.register("labgrid")
@@ -78,7 +81,7 @@ class LabgridRunner(SshRunner):
 
     def after(self) -> None:
         """Releases the place, unless other sessions of this process still hold it."""
-        with _changing:
+        with _changing[self._asked]:
             hold = _holds[self._asked]
             hold.sessions -= 1
             if hold.sessions == 0:
@@ -86,7 +89,7 @@ class LabgridRunner(SshRunner):
                 self._release(hold)
 
     def _hold(self) -> _Hold:
-        with _changing:
+        with _changing[self._asked]:
             if self._asked not in _holds:
                 _holds[self._asked] = self._acquired()
             _holds[self._asked].sessions += 1
@@ -102,7 +105,11 @@ class LabgridRunner(SshRunner):
             if token is None:
                 raise DeviceFailed(f"{CLIENT} reserve gave no token: {shown(told, 200)}.")
             hold = _Hold("+", {"LG_TOKEN": token[1]})
-        self._ask(["-p", hold.place, "acquire"], hold.environment, COMMAND_S)
+        try:
+            self._ask(["-p", hold.place, "acquire"], hold.environment, COMMAND_S)
+        except BaseException:
+            self._forget(hold)
+            raise
         return hold
 
     def _take_address(self, hold: _Hold) -> None:
@@ -111,8 +118,13 @@ class LabgridRunner(SshRunner):
         self._address = ["-p", str(found["port"]), "-l", str(found["username"])]
 
     def _release(self, hold: _Hold) -> None:
+        stopping.stop.set(None)  # what was taken is given back, although the work was stopped
         with contextlib.suppress(DeviceFailed):  # nothing more can be done, and the coordinator shows who holds it
             self._ask(["-p", hold.place, "release"], hold.environment, COMMAND_S)
+        self._forget(hold)
+
+    def _forget(self, hold: _Hold) -> None:
+        """Cancels a reservation."""
         if token := hold.environment.get("LG_TOKEN"):
             with contextlib.suppress(DeviceFailed):
                 self._ask(["cancel-reservation", token], {}, COMMAND_S)
@@ -123,23 +135,17 @@ class LabgridRunner(SshRunner):
             raise DeviceFailed(f"{CLIENT} is not installed on this machine: pip install labgrid.")
         where = ["-x", self.transport.coordinator] if self.transport.coordinator else []
         try:
-            done = subprocess.run(
-                [CLIENT, *where, *arguments],
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=limit_s,
-                check=False,
-            )
+            code, said, errors = stopping.ran([CLIENT, *where, *arguments], limit_s, {**os.environ, **environment})
         except subprocess.TimeoutExpired:
             raise DeviceFailed(
                 f"labgrid gave no place within {limit_s:g} s ({' '.join(arguments)}). Look who holds it: {CLIENT} who."
             ) from None
-        if done.returncode:
-            words = shown((done.stderr or done.stdout).strip(), 400).removeprefix("labgrid-client: Error: ")
+        except OSError as error:
+            raise DeviceFailed(f"{CLIENT} does not start: {error}.") from error
+        if code:
+            words = shown((errors or said).strip(), 400).removeprefix("labgrid-client: Error: ")
             raise DeviceFailed(f"labgrid refused {' '.join(arguments)!r}: {words or 'it said nothing'}")
-        return done.stdout
+        return said
 
 
 def service(text: str) -> dict[str, Any]:

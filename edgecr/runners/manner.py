@@ -31,13 +31,18 @@ class Length:
 
     def applied(self, protocol: Protocol) -> Protocol:
         """The protocol of a device with the extent of this preset."""
-        return protocol.parse(protocol.model_dump(mode="json") | self._extent())
+        return protocol.parse(protocol.model_dump(mode="json") | self._extent(protocol.round_s))
 
-    def _extent(self) -> dict[str, Any]:
+    def _extent(self, own_round_s: float) -> dict[str, Any]:
         if self.name == "quick":
             return {"launches": 3, "rounds": 10, "round_s": 0.1, "max_s": 4.0}
         if self.name == "standard":
-            return {"launches": 5, "rounds": 30, "round_s": 0.3, "max_s": 120.0}
+            return {
+                "launches": 5,
+                "rounds": 30,
+                "round_s": max(0.3, own_round_s),
+                "max_s": max(120.0, 400 * own_round_s),
+            }
         seconds = MLPERF_S if self.minutes is None else self.minutes * 60
         return {"launches": 1, "rounds": ENOUGH_ROUNDS, "round_s": LONG_TURN_S, "max_s": seconds}
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from edgecr.core.errors import DeviceFailed, DeviceUnreachable
 from edgecr.core.progress import Monitor
+from edgecr.runners import stopping
 from edgecr.runners.agent.events import shown
 from edgecr.runners.device import PowerCycle
 
@@ -40,18 +41,18 @@ def _run(cycle: PowerCycle, name: str) -> None:
     if shutil.which(program) is None:
         raise DeviceFailed(f"{program} is not on this machine; {place} names it.")
     try:
-        done = subprocess.run(cycle.command, capture_output=True, text=True, timeout=COMMAND_S, check=False)
+        code, said, errors = stopping.ran(cycle.command, COMMAND_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DeviceFailed(f"{place} failed: {error}") from error
-    if done.returncode:
-        words = shown((done.stderr or done.stdout).strip() or "it said nothing", 400)
-        raise DeviceFailed(f"{place} failed with exit code {done.returncode}: {words}.")
+    if code:
+        words = shown((errors or said).strip() or "it said nothing", 400)
+        raise DeviceFailed(f"{place} failed with exit code {code}: {words}.")
 
 
 def _patiently(start: Callable[[], Started], cycle: PowerCycle, name: str, pause_s: float) -> Started:
     end = time.monotonic() + cycle.wait_s
     while True:
-        time.sleep(min(pause_s, max(0.0, end - time.monotonic())))
+        stopping.pause(min(pause_s, max(0.0, end - time.monotonic())))
         try:
             return start()
         except DeviceUnreachable as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing_extensions import override
 
 from edgecr.core.progress import Bar, Monitor
 from edgecr.runners.agent.protocol import kill_open_connections
+from edgecr.runners.stopping import stop
 
 Found = TypeVar("Found")
 
@@ -45,11 +47,18 @@ def at_once(jobs: Mapping[str, Callable[[Monitor], Found]], monitor: Monitor) ->
     """
     if len(jobs) == 1:
         return {name: job(monitor) for name, job in jobs.items()}
+    over = threading.Event()
+
+    def stoppable(name: str) -> Found:
+        stop.set(over)
+        return jobs[name](NamedMonitor(name, monitor))
+
     with ThreadPoolExecutor(len(jobs)) as pool:
-        futures = {name: pool.submit(job, NamedMonitor(name, monitor)) for name, job in jobs.items()}
+        futures = {name: pool.submit(stoppable, name) for name in jobs}
         try:
             return {name: future.result() for name, future in futures.items()}
         except BaseException as error:
             if not isinstance(error, Exception):  # the others would go on, and be waited for
+                over.set()
                 kill_open_connections()
             raise

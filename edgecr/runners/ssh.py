@@ -47,6 +47,8 @@ _NOT_CONNECTED = (
         "and ~/.ssh/config.",
     ),
 )
+# Only these may come from a board that is off or hangs; a name that nobody knows is a fault of this side.
+_SILENT = r"[Cc]onnection timed out|[Oo]peration timed out|No route to host|[Cc]onnection refused|not responding|banner"
 _NO_REACH = "Board '{host}' cannot be reached: {words}. Check that it is on, and HostName and Port in ~/.ssh/config."
 _LOST = "The connection to '{host}' was lost ({words}). The board stops by itself within {lease:g} s."
 _CUT = (
@@ -115,7 +117,8 @@ class SshRunner(AgentRunner):
         text = (known or _NO_REACH).format(
             host=self.host, words=ending.last_words().rstrip("."), device=self.device.name
         )
-        return ConnectionLost(text) if known else DeviceUnreachable(text)
+        silent = not known and re.search(_SILENT, said)
+        return DeviceUnreachable(text) if silent else ConnectionLost(text)
 
     def _lost(self, ending: Ending) -> ConnectionLost:
         text = _LOST if ending.errors else _CUT

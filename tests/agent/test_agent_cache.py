@@ -109,10 +109,10 @@ def test_a_folder_of_somebody_else_or_open_to_others_is_refused(cache, root: Pat
         cache.clear(str(root))
 
 
-def test_the_least_recently_used_goes_first_in_whichever_namespace(cache, root: Path, tmp_path: Path) -> None:
-    engines, uploads = (cache.Cache(name, 3, str(root)) for name in ("engines", "uploads"))
+def test_engines_and_their_timings_share_a_budget_and_the_least_recently_used_goes(cache, root: Path, tmp_path) -> None:
+    engines, timing = (cache.Cache(name, 3, str(root)) for name in ("engines", "timing"))
     megabyte = made(tmp_path, os.urandom(MB))
-    for place, (where, key) in enumerate(((engines, KEY), (uploads, OTHER), (engines, THIRD))):
+    for place, (where, key) in enumerate(((engines, KEY), (timing, OTHER), (engines, THIRD))):
         where.store(key, megabyte)
         aged(where.find(key), 30 - place)
     assert engines.find(KEY)  # the oldest is used once more
@@ -120,7 +120,16 @@ def test_the_least_recently_used_goes_first_in_whichever_namespace(cache, root: 
     assert engines.find(KEY)
     assert engines.find(THIRD)
     assert engines.find("d" * 32)
-    assert uploads.find(OTHER) is None
+    assert timing.find(OTHER) is None
+
+
+def test_uploads_within_a_small_budget_drive_no_engine_out(cache, root: Path, tmp_path: Path) -> None:
+    engines, uploads = cache.Cache("engines", 100, str(root)), cache.Cache("uploads", 2, str(root))
+    engines.store(KEY, made(tmp_path, os.urandom(3 * MB)))
+    for key in (OTHER, THIRD, "d" * 32):
+        uploads.store(key, made(tmp_path, os.urandom(MB)))
+    assert engines.find(KEY)
+    assert [bool(uploads.find(key)) for key in (OTHER, THIRD, "d" * 32)].count(True) == 2
 
 
 def test_what_is_larger_than_the_budget_is_not_kept_and_drives_nothing_out(cache, root: Path, tmp_path: Path) -> None:
@@ -131,7 +140,7 @@ def test_what_is_larger_than_the_budget_is_not_kept_and_drives_nothing_out(cache
 
 
 def test_a_full_disk_is_a_reason_and_leaves_nothing(cache, agent, root: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(agent("inbox"), "lack_of_space", lambda folder, size: "Only 1 MB free.")
+    monkeypatch.setattr(agent("inbox"), "lack_of_space", lambda folder, size, variable: "Only 1 MB free.")
     engines = cache.Cache("engines", folder=str(root))
     assert engines.store(KEY, made(tmp_path)) == "Only 1 MB free."
     assert list((root / "engines").iterdir()) == []

@@ -56,7 +56,7 @@ def test_who_waits_is_told_once_and_gets_the_board_when_it_is_free(agent, board,
 
     monkeypatch.setattr(agent("board_lock").time, "sleep", leave)
     take(second, "bob", wait_s=60, told=told)
-    assert [(one["who"], one["pid"]) for one in told] == [("alice", os.getpid())]
+    assert [one["who"] for one in told] == ["alice"]
     assert second.held is not None
 
 
@@ -100,6 +100,37 @@ def test_nothing_but_a_file_is_a_lock(agent, board, tmp_path: Path, kind: str) -
 
 def test_what_others_wrote_into_the_lock_is_only_text(agent, board, tmp_path: Path) -> None:
     take(board())
-    (tmp_path / "lock").write_text("[" * 1000)
+    begin = agent("board_lock").BEGIN.decode()
+    (tmp_path / "lock").write_text(begin + "[" * 1000)
     with pytest.raises(agent("board_lock").Busy, match=r"in use by somebody \(measuring\)"):
         take(board(), "bob")
+
+
+@pytest.mark.parametrize("since", ["NaN", "-1e400", "1" * 400, '"x"'])
+def test_a_time_that_is_none_is_left_out(agent, board, tmp_path: Path, since: str) -> None:
+    take(board())
+    (tmp_path / "lock").write_text(agent("board_lock").BEGIN.decode() + f'{{"who": "eve", "since": {since}}}')
+    with pytest.raises(agent("board_lock").Busy, match=r"in use by eve \(measuring\)"):
+        take(board(), "bob")
+
+
+def test_a_file_that_is_something_else_keeps_its_content(agent, board, tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("precious")
+    with pytest.raises(agent("board_lock").Busy, match="something else than its lock"):
+        take(board())
+    assert (tmp_path / "lock").read_text() == "precious"
+    (tmp_path / "lock").write_text("")
+    os.link(tmp_path / "lock", tmp_path / "other name")
+    with pytest.raises(agent("board_lock").Busy, match="something else than its lock"):
+        take(board())
+
+
+def test_a_long_wait_is_no_silence(agent, board, monkeypatch) -> None:
+    module, told = agent("board_lock"), []
+    take(board())
+    moments = iter([0.0, 0.0, 0.0, 0.0, 30.0, 30.0, 61.0, 61.0, 61.0, 200.0, 200.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(moments))
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    with pytest.raises(module.Busy):
+        take(board(), "bob", wait_s=100.0, told=told)
+    assert len(told) == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecr.core.errors import DeviceFailed
+from edgecr.core.errors import DeviceFailed, FileProblem
 from edgecr.core.progress import Bar, Monitor
 from edgecr.predictors.openvino_file import openvino_library, read_openvino
 from edgecr.runners.agent import protocol
@@ -156,8 +156,9 @@ def test_an_unknown_request_and_a_damaged_one_leave_the_agent_alive() -> None:
 
 
 def test_a_damaged_upload_is_tried_once_more_and_then_refused(models, monkeypatch) -> None:
-    tries = []
-    monkeypatch.setattr(protocol, "sha256", lambda path: tries.append(path) or "0" * 64)
+    tries, original = [], Connection._put
+    monkeypatch.setattr(protocol, "sha256", lambda path: "0" * 64)
+    monkeypatch.setattr(Connection, "_put", lambda self, *given: tries.append(given) or original(self, *given))
     with connect() as agent, pytest.raises(DeviceFailed, match="checksum mismatch"):
         agent.put(models["baseline"], "m.onnx")
     assert len(tries) == 2
@@ -285,11 +286,22 @@ def test_what_is_read_beside_a_job_that_fails_comes_before_its_error(models) -> 
     runner = runner_for(quick_device(runtimes={"ort": {"providers": ["CUDAExecutionProvider"]}}))
     payload = payload_of(models["baseline"], (1,))
     with runner.connect() as agent:
-        for name, path in payload.files().items():
-            agent.put(path, name)
+        payload.send(agent.put)
         arm = asked_arm(runner.device, "a", "ort", 1, payload, payload.needs[1])
         for _ in range(3):
             with pytest.raises(DeviceFailed, match="has no CUDAExecutionProvider"):
                 list(agent.request("alone", arm=0, streams=(), seconds=0.0, watch={"state_s": 0.001}, **arm))
             assert agent.ask("probe")["event"] == "done"
             assert agent._events.empty()
+
+
+def test_a_file_that_changed_while_it_waited_is_not_measured_under_its_old_hash(quick, models, monkeypatch) -> None:
+    original = AgentRunner.connect
+
+    def connect(self, *words, **more):
+        models["baseline"].write_bytes(models["candidate"].read_bytes())
+        return original(self, *words, **more)
+
+    monkeypatch.setattr(AgentRunner, "connect", connect)
+    with pytest.raises(FileProblem, match="was changed while it waited to be sent"):
+        runner_for(quick).measure(MeasurePlan.of(models, [1]))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
+import threading
+import time
 
 import pytest
+from pydantic import ValidationError
 
 from edgecr.core.errors import DeviceFailed, DeviceUnreachable
 from edgecr.core.progress import Monitor
 from edgecr.runners.base import MeasurePlan
 from edgecr.runners.device import PowerCycle
 from edgecr.runners.power_cycle import started_again
+from edgecr.runners.stopping import stop
 from tests.runners.loopback import Board, free_port
 
 
@@ -79,3 +84,33 @@ def test_a_closed_port_is_a_board_to_switch_off_and_on(board: Board, models, tmp
     found = board.runner(ssh_options=options, power_cycle=power).measure(MeasurePlan.of(models, [1]))
     assert "was switched off and on" in (found.error or "")
     assert (tmp_path / "cycled").exists()
+
+
+def test_a_name_that_nobody_knows_is_no_fault_of_the_board(board: Board, models, tmp_path) -> None:
+    code = f"open({str(tmp_path / 'cycled')!r}, 'w')"
+    power = {"command": [sys.executable, "-c", code]}
+    found = board.runner(host="no-such-board.invalid", power_cycle=power).measure(MeasurePlan.of(models, [1]))
+    assert "cannot be reached" in (found.error or "")
+    assert not (tmp_path / "cycled").exists()
+
+
+def test_words_of_another_alphabet_are_no_fault_of_ours() -> None:
+    code = "import sys; sys.stdout.buffer.write('Lüfter'.encode('latin-1')); sys.exit(1)"
+    with pytest.raises(DeviceFailed, match=r"failed with exit code 1: L.fter"):
+        started_again(silent(1), cycle(code), "x", Monitor())
+
+
+def test_a_program_beside_the_current_folder_is_refused() -> None:
+    with pytest.raises(ValidationError, match="give a name, or an absolute path"):
+        PowerCycle.parse({"command": ["./pdu.sh"]})
+
+
+def test_work_that_is_stopped_waits_no_longer_and_begins_nothing() -> None:
+    over = threading.Event()
+    context = contextvars.copy_context()
+    context.run(stop.set, over)
+    over.set()
+    begun = time.monotonic()
+    with pytest.raises(DeviceFailed, match="It was stopped"):
+        context.run(started_again, silent(1000), cycle("pass", wait_s=60.0), "x", Monitor())
+    assert time.monotonic() - begun < 30

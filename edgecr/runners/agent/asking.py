@@ -70,8 +70,7 @@ class Asking:
 
         ``ready`` makes of the files on the board that which answers.
         """
-        for name, path in payload.files().items():
-            self._agent.put(path, name)
+        payload.send(self._agent.put)
         self._agent.tell("eval", **ready(self._agent, arm))
         event = self._agent.event()
         raise_failure("eval", event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,6 +51,13 @@ class Payload:
         """Every file by its name in the agent's folder."""
         folder = self.sha256[:16]
         return {self.name: self.path, **{f"{folder}/{one}": self.path.parent / one for one in self.beside}}
+
+    def send(self, put: Callable[[Path, str, str], None]) -> None:
+        """Has every file sent as it was when its hash was taken."""
+        folder = self.sha256[:16]
+        put(self.path, self.name, self.hashes[""])
+        for place in self.beside:
+            put(self.path.parent / place, f"{folder}/{place}", self.hashes[place])
 
 
 def payload_of(path: Path, batches: Iterable[int], beside: Iterable[str] = ()) -> Payload:

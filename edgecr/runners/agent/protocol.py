@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from edgecr.core.errors import ConnectionLost, DeviceFailed, DeviceUnreachable, FileProblem
 from edgecr.core.files import sha256
+from edgecr.runners import stopping
 from edgecr.runners.agent.archive import agent_archive
 from edgecr.runners.agent.events import UNREADABLE, Event, Hello, message_of, parse_line, read_as, shown, unreadable
 from edgecr.runners.device import PING_S
@@ -94,6 +95,7 @@ class Connection:
         self._closing, self._deaf = threading.Event(), threading.Event()
         self.hello: Event = {}
         try:
+            stopping.check()
             self._process = _start(argv)
         except BaseException:
             after()
@@ -131,14 +133,20 @@ class Connection:
         """The agent's process number on its machine."""
         return int(self.hello["pid"])
 
-    def put(self, path: Path, name: str) -> None:
-        """Sends a file, once more if it arrived damaged; ``/`` in the name makes folders."""
+    def put(self, path: Path, name: str, expected: str | None = None) -> None:
+        """Sends a file, once more if it arrived damaged; ``/`` in the name makes folders.
+
+        ``expected`` is the hash that it had when it was asked for; another one by now is a FileProblem.
+        """
+        digest = _hashed(path)
+        if expected is not None and digest != expected:
+            raise FileProblem(f"{path} was changed while it waited to be sent. Let nothing write to it, and ask again.")
         if self._keep_mb is None:
-            self._put_safely(path, name)
+            self._put_safely(path, name, digest)
             return
-        told = {"name": name, "sha256": sha256(path), "budget_mb": self._keep_mb}
+        told = {"name": name, "sha256": digest, "budget_mb": self._keep_mb}
         if self.ask("have", **told).get("found") is not True:
-            self._put_safely(path, name)
+            self._put_safely(path, name, digest)
             self.ask("keep", **told)
 
     def put_content(self, content: bytes, name: str) -> None:
@@ -220,18 +228,18 @@ class Connection:
             raise DeviceFailed(f"The agent speaks protocol {hello.protocol}, this EdgeCR {PROTOCOL}.")
         return hello.model_dump()
 
-    def _put_safely(self, path: Path, name: str) -> None:
+    def _put_safely(self, path: Path, name: str, digest: str) -> None:
         try:
-            self._put(path, name)
+            self._put(path, name, digest)
         except DeviceFailed as error:
             if "checksum" not in str(error):
                 raise
-            self._put(path, name)
+            self._put(path, name, digest)
 
-    def _put(self, path: Path, name: str) -> None:
+    def _put(self, path: Path, name: str, digest: str) -> None:
         try:
             size = path.stat().st_size
-            self._write(_line({"op": "put", "name": name, "size": size, "sha256": sha256(path)}))
+            self._write(_line({"op": "put", "name": name, "size": size, "sha256": digest}))
             with path.open("rb") as file:
                 self._send(file, size, path)
         except OSError as error:
@@ -339,6 +347,13 @@ def raise_failure(op: str, event: Event) -> None:
         raise DeviceFailed(f"The request {op!r} was cancelled.")
     if event["event"] == "hello":
         raise unreadable("hello", "the agent had greeted before")
+
+
+def _hashed(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise FileProblem(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _line(value: Mapping[str, Any]) -> bytes:

@@ -80,9 +80,8 @@ class MeasuringSession:
 
     def send_files(self, agent: Connection) -> None:
         """Sends every file once, under a name that its content gives."""
-        names = {name: path for payload in self.payloads for name, path in payload.files().items()}
-        for name, path in names.items():
-            agent.put(path, name)
+        for payload in {payload.name: payload for payload in self.payloads}.values():
+            payload.send(agent.put)
 
     def arm_request(self, number: int) -> dict[str, Any]:
         """One arm as the agent wants it."""

@@ -21,13 +21,20 @@ def take_turn(agent: Connection, device: Device, purpose: str, monitor: Monitor,
     """
     if not isinstance(device.transport, BoardTransport):
         return
+    told: set[str] = set()
     owner = {"who": f"{_user()}@{socket.gethostname()}", "what": purpose}
     for event in agent.request("lock", owner=owner, wait_s=device.transport.lock_wait_s, shared=shared):
         if event["event"] == "waiting":
-            holder = event.get("holder")
-            told = holder if isinstance(holder, dict) else {}
-            who, what = (shown(str(told.get(key) or "somebody"), 80) for key in ("who", "what"))
-            monitor.say(f"Waiting for {device.name}: {who} is using it ({what}).")
+            line = _told(device, event.get("holder"))
+            if line not in told:
+                monitor.say(line)
+            told.add(line)
+
+
+def _told(device: Device, holder: object) -> str:
+    found = holder if isinstance(holder, dict) else {}
+    who, what = (shown(str(found.get(key) or "somebody"), 80) for key in ("who", "what"))
+    return f"Waiting for {device.name}: {who} is using it ({what})."
 
 
 def _user() -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from edgecr.core.estimate import Estimate
+from edgecr.runners.measurement.identity import identity_of
 from edgecr.runners.measurement.record import Measurement
 from edgecr.runners.measurement.summary import Comparison, compare
 
@@ -13,17 +15,33 @@ NEAR = 0.03
 
 
 def disagreements(measurement: Measurement) -> list[str]:
-    """A sentence for each batch size at which two units give different ratios; none where there is one unit."""
+    """A sentence for each figure that two units give differently, and for units that are not alike."""
+    if not measurement.others:
+        return []
+    units = [measurement, *measurement.others]
     found: dict[str, list[tuple[str, Estimate]]] = {}
-    for one in (measurement, *measurement.others) if measurement.others else ():
+    for one in units:
         for label, pair in _pairs(one):
-            if pair.ratio is not None:
-                found.setdefault(f"{label} at batch {pair.batch}", []).append((one.unit or "?", pair.ratio))
+            for figure, ratio in (("time", pair.ratio), ("energy", pair.energy_ratio)):
+                if ratio is not None:
+                    found.setdefault(f"the {figure} of {label} at batch {pair.batch}", []).append(
+                        (one.unit or "?", ratio)
+                    )
     return [
-        f"units disagree about {what}: {', '.join(f'{unit} {_told(ratio)}' for unit, ratio in ratios)}"
-        for what, ratios in found.items()
-        if not all(_alike(ratios[0][1], ratio) for _, ratio in ratios[1:])
+        *_unlike(units),
+        *(
+            f"units disagree about {what}: {', '.join(f'{unit} {_told(ratio)}' for unit, ratio in ratios)}"
+            for what, ratios in found.items()
+            if not all(_alike(one, other) for (_, one), (_, other) in itertools.combinations(ratios, 2))
+        ),
     ]
+
+
+def _unlike(units: list[Measurement]) -> Iterator[str]:
+    """A sentence where units have other runtimes, releases or modes: one claim cannot be about both."""
+    told = {one.unit or "?": "; ".join(identity_of(one).values()) for one in units if one.launches}
+    if len(set(told.values())) > 1:
+        yield f"units are not alike: {', '.join(f'{unit} has {what}' for unit, what in told.items())}"
 
 
 def told_by_units(measurement: Measurement) -> list[str]:
@@ -34,6 +52,7 @@ def told_by_units(measurement: Measurement) -> list[str]:
     for other in measurement.others:
         ratios = [f"{label} at batch {pair.batch}: {_told(pair.ratio)}" for label, pair in _pairs(other) if pair.ratio]
         lines.append(f"Unit {other.unit} has {'; '.join(ratios) or 'no ratio'} of its own.")
+        lines += [f"Unit {other.unit}: {warning}" for warning in other.warnings]
     return lines
 
 

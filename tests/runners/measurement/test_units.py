@@ -27,7 +27,7 @@ def test_units_that_are_as_fast_relative_to_their_own_baseline_agree() -> None:
 def test_units_that_differ_leave_the_claim_incomplete() -> None:
     whole = of_units((10.0, 5.0), (10.0, 7.0))
     (told,) = disagreements(whole)
-    assert told.startswith("units disagree about candidate / baseline at batch 1: orin-1 0.500 [")
+    assert told.startswith("units disagree about the time of candidate / baseline at batch 1: orin-1 0.500 [")
     assert "orin-2 0.700 [" in told
     (row,) = latency_rows(whole)
     assert row.partial == told
@@ -55,3 +55,19 @@ def test_a_measurement_of_units_is_read_again(tmp_path) -> None:
 @pytest.mark.parametrize("near", [0.51, 0.49])
 def test_ratios_within_three_percent_say_the_same(near: float) -> None:
     assert disagreements(of_units((10.0, 5.0), (10.0, 10 * near))) == []
+
+
+def test_every_pair_of_units_must_agree_whatever_their_order() -> None:
+    assert disagreements(of_units((10.0, 5.0), (10.0, 4.86), (10.0, 5.14)))
+    assert disagreements(of_units((10.0, 4.86), (10.0, 5.0), (10.0, 5.14)))
+
+
+def test_units_of_another_release_or_mode_are_not_alike() -> None:
+    whole = of_units((10.0, 5.0), (10.0, 5.0), facts={"model": "Orin", "power_mode": {"name": "MAXN"}})
+    assert disagreements(whole) == []
+    slow = whole.others[0].model_copy(
+        update={"facts": {"model": "Orin", "power_mode": {"name": "15W"}}, "warnings": ("It throttled.",)}
+    )
+    whole = whole.model_copy(update={"others": (slow,)})
+    assert disagreements(whole) == ["units are not alike: orin-1 has Orin; MAXN, orin-2 has Orin; 15W"]
+    assert "Unit orin-2: It throttled." in told_by_units(whole)
