@@ -159,8 +159,13 @@ def find(source: str = "auto", root: str = "/") -> Tuple[Any, str]:
 
 def from_chips(root: str) -> Tuple[Any, str]:
     """INA chips, by the driver of newer or older kernels."""
-    rails = monitors(root) or old_monitors(root)
+    rails = readable(monitors(root)) or readable(old_monitors(root))
     return (Polled("hwmon", "mw", rails) if rails else None), ""
+
+
+def readable(rails: Rails) -> Rails:
+    """The rails that give a number: some are there and answer nothing, and another source may know better."""
+    return {name: reader for name, reader in rails.items() if reader() is not None}
 
 
 def from_packages(root: str) -> Tuple[Any, str]:

@@ -106,7 +106,7 @@ class Watch(object):
             gpu_hz=jetson.gpu_now(self.root),
             over_current=heat.over_current(self.root),
             throttle_count=throttled["count"],
-            throttle_flags=throttled["flags"],
+            throttle_flags=throttled["flags"] if throttled["flags"] is not None else heat.told_flags(),
             available_kb=available_kb(self.root),
         )
 

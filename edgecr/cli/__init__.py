@@ -55,7 +55,7 @@ __all__ = [
 
 
 class _Stopped(BaseException):
-    """Ctrl-C, as an exception of our own: Typer would turn KeyboardInterrupt into a silent exit."""
+    """Ctrl-C, or an end that somebody else asks for, as an exception of our own: Typer would exit in silence."""
 
 
 def _stop(*_: object) -> None:
@@ -65,7 +65,9 @@ def _stop(*_: object) -> None:
 def main() -> None:
     """Runs the command line; turns every failure into one clear message and the right exit code."""
     debug = "--debug" in sys.argv[1:]
-    signal.signal(signal.SIGINT, _stop)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # boards are given back when a job is cancelled, or a terminal closed
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:  # as with nohup
+            signal.signal(getattr(signal, name), _stop)
     try:
         app(standalone_mode=True)
     except EdgecrError as error:
@@ -74,7 +76,7 @@ def main() -> None:
         echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except _Stopped:
-        echo("\nStopped. Nothing is lost: the same command continues where it was.", err=True)
+        echo("\nStopped. Nothing is lost that was finished: the same command continues there.", err=True)
         sys.exit(130)
     except Exception as error:
         if debug:

@@ -106,6 +106,11 @@ class SshRunner(AgentRunner):
             return plainly(ending)
         if ending.code in (NOT_RUNNABLE, NOT_FOUND):
             return self._no_python(ending)
+        if any("No space left on device" in line for line in ending.errors):
+            return ConnectionLost(
+                f"The disk of '{self.host}' is full: not even EdgeCR's agent fits into its folder for temporary files. "
+                "Free space there, or set transport.env.TMPDIR to a folder with more."
+            )
         if ending.noise:
             words = " | ".join(ending.noise[:3])
             return ConnectionLost(f'The board\'s login scripts print text or wait for input: "{words}".')

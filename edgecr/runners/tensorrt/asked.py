@@ -34,7 +34,11 @@ def with_engine(
         raise DeviceFailed("The agent told no facts of its board.")
     trtexec, places = BoardTrtexec(agent, options, lambda seconds, text: None), Places(payload.name)
     board, file, one = trtexec.probe(facts), BuildFile.beside(path), ModelInput.of(path)
-    trtexec.build(board, commands.build_flags(board.version, options, file, places), places, payload.sha256)
+    how = commands.build_flags(board.version, options, file, places)
+    built, dims = trtexec.build(board, how, places, payload.sha256), file.dims(1)
+    shapes = commands.shapes_of(one.name, dims) if dims else None
+    if built.cached and not trtexec.loads(board, places, shapes, path.name):
+        trtexec.build(board, how, places, payload.sha256, anew=True)
     flags = commands.answer_flags(board.version, options, places, _shapes(file, one), one.name)
     asked = {
         "tool": options.tool,

@@ -17,7 +17,7 @@ from edgecr.runners.agent.events import Event, cleaned, read_as, shown
 from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.measurement.record import Program
 from edgecr.runners.runtimes.tensorrt import TensorRtOptions
-from edgecr.runners.tensorrt.commands import Places, TrtVersion, probe_flags, refuse_unknown
+from edgecr.runners.tensorrt.commands import Places, TrtVersion, probe_flags, refuse_unknown, trial_flags
 from edgecr.runners.tensorrt.output import TrtLog, read_log
 
 PATIENCE_S = 120.0
@@ -153,6 +153,18 @@ class BoardTrtexec:
             raise DeviceFailed("trtexec built an engine, as it says, but wrote none.")
         text = shown(built.log[-KEPT_LOG:], KEPT_LOG)
         return TrtBuild(log, text, built.log_sha256, built.seconds, built.size, built.sha256, built.cached, built.notes)
+
+    def loads(self, board: TrtBoard, places: Places, shapes: str | None, label: str) -> bool:
+        """True for an engine that the board's TensorRT still takes; drivers may change while versions stay."""
+        try:
+            self.run(
+                f"loading the engine of {label}", trial_flags(board.version, self.options, places, shapes), (), 0.0
+            )
+        except DeviceFailed as error:
+            if OTHER_ENGINE.search(str(error)):
+                return False
+            raise
+        return True
 
     def run(
         self,

@@ -22,7 +22,7 @@ from edgecr.runners.measurement.record import Alone, Launch, Rate, Round, Start
 from edgecr.runners.runtimes.tensorrt import TensorRtOptions
 from edgecr.runners.tensorrt import commands
 from edgecr.runners.tensorrt.answers import EngineAnswers
-from edgecr.runners.tensorrt.board import OTHER_ENGINE, BoardTrtexec, TrtBoard, TrtBuild, TrtRun
+from edgecr.runners.tensorrt.board import BoardTrtexec, TrtBoard, TrtBuild, TrtRun
 from edgecr.runners.tensorrt.build_file import BuildFile
 from edgecr.runners.tensorrt.commands import Places
 from edgecr.runners.tensorrt.engine import AGREEMENT, Engine, EngineParity, LayerTime
@@ -86,7 +86,7 @@ class TensorRtSession(MeasuringSession):
         flags = commands.build_flags(self.board.version, self.options, self.files[path], places)
         self.monitor.say(f"Making the engine of {label} ready on {self.device.name} (TensorRT {self.board.version})")
         built = self.trtexec.build(self.board, flags, places, self.payloads[arms[0]].sha256)
-        if built.cached and not self._loads(arms[0]):
+        if built.cached and not self.trtexec.loads(self.board, places, self.asked[arms[0]].shapes, label):
             self.warn([f"The engine of {label} that was built before does not load any more; building it anew."])
             built = self.trtexec.build(self.board, flags, places, self.payloads[arms[0]].sha256, anew=True)
         how = "was built before" if built.cached else f"built in {built.seconds:.0f} s"
@@ -111,18 +111,6 @@ class TensorRtSession(MeasuringSession):
             others = f"{1 - found.agreement:.1%} of {found.images} images otherwise than its file should"
             self.warn([f"The engine of {asked.label} answers {others}: its speed is that of another model."])
         return found
-
-    def _loads(self, arm: int) -> bool:
-        """True for an engine that the board's TensorRT still takes; drivers may change while versions stay."""
-        asked = self.asked[arm]
-        flags = commands.trial_flags(self.board.version, self.options, asked.places, asked.shapes)
-        try:
-            self.trtexec.run(f"loading the engine of {asked.label}", flags, (), 0.0)
-        except DeviceFailed as error:
-            if OTHER_ENGINE.search(str(error)):
-                return False
-            raise
-        return True
 
     def _running(self, seconds: float, text: str) -> None:
         """Tells that trtexec still runs, ever more rarely."""

@@ -13,7 +13,7 @@ from edgecr.core.errors import DeviceFailed
 from edgecr.predictors import predictor_for
 from edgecr.runners.agent.answers import BoardPredictor
 from edgecr.runners.base import answers_itself, runner_for
-from tests.runners.jetson import PretendedJetson, write_artifact
+from tests.runners.jetson import PretendedJetson, make_stale, write_artifact
 
 PREPROCESSING = {"mean": [0.5, 0.4, 0.6], "std": [0.2, 0.3, 0.25], "size": [8, 8], "embedded": False}
 IMAGES = np.random.default_rng(0).integers(0, 256, (19, 8, 8, 3), dtype=np.uint8)
@@ -62,6 +62,15 @@ def test_the_engine_that_was_timed_is_the_one_that_answers(jetson, tmp_path: Pat
         path for path in (jetson.kept / "edgecr-board" / "engines").iterdir() if path.read_bytes()[:4] == b"STUB"
     ]
     assert len(engines) == 1
+
+
+def test_an_engine_that_does_not_load_any_more_is_built_anew(jetson, tmp_path: Path) -> None:
+    exported = ExportedForTensorRt(write_artifact(tmp_path / "a"))
+    with board(jetson, exported) as predictor:
+        expected = predictor.predict(IMAGES[:1])
+    make_stale(jetson)
+    with board(jetson, exported) as predictor:
+        np.testing.assert_array_equal(predictor.predict(IMAGES[:1])["y"], expected["y"])
 
 
 def test_an_engine_that_cannot_answer_says_why(jetson, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import threading
 import time
@@ -18,7 +17,7 @@ from edgecr.runners.measurement.summary import compare, summarise
 from edgecr.runners.power import Power
 from edgecr.runners.runtimes.ort import OrtOptions
 from edgecr.runners.tensorrt.session import TensorRtSession
-from tests.runners.jetson import PretendedJetson, write_artifact
+from tests.runners.jetson import PretendedJetson, make_stale, write_artifact
 from tests.runners.jetson.fake_trtexec import STUB
 from tests.runners.test_ssh import board as board  # the fixture
 
@@ -189,12 +188,7 @@ def test_an_engine_that_does_not_load_any_more_is_built_anew(jetson, two) -> Non
     one = {"candidate": two["candidate"]}
     quick = {"rounds": 1, "throughput": None}
     runner_for(jetson.device(protocol=quick, layers=False)).measure(plan(one))
-    entry = next(
-        path for path in (jetson.kept / "edgecr-board" / "engines").iterdir() if path.read_bytes()[:4] == b"STUB"
-    )
-    foreign = entry.read_bytes().replace(b"100300", b"100200")
-    entry.unlink()
-    entry.with_name(f"{entry.name.split('.')[0]}.{hashlib.sha256(foreign).hexdigest()}").write_bytes(foreign)
+    make_stale(jetson)
     result = runner_for(jetson.device(protocol=quick, layers=False)).measure(plan(one))
     assert result.error is None
     assert not result.engines[0].cached

@@ -229,3 +229,11 @@ def test_the_interval_over_launches_covers_the_typical_launch(launches, spread) 
     sessions = [[math.exp(draw.gauss(0, spread)) for _ in range(launches)] for _ in range(trials)]
     found = [st.over_launches(values, "ms", 1) for values in sessions]
     assert sum(one.low <= 1 <= one.high for one in found) / trials >= 0.93
+
+
+def test_the_course_of_hours_is_looked_at_in_parts() -> None:
+    long = [1.0 + 0.1 * number / 30_000 for number in range(30_000)]
+    assert len(st.shortened(long)) == 300
+    assert st.shortened(long) == sorted(st.shortened(long))
+    assert st.drift([long]) == pytest.approx(0.1, rel=0.1)
+    assert st.shortened([3.0, 1.0]) == [3.0, 1.0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgecr.runners.measurement.energy import PowerTrace, spent
 from edgecr.runners.measurement.readings import PowerReadings, Watched
 from edgecr.runners.measurement.record import Program
-from edgecr.runners.tensorrt.board import TrtRun
+from edgecr.runners.tensorrt.board import TrtBoard, TrtRun
+from edgecr.runners.tensorrt.commands import TrtVersion
 from edgecr.runners.tensorrt.output import read_log
 from edgecr.runners.tensorrt.session import turn_of
 
@@ -38,3 +41,19 @@ def test_energy_is_that_of_the_window() -> None:
     found = spent(PowerTrace(watched, ["VDD_IN"]), [turn_of(0, 0, run(), [100 * MS] * 4)], 1)
     assert found.seconds == 0.5
     assert found.per_call == pytest.approx(250, rel=0.02)
+
+
+def test_an_engine_is_kept_under_all_that_it_depends_on() -> None:
+    board = TrtBoard(TrtVersion(10, 3, 0), "Orin", "8.7", "Jetson Orin Nano", "R36", "MAXN")
+    keys = {board.key(model="a", flags=["--fp16"])}
+    for change in (
+        {"version": TrtVersion(10, 7, 0)},
+        {"gpu": "other"},
+        {"capability": "7.2"},
+        {"model": "Jetson AGX Orin"},
+        {"l4t": "R35"},
+    ):
+        keys.add(replace(board, **change).key(model="a", flags=["--fp16"]))
+    keys |= {board.key(model="b", flags=["--fp16"]), board.key(model="a", flags=["--int8"])}
+    assert len(keys) == 8
+    assert board.key(model="a", flags=["--fp16"]) in keys
