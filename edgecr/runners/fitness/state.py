@@ -11,6 +11,7 @@ LITTLE_MEMORY = 0.1
 EVER_BUSY = 0.2
 """Cores that are busy on any system, whatever runs."""
 PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+NO_MODEL = "The board does not tell its model (/proc/device-tree/model): this may be no Raspberry Pi."
 SINCE_BOOT = 16
 """The flag of the same state at any time since the board was started lies so many bits higher."""
 
@@ -24,6 +25,7 @@ def before(device: Device, facts: Facts) -> list[str]:
         _governor(facts),
         _capped(facts),
         _memory(facts),
+        _no_pi(device, facts),
         _pi(facts),
         *before_jetson(device, facts),
     ]
@@ -66,7 +68,7 @@ def _threads(device: Device, facts: Facts) -> str | None:
         return None
     return (
         f"{threads} threads are declared, but only {cores} cores may be used: threads wait for each other. "
-        f"Lower runtimes.*.threads in devices/{device.name}.yaml."
+        f"Lower runtimes.*.threads in {device.declared_in}."
     )
 
 
@@ -100,6 +102,13 @@ def _memory(facts: Facts) -> str | None:
     if not total or free is None or free >= LITTLE_MEMORY * total:
         return None
     return f"Only {free * 1024 / 1e6:.0f} MB of memory are free: the board may swap. Stop other programs."
+
+
+def _no_pi(device: Device, facts: Facts) -> str | None:
+    model = facts.get("model")
+    if device.kind != "rpi" or "Raspberry Pi" in (model or ""):
+        return None
+    return f"The board calls itself {model!r}: this may be no Raspberry Pi." if model else NO_MODEL
 
 
 def _pi(facts: Facts) -> str | None:
