@@ -10,7 +10,7 @@ from edgecr.report.board_tables import board_table
 from edgecr.report.candidates import name_of, views
 from edgecr.report.doubts import Marks, about_figure, about_place, about_speed
 from edgecr.report.engine_tables import engine_tables
-from edgecr.report.gates.evidence import place_in, ratio_of, timing_of
+from edgecr.report.gates.evidence import place_and_runtime, place_in, ratio_of, timing_of
 from edgecr.report.gates.judge import NO_GATES, preferred_words
 from edgecr.report.headline import claim, distance_cell, model_ratio
 from edgecr.report.numbers import (
@@ -228,7 +228,7 @@ def latency_table(result: Result) -> Table:
     """One row for each device, batch and role, then their ratio."""
     marks, rows, timings = Marks(), list[tuple[str, ...]](), columns(result)
     for row in result.latency:
-        where = marks.beside(place_in(result, row), about_place(row))
+        where = marks.beside(place_and_runtime(result, row), about_place(row))
         if not row.arms:
             rows.append((where, "no figures", *[MISSING] * len(timings)))
             continue

@@ -77,6 +77,11 @@ def test_a_row_bears_the_identity_of_its_measurement() -> None:
     }  # fmt: skip
 
 
+def test_the_table_of_speeds_names_the_runtime() -> None:
+    assert latency_table(result(latency=latency_rows(told()))).rows[0][0].startswith("quick, onnxruntime, batch 1")
+    assert latency_table(result(latency=[latency()])).rows[0][0] == "cpu, batch 1"
+
+
 @pytest.mark.parametrize(
     ("other", "named"),
     [

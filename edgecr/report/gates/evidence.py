@@ -11,6 +11,7 @@ from edgecr.report.gates.quantities import Kind, Quantity
 from edgecr.report.numbers import PERCENT, counted, figure, with_unit
 from edgecr.report.result import BASELINE, CANDIDATE, FAILED, NOT_VERIFIED, AccuracyRow, LatencyRow, Result
 from edgecr.robustness.conditions import CLEAN
+from edgecr.runners.measurement.identity import RUNTIME
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,17 @@ def place(device: str, batch: int | None, target: str = "") -> str:
 def place_in(result: Result, row: LatencyRow) -> str:
     """The target, device and batch size of a latency row, in words."""
     return place(row.device, row.batch, result.label(row.target))
+
+
+def place_and_runtime(result: Result, row: LatencyRow) -> str:
+    """The same with the runtime that timed, where the measurement tells it: on a board it decides what computed."""
+    return place(", ".join([row.device, *runtime_names(row)]), row.batch, result.label(row.target))
+
+
+def runtime_names(row: LatencyRow) -> list[str]:
+    """The runtimes of a row without their versions."""
+    told = row.identity.get(RUNTIME, "")
+    return list(dict.fromkeys(one.split(" ")[0] for one in told.split(", ") if one))
 
 
 def timing_of(row: LatencyRow, role: str, field: str) -> Estimate | None:

@@ -58,7 +58,8 @@ class MeasuringSession:
         self.facts = fitness.ask(agent)
         self.warn(fitness.accept_unexpected(self.device, self.facts, self.plan.manner.force))
         self.warn(fitness.before(self.device, self.facts))
-        self.idle = idle(agent, self.device, self.monitor)
+        self.warn(fitness.unused_gpu(self.device, self.plan.runtimes))
+        self.idle = idle(agent, self.device, self.facts, self.monitor)
         self.send_files(agent)
         total = self.protocol.launches * self.protocol.rounds * len(self.arms)
         with self.monitor.bar(f"measuring on {self.device.name}", total) as bar:

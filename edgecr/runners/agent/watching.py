@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from edgecr.core.progress import Monitor
@@ -26,9 +27,9 @@ def of_alone(device: Device) -> dict[str, Any]:
     return {"state_s": STATE_S, "memory_s": MEMORY_S if device.kind != "cpu" else None}
 
 
-def idle(agent: Connection, device: Device, monitor: Monitor) -> Watched | None:
-    """The power of the idle board; None where nobody asks for it."""
-    if device.power is None or not device.power.idle_s:
+def idle(agent: Connection, device: Device, facts: Mapping[str, Any], monitor: Monitor) -> Watched | None:
+    """The power of the idle board; None where nobody asks for it, or its facts tell of no sensor."""
+    if device.power is None or not device.power.idle_s or not (facts.get("power") or {}).get("source"):
         return None
     monitor.say(f"Reading the power of the idle board for {device.power.idle_s:g} s")
     return Watched.of(list(agent.request("idle", seconds=device.power.idle_s, watch=of_launch(device))))

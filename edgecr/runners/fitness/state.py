@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgecr.runners.device import Device
 from edgecr.runners.fitness.facts import Facts
 from edgecr.runners.fitness.jetson import after_jetson, before_jetson
+from edgecr.runners.runtimes import RuntimeOptions
+from edgecr.runners.runtimes.ort import ON_PROCESSOR, OrtOptions
 from edgecr.runners.trust import hiding
 
 LITTLE_MEMORY = 0.1
@@ -12,6 +16,10 @@ EVER_BUSY = 0.2
 """Cores that are busy on any system, whatever runs."""
 PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 NO_MODEL = "The board does not tell its model (/proc/device-tree/model): this may be no Raspberry Pi."
+PROCESSOR = (
+    "{runtime} computes on the processor of {name}: its GPU took no part. For TensorRT: "
+    "edgecr export RUN --target tensorrt-jetpack6-fp16 (others: edgecr targets list), then measure that target."
+)
 SINCE_BOOT = 16
 """The flag of the same state at any time since the board was started lies so many bits higher."""
 
@@ -30,6 +38,18 @@ def before(device: Device, facts: Facts) -> list[str]:
         *before_jetson(device, facts),
     ]
     return [text for text in texts if text]
+
+
+def unused_gpu(device: Device, runtimes: Sequence[str]) -> list[str]:
+    """The warning that a board with TensorRT timed files on its processor."""
+    if "tensorrt" not in device.runtimes or device.kind != "jetson":
+        return []
+    timed = [name for name in runtimes if _on_processor(device.runtimes[name])]
+    return [PROCESSOR.format(name=device.name, runtime=name) for name in timed]
+
+
+def _on_processor(options: RuntimeOptions) -> bool:
+    return isinstance(options, OrtOptions) and options.providers == ON_PROCESSOR
 
 
 def after(start: Facts, end: Facts) -> list[str]:
