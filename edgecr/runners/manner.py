@@ -27,7 +27,7 @@ class Length:
         if (self.minutes is not None) != (self.name == "sustained"):
             raise RequestError("A sustained measurement, and no other, has a number of minutes.")
         if self.minutes is not None and not 2 <= self.minutes <= 24 * 60:
-            raise RequestError(f"A sustained measurement takes 2 minutes to a day (got {self.minutes:g} minutes).")
+            raise RequestError(f"A sustained measurement takes 2 minutes to a day (got {_minutes(self.minutes)}).")
 
     def applied(self, protocol: Protocol) -> Protocol:
         """The protocol of a device with the extent of this preset."""
@@ -40,6 +40,10 @@ class Length:
             return {"launches": 5, "rounds": 30, "round_s": 0.3, "max_s": 120.0}
         seconds = MLPERF_S if self.minutes is None else self.minutes * 60
         return {"launches": 1, "rounds": ENOUGH_ROUNDS, "round_s": LONG_TURN_S, "max_s": seconds}
+
+
+def _minutes(count: float) -> str:
+    return f"{count:g} minute{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)
