@@ -10,7 +10,7 @@ from edgecr.report.board_tables import board_table
 from edgecr.report.candidates import name_of, views
 from edgecr.report.doubts import Marks, about_figure, about_place, about_speed
 from edgecr.report.engine_tables import engine_tables
-from edgecr.report.gates.evidence import place_and_runtime, place_in, ratio_of, timing_of
+from edgecr.report.gates.evidence import place_in, ratio_of, timing_of
 from edgecr.report.gates.judge import NO_GATES, preferred_words
 from edgecr.report.headline import claim, distance_cell, model_ratio
 from edgecr.report.numbers import (
@@ -41,7 +41,7 @@ from edgecr.report.result import (
     Result,
     Status,
 )
-from edgecr.report.speed_columns import STATE_HEAD, columns, notes, state_cells
+from edgecr.report.speed_columns import STATE_HEAD, columns, notes, place_and_runtime, state_cells
 from edgecr.report.table import Table
 from edgecr.robustness.conditions import in_words
 

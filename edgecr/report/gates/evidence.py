@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from edgecr.core.absent import UNASKED
 from edgecr.core.estimate import Estimate
 from edgecr.report.gates.quantities import Kind, Quantity
 from edgecr.report.numbers import PERCENT, counted, figure, with_unit
 from edgecr.report.result import BASELINE, CANDIDATE, FAILED, NOT_VERIFIED, AccuracyRow, LatencyRow, Result
 from edgecr.robustness.conditions import CLEAN
-from edgecr.runners.measurement.energy import UNASKED
-from edgecr.runners.measurement.identity import RUNTIME
 
 
 @dataclass(frozen=True)
@@ -243,17 +242,6 @@ def place(device: str, batch: int | None, target: str = "") -> str:
 def place_in(result: Result, row: LatencyRow) -> str:
     """The target, device and batch size of a latency row, in words."""
     return place(row.device, row.batch, result.label(row.target))
-
-
-def place_and_runtime(result: Result, row: LatencyRow) -> str:
-    """The same with the runtime that timed, where the measurement tells it: on a board it decides what computed."""
-    return place(", ".join([row.device, *runtime_names(row)]), row.batch, result.label(row.target))
-
-
-def runtime_names(row: LatencyRow) -> list[str]:
-    """The runtimes of a row without their versions."""
-    told = row.identity.get(RUNTIME, "")
-    return list(dict.fromkeys(one.split(" ")[0] for one in told.split(", ") if one))
 
 
 def timing_of(row: LatencyRow, role: str, field: str) -> Estimate | None:
