@@ -39,7 +39,9 @@ def profile(
     standard: Annotated[bool, typer.Option("--standard", help="For a claim: 5 launches of 30 rounds.")] = False,
     sustained: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option("--sustained", metavar="MINUTES", help="One launch of so many minutes, shown minute by minute."),
+        typer.Option(
+            "--sustained", metavar="MINUTES", help="One launch of so many minutes, at least 2, shown minute by minute."
+        ),
     ] = None,
     mlperf_length: Annotated[
         bool, typer.Option("--mlperf-length", help="One launch of 10 minutes; no more of MLPerf than its length.")

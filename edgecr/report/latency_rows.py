@@ -13,7 +13,7 @@ from edgecr.runners.base import Measurement
 from edgecr.runners.measurement.completeness import shortfall
 from edgecr.runners.measurement.identity import identity_of
 from edgecr.runners.measurement.summary import PERCENTILES, ArmSummary, compare, summarise
-from edgecr.runners.measurement.sustained import Course, course_of
+from edgecr.runners.measurement.sustained import Course, course_of, withheld_course
 from edgecr.runners.measurement.units import disagreements, told_by_units
 from edgecr.runners.tensorrt.engine import Engine
 
@@ -39,13 +39,12 @@ def latency_rows(measurement: Measurement, gates: Mapping[str, Gate] = NO_GATES)
             ratios[pair.batch] = {name: ratio for name, ratio in both.items() if ratio is not None}
     partial = "; ".join(filter(None, [shortfall(measurement), *disagreements(measurement)]))
     doubts, identity = [*measurement.warnings, *told_by_units(measurement)], identity_of(measurement)
-    return [
-        _with_course(
-            LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, doubts, identity=identity),
-            course_of(measurement, batch),
-        )
-        for batch, timings in sorted(arms.items())
-    ]
+    rows = []
+    for batch, timings in sorted(arms.items()):
+        told = [*doubts, *filter(None, [withheld_course(measurement, batch)])]
+        row = LatencyRow(device, batch, timings, ratios.get(batch, {}), error, partial, told, identity=identity)
+        rows.append(_with_course(row, course_of(measurement, batch)))
+    return rows
 
 
 def _with_course(row: LatencyRow, course: Course | None) -> LatencyRow:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgecr.core.absent import UNASKED
+from edgecr.report.gates.evidence import place
 from edgecr.report.numbers import MEGABYTES, MILLIJOULES, MILLISECONDS, RATE, Scale
-from edgecr.report.result import MinuteRow, Result
-from edgecr.runners.measurement.energy import UNASKED
+from edgecr.report.result import LatencyRow, MinuteRow, Result
+from edgecr.runners.measurement.identity import RUNTIME
 
 Column = tuple[str, str, Scale]
 ALWAYS: tuple[Column, ...] = (
@@ -36,6 +38,17 @@ def notes(result: Result) -> str:
     """Sentences about the columns that are not always there; empty if none of them is."""
     shown = {name for name, _, _ in columns(result)}
     return " ".join([*([BOARD_MEMORY] if "board_memory" in shown else ()), *_scopes(result)])
+
+
+def place_and_runtime(result: Result, row: LatencyRow) -> str:
+    """The place of a row with the runtime that timed, which decides on a board what computed; where it is told."""
+    return place(", ".join([row.device, *runtime_names(row)]), row.batch, result.label(row.target))
+
+
+def runtime_names(row: LatencyRow) -> list[str]:
+    """The runtimes of a row without their versions."""
+    told = row.identity.get(RUNTIME, "")
+    return list(dict.fromkeys(one.split(" ")[0] for one in told.split(", ") if one))
 
 
 STATE_HEAD = ("hottest", "clocks", "throttling")

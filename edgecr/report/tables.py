@@ -41,7 +41,7 @@ from edgecr.report.result import (
     Result,
     Status,
 )
-from edgecr.report.speed_columns import STATE_HEAD, columns, notes, state_cells
+from edgecr.report.speed_columns import STATE_HEAD, columns, notes, place_and_runtime, state_cells
 from edgecr.report.table import Table
 from edgecr.robustness.conditions import in_words
 
@@ -228,7 +228,7 @@ def latency_table(result: Result) -> Table:
     """One row for each device, batch and role, then their ratio."""
     marks, rows, timings = Marks(), list[tuple[str, ...]](), columns(result)
     for row in result.latency:
-        where = marks.beside(place_in(result, row), about_place(row))
+        where = marks.beside(place_and_runtime(result, row), about_place(row))
         if not row.arms:
             rows.append((where, "no figures", *[MISSING] * len(timings)))
             continue

@@ -244,6 +244,11 @@ class Device(Options):
         """The origin of the declaration; nobody vouches for one that was read from a record."""
         return self._origin
 
+    @property
+    def declared_in(self) -> str:
+        """The file to change, for messages."""
+        return str(self.origin.file or f"devices/{self.name}.yaml")
+
     def with_origin(self, origin: Origin) -> Self:
         """The same declaration from elsewhere."""
         copied = self.model_copy()
@@ -281,7 +286,7 @@ class Device(Options):
         if found is None:
             raise NotConfigured(
                 f"Device {self.name!r} declares no runtime {' or '.join(map(repr, names))} "
-                f"(it has {', '.join(self.runtimes)}). Add it under 'runtimes:' in devices/{self.name}.yaml."
+                f"(it has {', '.join(self.runtimes)}). Add it under 'runtimes:' in {self.declared_in}."
             )
         return found
 

@@ -17,6 +17,7 @@ from edgecr.runners import fitness
 from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.agent.runner import AgentRunner, session_for
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
+from edgecr.runners.board_python import install_remedy
 from edgecr.runners.device import Device
 from edgecr.runners.fitness.expectations import locked, mismatches
 from edgecr.runners.fitness.jetson import release_words
@@ -26,7 +27,6 @@ from edgecr.runners.tensorrt.build_file import write_plain
 
 State = Literal["ok", "warn", "fail"]
 OLD_PYTHON = (3, 8)
-OLD_PIP = 'python3 -m pip install "pip==21.3.1" "onnxruntime==1.10.0" "numpy==1.19.5" "protobuf==3.19.6"'
 BRIEF = {"throughput": {"seconds": 0.2, "streams": [1]}}
 OPSET, IR_VERSION = 13, 7
 """A file that the oldest supported runtimes read."""
@@ -75,7 +75,7 @@ def examine(device: Device, monitor: Monitor | None = None) -> Examination:
         with runner.connect("being examined", monitor) as agent:
             found += _reached(device, agent)
             facts = fitness.ask(agent)
-            found += [*_system(facts), *_packages(device, facts)]
+            found += [*_system(facts), *_packages(device, facts, _is_old(str(agent.hello["python"])))]
             found += _inferences(device, agent, facts, monitor or Monitor())
             found += [*_state(device, facts), *_power(device, facts), *_memory(facts)]
     except DeviceFailed as error:
@@ -94,12 +94,15 @@ def _agent_runner(device: Device) -> AgentRunner:
 def _reached(device: Device, agent: Connection) -> Iterator[Finding]:
     python = str(agent.hello["python"])
     yield Finding(check="connection", state="ok", text=f"{device.name} answers ({device.transport.kind})")
-    parts = tuple(int(part) for part in python.split(".")[:2] if part.isdigit())
-    if parts < OLD_PYTHON:
+    if _is_old(python):
         text = f"{python}: its pip is too old for the wheels of runtimes"
-        yield Finding(check="python", state="warn", text=text, remedy=f"On the board: {OLD_PIP}")
+        yield Finding(check="python", state="warn", text=text, remedy=install_remedy(device, (), old=True))
     else:
         yield Finding(check="python", state="ok", text=python)
+
+
+def _is_old(python: str) -> bool:
+    return tuple(int(part) for part in python.split(".")[:2] if part.isdigit()) < OLD_PYTHON
 
 
 def _system(facts: fitness.Facts) -> Iterator[Finding]:
@@ -110,7 +113,7 @@ def _system(facts: fitness.Facts) -> Iterator[Finding]:
         yield Finding(check="libraries", state="ok", text=", ".join(versions))
 
 
-def _packages(device: Device, facts: fitness.Facts) -> Iterator[Finding]:
+def _packages(device: Device, facts: fitness.Facts, old: bool = False) -> Iterator[Finding]:
     """The packages as their installers left them; that they work is shown by an inference."""
     libraries = facts["libraries"]
     for name, options in device.runtimes.items():
@@ -124,7 +127,7 @@ def _packages(device: Device, facts: fitness.Facts) -> Iterator[Finding]:
                 check=f"package of {name}",
                 state="warn",
                 text=f"none of {', '.join(options.packages)} is installed for this Python",
-                remedy=f"On the board: python3 -m pip install numpy {options.packages[0]}",
+                remedy=install_remedy(device, options.packages[:1], old),
             )
 
 
@@ -174,11 +177,12 @@ def _power(device: Device, facts: fitness.Facts) -> Iterator[Finding]:
     sensors = facts.get("power") or {}
     source, rails = sensors.get("source"), ", ".join(sensors.get("rails") or ())
     if source:
-        add = "" if device.power else f"Add 'power: {{source: {source}}}' to devices/{device.name}.yaml."
+        add = "" if device.power else f"Add 'power: {{source: {source}}}' to {device.declared_in}."
         yield Finding(check="power sensors", state="ok", text=f"{source}: {rails or 'rails not known yet'}", remedy=add)
     else:
         text = sensors.get("missing") or "the board tells of none"
-        yield Finding(check="power sensors", state="fail" if device.power else "warn", text=f"{text}; no energy")
+        drop = f"Remove 'power:' from {device.declared_in}, or measure without energy." if device.power else ""
+        yield Finding(check="power sensors", state="warn", text=f"{text}; no energy", remedy=drop)
 
 
 def _memory(facts: fitness.Facts) -> Iterator[Finding]:

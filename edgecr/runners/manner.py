@@ -27,7 +27,7 @@ class Length:
         if (self.minutes is not None) != (self.name == "sustained"):
             raise RequestError("A sustained measurement, and no other, has a number of minutes.")
         if self.minutes is not None and not 2 <= self.minutes <= 24 * 60:
-            raise RequestError(f"A sustained measurement takes 2 minutes to a day (got {self.minutes:g} minutes).")
+            raise RequestError(f"A sustained measurement takes 2 minutes to a day (got {_minutes(self.minutes)}).")
 
     def applied(self, protocol: Protocol) -> Protocol:
         """The protocol of a device with the extent of this preset."""
@@ -45,6 +45,10 @@ class Length:
             }
         seconds = MLPERF_S if self.minutes is None else self.minutes * 60
         return {"launches": 1, "rounds": ENOUGH_ROUNDS, "round_s": LONG_TURN_S, "max_s": seconds}
+
+
+def _minutes(count: float) -> str:
+    return f"{count:g} minute{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from edgecr.runners.agent.archive import BOOT
 from edgecr.runners.agent.protocol import Connection, Ending, plainly
 from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import runners
+from edgecr.runners.board_python import IN_VENV, install, needs_venv, packages_of
 from edgecr.runners.device import BoardTransport, Device
 
 HELLO_S = 60.0
@@ -43,8 +44,7 @@ _NOT_CONNECTED = (
     ),
     (
         r"Bad configuration option|[Uu]nknown option|illegal option|usage: ssh|Can't open user config",
-        "ssh does not take its options: {words}. Check transport.ssh_options in devices/{device}.yaml "
-        "and ~/.ssh/config.",
+        "ssh does not take its options: {words}. Check transport.ssh_options in {file} and ~/.ssh/config.",
     ),
 )
 # Only these may come from a board that is off or hangs; a name that nobody knows is a fault of this side.
@@ -71,7 +71,7 @@ class SshRunner(AgentRunner):
     def named_host(self) -> str:
         """The board's ssh name, as its declaration tells it."""
         if self.transport.host is None:
-            raise NotConfigured(how_to_configure(self.device.name))
+            raise NotConfigured(how_to_configure(self.device))
         return self.transport.host
 
     def command(self) -> list[str]:
@@ -120,7 +120,7 @@ class SshRunner(AgentRunner):
         said = " | ".join(ending.errors)
         known = next((text for pattern, text in _NOT_CONNECTED if re.search(pattern, said)), None)
         text = (known or _NO_REACH).format(
-            host=self.host, words=ending.last_words().rstrip("."), device=self.device.name
+            host=self.host, words=ending.last_words().rstrip("."), file=self.device.declared_in
         )
         silent = not known and re.search(_SILENT, said)
         return DeviceUnreachable(text) if silent else ConnectionLost(text)
@@ -131,7 +131,7 @@ class SshRunner(AgentRunner):
         return ConnectionLost(text.format(host=self.host, words=words, lease=lease))
 
     def _no_python(self, ending: Ending) -> ConnectionLost:
-        python, place = self.transport.python, f"transport.python in devices/{self.device.name}.yaml"
+        python, place = self.transport.python, f"transport.python in {self.device.declared_in}"
         if ending.code == NOT_FOUND:
             return ConnectionLost(f"No {python} on the board. Set {place}, e.g. /usr/bin/python3.8.")
         return ConnectionLost(
@@ -140,14 +140,17 @@ class SshRunner(AgentRunner):
         )
 
 
-def how_to_configure(name: str) -> str:
+def how_to_configure(device: Device) -> str:
     """Instructions for setting up a device that has no host yet."""
-    return f"""Device {name!r} has no board yet. Do this once:
+    name, packages = device.name, packages_of(device)
+    python = f" --python {IN_VENV}" if packages and needs_venv(device) else ""
+    steps = f"""Device {name!r} has no board yet. Do this once:
   1. Name the board in ~/.ssh/config:
        Host {name}
          HostName 192.168.1.50
          User ubuntu
      and check that "ssh {name}" logs in without a question.
   2. Add it to your own devices, under a name of your choice, and use that name from then on:
-       edgecr devices add my-{name} --host {name}
-  3. On the board: python3 -m pip install numpy onnxruntime"""
+       edgecr devices add my-{name} --like {name} --host {name}{python}"""
+    needed = f"\n  3. On the board: {install(device, packages)}" if packages else ""
+    return steps + needed

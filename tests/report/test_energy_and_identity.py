@@ -39,6 +39,13 @@ def test_energy_that_was_not_measured_leaves_the_gate_incomplete_with_the_reason
     for gate in judged(latency_rows(one.model_copy(update={"launches": launches})), ratio=0.3, max=25):
         assert gate.status is Status.INCOMPLETE
         assert (reason or UNASKED) in gate.text
+        assert ("give the gate `device: NAME`" in gate.text) == (not reason)
+
+
+def test_a_gate_that_names_a_device_without_power_is_not_told_to_name_one() -> None:
+    (gate,) = judged(latency_rows(measurement()), max=25, device="quick")
+    assert gate.text.count("device: NAME") == 0
+    assert f"{UNASKED}: add it" in gate.text
 
 
 def test_columns_of_energy_are_there_where_it_was_asked_for() -> None:
@@ -75,6 +82,11 @@ def test_a_row_bears_the_identity_of_its_measurement() -> None:
         "runtime": "onnxruntime 1.31.1", "release": "L4T 36.4.3 (JetPack 6.1 to 6.2.3)", "board": "Orin Nano",
         "power mode": "MAXN",
     }  # fmt: skip
+
+
+def test_the_table_of_speeds_names_the_runtime() -> None:
+    assert latency_table(result(latency=latency_rows(told()))).rows[0][0].startswith("quick, onnxruntime, batch 1")
+    assert latency_table(result(latency=[latency()])).rows[0][0] == "cpu, batch 1"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from edgecr.runners.base import Arm, MeasurePlan, load_device, runner_for
 from edgecr.runners.device import PING_S, Device, Protocol
 from edgecr.runners.local import LocalRunner
 from edgecr.runners.runtimes import RuntimeOptions, runtimes
-from edgecr.runners.ssh import SshRunner
+from edgecr.runners.ssh import SshRunner, how_to_configure
 from tests.runners.fitness_facts import facts
 from tests.runners.tiny_device import quick_device
 from tests.workplace import trusted
@@ -48,10 +48,22 @@ def test_the_shipped_jetson_says_what_to_write_where() -> None:
     for part in (
         "~/.ssh/config",
         "Host jetson",
-        "edgecr devices add my-jetson --host jetson",
+        "edgecr devices add my-jetson --like jetson --host jetson --python edgecr/bin/python",
+        "~/edgecr/bin/python -m pip install numpy onnxruntime",
     ):
         assert part in str(told.value)
     assert told.value.exit_code == 2
+
+
+def test_a_board_stays_of_its_kind_and_installs_only_what_its_runtimes_need() -> None:
+    pi = how_to_configure(load_device("rpi5"))
+    assert "edgecr devices add my-rpi5 --like rpi5 --host rpi5" in pi
+    tensorrt = load_device("jetson").model_copy(
+        update={"runtimes": {"tensorrt": load_device("jetson").runtimes["tensorrt"]}}
+    )
+    told = how_to_configure(tensorrt)
+    assert "pip install" not in told
+    assert "--python" not in told
 
 
 def test_a_board_with_a_host_is_reached_by_ssh(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -13,7 +14,7 @@ from edgecr.cli import app
 from edgecr.core import builtin
 from edgecr.runners.base import load_device
 from edgecr.runners.device import Device
-from edgecr.runners.doctor import _memory, _packages, _power, _state, examine, probe, write_tiny
+from edgecr.runners.doctor import _memory, _packages, _power, _reached, _state, examine, probe, write_tiny
 from edgecr.runners.trust import vouched
 from tests.runners.fitness_facts import facts, jetson
 from tests.runners.jetson import PretendedJetson
@@ -55,6 +56,31 @@ def test_packages_that_are_missing_are_doubts_with_the_line_that_installs_them()
     assert (lacking.state, lacking.remedy) == ("warn", "On the board: python3 -m pip install numpy openvino")
 
 
+def test_remedies_for_a_boards_python_agree_and_name_a_venv_and_the_file(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\npurpose: t\nkind: rpi\ntransport: {kind: ssh, host: pi}\n")
+    device = load_device(str(path))
+    (lacking,) = _packages(device, facts(libraries={}))
+    venv = "python3 -m venv ~/edgecr && ~/edgecr/bin/python -m pip install"
+    assert lacking.remedy.startswith(f"On the board: {venv} numpy onnxruntime; then 'python: edgecr/bin/python'")
+    assert str(path) in lacking.remedy
+    (old,) = _packages(device, facts(libraries={}), old=True)
+    _, python = _reached(device, SimpleNamespace(hello={"python": "3.6.9"}))
+    assert old.remedy == python.remedy
+    assert f'{venv} "pip==21.3.1" && ~/edgecr/bin/python -m pip install "onnxruntime==1.10.0"' in old.remedy
+    own = device.model_copy(update={"transport": device.transport.model_copy(update={"python": "py/bin/python"})})
+    (told,) = _packages(own, facts(libraries={}))
+    assert told.remedy == "On the board: py/bin/python -m pip install numpy onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("Raspberry Pi 5 Model B", ""), ("Orin Nano", "'Orin Nano'"), (None, "device-tree")]
+)
+def test_a_pi_that_does_not_call_itself_one_is_a_doubt(model, said: str) -> None:
+    told = [one.text for one in _state(quick_device(kind="rpi"), facts(model=model)) if "no Raspberry Pi" in one.text]
+    assert [said in each for each in told] == [True] * bool(said)
+
+
 def test_the_state_that_the_file_expects_is_a_failure_others_are_doubts() -> None:
     device = quick_device(kind="jetson", expect={"power_mode": "15W"})
     wrong, doubt, clocks = _state(device, jetson(tensorrt="10.7.0.1"))
@@ -68,7 +94,7 @@ def test_the_state_that_the_file_expects_is_a_failure_others_are_doubts() -> Non
     [
         (None, {"source": "hwmon", "rails": ["VDD_IN"]}, "ok", "Add 'power: {source: hwmon}'"),
         ({}, {"source": "hwmon", "rails": ["VDD_IN"]}, "ok", ""),
-        ({}, {"source": None, "missing": "rails need root"}, "fail", ""),
+        ({}, {"source": None, "missing": "rails need root"}, "warn", "Remove 'power:' from devices/quick.yaml"),
         (None, {"source": None, "missing": "rails need root"}, "warn", ""),
     ],
 )

@@ -119,3 +119,18 @@ def test_an_expected_state_is_silent_with_force_and_without() -> None:
     wanted = {"l4t": "36.4.*", "tensorrt": "10.3.*", "power_mode": "MAXN_SUPER", "gpu_mhz": 1000, "clocks_locked": True}
     for force in (False, True):
         assert fitness.accept_unexpected(orin(**wanted), jetson(), force) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "runtimes", "measured", "told"),
+    [
+        ("jetson", {"ort": {}, "tensorrt": {}}, ("ort",), 1),
+        ("jetson", {"ort": {}, "tensorrt": {}}, ("tensorrt",), 0),
+        ("jetson", {"ort": {"providers": ["CUDAExecutionProvider"]}, "tensorrt": {}}, ("ort",), 0),
+        ("jetson", {"ort": {}}, ("ort",), 0),
+        ("cpu", {"ort": {}, "tensorrt": {}}, ("ort",), 0),
+    ],
+)
+def test_files_that_the_processor_of_a_jetson_computes_are_a_warning(kind, runtimes, measured, told: int) -> None:
+    texts = fitness.unused_gpu(quick_device(kind=kind, runtimes=runtimes), measured)
+    assert ["processor" in text and "--target tensorrt-jetpack6-fp16" in text for text in texts] == [True] * told

@@ -53,6 +53,11 @@ def test_minutes_belong_to_a_sustained_measurement_and_are_two_at_least(name, mi
         Length(name, minutes)
 
 
+def test_one_minute_is_no_plural() -> None:
+    with pytest.raises(RequestError, match=re.escape("(got 1 minute)")):
+        Length("sustained", 1)
+
+
 def test_every_wish_is_part_of_the_key() -> None:
     wishes = [Manner(force=True), Manner(layers=True), Manner(streams=(2,)), Manner(length=Length("sustained", 3))]
     keys = [str(one.plain()) for one in wishes]

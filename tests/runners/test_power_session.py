@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from edgecr.core.progress import Monitor
+from edgecr.runners.agent.watching import idle
 from edgecr.runners.base import Manner, MeasurePlan, runner_for
 from edgecr.runners.measurement.record import Measurement
 from edgecr.runners.measurement.summary import compare, summarise
@@ -15,7 +18,7 @@ from tests.runners.tiny_device import quick_device
 TOOL = "#!/bin/sh\nwhile :; do echo 'CPU [1%@102] tj@50.5C VDD_IN 4000mW/1mW VDD_SOC 1000mW/1mW'; sleep 0.02; done\n"
 PROTOCOL = {
     "launches": 3,
-    "rounds": 3,
+    "rounds": 6,
     "round_s": 0.1,
     "least_rounds": 1,
     "warmup": {"window_s": 0.002, "max_s": 0.1},
@@ -52,11 +55,25 @@ def test_energy_is_read_beside_the_rounds_and_kept_raw(powered, models, tmp_path
     for arm, summary in enumerate(summarise(found)):
         times = [one for each in found.launches for one in each.rounds if one.arm == arm]
         per_call = sum(one.elapsed_ns for one in times) / sum(len(one.ns) for one in times)
+        assert summary.energy_mj is not None, summary.missing
         assert summary.energy_mj.value == pytest.approx(4.0 * per_call / 1e6, rel=0.2)  # watts times milliseconds
         assert "VDD_IN" in summary.energy_mj.note
         assert "no more power" in summary.missing["energy_net_mj"]
         assert summary.board_memory_mb.value >= 0
     assert compare(found, "baseline", "candidate")[0].energy_ratio.value > 0
+
+
+@pytest.mark.parametrize(("source", "asked"), [(None, []), ("hwmon", ["idle"])])
+def test_nobody_waits_for_the_idle_power_of_a_board_without_a_sensor(source, asked: list[str]) -> None:
+    found: list[str] = []
+
+    def request(name: str, **_):
+        found.append(name)
+        return iter(())
+
+    device = quick_device(power={})
+    idle(SimpleNamespace(request=request), device, {"power": {"source": source}}, Monitor())
+    assert found == asked
 
 
 def test_a_board_in_another_state_is_measured_by_force_only(models) -> None:

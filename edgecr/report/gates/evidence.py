@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from edgecr.core.absent import UNASKED
 from edgecr.core.estimate import Estimate
 from edgecr.report.gates.quantities import Kind, Quantity
 from edgecr.report.numbers import PERCENT, counted, figure, with_unit
@@ -217,7 +218,12 @@ def _timings(
         ratio = limit == "ratio"
         estimate = ratio_of(row, quantity.field) if ratio else timing_of(row, CANDIDATE, quantity.field)
         missing = row.error or _absent(row, quantity.field, ratio)
+        if missing == UNASKED:
+            missing += UNPOWERED if device is None else ": add it, or take the gate away"
         yield Evidence(place(row.device, row.batch), estimate, missing, row.evidence, row.partial)
+
+
+UNPOWERED = "; where another device has it, give the gate `device: NAME`"
 
 
 def _absent(row: LatencyRow, field: str, ratio: bool) -> str:

@@ -12,10 +12,11 @@ from edgecr.runners.agent.events import Event, cleaned, read_as, unreadable
 from edgecr.runners.agent.memory import Need
 from edgecr.runners.agent.payload import Payload, payload_of
 from edgecr.runners.agent.protocol import Connection
-from edgecr.runners.agent.watching import idle, of_alone, of_launch
+from edgecr.runners.agent.watching import idle, idle_seconds, of_alone, of_launch
 from edgecr.runners.base import Arm, MeasurePlan
 from edgecr.runners.cooling import cooled
 from edgecr.runners.device import Device
+from edgecr.runners.expected_length import expected_s, in_words
 from edgecr.runners.measurement.readings import Watched
 from edgecr.runners.measurement.record import (
     Alone,
@@ -58,7 +59,10 @@ class MeasuringSession:
         self.facts = fitness.ask(agent)
         self.warn(fitness.accept_unexpected(self.device, self.facts, self.plan.manner.force))
         self.warn(fitness.before(self.device, self.facts))
-        self.idle = idle(agent, self.device, self.monitor)
+        self.warn(fitness.unused_gpu(self.device, self.plan.runtimes))
+        least = expected_s(self.protocol, len(self.arms), idle_seconds(self.device, self.facts))
+        self.monitor.say(f"Measuring on {self.device.name} takes at least {in_words(least)}")
+        self.idle = idle(agent, self.device, self.facts, self.monitor)
         self.send_files(agent)
         total = self.protocol.launches * self.protocol.rounds * len(self.arms)
         with self.monitor.bar(f"measuring on {self.device.name}", total) as bar:

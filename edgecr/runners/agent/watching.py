@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from edgecr.core.progress import Monitor
@@ -26,9 +27,16 @@ def of_alone(device: Device) -> dict[str, Any]:
     return {"state_s": STATE_S, "memory_s": MEMORY_S if device.kind != "cpu" else None}
 
 
-def idle(agent: Connection, device: Device, monitor: Monitor) -> Watched | None:
-    """The power of the idle board; None where nobody asks for it."""
-    if device.power is None or not device.power.idle_s:
+def idle(agent: Connection, device: Device, facts: Mapping[str, Any], monitor: Monitor) -> Watched | None:
+    """The power of the idle board; None where nobody asks for it, or its facts tell of no sensor."""
+    seconds = idle_seconds(device, facts)
+    if not seconds:
         return None
-    monitor.say(f"Reading the power of the idle board for {device.power.idle_s:g} s")
-    return Watched.of(list(agent.request("idle", seconds=device.power.idle_s, watch=of_launch(device))))
+    monitor.say(f"Reading the power of the idle board for {seconds:g} s")
+    return Watched.of(list(agent.request("idle", seconds=seconds, watch=of_launch(device))))
+
+
+def idle_seconds(device: Device, facts: Mapping[str, Any]) -> float:
+    """Seconds in which the idle board is read; 0 where nobody asks for it, or its facts tell of no sensor."""
+    there = (facts.get("power") or {}).get("source")
+    return device.power.idle_s if device.power and there else 0.0

@@ -2,7 +2,7 @@
 
 from edgecr.runners.fitness.expectations import accept_unexpected, refuse_unexpected
 from edgecr.runners.fitness.facts import Facts, ask
-from edgecr.runners.fitness.state import after, before, busy_names, most_threads, stop_them
+from edgecr.runners.fitness.state import after, before, busy_names, most_threads, stop_them, unused_gpu
 
 __all__ = [
     "Facts",
@@ -14,4 +14,5 @@ __all__ = [
     "most_threads",
     "refuse_unexpected",
     "stop_them",
+    "unused_gpu",
 ]

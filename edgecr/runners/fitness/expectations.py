@@ -17,7 +17,7 @@ def refuse_unexpected(device: Device, facts: Facts) -> None:
     if wrong:
         raise DeviceFailed(
             f"Device {device.name!r} is not as its file expects: {'; '.join(wrong)}. "
-            f"Put the board in that state, change 'expect:' in devices/{device.name}.yaml, or measure all the same "
+            f"Put the board in that state, change 'expect:' in {device.declared_in}, or measure all the same "
             "with --force."
         )
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgecr.runners.device import Device
 from edgecr.runners.fitness.facts import Facts
 from edgecr.runners.fitness.jetson import after_jetson, before_jetson
+from edgecr.runners.runtimes import RuntimeOptions
+from edgecr.runners.runtimes.ort import ON_PROCESSOR, OrtOptions
 from edgecr.runners.trust import hiding
 
 LITTLE_MEMORY = 0.1
 EVER_BUSY = 0.2
 """Cores that are busy on any system, whatever runs."""
 PI_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+NO_MODEL = "The board does not tell its model (/proc/device-tree/model): this may be no Raspberry Pi."
+PROCESSOR = (
+    "{runtime} computes on the processor of {name}: its GPU took no part. For TensorRT: "
+    "edgecr export RUN --target tensorrt-jetpack6-fp16 (others: edgecr targets list), then measure that target."
+)
 SINCE_BOOT = 16
 """The flag of the same state at any time since the board was started lies so many bits higher."""
 
@@ -24,10 +33,23 @@ def before(device: Device, facts: Facts) -> list[str]:
         _governor(facts),
         _capped(facts),
         _memory(facts),
+        _no_pi(device, facts),
         _pi(facts),
         *before_jetson(device, facts),
     ]
     return [text for text in texts if text]
+
+
+def unused_gpu(device: Device, runtimes: Sequence[str]) -> list[str]:
+    """The warning that a board with TensorRT timed files on its processor."""
+    if "tensorrt" not in device.runtimes or device.kind != "jetson":
+        return []
+    timed = [name for name in runtimes if _on_processor(device.runtimes[name])]
+    return [PROCESSOR.format(name=device.name, runtime=name) for name in timed]
+
+
+def _on_processor(options: RuntimeOptions) -> bool:
+    return isinstance(options, OrtOptions) and options.providers == ON_PROCESSOR
 
 
 def after(start: Facts, end: Facts) -> list[str]:
@@ -66,7 +88,7 @@ def _threads(device: Device, facts: Facts) -> str | None:
         return None
     return (
         f"{threads} threads are declared, but only {cores} cores may be used: threads wait for each other. "
-        f"Lower runtimes.*.threads in devices/{device.name}.yaml."
+        f"Lower runtimes.*.threads in {device.declared_in}."
     )
 
 
@@ -100,6 +122,13 @@ def _memory(facts: Facts) -> str | None:
     if not total or free is None or free >= LITTLE_MEMORY * total:
         return None
     return f"Only {free * 1024 / 1e6:.0f} MB of memory are free: the board may swap. Stop other programs."
+
+
+def _no_pi(device: Device, facts: Facts) -> str | None:
+    model = facts.get("model")
+    if device.kind != "rpi" or "Raspberry Pi" in (model or ""):
+        return None
+    return f"The board calls itself {model!r}: this may be no Raspberry Pi." if model else NO_MODEL
 
 
 def _pi(facts: Facts) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from edgecr.core.absent import UNASKED as UNASKED
 from edgecr.runners.measurement.readings import Watched
 from edgecr.runners.measurement.record import Launch, Measurement, Round
 from edgecr.runners.power import Power
@@ -15,7 +16,6 @@ LEAST_READINGS = 20
 LEAST_IN_A_TURN = 3
 """Sensors average over a while: in shorter turns the power of one arm is read in the next one's."""
 MOST_GAP_NS = 10**9
-UNASKED = "not measured: the device's file has no 'power:'"
 SUMMED = {
     "AGX Orin": ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
     "AGX Xavier": ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),

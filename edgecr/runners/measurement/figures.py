@@ -26,10 +26,10 @@ def energy_figures(
 ) -> dict[str, Estimate | None]:
     """Millijoules of one inference, as they are and beyond those of the idle board; absent ones with the reason."""
     absent: dict[str, Estimate | None] = {"energy_mj": None, "energy_net_mj": None}
-    if not calm:
-        lack = measurement.error or (SHARED_ENERGY.format(reason=disturbed) if disturbed else "nothing was timed")
-        why = UNASKED if measurement.device.power is None else lack
-    else:
+    why = _unread(measurement)
+    if not why and not calm:
+        why = measurement.error or (SHARED_ENERGY.format(reason=disturbed) if disturbed else "nothing was timed")
+    if not why:
         try:
             used = [spent_in(measurement, launch, arm) for launch in calm]
             return _figures(measurement, calm[0], used, reasons, confidence)
@@ -37,6 +37,19 @@ def energy_figures(
             why = str(error)
     reasons |= dict.fromkeys(absent, why)
     return absent
+
+
+def _unread(measurement: Measurement) -> str:
+    """The reason why there was no power to read, whatever else happened; empty where some was read, or nothing ran."""
+    if measurement.device.power is None:
+        return UNASKED
+    reasons = []
+    for launch in measurement.launches:
+        try:
+            total_in(measurement, launch)
+        except NoEnergy as error:
+            reasons.append(str(error))
+    return reasons[0] if reasons and len(reasons) == len(measurement.launches) else ""
 
 
 def _figures(

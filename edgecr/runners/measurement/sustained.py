@@ -8,6 +8,7 @@ from statistics import median
 
 from edgecr.core.estimate import SMALLEST_CLAIM
 from edgecr.runners.fitness.jetson import grown
+from edgecr.runners.measurement.contention import Contention
 from edgecr.runners.measurement.readings import BoardState
 from edgecr.runners.measurement.record import Launch, Measurement
 
@@ -53,9 +54,10 @@ class Course:
 
 
 def course_of(measurement: Measurement, batch: int) -> Course | None:
-    """The course of the longest launch at one batch size; None if it did not take two minutes."""
-    launch = max(measurement.launches, key=_span_ns, default=None)
-    if launch is None or _span_ns(launch) < LEAST_MINUTES * MINUTE_NS:
+    """The course of the longest launch at one batch size; None if none took two minutes of a processor of its own."""
+    calm = [one for one in _long_launches(measurement) if not _shared(measurement, one, batch)]
+    launch = max(calm, key=_span_ns, default=None)
+    if launch is None:
         return None
     start, count = launch.rounds[0].start_ns, _span_ns(launch) // MINUTE_NS
     times: list[dict[int, list[int]]] = [{} for _ in range(count)]
@@ -69,6 +71,24 @@ def course_of(measurement: Measurement, batch: int) -> Course | None:
     }
     found = [_minute(place, each, launch, start, list(labels)) for place, each in enumerate(times)]
     return Course(tuple(found), labels) if labels else None
+
+
+def withheld_course(measurement: Measurement, batch: int) -> str:
+    """The reason why a measurement that was long enough is not shown minute by minute; empty if it is, or was short."""
+    reasons = [_shared(measurement, one, batch) for one in _long_launches(measurement)]
+    return f"not shown minute by minute: {reasons[0]}" if reasons and all(reasons) else ""
+
+
+def _long_launches(measurement: Measurement) -> list[Launch]:
+    return [one for one in measurement.launches if _span_ns(one) >= LEAST_MINUTES * MINUTE_NS]
+
+
+def _shared(measurement: Measurement, launch: Launch, batch: int) -> str | None:
+    """The reason why a launch gives no times of a batch size; over-current events are part of what minutes show."""
+    arms = [number for number, arm in enumerate(measurement.arms) if arm.batch == batch]
+    timed = [[one for one in launch.rounds if one.arm == arm] for arm in arms]
+    reasons = (Contention.during(rounds).reason(measurement.device.protocol) for rounds in timed if rounds)
+    return next((reason for reason in reasons if reason), None)
 
 
 def _minute(place: int, times: dict[int, list[int]], launch: Launch, start: int, arms: list[int]) -> Minute:

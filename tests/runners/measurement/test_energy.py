@@ -190,7 +190,15 @@ def test_the_boards_reason_for_no_reading_is_the_reason_for_no_energy() -> None:
 
 def test_on_a_shared_processor_energy_would_be_others_too() -> None:
     shared = measurement(wait=0.5).model_copy(update={"device": powered().device})
-    assert "energy of other programs" in summarise(shared)[0].missing["energy_mj"]
+    read = tuple(one.model_copy(update={"watched": watched(EDGES)}) for one in shared.launches)
+    told = shared.model_copy(update={"launches": read})
+    assert "energy of other programs" in summarise(told)[0].missing["energy_mj"]
+    silent = Watched(sensor=Sensor(reason="rails need root"))
+    unread = tuple(one.model_copy(update={"watched": silent}) for one in shared.launches)
+    none = shared.model_copy(update={"launches": unread})
+    assert summarise(none)[0].missing["energy_mj"] == "not measured: rails need root"
+    some = shared.model_copy(update={"launches": (*unread[:1], *read[1:])})
+    assert "energy of other programs" in summarise(some)[0].missing["energy_mj"]
 
 
 def states(*events: int) -> tuple[BoardState, ...]:

@@ -58,6 +58,19 @@ def test_a_short_measurement_has_no_course() -> None:
     assert latency_rows(measurement())[0].minutes == []
 
 
+def test_minutes_are_not_shown_where_latencies_are_withheld() -> None:
+    one = long([(10.0, 5.0), (10.0, 5.0)])
+    launch = one.launches[0]
+    busy = tuple(each.model_copy(update={"wait_ns": each.run_ns}) if each.arm else each for each in launch.rounds)
+    shared = one.model_copy(update={"launches": (launch.model_copy(update={"rounds": busy}),)})
+    (row,) = latency_rows(shared)
+    assert row.minutes == []
+    assert [text for text in row.doubts if "minute by minute" in text and "run-queue wait 50 %" in text]
+    (calm,) = latency_rows(one)
+    assert (len(calm.minutes), calm.doubts) == (2, [])
+    assert latency_rows(measurement(wait=0.5))[0].doubts == []
+
+
 def test_the_state_of_the_board_stands_beside_each_minute() -> None:
     states = tuple(
         BoardState(
