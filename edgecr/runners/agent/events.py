@@ -55,12 +55,20 @@ def shown(words: bytes | str, most: int = MOST_WORDS) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """A plain value with every text in it as it may be shown."""
+    """A plain value with every text in it as it may be shown; DeviceFailed for one that is nested too deeply."""
+    try:
+        return _cleaned(value)
+    except RecursionError as error:
+        name = value.get("event", "") if isinstance(value, dict) else ""
+        raise unreadable(str(name), "it is nested too deeply") from error
+
+
+def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
         return shown(value)
     if isinstance(value, dict):
-        return {shown(key): cleaned(one) for key, one in value.items()}
-    return [cleaned(one) for one in value] if isinstance(value, list) else value
+        return {shown(key): _cleaned(one) for key, one in value.items()}
+    return [_cleaned(one) for one in value] if isinstance(value, list) else value
 
 
 def message_of(event: Event) -> str:

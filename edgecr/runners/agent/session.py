@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from edgecr.runners.measurement.record import (
     Start,
     Warmth,
 )
+from edgecr.runners.runtimes import runtimes
 from edgecr.runners.tensorrt.engine import Engine
 
 PROFILED_CALLS = 25
@@ -73,6 +76,7 @@ class MeasuringSession:
         if self.plan.manner.layers and not self.plan.by_tool(self.device):  # such a program tells them anyway
             for number in range(len(self.arms)):
                 self.profile_layers(agent, number)
+        self.warn(changed_runtimes(self.arms, self.launches, self.alone))
         self.facts_after = fitness.ask(agent)
         self.warn(fitness.after(self.facts, self.facts_after))
 
@@ -122,7 +126,7 @@ class MeasuringSession:
 
     def keep(self, events: list[Event]) -> int:
         """Adds what one process sent to the result; returns how many rounds that were."""
-        launch = launch_of(events, len(self.arms))
+        launch = launch_of(events, self.arms)
         if launch.rounds:
             self.launches.append(launch)
         return len({one.number for one in launch.rounds})
@@ -135,8 +139,7 @@ class MeasuringSession:
         events = list(agent.request("alone", arm=number, **asked_of))
         count = len(self.arms)
         starts, rates = picked(Start, events, "arm", count), picked(Rate, events, "throughput", count)
-        if not starts:
-            raise unreadable("done", "no 'arm' event came before it")
+        check_starts(starts, {number}, self.arms, "done")
         self.alone.append(Alone(start=starts[0], rates=rates, watched=Watched.of(events)))
 
     def profile_layers(self, agent: Connection, number: int) -> None:
@@ -200,16 +203,49 @@ def payloads_of(plan: MeasurePlan) -> tuple[Payload, ...]:
     return tuple(found[arm.path, arm.beside] for arm in plan.arms)
 
 
-def launch_of(events: list[Event], arms: int) -> Launch:
+def launch_of(events: list[Event], arms: Sequence[MeasuredArm]) -> Launch:
     """The events of one process as data; read only now, because reading costs time that the rounds need."""
     ended = [read_as(Ended, cleaned(event)).reason for event in events if event["event"] == "ended"]
-    return Launch(
-        starts=picked(Start, events, "arm", arms),
-        warmups=picked(Warmth, events, "warm", arms),
-        rounds=picked(Round, events, "round", arms),
+    launch = Launch(
+        starts=picked(Start, events, "arm", len(arms)),
+        warmups=picked(Warmth, events, "warm", len(arms)),
+        rounds=picked(Round, events, "round", len(arms)),
         ended=ended[-1] if ended else None,
         watched=Watched.of(events),
     )
+    if launch.rounds:  # a launch that broke off before them is not kept
+        check_starts(launch.starts, set(range(len(arms))), arms, "round")
+    turns = Counter((one.arm, one.number) for one in launch.rounds)
+    if repeated := [turn for turn, times in turns.items() if times > 1]:
+        raise unreadable("round", "arm {} had its turn of round {} before".format(*repeated[0]))
+    return launch
+
+
+def check_starts(starts: Sequence[Start], wanted: Set[int], arms: Sequence[MeasuredArm], name: str) -> None:
+    """Raises unless each arm that a process was to load was told once before ``name``, in the runtime asked for."""
+    told = Counter(one.arm for one in starts)
+    if lacking := wanted - told.keys():
+        raise unreadable(name, f"no 'arm' event came before it for arm {min(lacking)}")
+    if others := [arm for arm, times in told.items() if times > 1 or arm not in wanted]:
+        raise unreadable("arm", f"arm {others[0]} was not to be loaded, or was before")
+    for one in starts:
+        asked, answered = runtimes.get(arms[one.arm].runtime).told_as(), one.info.get("runtime")
+        if asked not in (None, answered):
+            raise unreadable("arm", f"{asked} was asked for, {answered!r} is told for arm {one.arm}")
+
+
+def changed_runtimes(arms: Sequence[MeasuredArm], launches: Sequence[Launch], alone: Sequence[Alone]) -> list[str]:
+    """Warnings of arms whose runtime was not the same in each process."""
+    starts = [one for launch in launches for one in launch.starts] + [one.start for one in alone]
+    texts = []
+    for number, arm in enumerate(arms):
+        told = {f"{one.info.get('runtime')} {one.info.get('version')}" for one in starts if one.arm == number}
+        if len(told) > 1:
+            texts.append(
+                f"{arm.label} was measured in {' and in '.join(sorted(told))}: let nothing be installed on the board "
+                "meanwhile, and measure again."
+            )
+    return texts
 
 
 def picked(kind: Any, events: list[Event], name: str, arms: int) -> Any:

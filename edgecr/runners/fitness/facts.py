@@ -9,6 +9,7 @@ from pydantic import ConfigDict
 
 from edgecr.core.options import Options
 from edgecr.runners.agent.events import cleaned, read_as
+from edgecr.runners.measurement.readings import Amount, Reading
 from edgecr.runners.runtimes import runtimes
 
 if TYPE_CHECKING:
@@ -25,38 +26,38 @@ class _Told(Options):
 
 class _Clocks(_Told):
     governors: list[str]
-    allowed: list[int]
-    possible: list[int]
-    least: tuple[int, ...] = ()
+    allowed: list[Amount]
+    possible: list[Amount]
+    least: tuple[Amount, ...] = ()
 
 
 class _GpuClocks(_Told):
-    now: int | None = None
-    least: int | None = None
-    allowed: int | None = None
-    possible: int | None = None
+    now: Amount | None = None
+    least: Amount | None = None
+    allowed: Amount | None = None
+    possible: Amount | None = None
     governor: str | None = None
 
 
 class _Memory(_Told):
-    total_kb: int | None
-    available_kb: int | None
+    total_kb: Amount | None
+    available_kb: Amount | None
 
 
 class _Throttling(_Told):
-    count: int | None
-    flags: int | None
+    count: Amount | None
+    flags: Amount | None
 
 
 class _Program(_Told):
-    pid: int
+    pid: Amount
     name: str
-    share: float = 0.0
+    share: Reading = 0.0
 
 
 class _PowerMode(_Told):
     name: str
-    id: int | None = None
+    id: Amount | None = None
 
 
 class _Sensors(_Told):
@@ -68,14 +69,14 @@ class _Sensors(_Told):
 class _Facts(_Told):
     """The facts that are judged here; all others are only recorded."""
 
-    usable_cores: int
-    load: float | None
-    busy: float | None
+    usable_cores: Amount
+    load: Reading | None
+    busy: Reading | None
     busiest: list[_Program]
     memory: _Memory
-    swapped_pages: int | None
+    swapped_pages: Amount | None
     cpufreq: _Clocks
-    temperatures: dict[str, float]
+    temperatures: dict[str, Reading]
     throttled: _Throttling
     l4t: str | None
     libraries: dict[str, str]
@@ -88,8 +89,8 @@ class _Facts(_Told):
     power_mode: _PowerMode | None = None
     gpu_clocks: _GpuClocks = _GpuClocks()
     gpu_users: list[_Program] | None = None
-    over_current: dict[str, int] | None = None
-    over_current_throttling: dict[str, int] | None = None
+    over_current: dict[str, Amount] | None = None
+    over_current_throttling: dict[str, Amount] | None = None
     power: _Sensors = _Sensors()
 
 

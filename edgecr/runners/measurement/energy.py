@@ -16,6 +16,7 @@ LEAST_READINGS = 20
 LEAST_IN_A_TURN = 3
 """Sensors average over a while: in shorter turns the power of one arm is read in the next one's."""
 MOST_GAP_NS = 10**9
+NOTHING = "not measured: by its power sensor the board took nothing; see to the sensor's wiring and driver"
 SUMMED = {
     "AGX Orin": ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
     "AGX Xavier": ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
@@ -66,16 +67,27 @@ def _by_rules(there: tuple[str, ...], source: str | None) -> tuple[tuple[str, ..
     return there, "rails"
 
 
+def _total(values: Sequence[float | None], unit: str) -> float | None:
+    """The rails' sum at one moment; None where a rail was silent, or where no machine that runs could be.
+
+    One rail may be idle, or read a little below 0, but all of them together take some power; a counter begins at 0.
+    """
+    known = [value for value in values if value is not None]
+    total = sum(known)
+    possible = total >= 0 if unit == "uj" else total > 0
+    return total if possible and len(known) == len(values) else None
+
+
 class PowerTrace:
     """The energy that went through some rails since the first reading, at any moment in between."""
 
     def __init__(self, watched: Watched, rails: Sequence[str]) -> None:
         self.counted = any(each.unit == "uj" for each in watched.power)
         points: dict[int, float] = {
-            at: sum(value for value in values if value is not None)
+            at: total
             for each in watched.power
             for at, *values in zip(each.at_ns, *(each.rails.get(rail, (None,) * len(each.at_ns)) for rail in rails))
-            if None not in values
+            if (total := _total(values, each.unit)) is not None
         }
         self.at = sorted(points)
         self.values = [points[at] for at in self.at]
@@ -139,6 +151,8 @@ class Spent:
 
 def spent(trace: PowerTrace, rounds: Sequence[Round], arms: int) -> Spent:
     """The energy of an arm's turns; NoEnergy where there are too few readings in them."""
+    if not trace.at:
+        raise NoEnergy(NOTHING)
     windows = [(one.start_ns, one.start_ns + one.window_ns) for one in rounds]
     counts = [trace.inside(*window) for window in windows]
     if sum(counts) < LEAST_READINGS:
@@ -152,6 +166,8 @@ def spent(trace: PowerTrace, rounds: Sequence[Round], arms: int) -> Spent:
             f"another's turn: {LEAST_IN_A_TURN} are needed, so raise protocol.round_s"
         )
     joules = sum(trace.between(*window) for window in windows)
+    if joules <= 0:
+        raise NoEnergy(NOTHING)
     return Spent(
         joules, sum(end - start for start, end in windows) / 1e9, sum(len(one.ns) for one in rounds), sum(counts)
     )

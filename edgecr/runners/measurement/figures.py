@@ -78,8 +78,7 @@ def energy_ratio(
             old, new = (spent_in(measurement, launch, arm).per_call for arm in (base, candidate))
         except NoEnergy:
             return None
-        if old > 0 and new > 0:
-            pairs.append([(old, new)])
+        pairs.append([(old, new)])
     return paired_ratio(pairs, confidence) if pairs else None
 
 

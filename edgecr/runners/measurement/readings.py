@@ -13,6 +13,8 @@ from edgecr.runners.agent.events import Event, cleaned, read_as
 Moment = Annotated[int, Field(ge=0, lt=2**63)]
 """Nanoseconds of the clock that also stamps the rounds."""
 Amount = Annotated[int, Field(ge=0, lt=2**63)]
+Reading = Annotated[float, Field(ge=-1e15, le=1e15)]
+"""A sensor's value; more than that no sensor tells, and sums and squares of it stay numbers."""
 
 
 class PowerReadings(Options):
@@ -20,7 +22,7 @@ class PowerReadings(Options):
 
     unit: Literal["mw", "uj"]
     at_ns: tuple[Moment, ...]
-    rails: dict[str, tuple[float | None, ...]]
+    rails: dict[str, tuple[Reading | None, ...]]
 
     @model_validator(mode="after")
     def _of_one_length(self) -> Self:
@@ -42,7 +44,7 @@ class BoardState(Options):
     """Temperatures, clocks and throttling at one moment; None where the board does not tell."""
 
     at_ns: Moment
-    temperatures: dict[str, float] = Field(default_factory=dict)
+    temperatures: dict[str, Reading] = Field(default_factory=dict)
     cpu_khz: Amount | None = None
     gpu_hz: Amount | None = None
     over_current: dict[str, Amount] = Field(default_factory=dict)

@@ -52,8 +52,8 @@ class Round(Counted):
     """One turn of one arm: raw times of back-to-back calls, and who else wanted the processor."""
 
     arm: int
-    number: int
-    start_ns: int
+    number: Count
+    start_ns: Nanoseconds
     ns: Annotated[tuple[Nanoseconds, ...], Field(min_length=1)]
     program: Program | None = None
     """The counters of the program that timed, where they cannot be told for the calls alone."""
@@ -75,10 +75,10 @@ class Start(Options):
     """The start of one arm in a fresh process: import, load, first inference, memory; None where nobody tells."""
 
     arm: int
-    import_ns: int | None
-    load_ns: int | None
-    first_ns: int | None
-    memory_kb: dict[str, int | None]
+    import_ns: Nanoseconds | None
+    load_ns: Nanoseconds | None
+    first_ns: Nanoseconds | None
+    memory_kb: dict[str, Count | None]
     """Peak memory of the process: empty, imported, loaded, inferred."""
     info: dict[str, Any]
     """The runtime's description of itself: version, providers, settings."""
@@ -89,8 +89,8 @@ class Warmth(Options):
 
     arm: int
     steady: bool
-    calls: int
-    medians_ns: tuple[int, ...]
+    calls: Count
+    medians_ns: tuple[Nanoseconds, ...]
 
 
 class Ended(Options):
@@ -115,7 +115,7 @@ class Rate(Counted):
     """The number of calls that ran in a span of time with a given number of streams."""
 
     arm: int
-    streams: int
+    streams: Count
     calls: Count
     elapsed_ns: Annotated[int, Field(gt=0, lt=2**63)]
     program: Program | None = None
@@ -137,7 +137,7 @@ class NodeTime(Options):
     arm: int
     name: str
     op: str
-    us: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
+    us: Annotated[tuple[Annotated[float, Field(ge=0, le=1e12)], ...], Field(min_length=1)]
 
 
 class Measurement(Options):

@@ -18,7 +18,10 @@ class RuntimeOptions(Options):
     """Settings of a runtime on a device; the fields of a subclass are its YAML keys, recorded with each result."""
 
     packages: ClassVar[tuple[str, ...]] = ()
-    """Python packages of which one is the runtime; the agent tells the version of the one that a board has."""
+    """Python packages of which one is the runtime; the agent tells the version of the one that a board has.
+
+    The agent's own runtimes call themselves by the first one's name.
+    """
     agent_module: ClassVar[Path | None] = None
     """The file that runs models on the board, where it is none of those in ``devices/agent/runtimes/``.
 
@@ -32,6 +35,11 @@ class RuntimeOptions(Options):
 
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of one inference."""
+
+    @classmethod
+    def told_as(cls) -> str | None:
+        """The name by which the agent must tell the runtime; None for one that others wrote, and named as they like."""
+        return cls.packages[0] if cls.agent_module is None and cls.packages else None
 
     @property
     def cpu_time_is_latency(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,6 +69,6 @@ def values_of(tensor: AnsweredTensor) -> np.ndarray:
     """One output in its shape."""
     dims = [] if tensor.dimensions == "scalar" else [int(size) for size in tensor.dimensions.split("x")]
     values = np.asarray(tensor.values, np.float32)
-    if values.size != int(np.prod(dims, dtype=np.int64)):
+    if values.size != math.prod(dims):
         raise DeviceFailed(f"trtexec wrote {values.size} values of the output, whose shape is {tensor.dimensions}.")
     return values.reshape(dims)

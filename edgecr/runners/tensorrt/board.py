@@ -18,7 +18,7 @@ from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.measurement.record import Program
 from edgecr.runners.runtimes.tensorrt import TensorRtOptions
 from edgecr.runners.tensorrt.commands import Places, TrtVersion, probe_flags, refuse_unknown, trial_flags
-from edgecr.runners.tensorrt.output import TrtLog, read_log
+from edgecr.runners.tensorrt.output import MOST_FIGURE, TrtLog, read_log
 
 PATIENCE_S = 120.0
 """Beyond the time that is measured: starting CUDA, and reading a large engine from a slow card."""
@@ -211,7 +211,7 @@ class BoardTrtexec:
 
     def _tell(self, event: Event) -> None:
         seconds, text = event.get("seconds"), event.get("text")
-        if isinstance(seconds, int | float):
+        if isinstance(seconds, int | float) and 0 <= seconds < MOST_FIGURE:
             self.running(float(seconds), shown(text, 120) if isinstance(text, str) else "")
 
     def _power_mode(self) -> str:

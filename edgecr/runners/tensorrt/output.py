@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from edgecr.runners.tensorrt.commands import TrtVersion
 
 MOST_REMARKS = 20
 MOST_MS = 1e9
+LEAST_FIGURE, MOST_FIGURE = 1e-6, 1e6
 Milliseconds = Annotated[float, Field(ge=0, le=MOST_MS, allow_inf_nan=False)]
 _BANNER = re.compile(r"&&&& (RUNNING|PASSED|FAILED) TensorRT\.trtexec \[TensorRT v(\d{4,8})\](?: \[b(\d{1,9})\])?")
 _LEVEL = re.compile(r"(?:\[[^\]]{0,40}\] )?\[([VIWEF])\] ?(.*)")
@@ -98,11 +98,12 @@ def _collect(said: str, figures: dict[str, float], words: dict[str, str]) -> Non
 
 
 def _number(digits: str) -> float | None:
+    """A figure of seconds, MiB or percent; None for one that none of them can be, as if it was not told."""
     try:
         value = float(digits)
     except ValueError:
         return None
-    return value if math.isfinite(value) and value >= 0 else None
+    return value if value == 0 or LEAST_FIGURE <= value <= MOST_FIGURE else None
 
 
 class _Item(BaseModel):
@@ -132,7 +133,7 @@ class AnsweredTensor(_Item):
     """One output in ``--exportOutput``."""
 
     name: str
-    dimensions: Annotated[str, Field(pattern=r"^\d+(x\d+)*$|^scalar$")]
+    dimensions: Annotated[str, Field(pattern=r"^\d{1,9}(x\d{1,9}){0,15}$|^scalar$")]
     values: list[float]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,14 @@ from edgecr.core.errors import DeviceFailed
 from edgecr.runners import fitness
 from edgecr.runners.agent.events import UNREADABLE, cleaned, parse_line, shown
 from edgecr.runners.agent.runner import AgentRunner
+from edgecr.runners.agent.session import changed_runtimes, launch_of
 from edgecr.runners.base import MeasurePlan
 from tests.runners.fake_agent import FACTS, HELLO, fake
+from tests.runners.measurement.test_summary import measurement
 from tests.runners.tiny_device import quick_device, write_onnx
 
 DEEP = '{"event": ' + "[" * 100_000 + "]" * 100_000 + "}"
+NESTED = json.loads('{"a": ' * 900 + "1" + "}" * 900)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +76,9 @@ def test_a_greeting_that_is_none_is_refused(tmp_path: Path, hello) -> None:
         ({"event": "done"}, "'done' event that cannot be read: facts"),
         ({"event": "done", "facts": None}, "facts"),
         ({"event": "done", "facts": {**FACTS, "usable_cores": "many"}}, "facts.usable_cores"),
+        ({"event": "done", "facts": {**FACTS, "usable_cores": int("9" * 400)}}, "facts.usable_cores"),
+        ({"event": "done", "facts": {**FACTS, "cpufreq": {**FACTS["cpufreq"], "allowed": [10**400]}}}, "allowed.0"),
+        ({"event": "done", "facts": {**FACTS, "further": NESTED}}, "nested too deeply"),
         ({"event": "done", "facts": {**FACTS, "temperatures": [1]}}, "facts.temperatures"),
         ({"event": "done", "facts": {**FACTS, "busiest": [{"pid": 1}]}}, "facts.busiest.0"),
         ('{"event": "done", "facts": NaN}', "no event"),
@@ -100,6 +107,12 @@ ROUND = {
     "steal": 0,
 }  # fmt: skip
 DONE = {"event": "done", "op": "bench"}
+ARM = {
+    "event": "arm", "arm": 0, "import_ns": 1, "load_ns": 1, "first_ns": 1, "memory_kb": {"empty": 1},
+    "info": {"runtime": "onnxruntime", "version": "1.2"},
+}  # fmt: skip
+OTHER = {**ARM, "info": {"runtime": "openvino", "version": "9"}}
+HUGE = int("9" * 400)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +125,20 @@ DONE = {"event": "done", "op": "bench"}
         ({"bench": [{**ROUND, "\x1b[2J": 1}, DONE]}, "'round' event"),
         ({"bench": [ROUND, {"event": "ended", "reason": "\x1b"}, DONE]}, "'ended' event that cannot be read: reason"),
         ({"bench": [ROUND, {"event": "ended"}, DONE]}, "'ended' event"),
-        ({"bench": [ROUND, DONE], "alone": [DONE]}, "no 'arm' event came before"),
+        (
+            {"bench": [ARM, ROUND, DONE], "alone": [DONE]},
+            "'done' event that cannot be read: no 'arm' event came before",
+        ),
+        ({"bench": [ROUND, DONE]}, "'round' event that cannot be read: no 'arm' event came before"),
+        ({"bench": [ARM, ARM, ROUND, DONE]}, "arm 0 was not to be loaded, or was before"),
+        ({"bench": [OTHER, ROUND, DONE]}, "onnxruntime was asked for, 'openvino' is told"),
+        ({"bench": [ARM, ROUND, DONE], "alone": [OTHER, DONE]}, "onnxruntime was asked for, 'openvino' is told"),
+        ({"bench": [ARM, ROUND, ROUND, DONE]}, "arm 0 had its turn of round 0 before"),
+        ({"bench": [{**ARM, "load_ns": HUGE}, ROUND, DONE]}, "'arm' event that cannot be read: load_ns"),
+        ({"bench": [{**ARM, "load_ns": -1}, ROUND, DONE]}, "'arm' event that cannot be read: load_ns"),
+        ({"bench": [{**ARM, "memory_kb": {"empty": HUGE}}, ROUND, DONE]}, "memory_kb.empty"),
+        ({"bench": [ARM, {**ROUND, "number": HUGE}, DONE]}, "'round' event that cannot be read: number"),
+        ({"bench": [{**ARM, "info": NESTED}, ROUND, DONE]}, "nested too deeply"),
         ({"put": [{"event": "error", "message": "Only 1 MB free\x07"}]}, r"Only 1 MB free\\u0007"),
         ({"put": ["nonsense"]}, "no event"),
     ],
@@ -126,6 +152,14 @@ def test_malformed_results_are_an_error_value(tmp_path: Path, answers, expected:
     result = Lying(quick_device()).measure(plan)
     assert expected.replace("\\\\", "\\") in (result.error or "")
     result.save(tmp_path / "m.json")
+
+
+def test_a_runtime_that_changed_between_processes_is_a_warning() -> None:
+    arms = measurement().arms
+    launches = [launch_of([{**ARM, "info": {"runtime": "onnxruntime", "version": one}}], arms) for one in "112"]
+    assert changed_runtimes(arms, launches[:2], []) == []
+    [text] = changed_runtimes(arms, launches, [])
+    assert text.startswith("baseline was measured in onnxruntime 1 and in onnxruntime 2")
 
 
 def test_a_fault_that_the_agent_told_is_not_called_unexpected(tmp_path: Path) -> None:

@@ -45,6 +45,16 @@ def test_an_arm_had_fewer_turns_than_the_other(whole):
     assert shortfall(short) == "9 of 10 rounds in 1 of 3 launches"
 
 
+def test_one_round_told_over_and_over_is_one_round(whole):
+    short = turned(whole, 0, whole.launches[0].rounds[:2] * 10)
+    assert shortfall(short) == "1 of 10 rounds in 1 of 3 launches"
+
+
+def test_only_rounds_that_all_arms_share_are_whole(whole):
+    moved = [one.model_copy(update={"number": one.number + one.arm}) for one in whole.launches[0].rounds]
+    assert shortfall(turned(whole, 0, moved)) == "9 of 10 rounds in 1 of 3 launches"
+
+
 def test_an_error_is_enough(whole):
     assert shortfall(whole.model_copy(update={"error": "The board went away."})) == "The board went away"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -201,6 +203,25 @@ def test_on_a_shared_processor_energy_would_be_others_too() -> None:
     assert "energy of other programs" in summarise(some)[0].missing["energy_mj"]
 
 
+@pytest.mark.parametrize(("mw", "why"), [(0.0, "no power|do not cover|fall into"), (-5000.0, "do not cover|fall into")])
+def test_a_board_that_takes_nothing_or_less_has_no_energy(mw: float, why: str) -> None:
+    one = powered(mw=(mw, mw))
+    slow, fast = summarise(one)
+    assert (slow.energy_mj, fast.energy_mj, slow.energy_net_mj) == (None, None, None)
+    assert re.search(why, slow.missing["energy_mj"])
+    assert compare(one, "baseline", "candidate")[0].energy_ratio is None
+
+
+def test_a_counter_that_stands_still_is_no_energy() -> None:
+    with pytest.raises(NoEnergy, match="took nothing"):
+        spent(trace(steady(4, 0.05, 7e6), "uj"), [turn(0.5, 1.0), turn(2.5, 1.0)], 1)
+
+
+def test_one_rail_may_read_below_nothing() -> None:
+    readings = PowerReadings(unit="mw", at_ns=(0, S), rails={"A": (1000.0, 1000.0), "B": (-10.0, -10.0)})
+    assert PowerTrace(Watched(power=(readings,)), ("A", "B")).between(0, S) == pytest.approx(0.99)
+
+
 def states(*events: int) -> tuple[BoardState, ...]:
     return tuple(
         BoardState(at_ns=number, over_current={"oc3": count}, temperatures={"tj": 62.0 + 24 * number}, gpu_hz=10**9)
@@ -246,6 +267,8 @@ def test_memory_of_the_board_beside_that_of_the_process() -> None:
         {"unit": "mw", "at_ns": [2, 1], "rails": {"A": [1.0, 1.0]}},
         {"unit": "kw", "at_ns": [], "rails": {}},
         {"unit": "mw", "at_ns": [-1], "rails": {"A": [1.0]}},
+        {"unit": "mw", "at_ns": [1], "rails": {"A": [1e308]}},
+        {"unit": "mw", "at_ns": [1], "rails": {"A": [-1e308]}},
     ],
 )
 def test_readings_of_a_board_are_checked(values) -> None:

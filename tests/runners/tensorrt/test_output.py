@@ -8,6 +8,7 @@ import random
 import pytest
 
 from edgecr.core.errors import DeviceFailed
+from edgecr.runners.tensorrt.answers import values_of
 from edgecr.runners.tensorrt.engine import Engine, LayerTime
 from edgecr.runners.tensorrt.output import (
     LayerFacts,
@@ -44,6 +45,35 @@ def test_a_log_of_a_run_that_passed() -> None:
     assert log.figures == {"load_s": 0.0326257, "engine_mib": 22.5, "device_mib": 196.188, "wall_s": 3.00082}
     assert log.unstable == 5.55763
     assert log.errors == ()
+
+
+@pytest.mark.parametrize("digits", ["1e308", "1e15", "1000001", "1e-12", "-1", "nan", "inf", "1.2.3"])
+def test_figures_that_none_can_be_are_not_told(digits: str) -> None:
+    said = [
+        f"Engine loaded in {digits} sec.", f"Total Host Walltime: {digits} s",
+        f"Timing trace has 4 queries over {digits} s", f"Loaded engine with size: {digits} MiB",
+    ]  # fmt: skip
+    assert read_log("\n".join(f"[x] [I] {one}" for one in said)).figures == {}
+    assert (
+        read_log(f"[x] [W] * GPU compute time is unstable, with coefficient of variance = {digits}%.").unstable is None
+    )
+
+
+@pytest.mark.parametrize(
+    "dimensions",
+    [
+        "99999999999999999999",
+        "0x99999999999999999999",
+        "4294967296x4294967296",
+        "1" + "x1" * 100,
+        "9" * 5000,
+        "65536x65536x65536x65536",
+    ],
+)
+def test_shapes_that_cannot_be_are_a_failure_of_the_device(dimensions: str) -> None:
+    with pytest.raises(DeviceFailed):
+        for one in answered(json.dumps([{"name": "y", "dimensions": dimensions, "values": []}])):
+            values_of(one)
 
 
 def test_a_build_and_what_older_versions_print() -> None:
