@@ -33,6 +33,9 @@ class Polled(object):
         found = {name: rail() for name, rail in self.rails.items()}
         return [((before + clock.now()) // 2, found)]
 
+    def settle(self) -> None:
+        """The next reading is of now, so nothing has to be waited for."""
+
     def stop(self) -> None:
         """Nothing has to be stopped."""
 

@@ -2,12 +2,14 @@
 
 import re
 import threading
+import time
 from typing import Dict, List, Optional, Tuple
 
 from . import clock, tools
 from .children import Children
 
 PERIOD_MS = 100
+LATEST_S, PAUSE_S = 0.5, 0.01
 # A rail and its power now, then its average, and on newer boards its maximum; older ones write no unit.
 RAIL = re.compile(r"(?<![\w@/])([A-Z][A-Z0-9_]*) (-?\d+)(?:mW)?/-?\d+(?:mW)?(?:/-?\d+(?:mW)?)?(?![\w%/@])")
 AMOUNTS = re.compile(r"\b(?:RAM|SWAP|IRAM) \d+/\d+[kM]B")
@@ -48,6 +50,14 @@ class Tegrastats(object):
         count = len(self.lines)
         taken, self.lines[:count] = self.lines[:count], []
         return [(at, dict(found)) for at, found in taken]
+
+    def settle(self) -> None:
+        """Waits for one line more: what was computed after the last one would have no power."""
+        asked, end = clock.now(), time.monotonic() + LATEST_S
+        while time.monotonic() < end and self.thread.is_alive():
+            if self.lines and self.lines[-1][0] >= asked:
+                return
+            time.sleep(PAUSE_S)
 
     def stop(self) -> None:
         """Ends the tool."""

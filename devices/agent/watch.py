@@ -79,6 +79,8 @@ class Watch(object):
         try:
             while not self.over.wait(max(0.0, min(due for _, due, _ in self.tasks) - time.monotonic())):
                 self.read_due()
+            if self.sensor:
+                self.sensor.settle()
             for _, _, read in self.tasks:
                 read()
             self.send(1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from pydantic import ValidationError
 
@@ -203,12 +201,12 @@ def test_on_a_shared_processor_energy_would_be_others_too() -> None:
     assert "energy of other programs" in summarise(some)[0].missing["energy_mj"]
 
 
-@pytest.mark.parametrize(("mw", "why"), [(0.0, "no power|do not cover|fall into"), (-5000.0, "do not cover|fall into")])
-def test_a_board_that_takes_nothing_or_less_has_no_energy(mw: float, why: str) -> None:
+@pytest.mark.parametrize("mw", [0.0, -5000.0])
+def test_a_board_that_takes_nothing_or_less_has_no_energy(mw: float) -> None:
     one = powered(mw=(mw, mw))
     slow, fast = summarise(one)
     assert (slow.energy_mj, fast.energy_mj, slow.energy_net_mj) == (None, None, None)
-    assert re.search(why, slow.missing["energy_mj"])
+    assert "the board took nothing" in slow.missing["energy_mj"]
     assert compare(one, "baseline", "candidate")[0].energy_ratio is None
 
 
