@@ -232,5 +232,5 @@ def test_a_folder_that_may_not_be_written(edgecr_here, mini_recipe):
 def test_the_jetson_nobody_configured(edgecr_here):
     done = edgecr_here("profile", "--device", "jetson")
     assert done.returncode == 2
-    for words in ("edgecr devices add my-jetson --host jetson", "~/.ssh/config"):
+    for words in ("edgecr devices add my-jetson --like jetson --host jetson", "~/.ssh/config"):
         assert words in done.stderr

@@ -19,7 +19,7 @@ TOOL = "#!/bin/sh\nwhile :; do echo 'CPU [1%@102] tj@50.5C VDD_IN 4000mW/1mW VDD
 PROTOCOL = {
     "launches": 3,
     "rounds": 6,
-    "round_s": 0.1,
+    "round_s": 0.25,
     "least_rounds": 1,
     "warmup": {"window_s": 0.002, "max_s": 0.1},
     "gate_wait": 0.99,  # the power of a busy machine is as constant as that of a calm one: the tool is not real
@@ -58,7 +58,8 @@ def test_energy_is_read_beside_the_rounds_and_kept_raw(powered, models, tmp_path
         assert summary.energy_mj is not None, summary.missing
         assert summary.energy_mj.value == pytest.approx(4.0 * per_call / 1e6, rel=0.2)  # watts times milliseconds
         assert "VDD_IN" in summary.energy_mj.note
-        assert "no more power" in summary.missing["energy_net_mj"]
+        net = summary.energy_net_mj  # the tool tells the same power whatever the board does
+        assert net is None or net.value < 0.01 * summary.energy_mj.value
         assert summary.board_memory_mb.value >= 0
     assert compare(found, "baseline", "candidate")[0].energy_ratio.value > 0
 

@@ -146,7 +146,7 @@ HUGE = int("9" * 400)
 def test_malformed_results_are_an_error_value(tmp_path: Path, answers, expected: str) -> None:
     class Lying(AgentRunner):
         def start(self):
-            return fake(tmp_path / "log", {"probe": [{"event": "done", "facts": FACTS}], **answers})
+            return fake(tmp_path / "log", {"probe": [{"event": "done", "facts": FACTS}], "alone": [DONE], **answers})
 
     plan = MeasurePlan.of({"a": write_onnx(tmp_path / "a.onnx")}, [1], launches=1, rounds=1)
     result = Lying(quick_device()).measure(plan)

@@ -22,9 +22,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that were sent."""
     original, names = Connection._put, list[str]()
 
-    def put(self: Connection, path: Path, name: str) -> None:
+    def put(self: Connection, path: Path, name: str, digest: str) -> None:
         names.append(name)
-        original(self, path, name)
+        original(self, path, name, digest)
 
     monkeypatch.setattr(Connection, "_put", put)
     return names
