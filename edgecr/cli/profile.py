@@ -16,52 +16,69 @@ if TYPE_CHECKING:
     from edgecr.runners.manner import Length
 
 
+What = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Argument(help="A run folder, one exported file, or two (baseline first); the latest run when left out."),
+]
+Devices = Annotated[
+    str, typer.Option("--device", help="Device, by name or path; several, separated by commas, at once.")
+]
+Batches = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--batch", help="Batch sizes, separated by commas; a run's own, or 1 for files, when left out."),
+]
+Runtime = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--runtime", help="Runtime of bare files; the device's first that runs them when left out."),
+]
+Launches = Annotated[Optional[int], typer.Option(min=1, help="Fresh processes to measure in.")]  # noqa: UP045
+Rounds = Annotated[Optional[int], typer.Option(min=1, help="Turns of each model in a process.")]  # noqa: UP045
+Quick = Annotated[bool, typer.Option("--quick", help="Seconds: 3 launches of 10 short rounds.")]
+Standard = Annotated[bool, typer.Option("--standard", help="For a claim: 5 launches of 30 rounds.")]
+Sustained = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(
+        "--sustained", metavar="MINUTES", help="One launch of so many minutes, at least 2, shown minute by minute."
+    ),
+]
+MlperfLength = Annotated[
+    bool, typer.Option("--mlperf-length", help="One launch of 10 minutes; no more of MLPerf than its length.")
+]
+Threads = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--threads", help="Numbers of threads, separated by commas: files are measured with each."),
+]
+Streams = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--streams", help="Numbers of inferences at once, separated by commas, for throughput."),
+]
+Layers = Annotated[bool, typer.Option("--layers", help="Tell the time of every layer too.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Measure a board that is not as its file expects; the result says so.")
+]
+Output = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--output", "-o", help="Write the raw measurement there; of several devices, one file each."),
+]
+
+
 @app.command()
 def profile(
-    what: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        typer.Argument(help="A run folder, one exported file, or two (baseline first); the latest run when left out."),
-    ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="Device, by name or path; several, separated by commas, at once.")
-    ] = "cpu",
-    batch: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--batch", help="Batch sizes, separated by commas; a run's own, or 1 for files, when left out."),
-    ] = None,
-    runtime: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--runtime", help="Runtime of bare files; the device's first that runs them when left out."),
-    ] = None,
-    launches: Annotated[Optional[int], typer.Option(min=1, help="Fresh processes to measure in.")] = None,  # noqa: UP045
-    rounds: Annotated[Optional[int], typer.Option(min=1, help="Turns of each model in a process.")] = None,  # noqa: UP045
-    quick: Annotated[bool, typer.Option("--quick", help="Seconds: 3 launches of 10 short rounds.")] = False,
-    standard: Annotated[bool, typer.Option("--standard", help="For a claim: 5 launches of 30 rounds.")] = False,
-    sustained: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(
-            "--sustained", metavar="MINUTES", help="One launch of so many minutes, at least 2, shown minute by minute."
-        ),
-    ] = None,
-    mlperf_length: Annotated[
-        bool, typer.Option("--mlperf-length", help="One launch of 10 minutes; no more of MLPerf than its length.")
-    ] = False,
-    threads: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--threads", help="Numbers of threads, separated by commas: files are measured with each."),
-    ] = None,
-    streams: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--streams", help="Numbers of inferences at once, separated by commas, for throughput."),
-    ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Tell the time of every layer too.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Measure a board that is not as its file expects; the result says so.")
-    ] = False,
-    output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--output", "-o", help="Write the raw measurement there; of several devices, one file each."),
-    ] = None,
+    what: What = None,
+    device: Devices = "cpu",
+    batch: Batches = None,
+    runtime: Runtime = None,
+    launches: Launches = None,
+    rounds: Rounds = None,
+    quick: Quick = False,
+    standard: Standard = False,
+    sustained: Sustained = None,
+    mlperf_length: MlperfLength = False,
+    threads: Threads = None,
+    streams: Streams = None,
+    layers: Layers = False,
+    force: Force = False,
+    output: Output = None,
     target: Target = None,
     runs: Runs = Path("runs"),
     quiet: Quiet = False,

@@ -203,11 +203,6 @@ def check(kind: type[OptionsType], document: Document) -> OptionsType:
         raise RecipeError(problems_of(error, kind, document)) from error
 
 
-def read_options(kind: type[OptionsType], file: Path) -> OptionsType:
-    """Reads and checks one YAML declaration."""
-    return check(kind, read_yaml(file))
-
-
 def problems_of(error: ValidationError, kind: type[Options], document: Document) -> list[Problem]:
     """Each mistake that pydantic found, with the place it was written at and a near name for unknown keys."""
     found: list[Problem] = []

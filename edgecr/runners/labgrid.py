@@ -118,10 +118,13 @@ class LabgridRunner(SshRunner):
         self._address = ["-p", str(found["port"]), "-l", str(found["username"])]
 
     def _release(self, hold: _Hold) -> None:
-        stopping.stop.set(None)  # what was taken is given back, although the work was stopped
-        with contextlib.suppress(DeviceFailed):  # nothing more can be done, and the coordinator shows who holds it
-            self._ask(["-p", hold.place, "release"], hold.environment, COMMAND_S)
-        self._forget(hold)
+        going_on = stopping.stop.set(None)  # what was taken is given back, although the work was stopped
+        try:
+            with contextlib.suppress(DeviceFailed):  # nothing more can be done, and the coordinator shows who holds it
+                self._ask(["-p", hold.place, "release"], hold.environment, COMMAND_S)
+            self._forget(hold)
+        finally:
+            stopping.stop.reset(going_on)
 
     def _forget(self, hold: _Hold) -> None:
         """Cancels a reservation."""
