@@ -76,7 +76,7 @@ class Distill(SoftAnswers, TrainOptions, Method):
 
         loss = self.build_loss(subject, context)
         student = self._student(subject, context)
-        fit(student.module, self, loss, context)
+        fit(student.module, self, loss, context, surgery=student.surgery)
         return student
 
     def _student(self, subject: Subject, context: StepContext) -> Subject:

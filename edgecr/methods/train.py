@@ -27,5 +27,5 @@ class Train(TrainOptions, Method):
         """Trains the subject's own tensors in place."""
         from edgecr.training.loop import fit
 
-        fit(subject.module, self, self.build_loss(subject, context), context)
+        fit(subject.module, self, self.build_loss(subject, context), context, surgery=subject.surgery)
         return subject

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.multiprocessing.spawn import ProcessException
 
 from edgecr.core.errors import RequestError, WorkError
 from edgecr.core.progress import Monitor
+from edgecr.surgery.changes import Change, trainable
 from edgecr.training.checkpoint import Checkpoints
 from edgecr.training.context import Execution, StepContext
 from edgecr.training.history import History
@@ -40,24 +41,28 @@ def fit(
     context: StepContext,
     observers: Sequence[Observer] = (),
     *,
-    masks: Mapping[str, torch.Tensor] | None = None,
+    surgery: Sequence[Change] = (),
     importance: Importance = filter_norms,
 ) -> History:
     """Trains a module in place, on from where an earlier attempt in the folder stopped; ends in eval mode.
 
-    Parameters with ``masks`` stay 0 where those are 0; ``importance`` tells AdaSAP which neurons will go.
+    What the changes of ``surgery`` promise stays so: pruned weights remain zero, and weights of few values are trained
+    in their latent form. ``importance`` tells AdaSAP which neurons will go.
     """
     _check(options, context)
     precision = resolve(options.precision, context.execution.accelerator)
-    setup = TrainingSetup(context.data, options, loss, context.seed, context.folder, precision, masks or {}, importance)
+    setup = TrainingSetup(context.data, options, loss, context.seed, context.folder, precision, surgery, importance)
     fabric = _fabric(context.execution, precision)
-    if context.execution.devices == 1:
-        session = _train(fabric, module, setup, context.monitor, observers)
-        history, tensors = session.history, session.best
-    else:
-        history, tensors = _train_together(fabric, module, setup, context.monitor, observers)
-    if tensors:
-        module.load_state_dict(tensors)
+    with contextlib.ExitStack() as stack:
+        if context.execution.devices == 1:
+            stack.enter_context(trainable(module, surgery))
+            session = _train(fabric, module, setup, context.monitor, observers)
+            history, tensors = session.history, session.best
+        else:
+            history, tensors = _train_together(fabric, module, setup, context.monitor, observers)
+            stack.enter_context(trainable(module, surgery))
+        if tensors:
+            module.load_state_dict(tensors)
     # A result read back from disk is in standard order: the same one here gives later steps the same bits.
     module.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     module.zero_grad()
@@ -150,7 +155,9 @@ class _Worker:
         self.setup, self.observers = setup, observers
 
     def __call__(self, fabric: Fabric, module: nn.Module) -> tuple[str, History]:
-        session = _train(fabric, module, self.setup, Monitor(), self.observers)
+        # A module with latent weights cannot be sent to another process; each makes its own latent.
+        with trainable(module, self.setup.surgery):
+            session = _train(fabric, module, self.setup, Monitor(), self.observers)
         result = session.identity, session.history
         del session
         # The group's threads must be gone before Python is: otherwise a process that ends may abort. No process

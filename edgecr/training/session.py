@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from edgecr.core.files import fingerprint
 from edgecr.core.seeds import derive_seed
 from edgecr.data.batches import Share, train_batches
 from edgecr.data.views import LearningData
-from edgecr.surgery.changes.base import replay
+from edgecr.surgery.changes.base import Change, replay, standing_masks
 from edgecr.surgery.changes.cut import ChannelCut, remove
 from edgecr.training import optimisers
 from edgecr.training.augmentations import augmentations
@@ -51,8 +51,8 @@ class TrainingSetup:
     seed: int
     folder: Path
     precision: str
-    masks: Mapping[str, Tensor] = field(default_factory=dict)
-    """0 where a parameter is pruned from the first update on."""
+    surgery: Sequence[Change] = ()
+    """The changes whose promises hold from the first update on."""
     importance: Importance = filter_norms
     """Scores the neurons; AdaSAP prepares the least important ones for being pruned."""
 
@@ -127,7 +127,7 @@ class TrainingState:
                 "precision": self.setup.precision,
                 "devices": self.fabric.world_size,
                 "weights": hash_tensors(self.module.state_dict()),
-                "masks": hash_tensors(dict(self.setup.masks)),
+                "masks": hash_tensors(standing_masks(self.module, self.setup.surgery)),
             }
         )
 
@@ -141,7 +141,7 @@ class TrainingState:
         self.optimiser = optimisers.build(self.module, self.options)
         self.forward, wrapped = self.fabric.setup(self.module, self.optimiser)
         self.masks = Masks(self.module, self.optimiser)
-        self.masks.prune({} if self.cuts else self.setup.masks)
+        self.masks.prune(standing_masks(self.module, self.setup.surgery))
         self.descend = self._descent(wrapped)
 
     def _descent(self, optimiser: Any) -> optimisers.Descent | sharpness.SharpDescent:

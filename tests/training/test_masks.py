@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgecr.surgery.changes.mask import WeightMask, set_to_zero
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
 from edgecr.training.masks import Masks
@@ -78,8 +79,8 @@ def test_pruned_entries_stay_whatever_the_optimiser_does():
 class Watch(Observer):
     """Prunes more after a while, and looks at every update."""
 
-    def __init__(self, masks):
-        self.masks, self.dense = masks, 0
+    def __init__(self):
+        self.dense = 0
 
     def after_step(self, session):
         if session.step_number == 7:
@@ -92,9 +93,10 @@ class Watch(Observer):
 @pytest.mark.parametrize("optimiser", [{}, {"optimiser": "adamw", "lr": 0.01}])
 def test_what_is_pruned_stays_zero_through_a_training(tmp_path, sharpness, optimiser):
     module = network()
-    masks = {"0.weight": half(module[0].weight)}
-    watch = Watch(masks)
-    fit(module, options(sharpness=sharpness, **optimiser), CrossEntropy(), context(tmp_path), [watch], masks=masks)
+    set_to_zero(module, {"0.weight": half(module[0].weight).bool()})
+    surgery = [WeightMask.of(module, ["0.weight"])]
+    watch = Watch()
+    fit(module, options(sharpness=sharpness, **optimiser), CrossEntropy(), context(tmp_path), [watch], surgery=surgery)
     assert watch.dense == 0
     for layer in (module[0], module[4]):
         assert torch.equal(layer.weight != 0, half(layer.weight).bool())

@@ -356,7 +356,8 @@ class Pruning:
     def _trained(self, subject: Subject, schedule: Iterative, context: StepContext) -> Subject:
         """Trains one round, which the context gives a seed of its own: the others' order would teach the same again."""
         options = schedule.retrain
-        fit(subject.module, options, options.build_loss(self.subject, context), context)
+        loss = options.build_loss(self.subject, context)
+        fit(subject.module, options, loss, context, surgery=subject.surgery)
         return subject
 
     def _while_training(self, first: Pruned, schedule: Exponential) -> Subject:
@@ -376,7 +377,8 @@ class Pruning:
             soft=schedule.masks == "soft",
             allocator=self.allocator,
         )
-        fit(subject.module, options, options.build_loss(subject, self.context), self.context, [removal])
+        loss = options.build_loss(subject, self.context)
+        fit(subject.module, options, loss, self.context, [removal], surgery=subject.surgery)
         subject = subject.with_changes(*removal.cuts)
         if schedule.slim == "each":
             return subject

@@ -1,8 +1,18 @@
 """The changes that a surgery consists of, one file each; importing this registers them."""
 
-from edgecr.surgery.changes.base import Change, changes, promised, read_change, register, replay
+from edgecr.surgery.changes.base import (
+    Change,
+    changes,
+    promised,
+    read_change,
+    register,
+    replay,
+    standing_masks,
+    trainable,
+)
 from edgecr.surgery.changes.cut import ChannelCut
 from edgecr.surgery.changes.drop import BlockDrop
+from edgecr.surgery.changes.mask import WeightMask
 from edgecr.surgery.promise import Figure, Promise, figures
 
 __all__ = [
@@ -11,10 +21,13 @@ __all__ = [
     "ChannelCut",
     "Figure",
     "Promise",
+    "WeightMask",
     "changes",
     "figures",
     "promised",
     "read_change",
     "register",
     "replay",
+    "standing_masks",
+    "trainable",
 ]

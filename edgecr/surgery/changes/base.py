@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, ClassVar, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from edgecr.core.options import Options
@@ -32,6 +33,17 @@ class Change(Options):
     @abstractmethod
     def promise(self, module: nn.Module) -> Promise:
         """Returns what an exported file must show because of this change; ``module`` has just undergone it."""
+
+    def masks(self, module: nn.Module) -> Mapping[str, Tensor]:
+        """Parameters of which a later training leaves some entries at zero, by name: false at those entries."""
+        return {}
+
+    def latent(self, module: nn.Module) -> AbstractContextManager[None]:
+        """The form in which a later training works on the module; afterwards its weights are as the change promises.
+
+        Weights that can take few values only are trained as latent weights, which the network never sees as they are.
+        """
+        return nullcontext()
 
     def plain(self) -> dict[str, Any]:
         """The record: plain JSON values with the tag."""
@@ -77,6 +89,24 @@ def promised(module: nn.Module, surgery: Sequence[Change]) -> Promise:
         change.replay(module)
         total = total.after(before, _sizes(module)) + change.promise(module)
     return total
+
+
+def standing_masks(module: nn.Module, surgery: Sequence[Change]) -> dict[str, Tensor]:
+    """The masks that recorded changes demand of a training, one for each parameter: false where an entry is pruned."""
+    found: dict[str, Tensor] = {}
+    for change in surgery:
+        for name, mask in change.masks(module).items():
+            found[name] = mask & found[name] if name in found else mask
+    return found
+
+
+@contextmanager
+def trainable(module: nn.Module, surgery: Sequence[Change]) -> Iterator[None]:
+    """The module in the form that a training works on, as recorded changes demand it."""
+    with ExitStack() as stack:
+        for change in surgery:
+            stack.enter_context(change.latent(module))
+        yield
 
 
 def _sizes(module: nn.Module) -> dict[str, int]:
