@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
 
@@ -42,7 +42,7 @@ def stored_name(module: nn.Module, name: str) -> str:
     return f"{prefix}parametrizations.{own}.original"
 
 
-def stored(module: nn.Module, name: str) -> tuple[str, Tensor]:
+def stored(module: nn.Module, name: str) -> tuple[str, nn.Parameter]:
     """A parameter as the module holds it now, with its present name; AttributeError where there is none."""
     present = stored_name(module, name)
     return present, module.get_parameter(present)
