@@ -38,6 +38,11 @@ class Method(Options):
         """True for a step that cannot work on images without labels."""
         return False
 
+    @property
+    def goes_back_to(self) -> int | None:
+        """The update of an earlier training whose state the step goes back to; None for a step that does not."""
+        return None
+
     @classmethod
     def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
         """Completes the raw options from the rest of the raw recipe, before they are checked."""

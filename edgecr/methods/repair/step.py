@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgecr.core.errors import RequestError
+from edgecr.core.errors import RequestError, UnsupportedModel
 from edgecr.data.base import ImageSet
 from edgecr.data.splits import spread
 from edgecr.methods.repair.record import NAME, LayerError, RepairRecord
 from edgecr.subject import Subject
-from edgecr.surgery.changes.base import replay
+from edgecr.surgery.changes.base import replay, standing_masks
 from edgecr.surgery.changes.cut import ChannelCut
+from edgecr.surgery.changes.mask import set_to_zero
 from edgecr.surgery.counters import count
 from edgecr.surgery.repair.options import FEW, FEWEST, RepairOptions
 from edgecr.surgery.repair.refit import CHUNK, PIXELS, Sample, repair
@@ -46,6 +47,7 @@ def check_only_cut(baseline: Subject, subject: Subject) -> None:
         )
     cut = copy.deepcopy(baseline.module)
     replay(cut, subject.surgery[known:])
+    set_to_zero(cut, standing_masks(subject.module, subject.surgery[known:]))
     own = subject.module.state_dict()
     if not all(torch.equal(tensor, own[name]) for name, tensor in cut.state_dict().items()):
         raise RequestError(
@@ -63,7 +65,8 @@ def repaired(before: Subject, subject: Subject, options: RepairOptions, context:
     judged = _judged(before, context)
     wanted, unrepaired = (_answered(one.module, inputs, judged, context) for one in (before, subject))
     sample = Sample(chunks, options.positions, options.ridge, context.seed)
-    done = repair(before.module, subject.module, cuts, sample, monitor=context.monitor)
+    free = standing_masks(subject.module, subject.surgery)
+    done = repair(before.module, subject.module, cuts, sample, free, context.monitor)
     agreed, agrees = (
         _same(wanted, found, context) for found in (unrepaired, _answered(subject.module, inputs, judged, context))
     )
@@ -85,6 +88,22 @@ def repaired(before: Subject, subject: Subject, options: RepairOptions, context:
         "repaired", layers=len(done.layers), images=len(images), agreed=record.agreed, agrees=record.agrees
     )
     return subject
+
+
+def repaired_if_possible(
+    before: Subject, subject: Subject, options: RepairOptions, context: StepContext, *, asked: bool
+) -> Subject:
+    """The repaired subject; one that nobody ``asked`` to repair stays as it is where that cannot be."""
+    if asked:
+        return repaired(before, subject, options, context)
+    if not enough_images(context.data.train):
+        context.monitor.say(f"Not repaired: that takes {FEWEST} training images or more.")
+        return subject
+    try:
+        return repaired(before, subject, options, context)
+    except UnsupportedModel as error:
+        context.monitor.warn(f"Not repaired: {error}")
+        return subject
 
 
 def enough_images(images: ImageSet) -> bool:
