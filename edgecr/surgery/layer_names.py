@@ -5,8 +5,10 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from edgecr.core.errors import RequestError, UnsupportedModel, suggestion
@@ -37,3 +39,13 @@ def weighted_layers(module: nn.Module, exclude: Sequence[str] = ()) -> dict[str,
         if times[id(child.weight)] > 1:
             raise UnsupportedModel(f"The weight of {name} is also another layer's; name both in exclude.")
     return layers
+
+
+def normalisations(module: nn.Module) -> list[Any]:
+    """The normalisations, whose scales and shifts are ``weight`` and ``bias``, or None."""
+    return [child for child in module.modules() if isinstance(child, (_NormBase, nn.GroupNorm, nn.LayerNorm))]
+
+
+def norm_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """The scales and shifts of all normalisations."""
+    return [parameter for norm in normalisations(module) for parameter in norm.parameters(recurse=False)]

@@ -17,6 +17,7 @@ from edgecr.data.splits import spread
 from edgecr.methods.repair.record import NAME, LayerError, RepairRecord
 from edgecr.subject import Subject
 from edgecr.surgery.changes.base import replay, standing_masks
+from edgecr.surgery.changes.binary import binary_tensors
 from edgecr.surgery.changes.cut import ChannelCut
 from edgecr.surgery.changes.mask import set_to_zero
 from edgecr.surgery.counters import count
@@ -66,7 +67,7 @@ def repaired(before: Subject, subject: Subject, options: RepairOptions, context:
     wanted, unrepaired = (_answered(one.module, inputs, judged, context) for one in (before, subject))
     sample = Sample(chunks, options.positions, options.ridge, context.seed)
     free = standing_masks(subject.module, subject.surgery)
-    done = repair(before.module, subject.module, cuts, sample, free, context.monitor)
+    done = repair(before.module, subject.module, cuts, sample, free, context.monitor, _fixed(subject))
     agreed, agrees = (
         _same(wanted, found, context) for found in (unrepaired, _answered(subject.module, inputs, judged, context))
     )
@@ -104,6 +105,11 @@ def repaired_if_possible(
     except UnsupportedModel as error:
         context.monitor.warn(f"Not repaired: {error}")
         return subject
+
+
+def _fixed(subject: Subject) -> dict[str, str]:
+    """The weights that no repair may change, and why."""
+    return dict.fromkeys(binary_tensors(subject.surgery), "its weights are binary")
 
 
 def enough_images(images: ImageSet) -> bool:

@@ -15,6 +15,7 @@ from edgecr.core.seeds import derive_seed
 from edgecr.methods.prune.recalibration import recalibrated
 from edgecr.methods.repair.step import repaired_if_possible
 from edgecr.methods.rounds import kept
+from edgecr.methods.sparsify.learned import learned_scores
 from edgecr.methods.sparsify.options import Cubic, Rounds, SparsifyOptions
 from edgecr.methods.sparsify.ratios import Level
 from edgecr.methods.sparsify.record import NAME, ROUNDS, LayerWeights, RoundOutcome, RoundsRecord, SparsityRecord
@@ -68,7 +69,7 @@ class Sparsifying:
                 found[name] = f"{shape[1]} inputs are no multiple of {kind.size}"
         if found and self.method.strict:
             raise RequestError(
-                f"pattern {self.method.pattern} does not fit {_listed(found)}. Name them in exclude, or leave strict out."
+                f"pattern {self.method.pattern} does not fit {_listed(found)}. Name them in exclude, or drop strict."
             )
         if len(found) == len(self.layers):
             raise RequestError(f"pattern {self.method.pattern} fits no layer: {_listed(found)}.")
@@ -140,6 +141,14 @@ class Sparsifying:
         layers = {name: layer for name, layer in own.items() if name not in self.skipped}
         images = (batch for batch, _ in sample)
         return weight_scores.get(method.score)(WeightEvidence(module, layers, self.context.seed, images, looking))
+
+    def _learned(self, module: nn.Module, sparsity: float) -> WeightScores:
+        """Hydra's scores; norms of the module learn with them."""
+        learn = self.method.learn
+        assert learn is not None  # the options see to it
+        subject, keep = self.subject.with_module(module), 1 - sparsity
+        found = learned_scores(subject, keep, learn, self.context, self.method.exclude)
+        return {name: scores.abs().cpu() for name, scores in found.items()}
 
     # Schedules.
 
@@ -229,12 +238,7 @@ class Sparsifying:
             nonzero=sum(int(each.count_nonzero()) for each in result.module.parameters()),
             macs=counted.macs,
             sparse_macs=round(sum(layer.macs * density.get(layer.name, 1.0) for layer in counted.layers)),
-            layers=tuple(
-                LayerWeights(
-                    layer=name.removesuffix(".weight"), weights=size, before=self.before[name], after=left[name]
-                )
-                for name, size in self.sizes.items()
-            ),
+            layers=tuple(self._layer(name, left[name]) for name in self.names),
             skipped=self.skipped,
         )
         self.context.record(NAME, record)
@@ -242,6 +246,10 @@ class Sparsifying:
         for layer, why in self.skipped.items():
             self.context.monitor.warn(f"{layer} was not masked: {why}.")
         self.context.monitor.event("masked", weights=self.weights, left=record.left, nonzero=record.nonzero)
+
+    def _layer(self, name: str, left: int) -> LayerWeights:
+        layer, size = name.removesuffix(".weight"), self.sizes[name]
+        return LayerWeights(layer=layer, weights=size, before=self.before[name], after=left)
 
     def _judge(self, lost: list[str]) -> None:
         """Warns of layers without any weight left; a strict step fails."""

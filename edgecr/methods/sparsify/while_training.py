@@ -35,8 +35,8 @@ class MaskingMoments:
         steps = (last - self.first) // self.schedule.every
         if steps < 1:
             raise RequestError(
-                f"Between update {self.first} and {last} of {self.updates} no {self.schedule.every} updates pass, so no "
-                "weight would go. Lower when.every, or train longer."
+                f"Between update {self.first} and {last} of {self.updates} no {self.schedule.every} updates pass, so "
+                "no weight would go. Lower when.every, or train longer."
             )
         return steps
 

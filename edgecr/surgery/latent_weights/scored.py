@@ -7,7 +7,7 @@ all weights were seen: its gradient is that of its weight times the weight and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -99,12 +99,18 @@ class _ByScores(torch.autograd.Function):
 
 @contextmanager
 def scored(
-    module: nn.Module, scores: Mapping[str, Tensor], keep: float, *, together: bool = False, signs: bool = False
+    module: nn.Module,
+    scores: Mapping[str, Tensor],
+    keep: float,
+    *,
+    together: bool = False,
+    signs: bool = False,
+    beside: Collection[nn.Parameter] = (),
 ) -> Iterator[list[Ranking]]:
     """Named weights are seen by scores that can learn; afterwards they are what the network saw last.
 
     ``together`` ranks all scores against one another, instead of those of each tensor among themselves; ``signs``
-    has the network see one magnitude a tensor.
+    has the network see one magnitude a tensor. Of all other parameters those ``beside`` can learn.
     """
     names = list(scores)
     parts = [names] if together else [[name] for name in names]
@@ -116,5 +122,18 @@ def scored(
             functions[name] = ScoredWeight(name, parameter.detach().clone(), ranking, signs=signs)
             with torch.no_grad():
                 parameter.copy_(scores[name])
-    with seen_through(module, functions):
+    learning = {id(parameter) for parameter in (*beside, *map(module.get_parameter, names))}
+    with _frozen_but(module, learning), seen_through(module, functions):
         yield rankings
+
+
+@contextmanager
+def _frozen_but(module: nn.Module, learning: Collection[int]) -> Iterator[None]:
+    before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(id(parameter) in learning)
+    try:
+        yield
+    finally:
+        for parameter, learnt in before:
+            parameter.requires_grad_(learnt)
