@@ -107,5 +107,5 @@ def test_layers_and_images_that_cannot_be_looked_at_are_named():
     unused = nn.Sequential(nn.Flatten(), nn.ModuleDict({"spare": nn.Linear(2, 2)}))
     unused.forward = lambda given: given.flatten(1) @ torch.ones(100, 2)
     unused.register_parameter("one", nn.Parameter(torch.ones(1)))
-    with pytest.raises(UnsupportedModel, match="did not see what 1.spare reads"):
+    with pytest.raises(UnsupportedModel, match=r"did not see what 1\.spare reads"):
         scores(unused, [images(1)], "1.spare")
