@@ -13,7 +13,7 @@ import torch
 from edgecr.core.errors import ExportRefused, WorkError
 from edgecr.data.sets import MemorySet
 from edgecr.exporters import exporters
-from edgecr.exporters.control import error
+from edgecr.exporters.control import Controlling, error
 from edgecr.exporters.drop import DropMeter
 from edgecr.predictors import predictor_for
 from edgecr.predictors.onnx_predictor import AS_WRITTEN, open_session
@@ -82,6 +82,25 @@ def dropped(given, labelled):
     shown = MemorySet(images(20), np.zeros(20, np.int64))
     judged = replace(proof(), _validation=shown, labelled=labelled)
     return DropMeter(right, judged, np.asarray, 100, lambda model, portions: [[model]]).of(np.float32(given))
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(0.9, 0), (0.35, 3), (0.3, 4), (0, 7)])
+def test_the_search_finds_the_fewest_layers_the_costliest_first(limit, kept):
+    """Each layer in integers adds its number to the second output; each of 20 images bears twice its number of that."""
+    nodes = {f"node {cost}": str(cost) for cost in (3, 1, 8, 5, 2, 7, 4, 6)}
+    numbers = np.arange(1, 21, dtype=np.uint8).reshape(20, 1, 1, 1)
+    shown = MemorySet(numbers.repeat(3, axis=3), np.zeros(20, np.int64))
+
+    def ask(floats, portions):
+        cost = sum(int(layer) for node, layer in nodes.items() if node not in floats)
+        return [[np.stack([2.0 * portion[:, 0, 0, 0], np.full(len(portion), cost + 0.5)], 1)] for portion in portions]
+
+    meter = DropMeter([*nodes], replace(proof(), _train=shown, _validation=shown), np.asarray, 8, ask)
+    found = Controlling(list, nodes, meter).within(limit)
+    assert found.layers == tuple("87654321")[:kept]
+    assert {nodes[node] for node in found.model} == set(found.layers)
+    assert found.whole_drop == 0.9
+    assert found.drop <= limit
 
 
 @pytest.mark.parametrize("labelled", [True, False])
