@@ -28,7 +28,7 @@ import torch
 from _common import Goal, finish, table
 from _study import Cells, NetworkCells, cifar10, mean_and_spread, noise5, study_arguments
 
-from edgecr.core.errors import EdgeCRError
+from edgecr.core.errors import EdgecrError
 from edgecr.core.files import sha256
 from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
@@ -144,7 +144,7 @@ class Study(NetworkCells):
         """Accuracies of one cell, and the share of the parameters that are gone."""
         try:
             subject = self.made(arm, sparsity, seed, folder)
-        except EdgeCRError as error:
+        except EdgecrError as error:
             return {"refused": str(error)}
         module, whole = subject.module, self.cell(self.base, "base")["params"]
         left = sum(int(parameter.count_nonzero()) for parameter in module.parameters())
