@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -45,6 +46,19 @@ def test_the_environment_reaches_the_agent_without_the_shell(board: Board, tmp_p
         assert Path(agent.hello["work"]).parent == folder
 
 
+def test_a_connection_that_was_opened_by_hand_serves_where_no_key_logs_in(board: Board) -> None:
+    runner, control = board.runner(key="stranger"), board.folder / "control"
+    config, by_hand = board.folder / "stranger-known.conf", board.folder / "by-hand.conf"
+    config.write_text(f"{config.read_text()} ControlPath {control}\n")
+    by_hand.write_text(config.read_text().replace("/stranger", "/plain"))  # stands for a password that was typed
+    subprocess.run(["ssh", "-fNM", "-F", str(by_hand), "board"], check=True, stderr=subprocess.DEVNULL)
+    try:
+        with runner.connect() as agent:
+            assert agent.hello["pid"]
+    finally:
+        subprocess.run(["ssh", "-O", "exit", "-F", str(by_hand), "board"], check=True, stderr=subprocess.DEVNULL)
+
+
 def test_the_agent_goes_when_ssh_is_killed(board: Board) -> None:
     agent = board.runner().connect()
     work = Path(agent.hello["work"])
@@ -59,9 +73,9 @@ def test_the_agent_goes_when_ssh_is_killed(board: Board) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"known": "unknown"}, "Board 'board' is not in your known_hosts. Connect once with \"ssh board\""),
+        ({"known": "unknown"}, 'remembered: "edgecr devices trust quick --host-key", or connect once with "ssh board"'),
         ({"known": "changed"}, "The host key of 'board' is not the one you trusted"),
-        ({"key": "stranger"}, 'The board refused your key. Try "ssh board"'),
+        ({"key": "stranger"}, "ssh-copy-id board installs your key, or name a ControlPath"),
         ({"python": "python9"}, "No python9 on the board. Set transport.python in devices/quick.yaml"),
         ({"python": "/etc/passwd"}, "/etc/passwd on the board is not a program that may be run ("),
         ({"python": "/etc"}, "/etc on the board is not a program that may be run ("),
