@@ -1,4 +1,4 @@
-"""The host keys of boards: one that the user's ssh does not know is fetched, shown, and remembered once it is confirmed.
+"""The host keys of boards: one that the user's ssh does not know is fetched, shown, and remembered once confirmed.
 
 ``ssh`` itself fetches it, so that the user's settings, jump hosts and lists of known hosts count as they always do.
 """
@@ -100,8 +100,8 @@ def _ssh_runner(device: Device) -> SshRunner:
         raise NotConfigured(f"Device {device.name!r} is not reached by ssh: there is no host key to trust.")
     if not runner.host:
         raise NotConfigured(
-            f"The address of {device.name!r} is only known while its place is held. Acquire it (labgrid-client -p PLACE "
-            "acquire), connect once with ssh to the address and port that labgrid-client show tells, and check the "
+            f"The address of {device.name!r} is only known while its place is held. Acquire it (labgrid-client -p "
+            "PLACE acquire), connect once with ssh to the address that labgrid-client show tells, and check the "
             "fingerprint; or give transport.host."
         )
     return runner

@@ -64,13 +64,23 @@ def test_remedies_for_a_boards_python_agree_and_name_a_venv_and_the_file(tmp_pat
     venv = "python3 -m venv ~/edgecr && ~/edgecr/bin/python -m pip install"
     assert lacking.remedy.startswith(f"On the board: {venv} numpy onnxruntime; then 'python: edgecr/bin/python'")
     assert str(path) in lacking.remedy
-    (old,) = _packages(device, facts(libraries={}), old=True)
+    (old,) = _packages(device, facts(libraries={}), "3.6.9")
     _, python = _reached(device, SimpleNamespace(hello={"python": "3.6.9"}))
     assert old.remedy == python.remedy
     assert f'{venv} "pip==21.3.1" && ~/edgecr/bin/python -m pip install "onnxruntime==1.10.0"' in old.remedy
+    (newer,) = _packages(device, facts(libraries={}), "3.8.10")
+    assert f'{venv} "onnxruntime==1.19.2" "numpy==1.24.4"; then' in newer.remedy
     own = device.model_copy(update={"transport": device.transport.model_copy(update={"python": "py/bin/python"})})
     (told,) = _packages(own, facts(libraries={}))
     assert told.remedy == "On the board: py/bin/python -m pip install numpy onnxruntime"
+
+
+def test_the_pip_of_an_old_python_matters_only_where_packages_are_needed() -> None:
+    agent = SimpleNamespace(hello={"python": "3.6.9"})
+    assert [[*_reached(quick_device(runtimes={name: {}}), agent)][1].state for name in ("ort", "tensorrt")] == [
+        "warn",
+        "ok",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_device_without_a_key_or_a_place_for_it_says_so(transport, expected: s
 
 
 def test_a_board_that_is_not_reached_has_no_key(board: Board) -> None:
-    with pytest.raises(DeviceFailed, match="Board 'no-such-board.invalid' cannot be reached"):
+    with pytest.raises(DeviceFailed, match=r"Board 'no-such-board\.invalid' cannot be reached"):
         unknown_key(board.runner(host="no-such-board.invalid").device)
 
 
