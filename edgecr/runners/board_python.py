@@ -63,5 +63,6 @@ def _wanted(packages: list[str], version: str) -> list[str]:
     return [*(f'"{one}"' for one in pinned), *(one for one in packages if one != "onnxruntime")]
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+def _numbers(version: str) -> tuple[int, int]:
+    major, minor, *_ = (*(int(part) for part in version.split(".")[:2] if part.isdigit()), 0, 0)
+    return major, minor
