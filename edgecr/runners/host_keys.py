@@ -9,7 +9,6 @@ import base64
 import binascii
 import hashlib
 import os
-import subprocess
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from pathlib import Path
 
 from edgecr.core.errors import DeviceFailed, NotConfigured, NotTrusted
 from edgecr.core.files import storage_errors
-from edgecr.runners import stopping
 from edgecr.runners.agent.events import shown
 from edgecr.runners.agent.protocol import Ending
 from edgecr.runners.base import runner_for
@@ -74,14 +72,14 @@ def unknown_key(device: Device) -> HostKey | None:
     with tempfile.TemporaryDirectory(prefix="edgecr-key-") as folder:
         found = Path(folder) / "known_hosts"
         files = " ".join(f'"{one}"' for one in (str(found), *listed))
-        code, errors = _ran(runner, [*_ASK, f"UserKnownHostsFile={files}"])
+        options = [part for one in (*_ASK, f"UserKnownHostsFile={files}") for part in ("-o", one)]
+        code, _, errors = runner.asked(options, ["exit"], runner.transport.connect_timeout_s + PATIENCE_S)
         lines = found.read_text(encoding="utf-8") if found.exists() else ""
     if lines:
         kind, content = lines.splitlines()[0].split()[1:3]
         return HostKey(runner.host, kind, fingerprint_of(content), lines, Path(listed[0]).expanduser())
-    ending = Ending(code, [shown(line.rstrip()) for line in errors.splitlines()], [])
     if code and "Permission denied (" not in errors:
-        raise runner.explain(ending)
+        raise runner.explain(Ending(code, [shown(line.rstrip()) for line in errors.splitlines()], []))
     return None
 
 
@@ -109,29 +107,10 @@ def _ssh_runner(device: Device) -> SshRunner:
 
 def _lists(runner: SshRunner) -> list[str]:
     """The user's lists of known hosts, as ssh's settings name them; a new key goes into the first."""
-    code, said, errors = _ask(runner, ["-G"], [])
-    if code:
-        raise runner.explain(Ending(code, [shown(line) for line in errors.splitlines()], []))
-    files = next((line.split()[1:] for line in said.splitlines() if line.startswith("userknownhostsfile ")), [])
+    files = runner.settings().get("userknownhostsfile", "").split()
     if not files or files[0] in ("none", "/dev/null") or "%" in files[0]:
         raise NotConfigured(
             f"UserKnownHostsFile of '{runner.host}' in ssh's settings is {' '.join(files) or 'not told'}: there is no "
             "list of known hosts to add a key to. Give it one in ~/.ssh/config."
         )
     return files
-
-
-def _ran(runner: SshRunner, options: list[str]) -> tuple[int, str]:
-    code, _, errors = _ask(runner, [part for one in options for part in ("-o", one)], ["exit"])
-    return code, errors
-
-
-def _ask(runner: SshRunner, before: list[str], remote: list[str]) -> tuple[int, str, str]:
-    limit_s = runner.transport.connect_timeout_s + PATIENCE_S
-    ssh, *rest = runner.to_host()
-    try:
-        return stopping.ran([ssh, *before, *rest, *remote], limit_s)
-    except subprocess.TimeoutExpired:
-        raise DeviceFailed(f"'{runner.host}' showed no key within {limit_s:g} s. Check that it is on.") from None
-    except OSError as error:
-        raise DeviceFailed(f"ssh does not start on this machine ({error.strerror}); install it.") from error

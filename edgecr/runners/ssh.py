@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
 
-from edgecr.core.errors import ConnectionLost, DeviceUnreachable, NotConfigured
+from edgecr.core.errors import ConnectionLost, DeviceFailed, DeviceUnreachable, NotConfigured
+from edgecr.runners import stopping
 from edgecr.runners.agent.archive import BOOT
+from edgecr.runners.agent.events import shown
 from edgecr.runners.agent.protocol import Connection, Ending, plainly
 from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import runners
@@ -15,6 +18,7 @@ from edgecr.runners.board_python import IN_VENV, install, needs_venv, packages_o
 from edgecr.runners.device import BoardTransport, Device
 
 HELLO_S = 60.0
+SETTINGS_S = 20.0
 _OPTIONS = (
     "BatchMode=yes",
     "ServerAliveInterval=5",
@@ -87,6 +91,23 @@ class SshRunner(AgentRunner):
             options += ["ControlMaster=no", "ControlPath=none"]
         flags = [part for option in options for part in ("-o", option)]
         return ["ssh", "-T", *flags, *self.transport.ssh_options, "--", self.host]
+
+    def settings(self) -> dict[str, str]:
+        """The settings that ssh itself reads for the board, by their names in small letters."""
+        code, said, errors = self.asked(["-G"], [], SETTINGS_S)
+        if code:
+            raise self.explain(Ending(code, [shown(line) for line in errors.splitlines()], []))
+        return dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+
+    def asked(self, options: list[str], remote: list[str], limit_s: float) -> tuple[int, str, str]:
+        """Exit code, output and errors of ssh with further options, which count before all others."""
+        ssh, *rest = self.to_host()
+        try:
+            return stopping.ran([ssh, *options, *rest, *remote], limit_s)
+        except subprocess.TimeoutExpired:
+            raise DeviceFailed(f"'{self.host}' did not answer ssh within {limit_s:g} s. Check that it is on.") from None
+        except OSError as error:
+            raise DeviceFailed(f"ssh does not start on this machine ({error.strerror}); install it.") from error
 
     def start(self) -> Connection:
         """Logs in and starts the agent."""

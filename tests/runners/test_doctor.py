@@ -151,6 +151,20 @@ def test_the_commands_write_only_what_they_are_asked_for(tmp_path, monkeypatch) 
     assert json.loads((tmp_path / "found.json").read_text())[0]["facts"]["usable_cores"] >= 1
 
 
+def test_a_file_that_is_sent_on_does_not_tell_where_the_board_is(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "edgecr" / "devices").mkdir(parents=True)
+    ssh = "{kind: ssh, host: 127.0.0.1, ssh_options: [-p, '1'], connect_timeout_s: 2}"
+    text = f"name: mine\npurpose: t\nkind: cpu\ntransport: {ssh}\n"
+    (tmp_path / "edgecr" / "devices" / "mine.yaml").write_text(text)
+    told = CliRunner().invoke(app, ["devices", "doctor", "mine", "-o", str(tmp_path / "found.json")])
+    assert told.exit_code == 1, told.output
+    assert "Board '127.0.0.1' cannot be reached" in told.output
+    (sent,) = json.loads((tmp_path / "found.json").read_text())[0]["findings"]
+    assert sent["text"].startswith("Board 'BOARD' cannot be reached: ")
+    assert "127.0.0.1" not in (tmp_path / "found.json").read_text()
+
+
 def test_a_pretended_jetson_builds_and_runs_the_tiny_model_in_tensorrt(tmp_path) -> None:
     examined = examine(PretendedJetson(tmp_path / "board").device())
     (told,) = found(examined, "inference in tensorrt")

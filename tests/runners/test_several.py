@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 
 import pytest
+import yaml
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
+from edgecr.cli import app
 from edgecr.core.errors import DeviceFailed, FileProblem, RequestError, SomeRaised
 from edgecr.core.progress import Monitor
+from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import Measurement, MeasurePlan, UnitsRunner, runner_for
 from edgecr.runners.device import Device
 from edgecr.runners.several import at_once, without_exceptions
@@ -53,6 +57,28 @@ def test_a_job_that_raises_loses_nothing_of_the_others() -> None:
     assert (told.value.found, told.value.exit_code) == ({"b": 7}, 1)
     with pytest.raises(ValueError, match="odd"):
         without_exceptions(at_once({"a": broken}, Monitor()))
+
+
+def test_a_device_that_raises_hides_no_other_on_the_command_line(models, quick, tmp_path, monkeypatch) -> None:
+    measure = AgentRunner.measure
+
+    def measured(self: AgentRunner, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
+        if self.device.name == "first":
+            raise FileProblem("m.onnx was changed while it waited to be sent.")
+        return measure(self, plan, monitor)
+
+    monkeypatch.setattr(AgentRunner, "measure", measured)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "edgecr" / "devices").mkdir(parents=True)
+    for name in ("first", "second"):
+        text = yaml.safe_dump({**quick.plain(), "name": name})
+        (tmp_path / "edgecr" / "devices" / f"{name}.yaml").write_text(text)
+    words = ["profile", str(models["baseline"]), "--device", "first,second", "-o", str(tmp_path / "m.json")]
+    told = CliRunner().invoke(app, [*words, "--launches", "1", "--rounds", "1"])
+    assert isinstance(told.exception, SomeRaised)
+    assert str(told.exception) == "first: m.onnx was changed while it waited to be sent."
+    assert len(Measurement.load(tmp_path / "m-second.json").launches) == 1
+    assert not (tmp_path / "m-first.json").exists()
 
 
 def test_the_exit_code_of_a_wrong_request_stays() -> None:
