@@ -142,6 +142,30 @@ def test_a_session_that_is_stopped_leaves_nothing_on_the_board(board: Board, tmp
             'login scripts print text or wait for input: "Enter your name:"',
         ),
         (Ending(3, ["odd"], []), "exit code 3"),
+        (
+            Ending(1, ["OSError: [Errno 28] No space left on device: '/tmp/edgecr-agent-1'"], []),
+            "disk of 'orin' is full: not even EdgeCR's agent fits into its folder for temporary files. Free space "
+            "there, or set transport.env.TMPDIR",
+        ),
+        (
+            Ending(255, ["No ED25519 host key is known for orin and you have requested strict checking."], []),
+            'edgecr devices trust quick --host-key", or connect once with "ssh orin".',
+        ),
+        (
+            Ending(
+                255,
+                [
+                    "Offending ED25519 key in /home/a b/known:3",
+                    "Host key for [10.0.0.2]:2222 has changed and you have requested strict checking.",
+                ],
+                [],
+            ),
+            "ssh-keygen -R '[10.0.0.2]:2222' -f '/home/a b/known', then trust it again: \"edgecr devices trust quick",
+        ),
+        (
+            Ending(255, ["Host key for x;rm has changed and you have requested strict checking."], []),
+            "ssh-keygen -R <its address>, then trust it again",
+        ),
     ],
 )
 def test_what_an_ending_means(ending, expected) -> None:

@@ -63,6 +63,7 @@ class MeasuringSession:
         self.warn(fitness.accept_unexpected(self.device, self.facts, self.plan.manner.force))
         self.warn(fitness.before(self.device, self.facts))
         self.warn(fitness.unused_gpu(self.device, self.plan.runtimes))
+        self.warn(fitness.no_energy(self.device, self.facts))
         least = expected_s(self.protocol, len(self.arms), idle_seconds(self.device, self.facts))
         self.monitor.say(f"Measuring on {self.device.name} takes at least {in_words(least)}")
         self.idle = idle(agent, self.device, self.facts, self.monitor)
