@@ -1,4 +1,4 @@
-"""What an examination says with the names of the board and its network left out, to be sent to others."""
+"""Removal of the names of a board and its network from an examination that is sent to others."""
 
 from __future__ import annotations
 
