@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from edgecr.core.errors import RequestError
+from edgecr.core.errors import RecipeError, RequestError
 from edgecr.core.progress import Monitor
 from edgecr.core.step_record import read_shown, record_file
 from edgecr.methods.binarise import Binarise
@@ -11,6 +11,7 @@ from edgecr.methods.distill import Distill
 from edgecr.methods.finetune import FineTune
 from edgecr.methods.prune import Prune
 from edgecr.methods.quantise import QuantisationAware
+from edgecr.recipe import load_recipe
 from edgecr.surgery.changes import BinaryWeights, WeightMask
 from edgecr.surgery.changes.binary import BINARY, BinaryRows
 from edgecr.surgery.changes.mask import set_to_zero
@@ -113,7 +114,7 @@ def test_channels_go_and_no_repair_touches_the_signs(binary, tmp_path):
 
 def test_no_channel_goes_while_binary_weights_are_trained(binary, tmp_path):
     keys = {"sparsity": 0.3, "when": {"kind": "exponential", "steps": 1, "every": 1, "retrain": KEYS}}
-    with pytest.raises(RequestError, match="Prune before binarise"):
+    with pytest.raises(RequestError, match="Prune before they are made binary"):
         Prune.parse(keys).apply(copied(binary, tmp_path / "before"), context(tmp_path / "step"))
 
 
@@ -140,3 +141,21 @@ def test_a_model_that_guesses_is_called_so(tmp_path):
 def test_several_processes_train_signs_too(tmp_path):
     result = Binarise.parse(KEYS).apply(subject(), context(tmp_path, execution=Execution(devices=2)))
     assert kept(result)
+
+
+def test_steps_in_an_impossible_order_are_refused_with_the_recipe(tmp_path):
+    exponential = "{sparsity: 0.3, when: {kind: exponential, retrain: {epochs: 2}}}"
+    lines = [
+        "name: x",
+        "model: {arch: resnet20}",
+        "data: {name: digits}",
+        "steps:",
+        "  - train: {}",
+        "  - binarise: {}",
+    ]
+    lines += [f"  - prune: {exponential}", "  - ticket: {sparsity: 0.5}"]
+    (tmp_path / "x.yaml").write_text("\n".join(lines))
+    with pytest.raises(RecipeError) as error:
+        load_recipe(tmp_path / "x.yaml")
+    assert "steps.2.prune: when: exponential removes channels" in str(error.value)
+    assert "steps.3.ticket: A ticket starts from new random weights" in str(error.value)
