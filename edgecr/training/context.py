@@ -75,6 +75,11 @@ class StepContext:
     baseline: Callable[[], Subject] = _no_baseline
     """Gives the model before the first step that compresses, for losses that compare with it."""
 
+    def refuse_several_devices(self, what: str) -> None:
+        """Raises a RequestError for work whose state several training processes would not share."""
+        if self.execution.devices != 1:
+            raise RequestError(f"{what} on one device only: processes do not share it. Use --train-devices 1.")
+
     def record(self, name: str, noted: Options | Mapping[str, Any]) -> None:
         """Writes what the method did or found into the step's folder; every report of the run shows it.
 

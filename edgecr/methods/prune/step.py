@@ -114,6 +114,7 @@ class Pruning:
         self.allocator = allocators.get(method.score) if method.scope == "layer" else None
         self.why = f"{method.score}, {method.scope}"
         self.before = count(subject.module, subject.input_shape)
+        method.refuse_misplaced(subject.promise(allow_code=context.execution.allow_code).figures)
 
     @cached_property
     def limits(self) -> Limits:

@@ -16,7 +16,8 @@ from edgecr.data.base import ImageSet
 from edgecr.data.splits import spread
 from edgecr.methods.repair.record import NAME, LayerError, RepairRecord
 from edgecr.subject import Subject
-from edgecr.surgery.changes.base import replay
+from edgecr.surgery.changes.base import replay, standing_masks
+from edgecr.surgery.changes.binary import binary_tensors
 from edgecr.surgery.changes.cut import ChannelCut
 from edgecr.surgery.counters import count
 from edgecr.surgery.repair.options import FEW, FEWEST, RepairOptions
@@ -63,7 +64,8 @@ def repaired(before: Subject, subject: Subject, options: RepairOptions, context:
     judged = _judged(before, context)
     wanted, unrepaired = (_answered(one.module, inputs, judged, context) for one in (before, subject))
     sample = Sample(chunks, options.positions, options.ridge, context.seed)
-    done = repair(before.module, subject.module, cuts, sample, monitor=context.monitor)
+    free = standing_masks(subject.module, subject.surgery)
+    done = repair(before.module, subject.module, cuts, sample, free, context.monitor, _fixed(subject))
     agreed, agrees = (
         _same(wanted, found, context) for found in (unrepaired, _answered(subject.module, inputs, judged, context))
     )
@@ -85,6 +87,11 @@ def repaired(before: Subject, subject: Subject, options: RepairOptions, context:
         "repaired", layers=len(done.layers), images=len(images), agreed=record.agreed, agrees=record.agrees
     )
     return subject
+
+
+def _fixed(subject: Subject) -> dict[str, str]:
+    """The weights that no repair may change, and why."""
+    return dict.fromkeys(binary_tensors(subject.surgery), "its weights are binary")
 
 
 def enough_images(images: ImageSet) -> bool:

@@ -10,12 +10,14 @@ from edgecr.surgery.changes.base import (
     standing_masks,
     trainable,
 )
+from edgecr.surgery.changes.binary import BinaryWeights
 from edgecr.surgery.changes.cut import ChannelCut
 from edgecr.surgery.changes.drop import BlockDrop
 from edgecr.surgery.changes.mask import WeightMask
 from edgecr.surgery.promise import Figure, Promise, figures
 
 __all__ = [
+    "BinaryWeights",
     "BlockDrop",
     "Change",
     "ChannelCut",

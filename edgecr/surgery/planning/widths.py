@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from edgecr.core.errors import RequestError, UnsupportedModel, suggestion
+from edgecr.core.errors import UnsupportedModel
 from edgecr.surgery.changes.cut import ChannelCut
+from edgecr.surgery.layer_names import matched
 from edgecr.surgery.planning.cost import Counts
 from edgecr.surgery.tracing.graph import ChannelGraph, Group, Place
 from edgecr.surgery.tracing.slots import Ids, Values
@@ -182,15 +182,5 @@ def _step_for(weights: Sequence[Place[TensorMember]], multiple: int) -> int:
 
 
 def matched_layers(graph: ChannelGraph, patterns: Sequence[str]) -> set[str]:
-    """The layers that name patterns mean; ``layer4`` also means everything inside it."""
-    found: set[str] = set()
-    for pattern in patterns:
-        hits = {
-            layer
-            for layer in graph.layers
-            if fnmatch.fnmatchcase(layer, pattern) or fnmatch.fnmatchcase(layer, f"{pattern}.*")
-        }
-        if not hits:
-            raise RequestError(f"exclude: no layer is called {pattern!r}. {suggestion(pattern, graph.layers)}")
-        found |= hits
-    return found
+    """The layers of the groups that name patterns mean; ``layer4`` also means everything inside it."""
+    return matched(graph.layers, patterns)

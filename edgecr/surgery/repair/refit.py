@@ -88,16 +88,18 @@ def repair(
     sample: Sample,
     free: Mapping[str, Tensor] | None = None,
     monitor: Monitor | None = None,
+    fixed: Mapping[str, str] | None = None,
 ) -> RepairOutcome:
     """Refits the layers of ``slim``, which ``cuts`` made of ``dense``, in place; if that fails, it stays as it was.
 
-    ``free`` marks the entries of a weight that may be used, where a mask forbids others.
+    ``free`` marks the entries of a weight that may be used, where a mask forbids others; ``fixed`` are weights that
+    stay as they are, and why.
     """
     first = sample.images[0][:2]
     with running(dense), running(slim), _all_or_nothing(slim):
         whole, found = structure(dense, first), structure(slim, first)
         cut = still_there(whole, found)
-        work = _Work(dense, slim, whole, cut, kept_outputs(dense, cuts), sample, dict(free or {}))
+        work = _Work(dense, slim, whole, cut, kept_outputs(dense, cuts), sample, dict(free or {}), fixed or {})
         steps = len(sample.images) + sum(use.number == 0 for use in cut.uses.values())
         with (monitor or Monitor()).bar("Repairing layers", steps) as bar:
             work.bar = bar
@@ -139,6 +141,7 @@ class _Work:
     kept: Mapping[str, Tensor]
     sample: Sample
     free: Mapping[str, Tensor]
+    fixed: Mapping[str, str]
     bar: Bar = field(default_factory=Bar)
     outputs: dict[tuple[Application, int], Tensor] = field(default_factory=dict)
     """Answers of the dense model's layers at the outputs that are left, by chunk."""
@@ -220,6 +223,9 @@ class _Work:
         if not np.isfinite(before):
             raise _not_finite(use)
         if before <= UNCHANGED * known.squares:
+            return
+        if use.weight in self.fixed:
+            self.skipped[use.layer] = self.fixed[use.weight]
             return
         if known.too_large:
             self.skipped[use.layer] = f"{known.inputs:,} inputs are too many to solve for"

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from edgecr.training.losses.base import Loss
 
@@ -59,8 +60,10 @@ class RoundedLoss(Loss):
 
     def _before(self, name: str) -> Any:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            # An entry of the instance hides the parameter, which keeps its place in state_dict and optimiser.
-            layer.__dict__["weight"] = rounded_weight(layer.get_parameter("weight"), self.weight_bits)
+            # A latent weight is seen as signs with a magnitude, which any number of bits holds as they are.
+            if not is_parametrized(layer, "weight"):
+                # An entry of the instance hides the parameter, which keeps its place in state_dict and optimiser.
+                layer.__dict__["weight"] = rounded_weight(layer.get_parameter("weight"), self.weight_bits)
             if layer.training:
                 self._follow(name, inputs[0])
             return (rounded_input(inputs[0], self.ranges[name]), *inputs[1:]) if name in self.ranges else inputs

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from edgecr.surgery.latent import stored
 from edgecr.surgery.tracing.running import example_for, running
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -64,14 +65,22 @@ def layers_of(module: nn.Module, input_shape: tuple[int, ...] | None = None) -> 
     seen: set[nn.Parameter] = set()
     found = []
     for name, child in module.named_modules():
-        weight = child._parameters.get("weight")
-        if not isinstance(child, _WITH_NEURONS) or weight is None or weight in seen:
+        if not isinstance(child, _WITH_NEURONS) or (own := _weight(child)) is None or own[1] in seen:
             continue
+        present, weight = own
         if weight.requires_grad:
             seen.add(weight)
             beside = () if input_shape is None else tuple(_beside(child, followers.get(child), seen))
-            found.append(NeuronLayer(f"{name}.weight".lstrip("."), child, (Part(weight, True), *beside)))
+            found.append(NeuronLayer(f"{name}.{present}".lstrip("."), child, (Part(weight, True), *beside)))
     return found
+
+
+def _weight(layer: nn.Module) -> tuple[str, nn.Parameter] | None:
+    """A layer's weight under its present name, the latent one where the network sees another; None if it has none."""
+    try:
+        return stored(layer, "weight")
+    except AttributeError:
+        return None
 
 
 def _beside(layer: nn.Module, norm: nn.Module | None, seen: set[nn.Parameter]) -> Iterator[Part]:

@@ -1,0 +1,1 @@
+"""Sparsity of single weights."""

@@ -1,0 +1,1 @@
+"""Functions through which a network sees latent weights: a choice by scores, or signs with a magnitude."""
