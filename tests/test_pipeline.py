@@ -154,7 +154,7 @@ def test_ctrl_c_says_that_nothing_is_lost(edgecr, mini_recipe):
             break
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert "Nothing is lost" in errors
+    assert "What a run had finished is kept" in errors
     assert "Traceback" not in errors
 
 

@@ -26,6 +26,11 @@ def facts(root: str = "/") -> Dict[str, Any]:
     }
 
 
+def release(root: str = "/") -> Optional[str]:
+    """The version of L4T; None elsewhere."""
+    return l4t_version(root, installed(root))
+
+
 def installed(root: str = "/") -> Dict[str, str]:
     """Versions of the system's packages that matter, from the package manager's own list."""
     found, name, there = {}, "", False

@@ -72,7 +72,10 @@ def measured(
     monitor: Monitor,
     manner: Manner | None = None,
 ) -> dict[str, Measurement]:
-    """The measurement from each device, by the name it was asked for; a failure of a device is its ``error``."""
+    """The measurement from each device, by the name it was asked for; a failure of a device is its ``error``.
+
+    SomeRaised where one of several raised an exception; it has the measurements of the others.
+    """
     from edgecr.runners.base import load_device, runner_for
     from edgecr.runners.manner import USUAL
 
@@ -142,17 +145,17 @@ def _on_each(
     runners: Mapping[str, Runner], one: Callable[[str, Monitor], Measurement], monitor: Monitor
 ) -> dict[str, Measurement]:
     """One measurement for each device: boards at once, this machine's devices one after the other."""
-    from edgecr.runners.several import at_once
+    from edgecr.runners.several import at_once, settled, without_exceptions
 
     here = [name for name, runner in runners.items() if runner.on_this_machine]
     groups = {name: [name] for name in runners if name not in here} | ({here[0]: here} if here else {})
 
-    def in_turn(names: Sequence[str], monitor: Monitor) -> dict[str, Measurement]:
-        return {name: one(name, monitor) for name in names}
+    def in_turn(names: Sequence[str], monitor: Monitor) -> dict[str, Measurement | Exception]:
+        return {name: settled(partial(one, name, monitor)) for name in names}
 
-    found = at_once({name: partial(in_turn, names) for name, names in groups.items()}, monitor)
-    measured = {name: each for group in found.values() for name, each in group.items()}
-    return {name: measured[name] for name in runners}
+    found = without_exceptions(at_once({name: partial(in_turn, names) for name, names in groups.items()}, monitor))
+    results = {name: each for group in found.values() for name, each in group.items()}
+    return without_exceptions({name: results[name] for name in runners})
 
 
 def raise_failure(*measurements: Measurement) -> None:

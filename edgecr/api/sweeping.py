@@ -37,12 +37,18 @@ def swept(
         raise RequestError("--threads is for exported files: a run is measured as its device's file says.")
     found = []
     for count in threads:
+        changed = with_threads(declared, plan.arms[0].runtime, count)
         monitor.say(f"With {count} thread{'s' if count > 1 else ''}")
-        found.append((count, runner_for(with_threads(declared, plan.arms[0].runtime, count)).measure(plan, monitor)))
+        found.append((count, runner_for(changed).measure(plan, monitor)))
     return found
 
 
 def with_threads(device: Device, runtime: str, threads: int) -> Device:
     """The same device, one of whose runtimes uses so many threads."""
-    options = device.runtime(runtime).model_copy(update={"threads": threads})
+    from edgecr.core.errors import RequestError
+
+    options = device.runtime(runtime)
+    if options.by_tool:
+        raise RequestError(f"--threads: {runtime} computes on the GPU: there are none to choose. --streams sweeps it.")
+    options = options.model_copy(update={"threads": threads})
     return device.model_copy(update={"runtimes": {**device.runtimes, runtime: options}})

@@ -76,7 +76,11 @@ def main() -> None:
         echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except _Stopped:
-        echo("\nStopped. Nothing is lost that was finished: the same command continues there.", err=True)
+        echo(
+            "\nStopped. What a run had finished is kept, and the same command goes on there; "
+            "a measurement that was under way begins anew.",
+            err=True,
+        )
         sys.exit(130)
     except Exception as error:
         if debug:

@@ -49,12 +49,14 @@ def doctor_device(
     from edgecr.core.files import write_json
     from edgecr.runners.base import usable_device
     from edgecr.runners.doctor import examine, units_of
+    from edgecr.runners.redaction import to_be_sent
 
-    found = [examine(device, TerminalMonitor()) for device in units_of(usable_device(name))]
+    devices = units_of(usable_device(name))
+    found = [examine(device, TerminalMonitor()) for device in devices]
     for each in (finding for one in found for finding in one.findings):
         echo(f"{each.state:<5} {each.check:<24} {each.text}" + (f"\n{'':<30} {each.remedy}" if each.remedy else ""))
     if output:
-        write_json(output, [one.model_dump(mode="json") for one in found])
+        write_json(output, [to_be_sent(*pair).model_dump(mode="json") for pair in zip(found, devices)])
     if any(one.failed for one in found):
         raise typer.Exit(1)
 

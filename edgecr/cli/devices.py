@@ -40,13 +40,30 @@ def show_device(name: NameArgument) -> None:
 def trust_device(
     name: NameArgument,
     revoke: Annotated[bool, typer.Option("--revoke", help="Take the permission back.")] = False,
+    host_key: Annotated[
+        bool, typer.Option("--host-key", help="Show the key of the board itself, and have ssh know it once confirmed.")
+    ] = False,
+    fingerprint: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--fingerprint", help="With --host-key: SHA256:... that it must have; once for each unit."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; only together with --fingerprint.")] = False,
 ) -> None:
-    """Allow a device file that came with somebody's folder, as it is now; a changed one is asked for again."""
+    """Allow a device file that came with somebody's folder, as it is now; or, with --host-key, a board's key.
+
+    A file that has changed is asked for again.
+    """
+    from edgecr.core.errors import RequestError
     from edgecr.core.printable import one_line
     from edgecr.runners import trust
     from edgecr.runners.device import load_device
 
+    if (revoke and host_key) or ((fingerprint or yes) and not host_key):
+        raise RequestError("--fingerprint and --yes belong to --host-key, --revoke to device files.")
     device = load_device(name)
+    if host_key:
+        _trust_host_keys(device, fingerprint or [], yes)
+        return
     file = one_line(str(_file(device)))
     if revoke:
         echo(f"{file} is no longer trusted." if trust.revoke(device) else f"{file} was not trusted.")
@@ -58,6 +75,33 @@ def trust_device(
     echo(f"Trusted as it is now: {file}\nUsing device {device.name!r} will do this:")
     for fact in trust.facts(device):
         echo(f"  {one_line(fact)}")
+
+
+def _trust_host_keys(device: Device, fingerprints: list[str], yes: bool) -> None:
+    """Shows the unknown key of the board, or of each unit, and remembers it once it is confirmed."""
+    from edgecr.core.errors import RequestError
+    from edgecr.runners.doctor import units_of
+    from edgecr.runners.host_keys import unknown_key
+
+    if yes and not fingerprints:
+        raise RequestError("No key is trusted blindly: give --yes together with --fingerprint SHA256:...")
+    for unit in units_of(device):
+        key = unknown_key(unit)
+        if key is None:
+            echo("ssh knows the board's key already, and the board still has it.")
+            continue
+        echo(f"'{key.host}' shows this key, which nobody has vouched for yet:\n  {key.kind} {key.fingerprint}")
+        if fingerprints:
+            key.require(fingerprints)
+            echo("It has the fingerprint that you gave.")
+        else:
+            file = f"/etc/ssh/ssh_host_{key.kind.removeprefix('ssh-').split('-')[0]}_key.pub"
+            echo(f"Compare it on the board itself, at its own screen or serial console: ssh-keygen -lf {file}")
+        if not yes and not typer.confirm("Is it the board's?"):
+            echo("Nothing was written.")
+            raise typer.Exit(1)
+        key.remember()
+        echo(f"Remembered in {key.known_hosts}.")
 
 
 @devices_app.command("add")

@@ -19,8 +19,9 @@ def list_models() -> None:
     """The architectures EdgeCR itself knows; torchvision:NAME and timm:NAME work too."""
     from edgecr.models import families
 
+    longest = max(map(len, families))
     for name in families:
-        echo(f"{name:<18} {(families.get(name).__doc__ or '').strip().splitlines()[0]}")
+        echo(f"{name:<{longest}} {(families.get(name).__doc__ or '').strip().splitlines()[0]}")
 
 
 @models_app.command("show")

@@ -90,7 +90,7 @@ def profile(
     from edgecr.api.measuring import measured, raise_failure
     from edgecr.api.sweeping import swept
     from edgecr.core.display import TerminalMonitor
-    from edgecr.core.errors import RequestError
+    from edgecr.core.errors import RequestError, SomeRaised
     from edgecr.report.length_tables import thread_table
     from edgecr.report.render.terminal import TableView
     from edgecr.runners.manner import Manner
@@ -110,11 +110,17 @@ def profile(
         found = swept(what, names[0], counts, sizes, runtime, launches, rounds, monitor, manner)
         console().print(TableView(thread_table(found)))
         return
-    measurements = measured(what, names, sizes, runtime, launches, rounds, target, runs, monitor, manner)
+    failure = None
+    try:
+        measurements = measured(what, names, sizes, runtime, launches, rounds, target, runs, monitor, manner)
+    except SomeRaised as error:
+        measurements, failure = dict(error.found), error
     for name, measurement in measurements.items():
         if output:
-            measurement.save(output if len(measurements) == 1 else _beside(output, name))
+            measurement.save(output if len(set(names)) == 1 else _beside(output, name))
         _show(measurement)
+    if failure:
+        raise failure
     raise_failure(*measurements.values())
 
 

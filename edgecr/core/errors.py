@@ -16,13 +16,15 @@
         * DeviceFailed: a board did not answer, or answered with an error
             * ConnectionLost: the connection to it ended before the work did; the work itself may be in order
         * StorageError: the disk is full or a folder may not be written
+    * SomeRaised: some of several jobs raised; carries what the others returned
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 class EdgecrError(Exception):
@@ -122,6 +124,20 @@ class StorageError(WorkError):
 
     reason = ""
     """The reason alone, in a few words."""
+
+
+class SomeRaised(EdgecrError):
+    """Jobs of which some raised an exception; ``found`` has what the others returned."""
+
+    def __init__(self, found: Mapping[str, Any], raised: Mapping[str, Exception]) -> None:
+        self.found, self.raised = found, raised
+        super().__init__("\n".join(f"{name}: {in_words(error)}" for name, error in raised.items()))
+        self.exit_code = max(error.exit_code if isinstance(error, EdgecrError) else 1 for error in raised.values())
+
+
+def in_words(error: Exception) -> str:
+    """An exception as a line; the kind belongs to those that EdgeCR does not raise itself."""
+    return str(error) if isinstance(error, EdgecrError) else f"{type(error).__name__}: {error}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -110,6 +110,14 @@ class Controlling:
 
 
 def error(expected: Outputs, given: Outputs) -> float:
-    """The mean square of the difference of all outputs, relative to the square of the expected ones."""
-    scale = sum(float(np.square(each, dtype=np.float64).sum()) for each in expected.values()) or 1.0
-    return sum(float(np.square(given[name] - each, dtype=np.float64).sum()) for name, each in expected.items()) / scale
+    """The mean square of the difference relative to the square of the expected numbers, added up over the outputs.
+
+    An output of small numbers counts as much as one of large ones. Infinite where a number is none.
+    """
+    return sum(_error(each.astype(np.float64), given[name]) for name, each in expected.items())
+
+
+def _error(expected: np.ndarray, given: np.ndarray) -> float:
+    if not (np.isfinite(expected).all() and np.isfinite(given).all()):
+        return np.inf
+    return float(np.square(given - expected).sum()) / (float(np.square(expected).sum()) or 1.0)

@@ -73,7 +73,9 @@ def compare(
 
 
 def _joined(parts: Sequence[Outputs], name: str) -> np.ndarray:
-    return np.concatenate([part[name] for part in parts])
+    """The rows of all parts; none where they differ in shape, which nothing is comparable with."""
+    rows = [part[name] for part in parts]
+    return np.concatenate(rows) if len({each.shape[1:] for each in rows}) == 1 else rows[0][:0]
 
 
 class Difference(NamedTuple):

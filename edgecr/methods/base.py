@@ -7,7 +7,7 @@ whatever needs torch, inside their functions only.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgecr.core.errors import RequestError
@@ -42,6 +42,20 @@ class Method(Options):
     def goes_back_to(self) -> int | None:
         """The update of an earlier training whose state the step goes back to; None for a step that does not."""
         return None
+
+    @property
+    def promises(self) -> tuple[str, ...]:
+        """Names of the figures in the weights that later steps have to keep, such as zeros."""
+        return ()
+
+    def misplaced(self, promised: Collection[str]) -> str:
+        """The reason why this step cannot work on a model that promises these figures; empty where it can."""
+        return ""
+
+    def refuse_misplaced(self, promised: Collection[str]) -> None:
+        """Raises a RequestError where the model is none that this step can work on."""
+        if reason := self.misplaced(promised):
+            raise RequestError(reason)
 
     @classmethod
     def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,12 @@ from edgecr.core.errors import RequestError, UnknownName
 from edgecr.core.options import chosen_by
 from edgecr.core.yaml_text import Document, check
 from edgecr.models import cifar_resnet as cifar_resnet  # registers its families
+from edgecr.models import conv_n as conv_n
+from edgecr.models import densenet_cifar as densenet_cifar
 from edgecr.models import mobilenet as mobilenet
+from edgecr.models import resnext_cifar as resnext_cifar
+from edgecr.models import vgg_cifar as vgg_cifar
+from edgecr.models import wide_resnet as wide_resnet
 from edgecr.models.base import Architecture, families
 from edgecr.models.external import External, source_of
 from edgecr.models.given import GivenModule, is_given

@@ -42,5 +42,16 @@ class Architecture(Options):
         return ()
 
 
+class ScaledArchitecture(Architecture):
+    """An architecture whose layers may all be made wider or narrower by one factor."""
+
+    width: Annotated[float, Field(gt=0, le=16)] = 1.0
+    """Factor on the channels of all layers but the last, rounded to whole channels."""
+
+    def scaled(self, channels: int, multiple: int = 1) -> int:
+        """The channels at this width of a layer that has so many at width 1, in whole multiples."""
+        return max(1, round(channels * self.width / multiple)) * multiple
+
+
 families: Registry[type[Architecture]] = Registry("architecture")
 """The architectures with options of their own; ``torchvision:``, ``timm:`` and user code are not here."""

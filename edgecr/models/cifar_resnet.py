@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from edgecr.models.base import Architecture, families
+from edgecr.models.base import ScaledArchitecture, families
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,32 +16,40 @@ Three = Annotated[tuple[Count, ...], Field(min_length=3, max_length=3)]
 Four = Annotated[tuple[Count, ...], Field(min_length=4, max_length=4)]
 
 
-class CifarResNetBase(Architecture):
-    """The options that all of them share: the widths of the stages and of the stem."""
+class CifarResNetBase(ScaledArchitecture):
+    """The option that all of them share, and the widths of the stages."""
 
     stage_widths: ClassVar[tuple[int, ...]]
     """Channels of each stage at width 1."""
 
-    width: Annotated[float, Field(gt=0, le=16)] = 1.0
-    """Factor on the channels of every stage, rounded to whole channels."""
     stem_width: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Channels of the first convolution; as many as the first stage when left out."""
+    """Channels of the first convolution; as many as the first stage when left out (half as many in ResNeXt)."""
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each stage."""
-        return tuple(max(1, round(width * self.width)) for width in self.stage_widths)
+        return tuple(self.scaled(width) for width in self.stage_widths)
 
     def build(self, classes: int, *, allow_code: bool = False) -> nn.Module:
         """A freshly initialised module with that many classes."""
         from edgecr.models.cifar_resnet_module import CifarResNet
 
-        stem = self.stem_width or self.widths[0]
+        stem = self.stem_width or self._usual_stem()
         return CifarResNet(stem=stem, widths=self.widths, classes=classes, **self._structure())
+
+    def _usual_stem(self) -> int:
+        """Returns the channels of the first convolution where nothing else is asked for."""
+        return self.widths[0]
 
     def _structure(self) -> dict[str, Any]:
         """Returns the choices of a family: the block, blocks per stage, the shortcut, the pooling of the stem."""
         raise NotImplementedError
+
+
+def _blocks(arch: str) -> tuple[int, ...]:
+    """The basic blocks in each stage of the network that a name counts the layers of."""
+    layers = int(arch.removeprefix("resnet").partition("_")[0])
+    return ((layers - 2) // 6,) * 3
 
 
 @families.register("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
@@ -67,9 +75,25 @@ class SmallResNet(CifarResNetBase):
         return self
 
     def _structure(self) -> dict[str, Any]:
-        each = (int(self.arch.removeprefix("resnet")) - 2) // 6
-        blocks = self.blocks or (each,) * 3
-        return {"block": "basic", "blocks": blocks, "shortcut": self.shortcut, "pool": False}
+        return {"block": "basic", "blocks": self.blocks or _blocks(self.arch), "shortcut": self.shortcut, "pool": False}
+
+
+@families.register("resnet56_bottleneck", "resnet110_bottleneck")
+class SmallBottleneckResNet(CifarResNetBase):
+    """ResNet-56 and -110 as Lost in Pruning ran them: as many blocks as these, but bottlenecks of three convolutions.
+
+    They have 83 and 164 layers (Liebenwein et al. 2021); shortcuts that change the shape are 1x1 convolutions.
+    """
+
+    stage_widths: ClassVar[tuple[int, ...]] = (16, 32, 64)
+
+    arch: Literal["resnet56_bottleneck", "resnet110_bottleneck"]
+    """Name of the architecture."""
+    blocks: Three | None = None
+    """Residual blocks in each stage; 9 or 18, as in the basic network of that name, when left out."""
+
+    def _structure(self) -> dict[str, Any]:
+        return {"block": "bottleneck", "blocks": self.blocks or _blocks(self.arch), "shortcut": "B", "pool": False}
 
 
 class LargeResNet(CifarResNetBase):

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
+from edgecr.models.parts_module import conv, initialise
+
 
 class PadShortcut(nn.Module):
     """Option A of He et al. 2016: subsample, then put zero channels before and after."""
@@ -25,17 +27,13 @@ class PadShortcut(nn.Module):
         return f"stride={self.stride}, before={self.before}, after={self.after}"
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-
-
 def _shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Module:
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     if kind == "A":
         added = outputs - inputs
         return PadShortcut(stride, added // 2, added - added // 2)
-    return nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+    return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
 
 class BasicBlock(nn.Module):
@@ -45,8 +43,8 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, width: int, stride: int, shortcut: str) -> None:
         super().__init__()
-        self.conv1, self.bn1 = _conv(inputs, width, 3, stride), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = _conv(width, width, 3), nn.BatchNorm2d(width)
+        self.conv1, self.bn1 = conv(inputs, width, 3, stride), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = conv(width, width, 3), nn.BatchNorm2d(width)
         self.shortcut = _shortcut(shortcut, inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,13 +58,14 @@ class Bottleneck(nn.Module):
     """A 3x3 convolution between two of 1x1, around a shortcut; the stride is in the 3x3."""
 
     expansion = 4
+    groups = 1
 
     def __init__(self, inputs: int, width: int, stride: int, shortcut: str) -> None:
         super().__init__()
         outputs = width * self.expansion
-        self.conv1, self.bn1 = _conv(inputs, width, 1), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = _conv(width, width, 3, stride), nn.BatchNorm2d(width)
-        self.conv3, self.bn3 = _conv(width, outputs, 1), nn.BatchNorm2d(outputs)
+        self.conv1, self.bn1 = conv(inputs, width, 1), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = conv(width, width, 3, stride, self.groups), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = conv(width, outputs, 1), nn.BatchNorm2d(outputs)
         self.shortcut = _shortcut(shortcut, inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,7 +76,18 @@ class Bottleneck(nn.Module):
         return relu(out + self.shortcut(x))
 
 
-_BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
+class GroupedBottleneck(Bottleneck):
+    """The block of ResNeXt-29 (4x32d): the 3x3 convolution has groups, and twice as many channels come out of it."""
+
+    expansion = 2
+    groups = 4
+
+
+_BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {
+    "basic": BasicBlock,
+    "bottleneck": Bottleneck,
+    "grouped": GroupedBottleneck,
+}
 
 
 class CifarResNet(nn.Module):
@@ -96,7 +106,7 @@ class CifarResNet(nn.Module):
     ) -> None:
         super().__init__()
         kind = _BLOCKS[block]
-        self.conv1, self.bn1 = _conv(3, stem, 3), nn.BatchNorm2d(stem)
+        self.conv1, self.bn1 = conv(3, stem, 3), nn.BatchNorm2d(stem)
         self.pool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
         channels, stages = stem, []
         for number, (width, count) in enumerate(zip(widths, blocks), start=1):
@@ -109,7 +119,7 @@ class CifarResNet(nn.Module):
             self.add_module(stages[-1], stage)
         self.stages = tuple(stages)
         self.linear = nn.Linear(channels, classes)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits."""
@@ -119,8 +129,3 @@ class CifarResNet(nn.Module):
         x = nn.functional.adaptive_avg_pool2d(x, 1)
         logits: Tensor = self.linear(torch.flatten(x, 1))
         return logits
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

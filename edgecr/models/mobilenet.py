@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
-
-from edgecr.models.base import Architecture, families
+from edgecr.models.base import ScaledArchitecture, families
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,22 +29,17 @@ _BLOCKS = (
 
 
 @families.register("mobilenet_v1")
-class MobileNetV1(Architecture):
+class MobileNetV1(ScaledArchitecture):
     """Thirteen blocks of a depthwise and a 1x1 convolution behind a 3x3 stem, for 224x224 images."""
 
     usual_side: ClassVar[int] = 224
 
     arch: Literal["mobilenet_v1"]
     """Name of the architecture."""
-    width: Annotated[float, Field(gt=0, le=16)] = 1.0
-    """Factor on the channels of the stem and of every block, rounded to whole channels."""
 
     def build(self, classes: int, *, allow_code: bool = False) -> nn.Module:
         """A freshly initialised module with that many classes."""
         from edgecr.models.mobilenet_module import MobileNet
 
-        blocks = [(self._scaled(channels), stride) for channels, stride in _BLOCKS]
-        return MobileNet(self._scaled(_STEM), blocks, classes)
-
-    def _scaled(self, channels: int) -> int:
-        return max(1, round(channels * self.width))
+        blocks = [(self.scaled(channels), stride) for channels, stride in _BLOCKS]
+        return MobileNet(self.scaled(_STEM), blocks, classes)

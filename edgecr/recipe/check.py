@@ -173,6 +173,7 @@ def _impossible(recipe: Recipe, document: Document) -> list[Problem]:
     problems += _one_name_twice(recipe, document)
     problems += _no_baseline_yet(recipe, document)
     problems += _nothing_to_go_back_to(recipe, document)
+    problems += _misplaced(recipe, document)
     if not recipe.steps and not recipe.model.starts_trained:
         problems.append(
             Problem(
@@ -192,6 +193,16 @@ def _without_labels(recipe: Recipe, document: Document) -> Iterator[Problem]:
         return
     for path, text in label_problems(recipe):
         yield Problem(document.place(path), dotted(path), text)
+
+
+def _misplaced(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Steps that cannot work on what earlier ones leave."""
+    promised = set[str]()
+    for index, step in enumerate(recipe.steps):
+        if reason := step.method.misplaced(promised):
+            path: KeyPath = ("steps", index, step.name)
+            yield Problem(document.place(path), dotted(path), reason)
+        promised.update(step.method.promises)
 
 
 def _no_baseline_yet(recipe: Recipe, document: Document) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from edgecr.exporters.base import Artifact
 from edgecr.report.candidates import idle_siblings, judge_candidates, name_of, run_verdict, slower_siblings
-from edgecr.report.gates.evidence import by_chance, perhaps_by_chance, place, ratio_of
+from edgecr.report.gates.evidence import by_chance, perhaps_by_chance, place, ratio_of, ruined
 from edgecr.report.gates.judge import Gate, level, settle, verdict
 from edgecr.report.gates.quantities import CLEAN_GATES, Kind, suite_gates
 from edgecr.report.headline import claim
@@ -169,8 +169,9 @@ def export_row(artifact: Artifact) -> ExportRow:
 
 
 def chances(result: Result) -> list[str]:
-    """The baselines of which it is not shown that they know the test images' classes, each told once."""
-    clean = ((row, by_chance(row) or perhaps_by_chance(row)) for row in result.accuracy if row.condition == CLEAN)
+    """The models of which it is not shown that they know the test images' classes, each told once; candidates first."""
+    rows = [row for row in result.accuracy if row.condition == CLEAN]
+    clean = [*((row, ruined(row)) for row in rows), *((row, by_chance(row) or perhaps_by_chance(row)) for row in rows)]
     named = ((name_of(result.label(row.target), row.device), text) for row, text in clean if text)
     return list(dict.fromkeys(": ".join(filter(None, each)) for each in named))
 

@@ -66,7 +66,7 @@ def _accuracy_figure(result: Result, label: str, suite: str | None, condition: s
     if row is None or row.candidate is None:
         return _no_figure(result, label, row)
     delta = f"{figure(row.delta, POINTS)} against {point(row.baseline, PERCENT)}"
-    return KeyFigure(label, point(row.candidate, PERCENT), delta)
+    return KeyFigure(label, point(row.candidate, PERCENT), delta + _answered_on(result, row))
 
 
 def _gated_agreements(result: Result) -> Iterator[KeyFigure]:
@@ -86,7 +86,17 @@ def _agreement_figure(result: Result, label: str, suite: str | None, condition: 
         return _no_figure(result, label, row)
     apart = f", {row.distance} {distance_cell(row)}" if row.distance else ""
     detail = f"{interval(row.agreement, PERCENT)} of {row.agreement.samples:,} images answered as the baseline does"
-    return KeyFigure(label, point(row.agreement, PERCENT), detail + apart)
+    return KeyFigure(label, point(row.agreement, PERCENT), detail + apart + _answered_on(result, row))
+
+
+def _answered_on(result: Result, row: AccuracyRow) -> str:
+    """The machine that answered, where several did: a figure on top is of one of them."""
+    count = len(result.accuracies_of(row.suite, row.condition))
+    return f", answered on {row.device or 'this machine'}{_one_of(count)}" if count > 1 else ""
+
+
+def _one_of(count: int) -> str:
+    return f", one of {count} devices" if count > 1 else ""
 
 
 def _no_figure(result: Result, label: str, row: AccuracyRow | None) -> KeyFigure:
@@ -116,7 +126,7 @@ def _speed_figure(result: Result) -> KeyFigure:
     if row is None:
         failed = next((each.error for each in result.latency if each.error), "not measured")
         return KeyFigure("median latency", MISSING, failed)
-    where, doubts = place(row.device, row.batch), tuple(about_speed(row))
+    where, doubts = place(row.device, row.batch) + _one_of(len(result.devices)), tuple(about_speed(row))
     if candidate is None and ratio is None:
         return KeyFigure("median latency", MISSING, f"on {where}", doubts or ("not measured",))
     hedge = "" if ratio is None or ratio.differs else f"; {claim(ratio)}"

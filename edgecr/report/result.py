@@ -45,6 +45,20 @@ class Verdict(str, Enum):
 
 
 @dataclass(frozen=True)
+class WeightRow:
+    """The weights of a model: those that are not zero, their work, and the bytes of all in each form of storage."""
+
+    nonzeros: int
+    sparse_macs: int
+    without_places: int
+    dense: int
+    mask: int
+    gaps: int
+    signs: int
+    compact: int
+
+
+@dataclass(frozen=True)
 class ModelRow:
     """One role's model as counted, and the exported file that was judged."""
 
@@ -60,6 +74,8 @@ class ModelRow:
     """Path of the exported file, relative to the run's folder."""
     uncounted: bool = False
     """True where nobody counts parameters and MACs, as in files from elsewhere."""
+    weights: WeightRow | None = None
+    """None where nobody counted them."""
 
 
 @dataclass(frozen=True)

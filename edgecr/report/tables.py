@@ -43,6 +43,7 @@ from edgecr.report.result import (
 )
 from edgecr.report.speed_columns import STATE_HEAD, columns, notes, place_and_runtime, state_cells
 from edgecr.report.table import Table
+from edgecr.report.weight_table import weight_table
 from edgecr.robustness.conditions import in_words
 
 
@@ -52,6 +53,7 @@ def tables(result: Result) -> list[Table]:
         candidate_table(result),
         gate_table(result),
         model_table(result),
+        weight_table(result),
         *accuracy_tables(result),
         board_table(result),
         latency_table(result),

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from edgecr.core.errors import FileProblem, RequestError
+from edgecr.core.errors import FileProblem, RequestError, SomeRaised, in_words
 from edgecr.core.progress import Monitor
 from edgecr.core.registry import Registry
 from edgecr.runners.device import Device, Protocol, load_device
 from edgecr.runners.manner import USUAL, Manner
 from edgecr.runners.measurement.record import Measurement
-from edgecr.runners.several import at_once
+from edgecr.runners.runtimes.tensorrt import TensorRtOptions
+from edgecr.runners.several import at_once, without_exceptions
 from edgecr.runners.trust import require_trust, usable_device
 
 if TYPE_CHECKING:
@@ -108,6 +109,14 @@ class MeasurePlan:
                 "times one of them, so that their turns cannot alternate. Measure them apart."
             )
 
+        for name in self.runtimes if self.manner.layers else ():
+            options = device.runtime(name)
+            if isinstance(options, TensorRtOptions) and not options.layers:
+                raise RequestError(
+                    f"Layers are asked for, but 'layers: false' of runtimes.{name} in {device.declared_in} leaves them "
+                    "out. Remove it there, or ask without --layers."
+                )
+
     @property
     def runtimes(self) -> tuple[str, ...]:
         """The runtimes of the arms, each once."""
@@ -147,7 +156,7 @@ class UnitsRunner(Runner):
     def measure(self, plan: MeasurePlan, monitor: Monitor | None = None) -> Measurement:
         """The measurement of the first unit that did not fail, with those of the others."""
         jobs = {unit: partial(self.one(unit).measure, plan) for unit in self.device.units}
-        found = [one.model_copy(update={"unit": unit}) for unit, one in at_once(jobs, monitor or Monitor()).items()]
+        found = _of_units(at_once(jobs, monitor or Monitor()))
         first = next((one for one in found if one.error is None), found[0])
         device = self.device.model_copy(update={"protocol": first.device.protocol})
         return first.model_copy(update={"device": device, "others": tuple(one for one in found if one is not first)})
@@ -155,6 +164,18 @@ class UnitsRunner(Runner):
     def one(self, unit: str) -> Runner:
         """The runner of one unit."""
         return runner_for(self.device.unit(unit))
+
+
+def _of_units(results: Mapping[str, Measurement | Exception]) -> list[Measurement]:
+    """The measurement of each unit; an exception is a unit's error, unless all raised one."""
+    try:
+        found: Mapping[str, Measurement] = without_exceptions(results)
+    except SomeRaised as error:
+        like: Measurement = next(iter(error.found.values()))
+        empty = Measurement(device=like.device, seed=like.seed, arms=like.arms)
+        broken = {unit: empty.model_copy(update={"error": in_words(one)}) for unit, one in error.raised.items()}
+        found = {unit: broken.get(unit) or error.found[unit] for unit in results}
+    return [one.model_copy(update={"unit": unit}) for unit, one in found.items()]
 
 
 def answers_itself(device: Device, runtimes: Iterable[str]) -> bool:

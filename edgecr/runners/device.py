@@ -249,6 +249,11 @@ class Device(Options):
         """The file to change, for messages."""
         return str(self.origin.file or f"devices/{self.name}.yaml")
 
+    @property
+    def called(self) -> str:
+        """The name by which commands find it again: the file's place for one that lies elsewhere."""
+        return str(self.origin.file) if self.origin.owner == "foreign" else self.name
+
     def with_origin(self, origin: Origin) -> Self:
         """The same declaration from elsewhere."""
         copied = self.model_copy()

@@ -17,7 +17,7 @@ from edgecr.runners import fitness
 from edgecr.runners.agent.protocol import Connection
 from edgecr.runners.agent.runner import AgentRunner, session_for
 from edgecr.runners.base import Arm, MeasurePlan, runner_for
-from edgecr.runners.board_python import install_remedy
+from edgecr.runners.board_python import install_remedy, is_old, packages_of
 from edgecr.runners.device import Device
 from edgecr.runners.fitness.expectations import locked, mismatches
 from edgecr.runners.fitness.jetson import release_words
@@ -26,7 +26,6 @@ from edgecr.runners.measurement.summary import megabytes
 from edgecr.runners.tensorrt.build_file import write_plain
 
 State = Literal["ok", "warn", "fail"]
-OLD_PYTHON = (3, 8)
 BRIEF = {"throughput": {"seconds": 0.2, "streams": [1]}}
 OPSET, IR_VERSION = 13, 7
 """A file that the oldest supported runtimes read."""
@@ -75,7 +74,7 @@ def examine(device: Device, monitor: Monitor | None = None) -> Examination:
         with runner.connect("being examined", monitor) as agent:
             found += _reached(device, agent)
             facts = fitness.ask(agent)
-            found += [*_system(facts), *_packages(device, facts, _is_old(str(agent.hello["python"])))]
+            found += [*_system(facts), *_packages(device, facts, str(agent.hello["python"]))]
             found += _inferences(device, agent, facts, monitor or Monitor())
             found += [*_state(device, facts), *_power(device, facts), *_memory(facts)]
     except DeviceFailed as error:
@@ -94,15 +93,11 @@ def _agent_runner(device: Device) -> AgentRunner:
 def _reached(device: Device, agent: Connection) -> Iterator[Finding]:
     python = str(agent.hello["python"])
     yield Finding(check="connection", state="ok", text=f"{device.name} answers ({device.transport.kind})")
-    if _is_old(python):
+    if is_old(python) and (packages := packages_of(device)):
         text = f"{python}: its pip is too old for the wheels of runtimes"
-        yield Finding(check="python", state="warn", text=text, remedy=install_remedy(device, (), old=True))
+        yield Finding(check="python", state="warn", text=text, remedy=install_remedy(device, packages, python))
     else:
         yield Finding(check="python", state="ok", text=python)
-
-
-def _is_old(python: str) -> bool:
-    return tuple(int(part) for part in python.split(".")[:2] if part.isdigit()) < OLD_PYTHON
 
 
 def _system(facts: fitness.Facts) -> Iterator[Finding]:
@@ -113,7 +108,7 @@ def _system(facts: fitness.Facts) -> Iterator[Finding]:
         yield Finding(check="libraries", state="ok", text=", ".join(versions))
 
 
-def _packages(device: Device, facts: fitness.Facts, old: bool = False) -> Iterator[Finding]:
+def _packages(device: Device, facts: fitness.Facts, python: str = "") -> Iterator[Finding]:
     """The packages as their installers left them; that they work is shown by an inference."""
     libraries = facts["libraries"]
     for name, options in device.runtimes.items():
@@ -127,7 +122,7 @@ def _packages(device: Device, facts: fitness.Facts, old: bool = False) -> Iterat
                 check=f"package of {name}",
                 state="warn",
                 text=f"none of {', '.join(options.packages)} is installed for this Python",
-                remedy=install_remedy(device, options.packages[:1], old),
+                remedy=install_remedy(device, options.packages[:1], python),
             )
 
 

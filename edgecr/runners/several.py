@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from typing_extensions import override
 
+from edgecr.core.errors import SomeRaised
 from edgecr.core.progress import Bar, Monitor
 from edgecr.runners.agent.protocol import kill_open_connections
 from edgecr.runners.stopping import stop
@@ -40,13 +42,33 @@ class NamedMonitor(Monitor):
         return Bar()
 
 
-def at_once(jobs: Mapping[str, Callable[[Monitor], Found]], monitor: Monitor) -> dict[str, Found]:
+def without_exceptions(results: Mapping[str, Found | Exception]) -> dict[str, Found]:
+    """The results, if none is an exception; else SomeRaised, or the exception itself where there is nothing beside."""
+    found = {name: one for name, one in results.items() if not isinstance(one, Exception)}
+    raised = {name: one for name, one in results.items() if isinstance(one, Exception)}
+    if raised:
+        first = next(iter(raised.values()))
+        if not found:
+            raise first
+        raise SomeRaised(found, raised) from first
+    return found
+
+
+def settled(work: Callable[[], Found]) -> Found | Exception:
+    """The result of some work, or the exception that it raised; an interruption goes on."""
+    try:
+        return work()
+    except Exception as error:
+        return error
+
+
+def at_once(jobs: Mapping[str, Callable[[Monitor], Found]], monitor: Monitor) -> dict[str, Found | Exception]:
     """The results of all jobs by name; one job alone runs as it is. An interruption ends the sessions of all.
 
-    Jobs return failures as values; one that raises all the same ends the whole, once the others are done.
+    An exception is the result of the job that raised it, so that those of the others are not lost.
     """
     if len(jobs) == 1:
-        return {name: job(monitor) for name, job in jobs.items()}
+        return {name: settled(partial(job, monitor)) for name, job in jobs.items()}
     over = threading.Event()
 
     def stoppable(name: str) -> Found:
@@ -56,7 +78,7 @@ def at_once(jobs: Mapping[str, Callable[[Monitor], Found]], monitor: Monitor) ->
     with ThreadPoolExecutor(len(jobs)) as pool:
         futures = {name: pool.submit(stoppable, name) for name in jobs}
         try:
-            return {name: future.result() for name, future in futures.items()}
+            return {name: settled(future.result) for name, future in futures.items()}
         except BaseException as error:
             if not isinstance(error, Exception):  # the others would go on, and be waited for
                 over.set()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
 
-from edgecr.core.errors import ConnectionLost, DeviceUnreachable, NotConfigured
+from edgecr.core.errors import ConnectionLost, DeviceFailed, DeviceUnreachable, NotConfigured
+from edgecr.runners import stopping
 from edgecr.runners.agent.archive import BOOT
+from edgecr.runners.agent.events import shown
 from edgecr.runners.agent.protocol import Connection, Ending, plainly
 from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.base import runners
@@ -15,6 +18,7 @@ from edgecr.runners.board_python import IN_VENV, install, needs_venv, packages_o
 from edgecr.runners.device import BoardTransport, Device
 
 HELLO_S = 60.0
+SETTINGS_S = 20.0
 _OPTIONS = (
     "BatchMode=yes",
     "ServerAliveInterval=5",
@@ -31,16 +35,18 @@ _NOT_CONNECTED = (
     (
         r"has changed|REMOTE HOST IDENTIFICATION",
         "The host key of '{host}' is not the one you trusted. If you re-flashed the board: "
-        "ssh-keygen -R <its address>, then trust it again. If not, do not connect.",
+        '{forget}, then trust it again: "{trust}". If not, do not connect.',
     ),
     (
         r"host key is known|Host key verification failed",
-        "Board '{host}' is not in your known_hosts. Connect once with \"ssh {host}\" and check the fingerprint.",
+        "Board '{host}' is not in your known_hosts. Check its fingerprint and have it remembered: \"{trust}\", "
+        'or connect once with "ssh {host}".',
     ),
     (
         r"Permission denied \(|Too many authentication failures|No supported authentication methods",
-        'The board refused your key. Try "ssh {host}"; EdgeCR uses the same settings '
-        "and never asks for a password (ssh-copy-id {host} installs your key). ssh says: {words}",
+        'The board refused your key. Try "ssh {host}"; EdgeCR uses the same settings and never asks for a password. '
+        "Where only a password logs in: ssh-copy-id {host} installs your key, or name a ControlPath for it in "
+        '~/.ssh/config and log in by hand with "ssh -fNM {host}", whose connection is then used. ssh says: {words}',
     ),
     (
         r"Bad configuration option|[Uu]nknown option|illegal option|usage: ssh|Can't open user config",
@@ -76,12 +82,32 @@ class SshRunner(AgentRunner):
 
     def command(self) -> list[str]:
         """The whole command line."""
+        return [*self.to_host(), f"exec {shlex.quote(self.transport.python)} -u -c '{BOOT}'"]
+
+    def to_host(self) -> list[str]:
+        """The command line without what is to run on the board."""
         options = [*_OPTIONS, f"ConnectTimeout={self.transport.connect_timeout_s}"]
         if os.name == "nt":  # OpenSSH on Windows has no multiplexing and fails when a config asks for it
             options += ["ControlMaster=no", "ControlPath=none"]
         flags = [part for option in options for part in ("-o", option)]
-        remote = f"exec {shlex.quote(self.transport.python)} -u -c '{BOOT}'"
-        return ["ssh", "-T", *flags, *self.transport.ssh_options, "--", self.host, remote]
+        return ["ssh", "-T", *flags, *self.transport.ssh_options, "--", self.host]
+
+    def settings(self) -> dict[str, str]:
+        """The settings that ssh itself reads for the board, by their names in small letters."""
+        code, said, errors = self.asked(["-G"], [], SETTINGS_S)
+        if code:
+            raise self.explain(Ending(code, [shown(line) for line in errors.splitlines()], []))
+        return dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+
+    def asked(self, options: list[str], remote: list[str], limit_s: float) -> tuple[int, str, str]:
+        """Exit code, output and errors of ssh with further options, which count before all others."""
+        ssh, *rest = self.to_host()
+        try:
+            return stopping.ran([ssh, *options, *rest, *remote], limit_s)
+        except subprocess.TimeoutExpired:
+            raise DeviceFailed(f"'{self.host}' did not answer ssh within {limit_s:g} s. Check that it is on.") from None
+        except OSError as error:
+            raise DeviceFailed(f"ssh does not start on this machine ({error.strerror}); install it.") from error
 
     def start(self) -> Connection:
         """Logs in and starts the agent."""
@@ -120,7 +146,11 @@ class SshRunner(AgentRunner):
         said = " | ".join(ending.errors)
         known = next((text for pattern, text in _NOT_CONNECTED if re.search(pattern, said)), None)
         text = (known or _NO_REACH).format(
-            host=self.host, words=ending.last_words().rstrip("."), file=self.device.declared_in
+            host=self.host,
+            words=ending.last_words().rstrip("."),
+            file=self.device.declared_in,
+            trust=f"edgecr devices trust {shlex.quote(self.device.called)} --host-key",
+            forget=_forget(said),
         )
         silent = not known and re.search(_SILENT, said)
         return DeviceUnreachable(text) if silent else ConnectionLost(text)
@@ -138,6 +168,16 @@ class SshRunner(AgentRunner):
             f"{python} on the board is not a program that may be run ({ending.last_words()}). "
             f"Set {place} to a Python there, e.g. /usr/bin/python3.8."
         )
+
+
+def _forget(said: str) -> str:
+    """The command that forgets a key, as far as ssh names its host and the list that has it."""
+    host = re.search(r"Host key for ([\w.:\[\]-]+) has changed", said)
+    file = re.search(r"Offending [\w-]+ key in ([^|]+):\d+", said)
+    return " ".join(
+        ["ssh-keygen -R", shlex.quote(host[1]) if host else "<its address>"]
+        + (["-f", shlex.quote(file[1])] if file else [])
+    )
 
 
 def how_to_configure(device: Device) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgecr.core.errors import EdgecrError, FileProblem, RequestError, StorageError
@@ -22,9 +23,12 @@ from edgecr.recipe.inputs import own_models
 from edgecr.report.result import BASELINE, CANDIDATE
 from edgecr.run import ROLES, Run
 from edgecr.stages.asked import SUBJECT_FILES, Asked, export_key, export_stage, target_for
-from edgecr.stages.subject_counts import SubjectCounts
+from edgecr.stages.subject_counts import SubjectCounts, WeightFigures
 from edgecr.subject import Subject
+from edgecr.surgery.changes.binary import binary_tensors
 from edgecr.surgery.counters import count
+from edgecr.surgery.counts import Count
+from edgecr.surgery.weight_sizes import count_weights, paper_bytes, stored_bytes
 from edgecr.training.context import Execution
 
 
@@ -33,8 +37,24 @@ def set_aside(run: Run, role: str, key: str, subject: Subject) -> None:
     folder = run.subject(role)
     subject.save(folder)
     figures = count(subject.module, subject.input_shape)
-    SubjectCounts(architecture=_in_words(subject), params=figures.params, macs=figures.macs).save(folder)
+    SubjectCounts(
+        architecture=_in_words(subject),
+        params=figures.params,
+        macs=figures.macs,
+        weights=_weight_figures(subject, figures),
+    ).save(folder)
     run.finish(role, key, [folder])
+
+
+def _weight_figures(subject: Subject, figures: Count) -> WeightFigures:
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in subject.module.named_parameters()}
+    counted = count_weights(weights, figures.layers)
+    return WeightFigures(
+        nonzeros=counted.nonzeros,
+        sparse_macs=counted.sparse_macs,
+        without_places=math.ceil(paper_bytes(weights, binary_tensors(subject.surgery))),
+        **asdict(stored_bytes(weights)),
+    )
 
 
 def _in_words(subject: Subject) -> str:

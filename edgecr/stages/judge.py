@@ -33,6 +33,7 @@ from edgecr.report.result import (
     ModelRow,
     Result,
     StepRow,
+    WeightRow,
 )
 from edgecr.report.step_rows import files_of, step_row, unreadable
 from edgecr.report.write import write_report
@@ -207,6 +208,7 @@ class _Case:
             target,
             self.seen.files([QUESTION, role, export_stage(target, role)]),
             self.main_file(target, role),
+            weights=WeightRow(**counts.weights.model_dump()) if counts and counts.weights else None,
         )
 
     def measured(self, target: str, device: Device) -> Measurement | None:

@@ -16,6 +16,21 @@ COUNTS = "counts.json"
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 
 
+class WeightFigures(Options):
+    """All weights of a subject: how many are not zero, and their bytes in each form of storage."""
+
+    nonzeros: Whole
+    sparse_macs: Whole
+    """Multiply-accumulates for one image with weights that are not zero."""
+    without_places: Whole
+    """Bytes as papers count them: 4 for a weight that is left, a bit for a binary one, none for their places."""
+    dense: Whole
+    mask: Whole
+    gaps: Whole
+    signs: Whole
+    compact: Whole
+
+
 class SubjectCounts(Options):
     """A subject in words, its parameters, and its multiply-accumulates for one image."""
 
@@ -23,6 +38,8 @@ class SubjectCounts(Options):
     architecture: str
     params: Whole
     macs: Whole
+    weights: WeightFigures | None = None
+    """None in runs from before weights were counted."""
 
     def save(self, folder: Path) -> None:
         """Writes the counts beside the subject."""

@@ -25,12 +25,12 @@ def seen_through(module: nn.Module, functions: Mapping[str, nn.Module]) -> Itera
             put.append((owner, own))
         yield
     finally:
-        for owner, own in reversed(put):
-            with torch.no_grad():
-                seen = getattr(owner, own).detach().clone()
+        with torch.no_grad():  # all of them first: a function may look at several latent parameters
+            seen = [getattr(owner, own).detach().clone() for owner, own in put]
+        for (owner, own), values in zip(put, seen):
             parametrize.remove_parametrizations(owner, own, leave_parametrized=False)
             with torch.no_grad():
-                getattr(owner, own).copy_(seen)
+                getattr(owner, own).copy_(values)
 
 
 def stored_name(module: nn.Module, name: str) -> str:

@@ -61,10 +61,11 @@ class Classification(Task):
         return float(np.unique(given, return_counts=True)[1].max() / len(choices)) if len(given) else None
 
     def agreement(self, expected: Outputs, given: Outputs, tolerance: Mapping[str, float]) -> np.ndarray:
-        """True where both choose the same class; a tie within the tolerance counts as the same."""
+        """True where both choose the same class; a tie within the tolerance is the same, what is no number never."""
         logits, other = expected["logits"], given["logits"]
         margin = logits.max(axis=1) - logits[np.arange(len(logits)), other.argmax(axis=1)]
-        agrees: np.ndarray = margin <= tolerance["logits"]  # the margin is zero when both choose the same class
+        within = margin <= tolerance["logits"]  # the margin is zero when both choose the same class
+        agrees: np.ndarray = within & np.isfinite(other).all(axis=1)
         return agrees
 
     def same(self, one: Answers, other: Answers) -> np.ndarray:

@@ -72,6 +72,7 @@ class Descent:
             hook()
         self.masks.pull()
         self.optimiser.step()
+        torch.autograd.graph.increment_version(self.parameters)  # fused optimisers do not tell that they changed them
         self.masks.clear_weights()
         return outcome
 

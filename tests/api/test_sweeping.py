@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import yaml
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from edgecr.api.sweeping import with_threads
@@ -64,6 +67,25 @@ def test_each_number_of_threads_is_a_row(profile) -> None:
 def test_wishes_that_contradict_are_refused(profile, words, why: str) -> None:
     with pytest.raises(RequestError, match=why):
         profile(*words)
+
+
+def test_threads_mean_nothing_where_the_gpu_computes() -> None:
+    with pytest.raises(RequestError, match=r"--threads: tensorrt computes on the GPU.* --streams sweeps it"):
+        with_threads(quick_device(runtimes={"tensorrt": {}}), "tensorrt", 2)
+    with pytest.raises(ValidationError, match="it has no threads to choose"):
+        quick_device(runtimes={"tensorrt": {"threads": 2}})
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_layers_that_a_devices_file_leaves_out_are_not_asked_for(tmp_path, told: bool) -> None:
+    device = quick_device(runtimes={"tensorrt": {"layers": told}})
+    plan = MeasurePlan.of({"a": write_onnx(tmp_path / "a.onnx")}, [1], "tensorrt", manner=Manner(layers=True))
+    with (
+        contextlib.nullcontext()
+        if told
+        else pytest.raises(RequestError, match=r"'layers: false' of runtimes\.tensorrt in devices/quick\.yaml")
+    ):
+        plan.check(device)
 
 
 def test_threads_are_those_of_the_runtime_that_is_measured() -> None:

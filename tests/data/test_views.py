@@ -86,3 +86,10 @@ def test_the_robustness_stage_sees_test_images_only(data):
     view = HeldOutData.of(data)
     assert view.test is data.test
     assert not any(value in (data.train, data.validation) for value in vars(view).values())
+
+
+def test_images_to_judge_by_come_with_their_own_targets(data):
+    images, targets = ProofData.of(data).judging(24)
+    assert np.bincount(targets).tolist() == [6, 6, 6, 6]
+    assert set(images[..., 0].ravel()) == {2}, "of validation"
+    assert images[:, 0, 0, 1].tolist() == targets.tolist()

@@ -44,6 +44,30 @@ def test_a_batch_size_that_answers_differently_is_found(batch):
     assert failures(result, ParityLimits())
 
 
+@pytest.mark.parametrize(("batch", "agreement"), [(1, 0.4), (3, 0.4), (10, 0.0)])
+def test_agreement_and_cosine_are_those_of_the_worst_batch_size(batch, agreement):
+    class Turned(Fixed):
+        def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            answers = super().predict(images)["logits"]
+            return {"logits": -answers if len(images) == batch else answers}
+
+    found = compare(Fixed(TABLE), Turned(TABLE), numbered(10), ParityLimits())
+    assert (found.agreement, found.cosine) == (agreement, pytest.approx(-1))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 10])
+def test_a_batch_size_with_answers_of_another_shape_is_refused_in_words(batch):
+    class Wide(Fixed):
+        def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            answers = super().predict(images)["logits"]
+            return {"logits": answers[:, :2] if len(images) == batch else answers}
+
+    found = compare(Fixed(TABLE), Wide(TABLE), numbered(10), ParityLimits())
+    assert failures(found, ParityLimits()) == [
+        "output 'logits' cannot be compared: another shape, or values that are not finite"
+    ]
+
+
 def test_differences_are_absolute_and_relative_to_the_largest_logit():
     expected = np.array([[-20.0, 10.0]])
     given = np.add(expected, [[0.5, -0.25]])

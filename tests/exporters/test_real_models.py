@@ -21,8 +21,8 @@ from tests.exporters.tiny_subjects import subject_of as tiny_subject
 SIZE = 32
 
 
-def subject_of(name: str) -> Subject:
-    subject = Subject.create(architecture({"arch": name}), len(LABELS), (SIZE, SIZE), seed=0)
+def subject_of(name: str, **options: object) -> Subject:
+    subject = Subject.create(architecture({"arch": name, **options}), len(LABELS), (SIZE, SIZE), seed=0)
     randomised(subject.module)
     return subject
 
@@ -58,6 +58,17 @@ def test_a_cut_model_keeps_its_promise_in_the_file_and_after_saving(tmp_path):
     subject.save(tmp_path / "subject")
     again = export(Subject.load(tmp_path / "subject"), tmp_path / "second")
     assert again.path.read_bytes() == artifact.path.read_bytes()
+
+
+@pytest.mark.parametrize(("arch", "options"), [("wide_resnet18_2_preact", {"blocks": [1] * 4}), ("conv4", {})])
+def test_networks_without_offsets_lose_half_and_stay_the_same_in_the_file(arch, options, tmp_path):
+    subject = subject_of(arch, width=0.125, **options)
+    cut = half_of(subject)
+    remove(subject.module, cut)
+    artifact = export(subject.with_changes(cut), tmp_path)
+    assert artifact.receipt["file"]["macs"] == count(subject.module, subject.input_shape).macs
+    assert artifact.receipt["removed"]["channels"] > 0.4
+    assert artifact.parity["max_rel"] < 1e-5
 
 
 class EveryLayer(nn.Module):

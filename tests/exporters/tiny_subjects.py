@@ -62,8 +62,9 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
     """Weights and normalisation statistics as after a training, so that folding has something to fold."""
     generator = torch.Generator().manual_seed(seed)
     for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.weight.data.uniform_(0.5, 2, generator=generator)
-        norm.bias.data.normal_(generator=generator)
+        if norm.affine:
+            norm.weight.data.uniform_(0.5, 2, generator=generator)
+            norm.bias.data.normal_(generator=generator)
         norm.running_mean.normal_(generator=generator)
         norm.running_var.uniform_(0.5, 2, generator=generator)
     return module

@@ -42,6 +42,8 @@ for line in iter(stdin.readline, b""):
         op = "put"
     if op in answers:
         say(answers[op])
+        if any('"fault"' in text for text in answers[op]):
+            break
     elif op == "lease" or op == "bye" or (op == "put" and not left):
         say([json.dumps({"event": "done", "op": op})])
     if op == "bye":

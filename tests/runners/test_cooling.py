@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from edgecr.core.progress import Monitor
 from edgecr.runners.cooling import cooled
 from edgecr.runners.device import CoolDown
@@ -32,6 +34,18 @@ def test_every_zone_must_be_cooler() -> None:
     board = Board({"cpu": 45.0, "gpu": 61.0}, {"cpu": 50.0, "gpu": 49.0}, {"cpu": 49.9, "gpu": 49.0})
     assert wait(board) == []
     assert board.readings == [{"cpu": 49.9, "gpu": 49.0}]
+
+
+def test_the_wait_is_told_once_with_the_hottest_zone() -> None:
+    class Told(Monitor):
+        lines: ClassVar[list[str]] = []
+
+        def say(self, text: str) -> None:
+            self.lines.append(text)
+
+    board = Board({"cpu": 55.0, "gpu": 61.0}, {"cpu": 52.0, "gpu": 49.0}, {"cpu": 49.0, "gpu": 49.0})
+    assert cooled(CoolDown.parse({"below_c": 50}), "orin", board.facts, Told(), pause_s=0) == []
+    assert Told.lines == ["Waiting for orin to cool below 50 C; gpu is at 61 C."]
 
 
 def test_a_board_that_stays_hot_is_measured_with_a_doubt() -> None:

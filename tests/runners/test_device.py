@@ -183,8 +183,9 @@ def test_each_warning_names_its_remedy(changes, remedy) -> None:
 
 
 def test_what_happened_while_measuring_is_told() -> None:
-    texts = fitness.after(facts(), facts(swapped_pages=5000, throttled={"count": 3, "flags": None}))
-    assert len(texts) == 2
+    swapped, hot = fitness.after(facts(), facts(swapped_pages=5000, throttled={"count": 3, "flags": None}))
+    assert "swapped 5000 pages while measuring: free memory" in swapped
+    assert "throttled 3 times from heat while measuring: cool it, measure again" in hot
 
 
 @pytest.mark.parametrize(

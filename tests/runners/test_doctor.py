@@ -64,13 +64,23 @@ def test_remedies_for_a_boards_python_agree_and_name_a_venv_and_the_file(tmp_pat
     venv = "python3 -m venv ~/edgecr && ~/edgecr/bin/python -m pip install"
     assert lacking.remedy.startswith(f"On the board: {venv} numpy onnxruntime; then 'python: edgecr/bin/python'")
     assert str(path) in lacking.remedy
-    (old,) = _packages(device, facts(libraries={}), old=True)
+    (old,) = _packages(device, facts(libraries={}), "3.6.9")
     _, python = _reached(device, SimpleNamespace(hello={"python": "3.6.9"}))
     assert old.remedy == python.remedy
     assert f'{venv} "pip==21.3.1" && ~/edgecr/bin/python -m pip install "onnxruntime==1.10.0"' in old.remedy
+    (newer,) = _packages(device, facts(libraries={}), "3.8.10")
+    assert f'{venv} "onnxruntime==1.19.2" "numpy==1.24.4"; then' in newer.remedy
     own = device.model_copy(update={"transport": device.transport.model_copy(update={"python": "py/bin/python"})})
     (told,) = _packages(own, facts(libraries={}))
     assert told.remedy == "On the board: py/bin/python -m pip install numpy onnxruntime"
+
+
+def test_the_pip_of_an_old_python_matters_only_where_packages_are_needed() -> None:
+    agent = SimpleNamespace(hello={"python": "3.6.9"})
+    assert [[*_reached(quick_device(runtimes={name: {}}), agent)][1].state for name in ("ort", "tensorrt")] == [
+        "warn",
+        "ok",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +149,20 @@ def test_the_commands_write_only_what_they_are_asked_for(tmp_path, monkeypatch) 
     assert told.exit_code == 0, told.output
     assert "inference in ort" in told.output
     assert json.loads((tmp_path / "found.json").read_text())[0]["facts"]["usable_cores"] >= 1
+
+
+def test_a_file_that_is_sent_on_does_not_tell_where_the_board_is(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "edgecr" / "devices").mkdir(parents=True)
+    ssh = "{kind: ssh, host: 127.0.0.1, ssh_options: [-p, '1'], connect_timeout_s: 2}"
+    text = f"name: mine\npurpose: t\nkind: cpu\ntransport: {ssh}\n"
+    (tmp_path / "edgecr" / "devices" / "mine.yaml").write_text(text)
+    told = CliRunner().invoke(app, ["devices", "doctor", "mine", "-o", str(tmp_path / "found.json")])
+    assert told.exit_code == 1, told.output
+    assert "Board '127.0.0.1' cannot be reached" in told.output
+    (sent,) = json.loads((tmp_path / "found.json").read_text())[0]["findings"]
+    assert sent["text"].startswith("Board 'BOARD' cannot be reached: ")
+    assert "127.0.0.1" not in (tmp_path / "found.json").read_text()
 
 
 def test_a_pretended_jetson_builds_and_runs_the_tiny_model_in_tensorrt(tmp_path) -> None:

@@ -122,6 +122,25 @@ def test_an_expected_state_is_silent_with_force_and_without() -> None:
 
 
 @pytest.mark.parametrize(
+    ("power", "told", "warned"),
+    [
+        (
+            {},
+            {"source": None, "missing": "rails need root"},
+            "left out: rails need root. .*devices/quick.yaml",
+        ),
+        ({}, {}, "the board tells of no power sensor"),
+        ({}, {"source": "hwmon"}, None),
+        (None, {"source": None, "missing": "rails need root"}, None),
+    ],
+)
+def test_power_that_nobody_can_read_is_told_before_and_not_only_in_the_report(power, told, warned) -> None:
+    texts = fitness.no_energy(quick_device(power=power), facts(power=told))
+    assert len(texts) == (warned is not None)
+    assert all(re.search(warned, text) for text in texts)
+
+
+@pytest.mark.parametrize(
     ("kind", "runtimes", "measured", "told"),
     [
         ("jetson", {"ort": {}, "tensorrt": {}}, ("ort",), 1),

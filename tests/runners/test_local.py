@@ -272,7 +272,8 @@ def test_a_board_that_dies_keeps_what_it_had_sent(models, tmp_path: Path) -> Non
             return Killer()
 
     result = runner.measure(MeasurePlan.of(models, [1]), Watch())
-    assert "in launch 1 of 2, after" in (result.error or "")
+    assert "That was in launch 1 of 2, after" in (result.error or "")
+    assert (result.error or "").endswith(" rounds. What was measured until then is kept as partial.")
     assert len(result.launches[0].rounds) >= 5
 
 

@@ -17,8 +17,8 @@ from tests.runners.tiny_device import quick_device
 
 TOOL = "#!/bin/sh\nwhile :; do echo 'CPU [1%@102] tj@50.5C VDD_IN 4000mW/1mW VDD_SOC 1000mW/1mW'; sleep 0.02; done\n"
 PROTOCOL = {
-    "launches": 3,
-    "rounds": 6,
+    "launches": 2,
+    "rounds": 4,
     "round_s": 0.25,
     "least_rounds": 1,
     "warmup": {"window_s": 0.002, "max_s": 0.1},

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -45,6 +46,19 @@ def test_the_environment_reaches_the_agent_without_the_shell(board: Board, tmp_p
         assert Path(agent.hello["work"]).parent == folder
 
 
+def test_a_connection_that_was_opened_by_hand_serves_where_no_key_logs_in(board: Board) -> None:
+    runner, control = board.runner(key="stranger"), board.folder / "control"
+    config, by_hand = board.folder / "stranger-known.conf", board.folder / "by-hand.conf"
+    config.write_text(f"{config.read_text()} ControlPath {control}\n")
+    by_hand.write_text(config.read_text().replace("/stranger", "/plain"))  # stands for a password that was typed
+    subprocess.run(["ssh", "-fNM", "-F", str(by_hand), "board"], check=True, stderr=subprocess.DEVNULL)
+    try:
+        with runner.connect() as agent:
+            assert agent.hello["pid"]
+    finally:
+        subprocess.run(["ssh", "-O", "exit", "-F", str(by_hand), "board"], check=True, stderr=subprocess.DEVNULL)
+
+
 def test_the_agent_goes_when_ssh_is_killed(board: Board) -> None:
     agent = board.runner().connect()
     work = Path(agent.hello["work"])
@@ -59,9 +73,9 @@ def test_the_agent_goes_when_ssh_is_killed(board: Board) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"known": "unknown"}, "Board 'board' is not in your known_hosts. Connect once with \"ssh board\""),
+        ({"known": "unknown"}, 'remembered: "edgecr devices trust quick --host-key", or connect once with "ssh board"'),
         ({"known": "changed"}, "The host key of 'board' is not the one you trusted"),
-        ({"key": "stranger"}, 'The board refused your key. Try "ssh board"'),
+        ({"key": "stranger"}, "ssh-copy-id board installs your key, or name a ControlPath"),
         ({"python": "python9"}, "No python9 on the board. Set transport.python in devices/quick.yaml"),
         ({"python": "/etc/passwd"}, "/etc/passwd on the board is not a program that may be run ("),
         ({"python": "/etc"}, "/etc on the board is not a program that may be run ("),
@@ -128,6 +142,30 @@ def test_a_session_that_is_stopped_leaves_nothing_on_the_board(board: Board, tmp
             'login scripts print text or wait for input: "Enter your name:"',
         ),
         (Ending(3, ["odd"], []), "exit code 3"),
+        (
+            Ending(1, ["OSError: [Errno 28] No space left on device: '/tmp/edgecr-agent-1'"], []),
+            "disk of 'orin' is full: not even EdgeCR's agent fits into its folder for temporary files. Free space "
+            "there, or set transport.env.TMPDIR",
+        ),
+        (
+            Ending(255, ["No ED25519 host key is known for orin and you have requested strict checking."], []),
+            'edgecr devices trust quick --host-key", or connect once with "ssh orin".',
+        ),
+        (
+            Ending(
+                255,
+                [
+                    "Offending ED25519 key in /home/a b/known:3",
+                    "Host key for [10.0.0.2]:2222 has changed and you have requested strict checking.",
+                ],
+                [],
+            ),
+            "ssh-keygen -R '[10.0.0.2]:2222' -f '/home/a b/known', then trust it again: \"edgecr devices trust quick",
+        ),
+        (
+            Ending(255, ["Host key for x;rm has changed and you have requested strict checking."], []),
+            "ssh-keygen -R <its address>, then trust it again",
+        ),
     ],
 )
 def test_what_an_ending_means(ending, expected) -> None:

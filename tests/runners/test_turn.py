@@ -15,15 +15,17 @@ from tests.runners.loopback import Board
 class Listening(Monitor):
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.spoke = threading.Event()
 
     def say(self, text: str) -> None:
         self.said.append(text)
+        self.spoke.set()
 
 
 def test_the_second_client_waits_until_the_first_is_done(board: Board) -> None:
     told = Listening()
     first = board.runner().connect("measuring a.onnx")
-    threading.Thread(target=lambda: (time.sleep(1.2), first.close())).start()
+    threading.Thread(target=lambda: (told.spoke.wait(30), time.sleep(1.2), first.close())).start()
     with board.runner().connect("measuring b.onnx", told) as second:
         assert second.ask("probe")["facts"]
     assert len(told.said) == 1

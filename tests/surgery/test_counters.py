@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional
 
@@ -47,8 +48,20 @@ def test_the_models_of_the_ncsu_report(options, params, mebibytes, giga_macs):
         ("resnet110", {"shortcut": "B"}, 1_730_714, 253_149_824),
         ("resnet18_cifar", {}, 11_173_962, 555_422_720),
         ("resnet18_cifar", {"stem": "conv-pool"}, 11_173_962, 140_186_624),
-        ("resnet18_cifar", {"width": 2}, 44_662_922, 2_218_141_696),
         ("resnet50_cifar", {}, 23_520_842, 1_297_829_888),
+        ("resnet56_bottleneck", {}, 869_530, 127_322_624),
+        ("resnet110_bottleneck", {}, 1_704_154, 247_646_720),
+        ("wide_resnet18_2", {}, 44_662_922, 2_218_141_696),
+        ("wide_resnet18_2_preact", {}, 24_868_032, 1_043_013_120),
+        ("resnext29", {}, 6_807_882, 1_071_327_232),
+        ("wrn16_8", {}, 10_961_370, 1_548_145_664),
+        ("densenet22_bc", {}, 71_686, 31_238_322),
+        ("vgg16_bn_cifar", {}, 14_728_266, 313_201_664),
+        ("vgg19_bn_cifar", {}, 20_040_522, 398_136_320),
+        ("conv2", {}, 4_300_992, 43_780_608),
+        ("conv4", {}, 2_425_024, 98_306_560),
+        ("conv6", {}, 2_261_184, 153_881_088),
+        ("conv8", {}, 5_275_840, 209_979_904),
     ],
 )
 def test_cifar_networks(arch, options, params, macs):
@@ -72,15 +85,33 @@ def test_mobilenet_v1(classes, params, macs):
 
 
 @pytest.mark.parametrize(
-    ("arch", "params", "macs"),
+    ("arch", "classes", "params", "macs"),
     [
-        ("resnet18", 11_227_812, 1_813_612_544),
-        ("mobilenet_v2", 2_351_972, 299_622_272),
-        ("mnasnet1_0", 3_230_412, 313_263_872),
+        ("resnet18", 1000, 11_689_512, 1_814_073_344),
+        ("resnet18", 100, 11_227_812, 1_813_612_544),
+        ("resnet50", 1000, 25_557_032, 4_089_184_256),
+        ("resnet50", 100, 23_712_932, 4_087_341_056),
+        ("resnet101", 1000, 44_549_160, 7_801_405_440),
+        ("mobilenet_v2", 1000, 3_504_872, 300_774_272),
+        ("mobilenet_v2", 100, 2_351_972, 299_622_272),
+        ("mnasnet1_0", 1000, 4_383_312, 314_415_872),
+        ("mnasnet1_0", 100, 3_230_412, 313_263_872),
     ],
 )
-def test_torchvision_networks(arch, params, macs):
-    figures = counted(f"torchvision:{arch}", classes=100, size=224)
+def test_torchvision_networks(arch, classes, params, macs):
+    figures = counted(f"torchvision:{arch}", classes=classes, size=224)
+    assert (figures.params, figures.macs) == (params, macs)
+
+
+@pytest.mark.parametrize(
+    ("auxiliary", "params", "macs"), [(True, 42_004_074, 178_643_701_440), (False, 39_638_869, 168_652_962_240)]
+)
+def test_segmentation_with_and_without_its_auxiliary_head(auxiliary, params, macs):
+    with torch.device("meta"):
+        module = torchvision.models.segmentation.deeplabv3_resnet50(
+            weights=None, weights_backbone=None, num_classes=21, aux_loss=auxiliary
+        )
+    figures = count(module, (3, 513, 513))
     assert (figures.params, figures.macs) == (params, macs)
 
 

@@ -18,6 +18,7 @@ DTYPES = {
     "i32": "int32",
     "i64": "int64",
 }
+OLD_PIP = '"pip==21.3.1"'  # what comes with Python before 3.8 is too old for wheels of arm64
 
 
 class RuntimeProblem(Exception):
@@ -72,9 +73,10 @@ def import_or_explain(library: str, install: str) -> None:
         __import__("numpy")
         __import__(library)
     except Exception as error:  # a broken wheel may raise anything
+        pip = "%s -m pip install " % sys.executable
+        first = "%s%s && " % (pip, OLD_PIP) if sys.version_info < (3, 8) else ""
         raise RuntimeProblem(
-            "%s cannot be imported on the board (%s). Install it there: %s -m pip install %s"
-            % (library, error, sys.executable, install)
+            "%s cannot be imported on the board (%s). Install it there: %s%s%s" % (library, error, first, pip, install)
         )
 
 

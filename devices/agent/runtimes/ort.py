@@ -4,8 +4,9 @@ import json
 import os
 import re
 import sys
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from .. import jetson
 from .base import DTYPES, Runtime, RuntimeProblem, batched, import_or_explain, sample
 
 # The newest versions that have aarch64 wheels for each Python, as tried.
@@ -15,8 +16,7 @@ PINNED = {
     (3, 8): '"onnxruntime==1.19.2" "numpy==1.24.4"',
     (3, 10): '"onnxruntime==1.23.2" "numpy==2.2.6"',
 }
-
-
+JETSON_INDEX = "https://pypi.jetson-ai-lab.io/jp6/cu126"
 KERNEL = "_kernel_time"  # what the profiler adds to the name of a node for the time of its computation
 
 
@@ -44,8 +44,8 @@ class Ort(Runtime):
         missing = [name for name in providers if name not in available]
         if missing:
             raise RuntimeProblem(
-                "This onnxruntime has no %s, only %s. Install a build that has it, or change "
-                "runtimes.ort.providers." % (", ".join(missing), ", ".join(available))
+                "This onnxruntime has no %s, only %s. Install a build that has it%s, or change "
+                "runtimes.ort.providers." % (", ".join(missing), ", ".join(available), where_to_get(jetson.release()))
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = config["threads"]
@@ -63,7 +63,11 @@ class Ort(Runtime):
             raise RuntimeProblem(explain_load(str(error), onnxruntime.__version__))
         used = self.session.get_providers()
         if used[0] != providers[0]:
-            raise RuntimeProblem("onnxruntime fell back to %s instead of %s." % (used[0], providers[0]))
+            raise RuntimeProblem(
+                "onnxruntime fell back to %s instead of %s: its build does not fit the board's libraries. Install one "
+                "that does%s, or change runtimes.ort.providers."
+                % (used[0], providers[0], where_to_get(jetson.release()))
+            )
         self.info = {
             "runtime": "onnxruntime",
             "version": onnxruntime.__version__,
@@ -99,6 +103,16 @@ class Ort(Runtime):
 
 
 RUNTIME = Ort
+
+
+def where_to_get(l4t: Optional[str]) -> str:
+    """The place of builds for the GPU, where they are not on PyPI: L4T 36 is JetPack 6."""
+    if (l4t or "").split(".")[0] != "36":
+        return ""
+    return " (JetPack 6: %s -m pip install onnxruntime-gpu --index-url %s, the Jetson AI Lab index)" % (
+        sys.executable,
+        JETSON_INDEX,
+    )
 
 
 def explain_load(text: str, version: str) -> str:

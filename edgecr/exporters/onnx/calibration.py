@@ -5,6 +5,7 @@ Images pass twice: for the extremes, then for histograms between them, so that m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ _BINS = 2048
 _VALUES = 1 << 14
 """Values of one activation of one image that enter its histogram, at most."""
 _TAIL = 1e-4
-"""Share of values that ``percentile`` leaves outside."""
+"""Share of values that ``percentile`` leaves outside at each end, at most."""
 _SHARES = np.linspace(1.0, 0.1, 46)
 """Shares of the whole range that are tried."""
 _LEVELS = 256
@@ -102,10 +103,17 @@ class Activations:
         counts = {name: np.zeros(_BINS) for name in self.extremes}
         for values in self._values():
             for name, each in values.items():
-                step = max(1, each.size // (len(each) * _VALUES)) | 1  # odd, so that no column is always skipped
-                some = each.ravel()[::step]
+                some = each.ravel()[:: _step(each.size, len(each) * _VALUES)]
                 counts[name] += np.histogram(some[some != 0], _BINS, _wide(self.extremes[name]))[0]
         return {name: Histogram(*_wide(self.extremes[name]), each) for name, each in counts.items()}
+
+
+def _step(size: int, most: int) -> int:
+    """The distance between values that are looked at; it shares no divisor with an axis, or columns would be missed."""
+    step = max(1, size // most)
+    while math.gcd(step, size) > 1:
+        step += 1
+    return step
 
 
 def _wide(extremes: Range) -> Range:

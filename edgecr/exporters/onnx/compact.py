@@ -13,7 +13,6 @@ from onnx import TensorProto, numpy_helper
 
 from edgecr.core.errors import ExportRefused, FileProblem
 from edgecr.core.files import write_bytes
-from edgecr.exporters.onnx.packing import GAPS, MASK, MOST_BYTES, SCALES, SIGNS, TRITS, VALUES, PackedWeight, forms_of
 from edgecr.exporters.onnx.unpacking_nodes import (
     CHANNELS,
     COMMON,
@@ -25,11 +24,19 @@ from edgecr.exporters.onnx.unpacking_nodes import (
     shared_tensors,
 )
 from edgecr.predictors.onnx_file import read_onnx
+from edgecr.surgery.packing import (
+    GAPS,
+    LEAST_BYTES,
+    MASK,
+    MOST_BYTES,
+    SCALES,
+    SIGNS,
+    TRITS,
+    VALUES,
+    PackedWeight,
+    by_cost,
+)
 
-_LEAST_BYTES = 1024
-"""Smaller weights take less room than the nodes that would unpack them."""
-_SLOW_COSTS = 1.1
-"""Forms that number many bits or symbols one by one must be smaller than others by that."""
 _MOST_AXES = 8
 _BYTES, _FLOATS, _NUMBERS = "u1", "<f4", "<i8"
 _PARTS = {MASK: _BYTES, SIGNS: _BYTES, TRITS: _BYTES, VALUES: _FLOATS, SCALES: _FLOATS} | dict.fromkeys(GAPS, _BYTES)
@@ -141,20 +148,15 @@ def _packed(tensor: TensorProto) -> UnpackingNodes | None:
     """The smallest packed form of a stored tensor; None where it is smaller as it is, or is no plain float32 weight."""
     if tensor.data_type != TensorProto.FLOAT or not tensor.HasField("raw_data") or len(tensor.dims) < 2:
         return None
-    if len(tensor.raw_data) < _LEAST_BYTES or PART in tensor.name or tensor.name.startswith(COMMON):
+    if len(tensor.raw_data) < LEAST_BYTES or PART in tensor.name or tensor.name.startswith(COMMON):
         return None
     weight = numpy_helper.to_array(tensor)
-    for form in sorted(forms_of(weight), key=_cost):
+    for form in by_cost(weight):
         made = UnpackingNodes(tensor.name, form)
         size = sum(each.ByteSize() for each in (*made.tensors, *made.nodes))
         if size < tensor.ByteSize() and numpy_helper.from_array(form.weight(), tensor.name) == tensor:
             return made
     return None
-
-
-def _cost(form: PackedWeight) -> float:
-    """The bytes of a form; one that takes long to unpack has to be worth it."""
-    return form.stored * (_SLOW_COSTS if {MASK, "gaps4"} & form.parts.keys() else 1)
 
 
 def _weights(model: onnx.ModelProto) -> Iterator[tuple[str, UnpackingNodes]]:

@@ -6,8 +6,8 @@ runtime fuses into integer operators.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,13 +26,14 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgecr.core.errors import UnsupportedModel
 from edgecr.data.views import ProofData
-from edgecr.exporters.control import Controlling
+from edgecr.exporters.control import Controlling, error
 from edgecr.exporters.drop import DropMeter
 from edgecr.exporters.onnx.calibration import RULES, Activations, Range
 from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
 from edgecr.exporters.onnx.names import weighted_nodes
 from edgecr.exporters.onnx.placement import grouped, shortcuts
 from edgecr.exporters.rounding import calibration_inputs, excluded, file_inputs, narrow_weights
+from edgecr.tasks import Outputs
 
 VERSION = str(onnxruntime.__version__)
 """The runtime whose quantiser is used."""
@@ -56,8 +57,24 @@ _BETWEEN += ("Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Split", "S
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 
 
-def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """A float32 model rounded by the settings of a target, and what was chosen; the caller silences and proves it."""
+@dataclass(frozen=True)
+class Finished:
+    """A model in the form in which it ships, and what is told of it."""
+
+    model: onnx.ModelProto
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def quantised(
+    model: onnx.ModelProto,
+    target: OnnxTarget,
+    proof: ProofData,
+    finish: Callable[[onnx.ModelProto], Finished] = Finished,
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """A float32 model rounded by the settings of a target, and what was chosen; the caller silences and proves it.
+
+    ``finish`` is what else is done to a rounded model.
+    """
     options = target.quantise or Quantise()
     model = _prepared(model)
     narrow, why = _range_of_weights(options)
@@ -74,11 +91,14 @@ def quantised(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> t
         rule = "minmax" if options.calibrator == "auto" else options.calibrator
         limits = Activations(model, _portions(inputs, _portion(target))).ranges(rule)
         chosen = _Chosen(rule, limits, work.rounded(limits), {})
-    made, facts = chosen.model, {"reduce_range": narrow, "reduce_range_because": why, "calibrator": chosen.rule}
-    if options.max_drop is not None:
-        control = _controlling(work, chosen.limits, target, proof).within(options.max_drop)
+    facts: dict[str, Any] = {"reduce_range": narrow, "reduce_range_because": why, "calibrator": chosen.rule}
+    if options.max_drop is None:
+        made = finish(chosen.model)
+    else:
+        control = _controlling(work, chosen.limits, target, proof, finish).within(options.max_drop)
         made, facts = control.model, facts | control.plain()
-    return made, options.model_dump(mode="json") | {"images": len(inputs), "losses": chosen.losses} | facts
+    facts |= made.facts
+    return made.model, options.model_dump(mode="json") | {"images": len(inputs), "losses": chosen.losses} | facts
 
 
 def rounded_between(model: onnx.ModelProto, options: Quantise, limits: Mapping[str, Range]) -> onnx.ModelProto:
@@ -86,12 +106,24 @@ def rounded_between(model: onnx.ModelProto, options: Quantise, limits: Mapping[s
     return _Work(_prepared(model), options, [], narrow=True).rounded(limits)
 
 
-def _controlling(work: _Work, limits: Mapping[str, Range], target: OnnxTarget, proof: ProofData) -> Controlling:
-    """The search for layers that stay in floats besides those that do anyway."""
+def _controlling(
+    work: _Work,
+    limits: Mapping[str, Range],
+    target: OnnxTarget,
+    proof: ProofData,
+    finish: Callable[[onnx.ModelProto], Finished],
+) -> Controlling:
+    """The search for layers that stay in floats besides those that do anyway; files are judged as they ship."""
+
+    def rounder(more: Collection[str]) -> Finished:
+        return finish(work.rounded(limits, more))
+
+    def ask(made: Finished, portions: Sequence[np.ndarray]) -> list[Sequence[np.ndarray]]:
+        return _asked(work.session, made.model, portions)
+
     nodes = {node.name: layer for node, layer in weighted_nodes(work.model, _WEIGHTED) if node.name not in work.kept}
-    feed, ask = partial(file_inputs, target, proof), partial(_asked, work.session)
-    meter = DropMeter(work.model, proof, feed, _portion(target), ask)
-    return Controlling(partial(work.rounded, limits), nodes, meter)
+    meter = DropMeter(Finished(work.model), proof, partial(file_inputs, target, proof), _portion(target), ask)
+    return Controlling(rounder, nodes, meter)
 
 
 def ranges(model: onnx.ModelProto, target: OnnxTarget, proof: ProofData, count: int) -> Mapping[str, Range]:
@@ -281,20 +313,17 @@ def _losses(
     portions: Sequence[np.ndarray],
     settings: Mapping[str, str] | None,
 ) -> dict[str, float]:
-    """The mean square error of each candidate's outputs, relative to the square of those in float32."""
+    """The error of each candidate's outputs against those in float32."""
     expected = _outputs(model, portions)
-    scale = sum(float(np.square(each).sum()) for each in expected) or 1.0
-    found = {}
-    for rule, candidate in candidates.items():
-        given = _outputs(candidate, portions, settings)
-        found[rule] = sum(float(np.square(one - other).sum()) for one, other in zip(given, expected)) / scale
-    return found
+    return {rule: error(expected, _outputs(each, portions, settings)) for rule, each in candidates.items()}
 
 
 def _outputs(
     model: onnx.ModelProto, portions: Sequence[np.ndarray], settings: Mapping[str, str] | None = None
-) -> list[np.ndarray]:
-    return [each.astype(np.float64) for outputs in _asked(settings, model, portions) for each in outputs]
+) -> Outputs:
+    """The outputs for all portions, by their places."""
+    asked = zip(*_asked(settings, model, portions))
+    return {str(place): np.concatenate(parts) for place, parts in enumerate(asked)}
 
 
 def _asked(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -13,7 +13,7 @@ from edgecr.data.views import ProofData
 from edgecr.exporters.base import Written
 from edgecr.exporters.onnx.declaration import OnnxTarget, Quantise
 from edgecr.exporters.onnx.half import beyond_half, halved, kept_whole
-from edgecr.exporters.onnx.quantise import VERSION, quantised, ranges
+from edgecr.exporters.onnx.quantise import VERSION, Finished, quantised, ranges
 from edgecr.exporters.onnx.write import check, cleaned, silence
 from edgecr.predictors.onnx_file import read_onnx
 
@@ -24,19 +24,30 @@ _WATCHED = 32
 
 def rounded(written: Written, target: OnnxTarget, proof: ProofData, file: Path) -> Written:
     """Writes the file anew in the precision of the target; the caller proves its numbers."""
-    whole, facts = read_onnx(file), dict[str, Any]()
-    made = whole
+    whole = read_onnx(file)
+    finish = _finish(whole, target, proof)
     if target.precision == "int8":
         with silence():
-            made, facts = quantised(whole, target, proof)
-    if target.precision == "fp16" or (target.quantise or Quantise()).floats == "fp16":
-        kept = with_weights(made, kept_whole(made, as_rounded(made, seen_beyond_half(whole, target, proof))))
-        made = halved(made, kept)
-        facts |= {"float32": sorted(set(kept.values()))} if kept else {}
+            made, facts = quantised(whole, target, proof, finish)
+    else:
+        found = finish(whole)
+        made, facts = found.model, dict(found.facts)
     made = cleaned(made)
     check(made, target)
     file.write_bytes(made.SerializeToString(deterministic=True))
     return replace(written, made_with=written.made_with | {"onnxruntime": VERSION}, rounding=facts)
+
+
+def _finish(whole: onnx.ModelProto, target: OnnxTarget, proof: ProofData) -> Callable[[onnx.ModelProto], Finished]:
+    """The last change of a model, rounded to integers or not: its floats get the format that the target asks for."""
+    if target.precision == "fp16" or (target.quantise or Quantise()).floats == "fp16":
+        return partial(_in_half, seen_beyond_half(whole, target, proof))
+    return Finished
+
+
+def _in_half(beyond: Mapping[str, float], model: onnx.ModelProto) -> Finished:
+    kept = with_weights(model, kept_whole(model, as_rounded(model, beyond)))
+    return Finished(halved(model, kept), {"float32": sorted(set(kept.values()))} if kept else {})
 
 
 def as_rounded(model: onnx.ModelProto, values: Mapping[str, float]) -> dict[str, float]:

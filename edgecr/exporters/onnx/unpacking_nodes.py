@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecr.exporters.onnx.packing import (
+from edgecr.surgery.packing import (
     EMITS,
     GAPS,
     MASK,

@@ -30,6 +30,11 @@ class Binarise(Train):
     exclude: tuple[str, ...] = ()
     """Layers that stay as they are, as name patterns: ``layer1``, ``*.conv2``."""
 
+    @property
+    def promises(self) -> tuple[str, ...]:
+        """Binary weights, which later trainings keep."""
+        return ("binary",)
+
     def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Trains the subject's own tensors in place, behind their signs."""
         from edgecr.methods.binarise.step import binarised

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -250,6 +250,15 @@ class PruneOptions(Method):
         """True for scores by gradients, and for a training that looks at labels."""
         trained = not isinstance(self.when, OneShot) and self.when.retrain.needs_labels
         return trained or self.score in (*_BLIND, "taylor_in")
+
+    def misplaced(self, promised: Collection[str]) -> str:
+        """Binary weights are latent while they are trained, so no channel of them can go then."""
+        if "binary" not in promised or not isinstance(self.when, Exponential):
+            return ""
+        return (
+            "when: exponential removes channels while the model is trained, and binary weights are latent then. "
+            "Prune before they are made binary, or with when: oneshot or iterative."
+        )
 
     @property
     def timed_target(self) -> str | None:

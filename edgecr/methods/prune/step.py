@@ -9,7 +9,7 @@ from functools import cached_property, partial
 
 from torch import nn
 
-from edgecr.core.errors import BudgetError, RequestError, UnsupportedModel
+from edgecr.core.errors import BudgetError, UnsupportedModel
 from edgecr.core.files import fingerprint, read_json, write_json
 from edgecr.core.seeds import derive_seed
 from edgecr.methods.prune.appraisal import Appraisal
@@ -23,7 +23,6 @@ from edgecr.methods.repair.step import repaired_if_possible
 from edgecr.methods.rounds import kept
 from edgecr.subject import Subject
 from edgecr.surgery.carry_out import Choice, Pruned, carried_out, prune_channels
-from edgecr.surgery.changes.binary import binary_tensors
 from edgecr.surgery.changes.cut import ChannelCut
 from edgecr.surgery.changes.drop import BlockDrop
 from edgecr.surgery.counters import count
@@ -115,11 +114,7 @@ class Pruning:
         self.allocator = allocators.get(method.score) if method.scope == "layer" else None
         self.why = f"{method.score}, {method.scope}"
         self.before = count(subject.module, subject.input_shape)
-        if isinstance(method.when, Exponential) and binary_tensors(subject.surgery):
-            raise RequestError(
-                "when: exponential removes channels while the model is trained, and binary weights are latent then. "
-                "Prune before binarise, or with when: oneshot or iterative."
-            )
+        method.refuse_misplaced(subject.promise(allow_code=context.execution.allow_code).figures)
 
     @cached_property
     def limits(self) -> Limits:

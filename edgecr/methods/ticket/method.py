@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -97,6 +97,20 @@ class Ticket(Train):
         """The removed share in an epoch, counted from 0."""
         left = max(0.0, 1 - epoch / self.ramp_epochs) if self.ramp_epochs else 0.0
         return self.sparsity + (_HALF - self.sparsity) * left**3
+
+    @property
+    def promises(self) -> tuple[str, ...]:
+        """Zeros, and with biprop binary weights, which later trainings keep."""
+        return ("zeros", "binary") if self.algorithm == "biprop" else ("zeros",)
+
+    def misplaced(self, promised: Collection[str]) -> str:
+        """The random weights of a ticket keep no promise of earlier ones."""
+        if not promised:
+            return ""
+        return (
+            f"A ticket starts from new random weights, but an earlier step promised {' and '.join(sorted(promised))} "
+            "in the old ones. Put ticket before that step, or leave one of them out."
+        )
 
     def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Finds the ticket in a fresh network of the subject's structure."""

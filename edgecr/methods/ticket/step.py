@@ -31,7 +31,8 @@ FIRST_SEED = 3
 
 def found(method: Ticket, subject: Subject, context: StepContext) -> Subject:
     """The ticket in a random network of the subject's structure, which teaches nothing unless the loss asks it."""
-    _check(subject, context)
+    method.refuse_misplaced(subject.promise(allow_code=context.execution.allow_code).figures)
+    context.refuse_several_devices("A ticket is found")
     loss = method.build_loss(subject, context)
     ticket = random_network(method, subject, context)
     module = ticket.module
@@ -49,15 +50,6 @@ def found(method: Ticket, subject: Subject, context: StepContext) -> Subject:
         history = fit(module, method, loss, context, ramp, surgery=subject.surgery)
     _record(method, module, names, told, by_chance(history, context), context)
     return ticket.with_changes(*_changes(module, names, signs=signs))
-
-
-def _check(subject: Subject, context: StepContext) -> None:
-    if promised := subject.promise(allow_code=context.execution.allow_code).figures:
-        raise RequestError(
-            f"A ticket starts from new random weights, but an earlier step promised {' and '.join(sorted(promised))} "
-            "in the old ones. Put ticket before that step, or leave one of them out."
-        )
-    context.refuse_several_devices("A ticket is found")
 
 
 def random_network(method: Ticket, subject: Subject, context: StepContext) -> Subject:

@@ -133,14 +133,29 @@ def perhaps_by_chance(clean: AccuracyRow | None) -> str:
     return f"{_beside_chance(found)}; more test images could settle it" if found and _few(found) else ""
 
 
+def ruined(clean: AccuracyRow | None) -> str:
+    """The warning that a candidate lost all that its baseline knew; empty where it did not, or images are too few."""
+    if clean is None or _not_above_chance(clean):
+        return ""
+    found = _at_chance(clean.candidate, clean.chance)
+    if not found or _few(found):
+        return ""
+    return f"{_beside_chance(found, CANDIDATE)}: compression has ruined this model"
+
+
 def _not_above_chance(clean: AccuracyRow | None) -> tuple[Estimate, float, float] | None:
     """The baseline's clean accuracy, its interval's width and chance, if chance is within the interval or above it."""
-    if clean is None or clean.baseline is None or clean.chance is None:
+    return None if clean is None else _at_chance(clean.baseline, clean.chance)
+
+
+def _at_chance(accuracy: Estimate | None, chance: float | None) -> tuple[Estimate, float, float] | None:
+    """An accuracy, its interval's width and chance, if chance is within the interval or above it."""
+    if accuracy is None or chance is None:
         return None
-    low, high = clean.baseline.low, clean.baseline.high
-    if low is None or high is None or low > clean.chance:
+    low, high = accuracy.low, accuracy.high
+    if low is None or high is None or low > chance:
         return None
-    return clean.baseline, high - low, clean.chance
+    return accuracy, high - low, chance
 
 
 def _few(found: tuple[Estimate, float, float]) -> bool:
@@ -149,10 +164,10 @@ def _few(found: tuple[Estimate, float, float]) -> bool:
     return width >= 1 - chance
 
 
-def _beside_chance(found: tuple[Estimate, float, float]) -> str:
-    baseline, _, chance = found
+def _beside_chance(found: tuple[Estimate, float, float], role: str = BASELINE) -> str:
+    accuracy, _, chance = found
     return (
-        f"the baseline's clean accuracy, {figure(baseline, PERCENT)}, is not shown to be above chance "
+        f"the {role}'s clean accuracy, {figure(accuracy, PERCENT)}, is not shown to be above chance "
         f"({with_unit(chance, PERCENT)}, always answering the largest class)"
     )
 

@@ -16,6 +16,8 @@ MOST_WORDS = 2000
 """Characters of a board's text that are worth showing."""
 UNREADABLE = "unreadable"
 """The name that a marked line gets when it holds no event."""
+ENDLESS = "endless"
+"""The name of the event that stands for all that a board would send on and on."""
 Event = dict[str, Any]
 Kind = TypeVar("Kind", bound=Options)
 

@@ -20,7 +20,17 @@ from edgecr.core.errors import ConnectionLost, DeviceFailed, DeviceUnreachable, 
 from edgecr.core.files import sha256
 from edgecr.runners import stopping
 from edgecr.runners.agent.archive import agent_archive
-from edgecr.runners.agent.events import UNREADABLE, Event, Hello, message_of, parse_line, read_as, shown, unreadable
+from edgecr.runners.agent.events import (
+    ENDLESS,
+    UNREADABLE,
+    Event,
+    Hello,
+    message_of,
+    parse_line,
+    read_as,
+    shown,
+    unreadable,
+)
 from edgecr.runners.device import PING_S
 
 PROTOCOL = 2
@@ -30,6 +40,8 @@ KEPT_LINES = 100  # of what a board prints beside the protocol
 BLOCK = 1 << 18  # bytes of a file that travel at once: signs of life and a cancel go in between
 WAITING_FRAMES = 4
 MOST_LINE = 1 << 26  # bytes of an event
+MOST_ANSWER = 2 << 30  # bytes of all events after one request, more than a day of any measurement sends
+EVENT_COST = 200  # bytes that an event costs beside its text
 Explain = Callable[["Ending"], ConnectionLost]
 
 
@@ -92,6 +104,7 @@ class Connection:
         self._noise: list[str] = []
         self._errors: list[str] = []
         self._fault: str | None = None
+        self._received = 0
         self._closing, self._deaf = threading.Event(), threading.Event()
         self.hello: Event = {}
         try:
@@ -159,6 +172,7 @@ class Connection:
 
     def tell(self, op: str, **fields: Any) -> None:
         """Sends a request and waits for nothing."""
+        self._received = 0
         self._write(_line({"op": op, **fields}))
 
     def event(self) -> Event:
@@ -276,6 +290,11 @@ class Connection:
             raise self._ended()
         if event["event"] == UNREADABLE:
             raise DeviceFailed(f'The board sent a line that is no event: "{shown(event["text"], 200)}".')
+        if event["event"] == ENDLESS:
+            raise DeviceFailed(
+                f"The board sends events without end: more than {MOST_ANSWER >> 20} MB after one request. Measure for "
+                "a shorter time; if it was short, something poses as EdgeCR's agent there."
+            )
         return event
 
     def _ended(self) -> ConnectionLost:
@@ -298,6 +317,10 @@ class Connection:
                     self._fault = message_of(event)
                 elif event:
                     self._events.put(event)
+                self._received += len(line) + EVENT_COST
+                if self._received > MOST_ANSWER:
+                    self._events.put({"event": ENDLESS})
+                    return
         finally:
             self._events.put(None)
 

@@ -45,7 +45,7 @@ class AgentRunner(Runner):
             with self.connect(purpose_of(plan), session.monitor) as agent:
                 session.run(agent)
         except DeviceFailed as error:
-            session.error = str(error)
+            session.break_off(error)
         return session.result()
 
 

@@ -63,6 +63,7 @@ class MeasuringSession:
         self.warn(fitness.accept_unexpected(self.device, self.facts, self.plan.manner.force))
         self.warn(fitness.before(self.device, self.facts))
         self.warn(fitness.unused_gpu(self.device, self.plan.runtimes))
+        self.warn(fitness.no_energy(self.device, self.facts))
         least = expected_s(self.protocol, len(self.arms), idle_seconds(self.device, self.facts))
         self.monitor.say(f"Measuring on {self.device.name} takes at least {in_words(least)}")
         self.idle = idle(agent, self.device, self.facts, self.monitor)
@@ -122,7 +123,12 @@ class MeasuringSession:
     def broken(self, error: DeviceFailed, number: int, rounds: int) -> DeviceFailed:
         """The failure of a launch, with how far it got."""
         place = f"in launch {number + 1} of {self.protocol.launches}, after {rounds} of {self.protocol.rounds} rounds"
-        return DeviceFailed(f"{error} ({place}; what was measured until then is kept)" if rounds else str(error))
+        return DeviceFailed(f"{_sentence(error)} That was {place}." if rounds else str(error))
+
+    def break_off(self, error: DeviceFailed) -> None:
+        """Notes the failure that ended the session; the launches before it are part of the result."""
+        partial = " What was measured until then is kept as partial." if self.launches else ""
+        self.error = f"{_sentence(error) if partial else error}{partial}"
 
     def keep(self, events: list[Event]) -> int:
         """Adds what one process sent to the result; returns how many rounds that were."""
@@ -167,6 +173,10 @@ class MeasuringSession:
             warnings=tuple(self.warnings),
             error=self.error,
         )
+
+
+def _sentence(error: DeviceFailed) -> str:
+    return f"{str(error).rstrip('.')}."
 
 
 def asked_arm(device: Device, label: str, runtime: str, batch: int, payload: Payload, need: Need) -> dict[str, Any]:

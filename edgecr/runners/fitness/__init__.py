@@ -2,7 +2,7 @@
 
 from edgecr.runners.fitness.expectations import accept_unexpected, refuse_unexpected
 from edgecr.runners.fitness.facts import Facts, ask
-from edgecr.runners.fitness.state import after, before, busy_names, most_threads, stop_them, unused_gpu
+from edgecr.runners.fitness.state import after, before, busy_names, most_threads, no_energy, stop_them, unused_gpu
 
 __all__ = [
     "Facts",
@@ -12,6 +12,7 @@ __all__ = [
     "before",
     "busy_names",
     "most_threads",
+    "no_energy",
     "refuse_unexpected",
     "stop_them",
     "unused_gpu",

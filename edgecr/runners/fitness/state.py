@@ -48,6 +48,15 @@ def unused_gpu(device: Device, runtimes: Sequence[str]) -> list[str]:
     return [PROCESSOR.format(name=device.name, runtime=name) for name in timed]
 
 
+def no_energy(device: Device, facts: Facts) -> list[str]:
+    """The warning that power is asked for on a board that tells of no sensor."""
+    told = facts.get("power") or {}
+    if device.power is None or told.get("source"):
+        return []
+    why = told.get("missing") or "the board tells of no power sensor"
+    return [f"Energy is left out: {why}. For a board without one, remove 'power:' from {device.declared_in}."]
+
+
 def _on_processor(options: RuntimeOptions) -> bool:
     return isinstance(options, OrtOptions) and options.providers == ON_PROCESSOR
 

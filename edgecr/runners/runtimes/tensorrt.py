@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from edgecr.runners.runtimes.base import RuntimeOptions, runtimes
+
+
+def _one(threads: int) -> int:
+    if threads != 1:
+        raise ValueError("TensorRT computes on the GPU: it has no threads to choose; leave them out")
+    return threads
 
 
 @runtimes.register("tensorrt")
@@ -17,6 +23,8 @@ class TensorRtOptions(RuntimeOptions):
     by_tool: ClassVar[bool] = True
     answers: ClassVar[bool] = True
 
+    threads: Annotated[int, AfterValidator(_one)] = 1
+    """Always 1: the GPU computes, and there are no threads to choose."""
     tool: Annotated[str, Field(pattern=r"^/([^\x00-\x1f]*/)?trtexec$")] | None = None
     """The path of trtexec; null: the one on PATH, else /usr/src/tensorrt/bin/trtexec."""
     workspace_mb: Annotated[int, Field(ge=1)] | None = None

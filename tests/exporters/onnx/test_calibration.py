@@ -41,6 +41,24 @@ def test_one_outlier_does_not_rule_the_range(rule):
     assert NORMAL.min() * 1.1 < low < 0
 
 
+def test_percentile_leaves_the_rarest_outside_but_no_more_at_either_end():
+    low, high = calibration(NORMAL).ranges("percentile")["x"]
+    assert 0 < (high < NORMAL).mean() <= 1e-4
+    assert 0 < (low > NORMAL).mean() <= 1e-4
+
+
+def test_every_column_of_large_feature_maps_is_looked_at():
+    """Maps of 112 columns with so many channels that of 49 values one is taken; the last column is the largest."""
+    shape = (1, 64, 112, 112)
+    model = doubled()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, shape))
+    values = np.ones(shape, np.float32)
+    values[..., -1] = 2
+    low, high = Activations(model, [values]).ranges("percentile")["x"]
+    assert (low, high) == (0, pytest.approx(2))
+
+
 @pytest.mark.parametrize("rule", list(RULES))
 def test_even_values_are_not_clipped(rule):
     low, high = calibration(np.linspace(0, 1, 40_000)).ranges(rule)["x"]

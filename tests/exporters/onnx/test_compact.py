@@ -20,13 +20,13 @@ from edgecr.exporters import load_target, parse_target
 from edgecr.exporters.artifact import MANIFEST
 from edgecr.exporters.onnx.compact import compacted, read_plain, unpack, unpacked
 from edgecr.exporters.onnx.count import layer_weights
-from edgecr.exporters.onnx.packing import PackedWeight, forms_of
 from edgecr.exporters.onnx.unpacking_nodes import UnpackingNodes, shared_nodes, shared_tensors
 from edgecr.exporters.verifying import verify
 from edgecr.predictors import predictor_for
 from edgecr.predictors.onnx_file import read_onnx
 from edgecr.predictors.onnx_predictor import open_session
 from edgecr.report.result import Status
+from edgecr.surgery.packing import PackedWeight, forms_of
 from tests.exporters.tiny_subjects import export, images, subject_of
 
 SHAPE = (24, 11, 3, 3)

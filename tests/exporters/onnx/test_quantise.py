@@ -16,6 +16,7 @@ from edgecr.exporters import rounding
 from edgecr.exporters.control import error
 from edgecr.exporters.onnx import coverage
 from edgecr.exporters.onnx import write as onnx_write
+from edgecr.exporters.onnx.calibration import Activations
 from edgecr.exporters.onnx.count import count_onnx, zero_channels
 from edgecr.exporters.onnx.coverage import integer_work
 from edgecr.exporters.onnx.quantise import quantised
@@ -111,6 +112,24 @@ def test_all_work_of_real_networks_runs_in_integers_and_the_receipt_reads_it(net
     assert {weight.dtype for weight in initialisers(model).values() if weight.ndim > 1} == {np.dtype(np.int8)}
     assert set(facts["losses"]) == {"minmax", "percentile", "mse", "entropy"}
     assert facts["losses"][facts["calibrator"]] == min(facts["losses"].values()) < 0.02
+
+
+def test_calibrators_are_compared_on_a_quarter_of_the_images_that_no_range_has_seen(tiny, monkeypatch):
+    seen, held = [], []
+
+    def activations(model, portions):
+        seen.extend(portions)
+        return Activations(model, portions)
+
+    def losses(model, made, portions, settings):
+        held.extend(portions)
+        return dict.fromkeys(made, 0.0)
+
+    monkeypatch.setattr("edgecr.exporters.onnx.quantise.Activations", activations)
+    monkeypatch.setattr("edgecr.exporters.onnx.quantise._losses", losses)
+    rounded(tiny)
+    ranged, compared = ({image.tobytes() for image in np.concatenate(each)} for each in (seen, held))
+    assert (len(ranged), len(compared), len(ranged | compared)) == (12, 4, 16)
 
 
 def test_parameters_are_those_of_the_network_without_scales(tiny, tmp_path):

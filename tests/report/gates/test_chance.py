@@ -58,3 +58,25 @@ def test_other_gates_do_not_ask_how_right_the_baseline_is():
     result = judged(EVEN, 50, {"clean_accuracy": Gate(min=0.1), "size": Gate(max=1)})
     assert "chance" in result.gates[0].text
     assert "chance" not in result.gates[1].text
+
+
+def compared(before, after):
+    """A baseline and a candidate that know so many of 200 images."""
+    labels = EVEN
+    answers = {}
+    for role, right in (("baseline", before), ("candidate", after)):
+        known = np.random.default_rng(0).permutation(len(labels)) < right
+        choices = np.where(known, labels, (labels + 1) % CLASSES)
+        answers[role] = {"choices": choices, "probabilities": np.full(len(labels), 0.9, np.float32)}
+    every = dict.fromkeys(suites.get("noise5").conditions, answers)
+    robustness = RobustnessResult("noise5", 0, np.arange(len(labels)), labels, every)
+    return build_result(name="x", id="x", gates=GATES, robustness=[robustness], warnings=["another"]).warnings
+
+
+def test_a_candidate_that_guesses_is_the_first_thing_told():
+    first, *others = compared(190, 55)
+    assert "the candidate's clean accuracy" in first
+    assert "compression has ruined this model" in first
+    assert others == ["another"]
+    assert compared(190, 150) == ["another"]
+    assert not any("ruined" in text for text in compared(55, 50))

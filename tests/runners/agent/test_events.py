@@ -9,6 +9,7 @@ import pytest
 
 from edgecr.core.errors import DeviceFailed
 from edgecr.runners import fitness
+from edgecr.runners.agent import protocol
 from edgecr.runners.agent.events import UNREADABLE, cleaned, parse_line, shown
 from edgecr.runners.agent.runner import AgentRunner
 from edgecr.runners.agent.session import changed_runtimes, launch_of
@@ -152,6 +153,46 @@ def test_malformed_results_are_an_error_value(tmp_path: Path, answers, expected:
     result = Lying(quick_device()).measure(plan)
     assert expected.replace("\\\\", "\\") in (result.error or "")
     result.save(tmp_path / "m.json")
+
+
+LOST = [{"event": "fault", "message": "the board is gone."}]
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ({"bench": [ARM, *LOST]}, "The agent ended: the board is gone."),
+        (
+            {"bench": [ARM, ROUND, *LOST]},
+            "The agent ended: the board is gone. That was in launch 1 of 1, after 1 of 4 rounds. "
+            "What was measured until then is kept as partial.",
+        ),
+        (
+            {"bench": [ARM, ROUND, DONE], "alone": LOST},
+            "The agent ended: the board is gone. What was measured until then is kept as partial.",
+        ),
+    ],
+)
+def test_a_connection_that_is_lost_says_what_is_kept(tmp_path: Path, answers, expected: str) -> None:
+    class Lost(AgentRunner):
+        def start(self):
+            told = {"probe": [{"event": "done", "facts": FACTS}], **answers}
+            return fake(tmp_path / "log", told)
+
+    plan = MeasurePlan.of({"a": write_onnx(tmp_path / "a.onnx")}, [1], launches=1, rounds=4)
+    result = Lost(quick_device()).measure(plan)
+    assert result.error == expected
+    assert len(result.launches) == ("kept as partial" in expected)
+
+
+def test_a_board_that_sends_without_end_is_stopped(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(protocol, "MOST_ANSWER", 100 * protocol.EVENT_COST)
+    line = {"event": "line", "text": ""}
+    with fake(tmp_path / "log", {"tool": [line] * 60 + [{**DONE, "op": "tool"}], "more": [line] * 200}) as agent:
+        for _ in range(3):  # each request may be answered at such length
+            assert len(list(agent.request("tool"))) == 61
+        with pytest.raises(DeviceFailed, match=r"sends events without end: more than 0 MB .* poses as EdgeCR's agent"):
+            list(agent.request("more"))
 
 
 def test_a_runtime_that_changed_between_processes_is_a_warning() -> None:

@@ -27,9 +27,17 @@ def _built(**declared: Any) -> nn.Module:
         ({"arch": "resnet20"}, 12),
         ({"arch": "resnet20", "shortcut": "B"}, 12),
         ({"arch": "resnet18_cifar", "width": 0.25}, 12),
+        ({"arch": "resnet56_bottleneck", "width": 0.5, "blocks": (1, 2, 2)}, 14),
+        ({"arch": "resnext29", "width": 0.25, "blocks": (1, 2, 2)}, 14),
+        ({"arch": "wrn16_8", "width": 0.125}, 10),
+        ({"arch": "wide_resnet18_2", "width": 0.125}, 12),
+        ({"arch": "wide_resnet18_2_preact", "width": 0.125}, 12),
+        ({"arch": "densenet22_bc", "blocks": (2, 2, 2)}, 15),
+        ({"arch": "vgg16_bn_cifar", "width": 0.125}, 13),
+        ({"arch": "conv4", "width": 0.125}, 6),
     ],
 )
-def test_cifar_resnets(prune: Prune, declared: dict[str, Any], groups: int) -> None:
+def test_networks_for_small_images(prune: Prune, declared: dict[str, Any], groups: int) -> None:
     graph, *_ = prune(_built(**declared), (3, 32, 32), fresh=partial(_built, **declared))
     assert len(graph.groups) == groups
     assert graph.unknown == ()

@@ -20,10 +20,14 @@ GAPS = {"gaps4": 4, "gaps8": 8}
 """Codes of gaps, and the bits of their symbols."""
 MOST_BYTES = 2_000_000_000
 """Weights that an ONNX file could hold as they are; no packed ones may become more."""
+LEAST_BYTES = 1024
+"""Smaller weights stay as they are: they take less room than what would unpack them."""
 TRITS_OF_BYTE = np.stack([np.arange(243) // 3**power % 3 for power in range(4, -1, -1)], 1).astype(np.int8) - 1
 """The five numbers that a byte of trits stands for."""
 _MOST_FOR_A_BYTE = 256
 """Weights that one stored byte may stand for: a symbol of 8 bits is a run of at most 255 zeros."""
+_SLOW_COSTS = 1.1
+"""Forms that number many bits or symbols one by one must be smaller than others by that."""
 _MISFIT = "the places of a packed weight do not fit its shape"
 
 EMITS = {bits: np.append(np.ones((1 << bits) - 1, np.uint8), np.zeros(1, np.uint8)) for bits in GAPS.values()}
@@ -143,9 +147,18 @@ def forms_of(weight: np.ndarray) -> Iterator[PackedWeight]:
         yield PackedWeight(weight.shape, {TRITS: _trits(weight), SCALES: scales})
 
 
+def by_cost(weight: np.ndarray) -> list[PackedWeight]:
+    """The forms of a weight, the one to prefer first: the smallest, unless it takes long to unpack and saves little."""
+    return sorted(forms_of(weight), key=_cost)
+
+
 def filled(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape with so many further output channels that whole bytes hold all trits."""
     return (shape[0] + (-shape[0] % 5 if math.prod(shape[1:]) % 5 else 0), *shape[1:])
+
+
+def _cost(form: PackedWeight) -> float:
+    return form.stored * (_SLOW_COSTS if {MASK, "gaps4"} & form.parts.keys() else 1)
 
 
 def _gap_codes(places: np.ndarray, size: int) -> Iterator[dict[str, np.ndarray]]:
