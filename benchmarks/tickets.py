@@ -56,7 +56,7 @@ class Study(NetworkCells):
         alike = {"epochs": self.settings.epochs, "batch": self.settings.batch, "augment": "crop-flip"}
         if arm == TRAINED:
             return "train", {**alike, "lr": 0.01, "weight_decay": 1e-4}
-        return "ticket", {**alike, "kind": arm, "sparsity": SPARSITY, "lr": 0.1, "weight_decay": 1e-4}
+        return "ticket", {**alike, "algorithm": arm, "sparsity": SPARSITY, "lr": 0.1, "weight_decay": 1e-4}
 
     def answers(self, arm: str, folder: Path) -> dict[str, Any]:
         """The accuracy of one arm."""
