@@ -104,6 +104,10 @@ class Study(NetworkCells):
             "augment": "crop-flip", "validate_every": length, **steps,
         }  # fmt: skip
 
+    def pause(self) -> int:
+        """Updates between two of about ten times at which GMP removes weights."""
+        return max(1, self.settings.images // self.settings.batch * self.settings.epochs // 14)
+
     def made(self, arm: str, sparsity: float, seed: int, folder: Path) -> Subject:
         """The pruned and retrained network of one cell."""
         subject, options = self.start(), dict[str, Any]()
@@ -118,7 +122,7 @@ class Study(NetworkCells):
                     "when": {"kind": "iterative", "rounds": self.settings.rounds, "rewind": "rate", "retrain": retrain}
                 }
             case "GMP":
-                options = {"when": {"kind": "cubic", "retrain": self.schedule()}}
+                options = {"when": {"kind": "cubic", "every": self.pause(), "retrain": self.schedule()}}
         if arm in (FT, PFP):
             subject = self.pruned(subject, {
                 "score": arm.lower(), "scope": "layer" if arm == FT else "global", "budget": {"params": 1 - sparsity},
@@ -191,6 +195,7 @@ def ahead(
         return statistics.mean(mean(found, arm, 0.0 if arm == DENSE else sparsity, figure) for arm in arms)
 
     chosen = sorted({sparsity for _, sparsity in found if sparsity and where(sparsity)})
+    assert chosen, "the settings have sparsities of each kind"
     return statistics.mean(of(one, sparsity) - of(other, sparsity) for sparsity in chosen)
 
 

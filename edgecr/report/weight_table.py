@@ -21,9 +21,10 @@ HEAD = (
     "compact",
 )
 NOTE = (
-    "Gone are weights and multiply-accumulates of the baseline, removed or zero. Papers count the bytes of the weights "
-    "that are left and none for their places. Runtimes compute zeros and signs like any other weight: masks and binary "
-    "weights make small files (target onnx-compact), not fast ones; removed channels make both."
+    "Gone are weights and multiply-accumulates of the baseline, removed or zero. Papers count 4 bytes for a weight "
+    "that is left, one bit for a binary one, and nothing for their places. Runtimes compute zeros and signs like any "
+    "other weight: masks and binary weights make small files (target onnx-compact), not fast ones; removed channels "
+    "make both."
 )
 
 

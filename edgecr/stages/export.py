@@ -25,9 +25,10 @@ from edgecr.run import ROLES, Run
 from edgecr.stages.asked import SUBJECT_FILES, Asked, export_key, export_stage, target_for
 from edgecr.stages.subject_counts import SubjectCounts, WeightFigures
 from edgecr.subject import Subject
+from edgecr.surgery.changes.binary import binary_tensors
 from edgecr.surgery.counters import count
 from edgecr.surgery.counts import Count
-from edgecr.surgery.weight_sizes import bytes_without_places, count_weights, stored_bytes
+from edgecr.surgery.weight_sizes import count_weights, paper_bytes, stored_bytes
 from edgecr.training.context import Execution
 
 
@@ -51,7 +52,7 @@ def _weight_figures(subject: Subject, figures: Count) -> WeightFigures:
     return WeightFigures(
         nonzeros=counted.nonzeros,
         sparse_macs=counted.sparse_macs,
-        without_places=math.ceil(bytes_without_places(counted.nonzeros)),
+        without_places=math.ceil(paper_bytes(weights, binary_tensors(subject.surgery))),
         **asdict(stored_bytes(weights)),
     )
 

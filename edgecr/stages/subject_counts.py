@@ -23,7 +23,7 @@ class WeightFigures(Options):
     sparse_macs: Whole
     """Multiply-accumulates for one image with weights that are not zero."""
     without_places: Whole
-    """Bytes as papers count them: of the weights that are left, and none for where they stand."""
+    """Bytes as papers count them: 4 for a weight that is left, a bit for a binary one, none for their places."""
     dense: Whole
     mask: Whole
     gaps: Whole

@@ -7,7 +7,7 @@ Torch-free.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass
 from typing import Literal
 
@@ -63,6 +63,13 @@ def prunable(weights: Weights, layers: Iterable[LayerCount]) -> Weights:
 def bytes_without_places(nonzeros: int, bits: int = FLOAT_BITS) -> float:
     """The memory that papers give: so many bits for each weight that is left, and nothing for where it stands."""
     return nonzeros * bits / 8
+
+
+def paper_bytes(weights: Weights, binary: Collection[str] = ()) -> float:
+    """The memory that papers give for a model: 32 bits for each weight that is left, and one in binary tensors."""
+    left = {name: int(np.count_nonzero(weight)) for name, weight in weights.items()}
+    signs = sum(left[name] for name in binary if name in left)
+    return bytes_without_places(sum(left.values()) - signs) + bytes_without_places(signs, BINARY_BITS)
 
 
 @dataclass(frozen=True)

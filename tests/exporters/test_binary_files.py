@@ -7,7 +7,6 @@ from onnx import numpy_helper
 
 from edgecr.exporters.onnx.compact import read_plain
 from edgecr.exporters.onnx.count import layer_weights
-from edgecr.exporters.onnx.packing import GAPS, MASK, SIGNS, TRITS
 from edgecr.exporters.receipt import Receipt
 from edgecr.models import architecture
 from edgecr.predictors.onnx_file import read_onnx
@@ -16,6 +15,7 @@ from edgecr.surgery.changes import BinaryWeights, WeightMask
 from edgecr.surgery.changes.binary import BINARY, BinaryRows
 from edgecr.surgery.counters import count
 from edgecr.surgery.layer_names import weighted_layers
+from edgecr.surgery.packing import GAPS, MASK, SIGNS, TRITS
 from edgecr.surgery.promise import ZEROS
 from tests.exporters.tiny_subjects import LABELS, export, randomised
 from tests.skips import has_openvino

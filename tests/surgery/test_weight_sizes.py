@@ -21,6 +21,7 @@ from edgecr.surgery.weight_sizes import (
     bytes_without_places,
     count_weights,
     entropy_bounds,
+    paper_bytes,
     prunable,
     stored_bytes,
 )
@@ -52,6 +53,13 @@ class Small(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.norm(self.conv(self.conv(x))).mean((2, 3)))
+
+
+def test_papers_count_a_bit_for_a_binary_weight_that_is_left() -> None:
+    weights = {"conv.weight": signed(0.75)[:1], "fc.weight": np.array([[1.5, 0, 2]], np.float32)}
+    left = int(np.count_nonzero(weights["conv.weight"]))
+    assert paper_bytes(weights) == 4 * left + 8
+    assert paper_bytes(weights, ["conv.weight", "a tensor that was removed since"]) == left / 8 + 8
 
 
 def test_counts_by_hand() -> None:
