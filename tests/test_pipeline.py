@@ -110,7 +110,7 @@ def test_killed_and_started_again_ends_in_the_same_bits(edgecr, edgecr_here, min
     child = edgecr.start("compress", mini_recipe, *STEPS_ALONE)
     for line in child.stderr:
         if "Step 2" in line:  # inside the second training
-            time.sleep(0.5)
+            time.sleep(0.1)
             os.killpg(child.pid, signal.SIGKILL)
             break
     child.communicate()

@@ -57,7 +57,8 @@ def subject(seed=0, **keys):
     from edgecr.models import architecture
     from edgecr.subject import Subject
 
-    return Subject.create(architecture({"arch": "resnet20", "width": 0.25} | keys), 3, (8, 8), seed)
+    smallest = {"arch": "resnet20", "width": 0.25, "blocks": [1, 1, 1]}
+    return Subject.create(architecture(smallest | keys), 3, (8, 8), seed)
 
 
 def context(folder, data=None, seed=7, **extra):

@@ -105,7 +105,7 @@ def registered(monkeypatch):
 
 RECIPE = """
 name: toys
-model: {arch: resnet20, width: 0.25}
+model: {arch: resnet20, width: 0.25, blocks: [1, 1, 1]}
 data: {name: digits}
 steps:
   - train: {epochs: 1, batch: 16, precision: fp32, loss: {toy: {layer: layer2, weight: 0.3}}}

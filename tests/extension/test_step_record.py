@@ -70,7 +70,7 @@ def step_of_a_recipe(folder: Path, used: int) -> None:
     recipe = Recipe.parse(
         {
             "name": "toy",
-            "model": {"arch": "resnet20", "width": 0.25},
+            "model": {"arch": "resnet20", "width": 0.25, "blocks": [1, 1, 1]},
             "data": {"name": "digits"},
             "steps": [{"economise": {"used": used}}],
             "gates": {"budget": {"ratio": 1.0}},

@@ -27,7 +27,7 @@ kind: cpu
 transport: {kind: local}
 align: 8
 """
-TINY = ("resnet20", "--set", "width=0.25", "--size", "16")
+TINY = ("resnet20", "--set", "width=0.25", "--set", "blocks=[1, 1, 1]", "--size", "16")
 
 
 @pytest.fixture
@@ -76,7 +76,8 @@ def test_build_show_predict(device):
     assert "predicted" in built.output
     table = LatencyTable.load(Path("latency/quick-ort-t1.json"))
     assert len(table.calibration.evidence) == 2
-    subject = Subject.create(architecture({"arch": "resnet20", "width": 0.25}), 10, (16, 16), seed=0)
+    declared = {"arch": "resnet20", "width": 0.25, "blocks": [1, 1, 1]}
+    subject = Subject.create(architecture(declared), 10, (16, 16), seed=0)
     assert table.missing(configurations(subject.module, subject.input_shape)) == []
     shown = call("show", "--device", device, "--layers")
     assert shown.exit_code == 0

@@ -26,6 +26,7 @@ def test_a_preset_gives_way_key_by_key():
 def test_one_family_goes_the_whole_way(edgecr_here, tmp_path):
     changes = [
         "model.width=0.25",
+        "model.blocks=[1, 1, 1]",
         "steps.0.train.epochs=1",
         "steps.1.prune.when.retrain.epochs=1",
         "robustness.suites=[]",

@@ -20,7 +20,7 @@ from edgecr.training.context import Execution
 
 RECIPE = """
 name: mini
-model: {arch: resnet20, width: 0.25}
+model: {arch: resnet20, width: 0.25, blocks: [1, 1, 1]}
 data: {name: digits}
 steps:
   - train: {epochs: 1, batch: 128}

@@ -44,8 +44,6 @@ class Ticket(Train):
         "biprop": {
             "algorithm": "biprop",
             "init": "kaiming_normal",
-            "scope": "global",
-            "ramp": _RAMP,
             "epochs": 100,
             "batch": 256,
             "lr": 0.1,

@@ -135,7 +135,7 @@ def perhaps_by_chance(clean: AccuracyRow | None) -> str:
 
 def ruined(clean: AccuracyRow | None) -> str:
     """The warning that a candidate lost all that its baseline knew; empty where it did not, or images are too few."""
-    if clean is None or _not_above_chance(clean):
+    if clean is None or clean.baseline is None or _not_above_chance(clean):
         return ""
     found = _at_chance(clean.candidate, clean.chance)
     if not found or _few(found):

@@ -10,14 +10,17 @@ from pydantic import Field, model_validator
 from edgecr.core.errors import RequestError, UnknownName
 from edgecr.core.estimate import Estimate
 from edgecr.core.options import Options
-from edgecr.report.gates.evidence import Evidence, evidence_for, unsound_words
+from edgecr.report.gates.evidence import Evidence, evidence_for, ruined, unsound_words
 from edgecr.report.gates.quantities import Kind, Quantity, quantities
 from edgecr.report.numbers import Scale, apart, confidence_text, figure, number, with_unit
 from edgecr.report.result import CandidateRow, GateResult, Result, Status, Verdict
+from edgecr.robustness.conditions import CLEAN
 
 LIMITS = ("drop", "ratio", "min", "max")
 TOLERANCE = 1e-9
 """A figure that equals its limit passes; this swallows the rounding of binary fractions."""
+CHANCE = "chance"
+"""Names the condition that holds without being declared: a model that guesses never ships."""
 NO_GATES = "no gates were declared"
 
 
@@ -101,10 +104,10 @@ def about_device(gates: Mapping[str, Gate], device: str, devices: Sequence[str])
 
 
 def settle(gates: Mapping[str, Gate], result: Result, allow_partial: bool = False) -> list[GateResult]:
-    """Every limit judged, and where all of them hold, the doubt that forbids to ship nevertheless."""
+    """Every limit judged, and where all of them hold, what forbids to ship nevertheless."""
     judged = judge(gates, result, allow_partial)
-    if all(each.status is Status.PASS for each in judged) and (doubt := shaken(result)):
-        judged.append(doubt)
+    if all(each.status is Status.PASS for each in judged):
+        judged += filter(None, (shaken(result), useless(result)))
     return judged
 
 
@@ -268,6 +271,12 @@ def shaken(result: Result) -> GateResult | None:
     if not wrong:
         return None
     return GateResult("evidence", Status.INCOMPLETE, wrong, "the judged models and the question are what the run wrote")
+
+
+def useless(result: Result) -> GateResult | None:
+    """A candidate that guesses, however far the gates let its accuracy fall; None for a better one."""
+    told = next(filter(None, (ruined(row) for row in result.accuracy if row.condition == CLEAN)), "")
+    return GateResult(CHANCE, Status.FAIL, told, "the candidate answers better than by chance") if told else None
 
 
 def reasons(result: Result) -> list[str]:

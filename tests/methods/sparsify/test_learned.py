@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from edgecr.core.errors import RequestError
+from edgecr.methods.finetune import FineTune
 from edgecr.methods.sparsify.learned import first_scores, learned_scores
 from edgecr.surgery.changes import BinaryWeights, WeightMask
 from edgecr.surgery.changes.mask import set_to_zero
@@ -44,6 +45,19 @@ def test_scores_learn_and_weights_and_biases_come_back_to_the_same_bits(tmp_path
     assert all(p.requires_grad for p in given.module.parameters())
     again = learned_scores(subject(), 0.5, options(**QUICK), context(tmp_path))
     assert all(torch.equal(score, again[name]) for name, score in scores.items()), "read back"
+
+
+def test_the_mask_that_was_learned_stays_while_the_weights_are_trained_again(tmp_path):
+    given = subject()
+    scores = learned_scores(given, 0.3, options(**QUICK), context(tmp_path / "scores"))
+    masks = {name: highest([score], 0.3)[0] for name, score in scores.items()}
+    set_to_zero(given.module, masks)
+    chosen = given.with_changes(WeightMask.of(given.module, list(masks)))
+    before = weights(chosen.module)
+    after = weights(FineTune.parse(QUICK).apply(chosen, context(tmp_path / "after")).module)
+    for name, mask in masks.items():
+        assert not after[name][~mask].any()
+        assert not torch.equal(after[name], before[name])
 
 
 def test_what_is_zero_has_no_score(tmp_path):

@@ -60,7 +60,7 @@ def test_other_gates_do_not_ask_how_right_the_baseline_is():
     assert "chance" not in result.gates[1].text
 
 
-def compared(before, after):
+def compared(before, after, gates=GATES):
     """A baseline and a candidate that know so many of 200 images."""
     labels = EVEN
     answers = {}
@@ -70,13 +70,22 @@ def compared(before, after):
         answers[role] = {"choices": choices, "probabilities": np.full(len(labels), 0.9, np.float32)}
     every = dict.fromkeys(suites.get("noise5").conditions, answers)
     robustness = RobustnessResult("noise5", 0, np.arange(len(labels)), labels, every)
-    return build_result(name="x", id="x", gates=GATES, robustness=[robustness], warnings=["another"]).warnings
+    return build_result(name="x", id="x", gates=gates, robustness=[robustness], warnings=["another"])
 
 
 def test_a_candidate_that_guesses_is_the_first_thing_told():
-    first, *others = compared(190, 55)
+    first, *others = compared(190, 55).warnings
     assert "the candidate's clean accuracy" in first
     assert "compression has ruined this model" in first
     assert others == ["another"]
-    assert compared(190, 150) == ["another"]
-    assert not any("ruined" in text for text in compared(55, 50))
+    assert compared(190, 150).warnings == ["another"]
+    assert not any("ruined" in text for text in compared(55, 50).warnings)
+
+
+def test_a_candidate_that_guesses_never_ships_whatever_the_gates_allow():
+    allowed = {"clean_accuracy": Gate(drop=0.9)}
+    result = compared(190, 55, allowed)
+    assert [gate.status.value for gate in result.gates] == ["PASS", "FAIL"]
+    assert "compression has ruined this model" in result.gates[1].text
+    assert result.verdict.value == "DON'T SHIP"
+    assert compared(190, 150, allowed).verdict.value == "SHIP"
