@@ -194,6 +194,11 @@ class SparsifyOptions(Method):
         return trained or (self.learn is not None and self.learn.needs_labels)
 
     @property
+    def promises(self) -> tuple[str, ...]:
+        """Zeros, which later trainings keep."""
+        return ("zeros",)
+
+    @property
     def repairs(self) -> RepairOptions | None:
         """The options of the repair; None where there is none."""
         if not isinstance(self.when, OneShot) or self.repair is False:

@@ -191,12 +191,23 @@ def test_rounds_mask_more_and_more(tmp_path):
 
 
 def test_rates_rewind_and_weights_stay(tmp_path):
-    model, snapshots = baseline(tmp_path)
-    sparsify(tmp_path, copy.deepcopy(model), snapshots=snapshots, **rounds(rewind="rate", to=4))
-    begun = Subject.load(tmp_path / "round-01" / "masked")
-    for name, tensor in begun.module.state_dict().items():
-        expected = model.module.state_dict()[name]
-        assert torch.equal(tensor, expected * ~gone(begun)[name] if name in gone(begun) else expected)
+    schedule = {"epochs": 3, "schedule": "multistep", "milestones": [1, 2], "warmup": 0.5}
+    before, _ = baseline(tmp_path, **schedule)
+    sparsify(tmp_path, copy.deepcopy(before), **rounds(rewind="rate", to=4, retrain=RETRAIN | schedule))
+    rates = learning_rates(tmp_path / "train")
+    assert len(set(rates)) == 3
+    for number in (1, 2):
+        folder = tmp_path / f"round-{number:02d}"
+        begun, masks = Subject.load(folder / "masked"), gone(Subject.load(folder / "masked"))
+        for name, tensor in begun.module.state_dict().items():
+            expected = before.module.state_dict()[name]
+            assert torch.equal(tensor, expected * ~masks[name] if name in masks else expected)
+        assert learning_rates(folder) == rates
+        before = Subject.load(folder / "subject")
+
+
+def learning_rates(folder):
+    return [epoch["lr"] for epoch in read_json(folder / "history.json")["epochs"]]
 
 
 def test_weights_and_statistics_rewind_to_the_bit(tmp_path):

@@ -96,3 +96,8 @@ def test_a_fine_tuning_behind_a_repaired_masking_is_gentle(tmp_path):
     assert done.steps[2].method.gentle
     done = recipe(tmp_path, TRAIN, "sparsify: {sparsity: 0.5, repair: false}", "finetune: {epochs: 1}")
     assert not done.steps[2].method.gentle
+
+
+def test_a_ticket_behind_a_masking_would_lose_the_zeros(tmp_path):
+    with pytest.raises(RecipeError, match="an earlier step promised zeros"):
+        recipe(tmp_path, TRAIN, "sparsify: {sparsity: 0.5}", "ticket: {sparsity: 0.5, epochs: 1}")
