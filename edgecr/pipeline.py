@@ -35,7 +35,7 @@ from edgecr.stages.robustness import robustness
 from edgecr.stages.step_differences import nearest
 from edgecr.stages.step_store import Step, StepStore, accelerator, threads
 from edgecr.subject import Subject
-from edgecr.training.context import Execution, StepContext
+from edgecr.training.context import SNAPSHOTS, Execution, StepContext
 
 
 def compress(
@@ -213,7 +213,19 @@ class Work:
             "device": self._device(step.method),
             "target": self._target(step.method),
             "baseline": self.before(self.recipe.baseline_steps) if reads_baseline(step) else None,
+            "snapshot": self._snapshot(index),
         }
+
+    def _snapshot(self, index: int) -> str | None:
+        """The hash of the earlier state that a step goes back to, if it does."""
+        update = self.recipe.steps[index].method.goes_back_to
+        file = None if update is None else self.snapshots(index).get(update)
+        return sha256(file) if file else None
+
+    def snapshots(self, index: int) -> dict[int, Path]:
+        """The states that trainings before a step kept, by update; of several with one number the last one's."""
+        folders = [self.step_folder(earlier) / SNAPSHOTS for earlier in range(index)]
+        return {int(file.stem): file for folder in folders for file in sorted(folder.glob("*.safetensors"))}
 
     def _device(self, method: Method) -> Any:
         """The declaration of the device that a step plans for, if it does."""
@@ -259,7 +271,14 @@ class Work:
         self.monitor.say(title + self._why_anew(stored))
         seed, latencies = self.recipe.seed * 1000 + index, AgentLatencies(self.monitor)
         context = StepContext(
-            LearningData.of(self.data), seed, stored.folder, self.execution, self.monitor, latencies, self.baseline
+            LearningData.of(self.data),
+            seed,
+            stored.folder,
+            self.execution,
+            self.monitor,
+            latencies,
+            self.baseline,
+            self.snapshots(index),
         )
         start = time.monotonic()
         self.recipe.steps[index].method.apply(before, context).save(stored.folder / "subject")

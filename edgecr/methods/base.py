@@ -39,6 +39,11 @@ class Method(Options):
         return False
 
     @property
+    def goes_back_to(self) -> int | None:
+        """The update of an earlier training whose state the step goes back to; None for a step that does not."""
+        return None
+
+    @property
     def promises(self) -> tuple[str, ...]:
         """Names of the figures in the weights that later steps have to keep, such as zeros."""
         return ()

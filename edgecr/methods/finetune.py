@@ -54,7 +54,7 @@ def _behind_a_repair(options: Mapping[str, Any], steps: Any) -> bool:
         for name, given in step.items() if isinstance(step, Mapping) else ():
             if name == "finetune" and (given or {}) == options:
                 return behind
-            behind = name == "repair" or (name == "prune" and _repairs(given))
+            behind = name == "repair" or (name in ("prune", "sparsify") and _repairs(given))
     return False
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from edgecr.methods.base import Method, methods
 from edgecr.training.context import StepContext
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 class Train(TrainOptions, Method):
     """Train the model on the labels with cross-entropy, or with another loss."""
 
+    snapshots: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Updates after which the model's state is kept, for a later step that goes back to it; 0 is before the first."""
+
     @classmethod
     def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
         """Completes what the loss says from the recipe."""
@@ -26,6 +31,8 @@ class Train(TrainOptions, Method):
     def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Trains the subject's own tensors in place."""
         from edgecr.training.loop import fit
+        from edgecr.training.observers import Keeping
 
-        fit(subject.module, self, self.build_loss(subject, context), context, surgery=subject.surgery)
+        keeping = [Keeping(context.folder, self.snapshots)] if self.snapshots else []
+        fit(subject.module, self, self.build_loss(subject, context), context, keeping, surgery=subject.surgery)
         return subject

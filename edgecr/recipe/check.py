@@ -17,6 +17,7 @@ from edgecr.recipe.walk import reads_baseline
 from edgecr.report.gates.judge import check_gate_name, check_judgeable
 from edgecr.robustness.suites import suites
 from edgecr.runners.base import load_device
+from edgecr.training.context import not_saved
 
 LONGEST = 100
 """Entries of each list of a recipe, and of ``set``; looking every one of them up takes time."""
@@ -171,6 +172,7 @@ def _impossible(recipe: Recipe, document: Document) -> list[Problem]:
     problems += _without_labels(recipe, document)
     problems += _one_name_twice(recipe, document)
     problems += _no_baseline_yet(recipe, document)
+    problems += _nothing_to_go_back_to(recipe, document)
     problems += _misplaced(recipe, document)
     if not recipe.steps and not recipe.model.starts_trained:
         problems.append(
@@ -213,6 +215,16 @@ def _no_baseline_yet(recipe: Recipe, document: Document) -> Iterator[Problem]:
                 "it; name another teacher, such as {run: DIR} or {weights: FILE}"
             )
             yield Problem(document.place(path), dotted(path), text)
+
+
+def _nothing_to_go_back_to(recipe: Recipe, document: Document) -> Iterator[Problem]:
+    """Steps that go back to a state which no training before them keeps."""
+    for index, step in enumerate(recipe.steps):
+        kept = [update for earlier in recipe.steps[:index] for update in getattr(earlier.method, "snapshots", ())]
+        update = step.method.goes_back_to
+        if update is not None and update not in kept:
+            path: KeyPath = ("steps", index, step.name, "when")
+            yield Problem(document.place(path), dotted(path), not_saved(update, kept))
 
 
 def _one_name_twice(recipe: Recipe, document: Document) -> Iterator[Problem]:

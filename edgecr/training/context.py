@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,20 @@ def _no_access(device: str) -> RequestError:
     )
 
 
+SNAPSHOTS = "snapshots"
+"""The folder with states of a training in the folder of its step."""
+
+
+def not_saved(update: int, saved: Iterable[int]) -> str:
+    """The refusal to go back to a state that no training of the run keeps."""
+    found = sorted(set(saved))
+    wanted, known = sorted({*found, update}), ", ".join(map(str, found)) or "none"
+    return (
+        f"no training before this step keeps its state at update {update} (kept: {known}); "
+        f"add `snapshots: {wanted}` to the train step that makes the model"
+    )
+
+
 def _no_baseline() -> Subject:
     raise RequestError("No baseline here; run this step through `edgecr compress`, or name another teacher.")
 
@@ -74,6 +88,15 @@ class StepContext:
     latencies: DeviceLatencies = field(default_factory=DeviceLatencies)
     baseline: Callable[[], Subject] = _no_baseline
     """Gives the model before the first step that compresses, for losses that compare with it."""
+
+    snapshots: Mapping[int, Path] = field(default_factory=dict)
+    """Files with the states of earlier trainings, by the update after which they were kept."""
+
+    def snapshot(self, update: int) -> Path:
+        """The file with the state of an earlier training after so many updates; a RequestError where none was kept."""
+        if update not in self.snapshots:
+            raise RequestError(f"Cannot go back: {not_saved(update, self.snapshots)}.")
+        return self.snapshots[update]
 
     def refuse_several_devices(self, what: str) -> None:
         """Raises a RequestError for work whose state several training processes would not share."""

@@ -43,15 +43,19 @@ def fit(
     *,
     surgery: Sequence[Change] = (),
     importance: Importance = filter_norms,
+    start: int = 0,
 ) -> History:
     """Trains a module in place, on from where an earlier attempt in the folder stopped; ends in eval mode.
 
     What the changes of ``surgery`` promise stays so: pruned weights remain zero, and weights of few values are trained
-    in their latent form. ``importance`` tells AdaSAP which neurons will go.
+    in their latent form. ``importance`` tells AdaSAP which neurons will go. Updates before ``start`` are passed over,
+    with their share of the schedule and of the images.
     """
     _check(options, context)
     precision = resolve(options.precision, context.execution.accelerator)
-    setup = TrainingSetup(context.data, options, loss, context.seed, context.folder, precision, surgery, importance)
+    setup = TrainingSetup(
+        context.data, options, loss, context.seed, context.folder, precision, surgery, importance, start
+    )
     fabric = _fabric(context.execution, precision)
     with contextlib.ExitStack() as stack:
         if context.execution.devices == 1:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
+from edgecr.core.errors import RequestError
 from edgecr.core.progress import Bar, Monitor
 from edgecr.training.checkpoint import Checkpoints
+from edgecr.training.context import SNAPSHOTS
 from edgecr.training.evaluate import right_answers
 from edgecr.training.session import TrainingState
+from edgecr.weights import write_tensors
 
 
 class Observer:
@@ -69,6 +74,31 @@ class Validation(Observer):
         found = float(session.summed(right)) / len(data.validation)
         if session.history.validated(found) and options.keep == "best":
             session.remember_best()
+
+
+class Keeping(Observer):
+    """Keeps the state of the model after some numbers of updates, for steps that go back to it."""
+
+    def __init__(self, folder: Path, updates: Sequence[int]) -> None:
+        self.folder, self.updates = folder / SNAPSHOTS, updates
+
+    def at_start(self, session: TrainingState) -> None:
+        """Refuses states that will never be; one before the first update is kept now."""
+        if beyond := [update for update in self.updates if update > session.steps.total]:
+            raise RequestError(
+                f"snapshots: {beyond[0]} lies beyond the {session.steps.total} updates of this training."
+            )
+        if any(".parametrizations." in name for name in session.module.state_dict()):
+            raise RequestError("snapshots of binary weights cannot be gone back to; take them before the weights are.")
+        self._keep_if_due(session)
+
+    def after_step(self, session: TrainingState) -> None:
+        """Keeps the state if it is one that is wanted."""
+        self._keep_if_due(session)
+
+    def _keep_if_due(self, session: TrainingState) -> None:
+        if session.step_number in self.updates and session.fabric.is_global_zero:
+            write_tensors(self.folder / f"{session.step_number}.safetensors", session.module.state_dict())
 
 
 class Saving(Observer):

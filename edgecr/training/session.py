@@ -55,6 +55,8 @@ class TrainingSetup:
     """The changes whose promises hold from the first update on."""
     importance: Importance = filter_norms
     """Scores the neurons; AdaSAP prepares the least important ones for being pruned."""
+    start: int = 0
+    """The update of the schedule that comes first; all before it are left out."""
 
 
 @dataclass
@@ -94,10 +96,12 @@ class TrainingState:
         self.fabric, self.module, self.setup = fabric, module, setup
         self.options = setup.options
         self.steps = _steps(len(setup.data.train), setup.options, fabric.world_size)
+        if setup.start >= self.steps.total:
+            raise RequestError(f"Update {setup.start} lies beyond the {self.steps.total} updates of this training.")
         self.share = Share(fabric.global_rank, fabric.world_size)
         """The part of each batch that this process works on."""
         self.identity = self._identity()
-        self.epoch = self.batch = 0
+        self.epoch, self.batch = divmod(setup.start, self.steps.per_epoch)
         self.totals, self.pending = Totals(), Pending()
         self.started_at = time.monotonic()
         self.best: dict[str, Tensor] = {}
@@ -128,6 +132,7 @@ class TrainingState:
                 "devices": self.fabric.world_size,
                 "weights": hash_tensors(self.module.state_dict()),
                 "masks": hash_tensors(standing_masks(self.module, self.setup.surgery)),
+                "start": self.setup.start,
             }
         )
 
@@ -164,7 +169,7 @@ class TrainingState:
 
     @property
     def step_number(self) -> int:
-        """Updates done since the training began."""
+        """Updates done since the training began, or passed over where it begins later."""
         return self.epoch * self.steps.per_epoch + self.batch
 
     @property

@@ -23,15 +23,22 @@ def held(kind=torch.optim.SGD, **keys):
     return module, optimiser, Masks(module, optimiser)
 
 
-def test_pruned_entries_lose_weight_gradient_and_momentum():
-    module, optimiser, masks = held(momentum=0.9)
+@pytest.mark.parametrize(
+    ("kind", "keys", "buffers"),
+    [
+        (torch.optim.SGD, {"momentum": 0.9}, ("momentum_buffer",)),
+        (torch.optim.AdamW, {}, ("exp_avg", "exp_avg_sq")),
+    ],
+)
+def test_pruned_entries_lose_weight_gradient_and_momentum(kind, keys, buffers):
+    module, optimiser, masks = held(kind, **keys)
     module(torch.ones(2, 4)).sum().backward()
     optimiser.step()
     mask = half(module.weight)
     masks.prune({"weight": mask})
     masks.clear_gradients()
-    momentum = optimiser.state[module.weight]["momentum_buffer"]
-    for tensor in (module.weight, module.weight.grad, momentum):
+    state = optimiser.state[module.weight]
+    for tensor in (module.weight, module.weight.grad, *(state[name] for name in buffers)):
         assert torch.equal(tensor != 0, mask.bool())
     assert (module.bias != 0).all()
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from edgecr.exporters.onnx.count import count_onnx, layer_weights
+from edgecr.surgery.blocks import TwoInFour
 from edgecr.surgery.counts import LayerCount
 
 _WIDE = 256
 """Channels on both sides from which on sparse kernels have been seen to pay."""
-_GROUP, _ZEROS = 4, 2
 
 
 def eligible(file: Path) -> Iterator[tuple[str, bool]]:
@@ -24,12 +24,10 @@ def eligible(file: Path) -> Iterator[tuple[str, bool]]:
 
 def has_pattern(weight: np.ndarray) -> bool:
     """True if at most two of each four weights along the input channels are not zero."""
-    inputs = np.moveaxis(weight, 1, -1)
-    groups = inputs.reshape(-1, inputs.shape[-1] // _GROUP, _GROUP)
-    return bool(((groups != 0).sum(axis=-1) <= _GROUP - _ZEROS).all())
+    return TwoInFour().count(weight) * TwoInFour.size == weight.size
 
 
 def _is_wide(layer: LayerCount) -> bool:
     outputs, inputs, *_ = layer.weight_shape
-    wide = min(outputs, inputs) >= _WIDE and inputs % _GROUP == 0
+    wide = min(outputs, inputs) >= _WIDE and inputs % TwoInFour.size == 0
     return wide and layer.groups == 1 and layer.kind in ("conv", "linear") and len(layer.weight_shape) in (2, 4)

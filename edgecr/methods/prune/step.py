@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 
 from torch import nn
 
@@ -20,7 +19,8 @@ from edgecr.methods.prune.latency_search import Aim, Lessons, Measured, search
 from edgecr.methods.prune.options import Exponential, Iterative, PruneOptions
 from edgecr.methods.prune.recalibration import recalibrated
 from edgecr.methods.prune.while_training import RemovalObserver, RemovalSchedule
-from edgecr.methods.repair.step import enough_images, repaired
+from edgecr.methods.repair.step import repaired_if_possible
+from edgecr.methods.rounds import kept
 from edgecr.subject import Subject
 from edgecr.surgery.carry_out import Choice, Pruned, carried_out, prune_channels
 from edgecr.surgery.changes.cut import ChannelCut
@@ -34,7 +34,7 @@ from edgecr.surgery.planning.plan import Plan, Planner
 from edgecr.surgery.planning.record import NAME, SHORT, Amount, PlanRecord, Width
 from edgecr.surgery.planning.unreachable import FIXED, LOOSEN, at_loss
 from edgecr.surgery.planning.widths import MULTIPLES, Allowed, Limits, allowed_by
-from edgecr.surgery.repair.options import FEWEST, RepairOptions
+from edgecr.surgery.repair.options import RepairOptions
 from edgecr.surgery.scoring.scores import ScoringInputs, allocators, scores
 from edgecr.surgery.tracing.after import after
 from edgecr.surgery.tracing.graph import ChannelGraph, trace_channels
@@ -169,21 +169,12 @@ class Pruning:
 
     def _repaired(self, result: Subject) -> Subject:
         """The pruned subject with its layers refitted or norms recalibrated, as was wanted and images allow."""
-        options, images = self.method.repairs, self.context.data.train
+        options = self.method.repairs
         if self.method.recalibrate and result.surgery[len(self.subject.surgery) :]:
             return recalibrated(result, self.context)
         if options is None or not result.surgery[len(self.subject.surgery) :]:
             return result
-        if self.method.repair is not None:
-            return repaired(self.subject, result, options, self.context)
-        if not enough_images(images):
-            self.context.monitor.say(f"Not repaired: that takes {FEWEST} training images or more.")
-            return result
-        try:
-            return repaired(self.subject, result, options, self.context)
-        except UnsupportedModel as error:  # nobody asked for it
-            self.context.monitor.warn(f"Not repaired: {error}")
-            return result
+        return repaired_if_possible(self.subject, result, options, self.context, asked=self.method.repair is not None)
 
     def _pruned(
         self, subject: Subject, choose: Choice, allowed: Allowed | None = None, known: ChannelGraph | None = None
@@ -322,26 +313,18 @@ class Pruning:
 
     def _in_rounds(self, first: Pruned, schedule: Iterative) -> Subject:
         """Prunes a bit and trains, several times; each finished round stays where a killed run finds it."""
-        subject, allowed = self.subject, allowed_by(first.graph, self.limits)
+        subject, allowed, execution = self.subject, allowed_by(first.graph, self.limits), self.context.execution
         for number in range(1, schedule.steps + 1):
             folder = self.context.folder / f"round-{number:02d}"
             key = fingerprint([self.method.plain(), self.context.seed, hash_tensors(subject.module.state_dict())])
             choose = partial(self._step, number=number, steps=schedule.steps)
             left = allowed.after(self._cuts(subject))
-            start = self._kept(folder / "pruned", key, partial(self._slimmed, subject, choose, left, first.graph))
+            start = kept(folder / "pruned", key, partial(self._slimmed, subject, choose, left, first.graph), execution)
             context = replace(self.context, folder=folder, seed=derive_seed(self.context.seed, number))
-            subject = self._kept(folder / "subject", key, partial(self._trained, start, schedule, context))
+            subject = kept(folder / "subject", key, partial(self._trained, start, schedule, context), execution)
             discard(folder)
         write_json(self.context.folder / "history.json", read_json(folder / "history.json"))
         return subject
-
-    def _kept(self, folder: Path, key: str, make: Callable[[], Subject]) -> Subject:
-        """Returns the result that an earlier attempt stored under the same key, or else makes and stores it."""
-        record = folder.with_suffix(".json")
-        if not (record.is_file() and read_json(record) == {"key": key}):
-            make().save(folder)
-            write_json(record, {"key": key})
-        return Subject.load(folder, allow_code=self.context.execution.allow_code)
 
     def _cuts(self, subject: Subject) -> tuple[ChannelCut, ...]:
         """Returns the cuts that this step has made."""

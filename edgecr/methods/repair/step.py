@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgecr.core.errors import RequestError
+from edgecr.core.errors import RequestError, UnsupportedModel
 from edgecr.data.base import ImageSet
 from edgecr.data.splits import spread
 from edgecr.methods.repair.record import NAME, LayerError, RepairRecord
@@ -19,6 +19,7 @@ from edgecr.subject import Subject
 from edgecr.surgery.changes.base import replay, standing_masks
 from edgecr.surgery.changes.binary import binary_tensors
 from edgecr.surgery.changes.cut import ChannelCut
+from edgecr.surgery.changes.mask import set_to_zero
 from edgecr.surgery.counters import count
 from edgecr.surgery.repair.options import FEW, FEWEST, RepairOptions
 from edgecr.surgery.repair.refit import CHUNK, PIXELS, Sample, repair
@@ -47,6 +48,7 @@ def check_only_cut(baseline: Subject, subject: Subject) -> None:
         )
     cut = copy.deepcopy(baseline.module)
     replay(cut, subject.surgery[known:])
+    set_to_zero(cut, standing_masks(subject.module, subject.surgery[known:]))
     own = subject.module.state_dict()
     if not all(torch.equal(tensor, own[name]) for name, tensor in cut.state_dict().items()):
         raise RequestError(
@@ -87,6 +89,22 @@ def repaired(before: Subject, subject: Subject, options: RepairOptions, context:
         "repaired", layers=len(done.layers), images=len(images), agreed=record.agreed, agrees=record.agrees
     )
     return subject
+
+
+def repaired_if_possible(
+    before: Subject, subject: Subject, options: RepairOptions, context: StepContext, *, asked: bool
+) -> Subject:
+    """The repaired subject; one that nobody ``asked`` to repair stays as it is where that cannot be."""
+    if asked:
+        return repaired(before, subject, options, context)
+    if not enough_images(context.data.train):
+        context.monitor.say(f"Not repaired: that takes {FEWEST} training images or more.")
+        return subject
+    try:
+        return repaired(before, subject, options, context)
+    except UnsupportedModel as error:
+        context.monitor.warn(f"Not repaired: {error}")
+        return subject
 
 
 def _fixed(subject: Subject) -> dict[str, str]:

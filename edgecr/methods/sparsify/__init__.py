@@ -1,1 +1,5 @@
 """Sparsity of single weights."""
+
+from edgecr.methods.sparsify.method import Sparsify
+
+__all__ = ["Sparsify"]

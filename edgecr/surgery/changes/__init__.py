@@ -14,11 +14,13 @@ from edgecr.surgery.changes.binary import BinaryWeights
 from edgecr.surgery.changes.cut import ChannelCut
 from edgecr.surgery.changes.drop import BlockDrop
 from edgecr.surgery.changes.mask import WeightMask
+from edgecr.surgery.changes.nm_mask import BlockMask
 from edgecr.surgery.promise import Figure, Promise, figures
 
 __all__ = [
     "BinaryWeights",
     "BlockDrop",
+    "BlockMask",
     "Change",
     "ChannelCut",
     "Figure",

@@ -76,6 +76,11 @@ class Regression:
             self._sums = _Sums.of(inputs.shape[1], residuals.shape[1])
         self._sums.add(inputs, residuals)
 
+    def gather(self) -> None:
+        """Sums the rows that wait, unless their own matrix is the smaller one; parts need not do so again."""
+        if self._inputs and (self._sums is not None or len(self._inputs[0][0]) <= self.rows):
+            self._sum()
+
     def part(self, inputs: Tensor, outputs: Tensor) -> Regression:
         """The regression of some outputs on some inputs, both in rising order."""
         assert self._around is not None
@@ -93,8 +98,7 @@ class Regression:
         With ``shift`` a constant s is free for each output. The error on these rows never exceeds that of D = 0.
         """
         assert self._around is not None
-        if self._inputs and (self._sums is not None or len(self._around[0]) <= self.rows):
-            self._sum()
+        self.gather()
         change, shift, after = self._by_rows(ridge) if self._sums is None else self._by_inputs(self._sums, ridge)
         if not self._shift:
             return Fit(change, torch.zeros(change.shape[1]), self.before, after)

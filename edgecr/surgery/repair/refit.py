@@ -243,6 +243,7 @@ class _Work:
         ridge, free = self.sample.ridge, self.free.get(use.weight)
         if free is None:
             return _finite(use, found, ridge)
+        found.gather()
         masks = free[out].flatten(1).bool().cpu()
         change = torch.zeros(masks.shape[1], len(masks))
         shift, before, after = torch.zeros(len(masks)), 0.0, 0.0
