@@ -5,7 +5,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests are small; two threads only wait for one another
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-# freed memory stays with the process, here, in the workers and in children: fetching it anew is a fifth of a small training
+# freed memory stays with the process, here and in children: fetching it anew is a fifth of a small training
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 << 20))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(512 << 20))
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
@@ -121,7 +121,7 @@ def commands_built_once():
 
 @pytest.fixture(scope="session", autouse=True)
 def operators_listed_once():
-    """torch lists all operators that ONNX can say anew for each export, which is a quarter of exporting a small network."""
+    """torch lists all of ONNX's operators anew for each export, a quarter of the time of a small network."""
     if "torch" not in sys.modules:
         return  # tests that do without torch need not wait for it
     from torch.onnx._internal.exporter._registration import ONNXRegistry

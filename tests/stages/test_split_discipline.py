@@ -145,7 +145,8 @@ def test_calibration_images_are_training_images(data, roles):
 
 def recipe():
     return Recipe.parse({
-        "name": "poisoned", "model": {"arch": "resnet20", "width": 0.25, "blocks": [1, 1, 1]}, "data": {"name": "digits"},
+        "name": "poisoned", "data": {"name": "digits"},
+        "model": {"arch": "resnet20", "width": 0.25, "blocks": [1, 1, 1]},
         "steps": [{"train": RETRAIN}, {"prune": {"score": "taylor", "sparsity": 0.25, "align": "off"}}],
     })  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from edgecr.core.errors import RequestError
-from edgecr.methods.binarise.method import Binarise
+from edgecr.methods.binarise.options import BinariseOptions
 from edgecr.methods.binarise.record import NAME, BinaryRecord
 from edgecr.subject import Subject
 from edgecr.surgery.changes.binary import BinaryWeights, binary_tensors
@@ -16,7 +16,7 @@ from edgecr.training.context import StepContext
 from edgecr.training.loop import fit
 
 
-def binarised(method: Binarise, subject: Subject, context: StepContext) -> Subject:
+def binarised(method: BinariseOptions, subject: Subject, context: StepContext) -> Subject:
     """The subject with binary weights in the layers that were asked for."""
     left_out = _left_out(method, subject)
     layers = [name for name in weighted_layers(subject.module) if name not in left_out]
@@ -41,7 +41,7 @@ def binarised(method: Binarise, subject: Subject, context: StepContext) -> Subje
     return subject.with_changes(change)
 
 
-def _left_out(method: Binarise, subject: Subject) -> dict[str, str]:
+def _left_out(method: BinariseOptions, subject: Subject) -> dict[str, str]:
     """Layers that stay as they are, and why."""
     layers = weighted_layers(subject.module)
     binary, wanted = binary_tensors(subject.surgery), weighted_layers(subject.module, method.exclude)

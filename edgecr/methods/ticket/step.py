@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 
 from edgecr.core.errors import RequestError
 from edgecr.core.seeds import derive_seed
-from edgecr.methods.ticket.method import Ticket
+from edgecr.methods.ticket.options import TicketOptions
 from edgecr.methods.ticket.record import NAME, TicketRecord
 from edgecr.subject import Subject
 from edgecr.surgery.changes.base import Change
@@ -29,7 +29,7 @@ FIRST_SEED = 3
 """Seeds below that are those of the network itself."""
 
 
-def found(method: Ticket, subject: Subject, context: StepContext) -> Subject:
+def found(method: TicketOptions, subject: Subject, context: StepContext) -> Subject:
     """The ticket in a random network of the subject's structure, which teaches nothing unless the loss asks it."""
     method.refuse_misplaced(subject.promise(allow_code=context.execution.allow_code).figures)
     context.refuse_several_devices("A ticket is found")
@@ -52,7 +52,7 @@ def found(method: Ticket, subject: Subject, context: StepContext) -> Subject:
     return ticket.with_changes(*_changes(module, names, signs=signs))
 
 
-def random_network(method: Ticket, subject: Subject, context: StepContext) -> Subject:
+def random_network(method: TicketOptions, subject: Subject, context: StepContext) -> Subject:
     """The subject's structure with random weights, which depend on the seed alone; biases are 0, norms neutral."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(context.seed, 1))
@@ -80,7 +80,7 @@ def first_scores(weight: Tensor, *seed: int) -> Tensor:
     return (torch.rand(weight.shape, generator=random) * 2 - 1) * bound
 
 
-def _searched(method: Ticket, module: nn.Module) -> list[str]:
+def _searched(method: TicketOptions, module: nn.Module) -> list[str]:
     """The layers that lose weights."""
     layers = weighted_layers(module, method.exclude)
     if not layers:
@@ -91,7 +91,7 @@ def _searched(method: Ticket, module: nn.Module) -> list[str]:
     return list(layers)
 
 
-def _told(method: Ticket, module: nn.Module) -> dict[str, str]:
+def _told(method: TicketOptions, module: nn.Module) -> dict[str, str]:
     """The parameters that are no weights, and what becomes of them."""
     layers, affine = weighted_layers(module).values(), norm_parameters(module)
     biases = [layer.bias for layer in layers if layer.bias is not None]
@@ -110,7 +110,7 @@ def _told(method: Ticket, module: nn.Module) -> dict[str, str]:
 class _Ramp(Observer):
     """Raises the sparsity from epoch to epoch."""
 
-    def __init__(self, method: Ticket, rankings: Sequence[Ranking]) -> None:
+    def __init__(self, method: TicketOptions, rankings: Sequence[Ranking]) -> None:
         self._method, self._rankings = method, rankings
 
     def at_start(self, session: TrainingState) -> None:
@@ -133,7 +133,12 @@ def _changes(module: nn.Module, names: Sequence[str], *, signs: bool) -> list[Ch
 
 
 def _record(
-    method: Ticket, module: nn.Module, names: Sequence[str], told: dict[str, str], warning: str, context: StepContext
+    method: TicketOptions,
+    module: nn.Module,
+    names: Sequence[str],
+    told: dict[str, str],
+    warning: str,
+    context: StepContext,
 ) -> None:
     weights = {name.removesuffix(".weight"): module.get_parameter(name) for name in names}
     before = {layer: weight.numel() for layer, weight in weights.items()}

@@ -67,7 +67,7 @@ class ScoredWeight(nn.Module):
         self._seen: Remembered[Tensor] = Remembered()
 
     def forward(self, scores: Tensor) -> Tensor:
-        """What the network sees; gradients go to the scores."""
+        """The weight that the network sees; gradients go to the scores."""
         mask = self._ranking.mask(self._name, scores)
         seen = self._seen.get(lambda: self._masked(mask), [self.weight, mask])
         found: Tensor = _ByScores.apply(scores, self.weight, seen)

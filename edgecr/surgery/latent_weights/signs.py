@@ -33,7 +33,7 @@ class SignWeight(nn.Module):
         self._seen: Remembered[Tensor] = Remembered()
 
     def forward(self, latent: Tensor) -> Tensor:
-        """What the network sees; gradients go to the latent weight."""
+        """The weight that the network sees; gradients go to the latent weight."""
         seen = self._seen.get(lambda: signs_of(latent, self._scale), [latent])
         found: Tensor = _Clipped.apply(latent, seen)
         return found

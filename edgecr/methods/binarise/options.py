@@ -1,0 +1,23 @@
+"""The options of a binarisation. Torch-free: recipes are checked with them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgecr.methods.train import Train
+
+
+class BinariseOptions(Train):
+    """The layers that become binary, and the weights that share a magnitude."""
+
+    scale: Literal["channel", "tensor"] = "channel"
+    """Weights that share a magnitude: those of an output channel, or of the whole layer."""
+    ends: bool = False
+    """Binarise the first and the last layer too, which cost the most accuracy and hold few of the weights."""
+    exclude: tuple[str, ...] = ()
+    """Layers that stay as they are, as name patterns: ``layer1``, ``*.conv2``."""
+
+    @property
+    def promises(self) -> tuple[str, ...]:
+        """Binary weights, which later trainings keep."""
+        return ("binary",)
