@@ -101,3 +101,8 @@ def test_a_fine_tuning_behind_a_repaired_masking_is_gentle(tmp_path):
 def test_a_ticket_behind_a_masking_would_lose_the_zeros(tmp_path):
     with pytest.raises(RecipeError, match="an earlier step promised zeros"):
         recipe(tmp_path, TRAIN, "sparsify: {sparsity: 0.5}", "ticket: {sparsity: 0.5, epochs: 1}")
+
+
+def test_a_masking_takes_the_place_of_the_quickstart_s_pruning():
+    done = load_recipe("quickstart", ["steps.2={sparsify: {sparsity: 0.6}}", "export=[onnx-compact]"])
+    assert [step.name for step in done.steps] == ["train", "distill", "sparsify", "finetune"]
