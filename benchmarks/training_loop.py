@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from _common import Goal, arguments, finish, interleaved, paired_ratio, table
+from _random_images import BATCH, CLASSES, SIZE, Stopwatch, dataset
 from torch.nn import functional
 
-from edgecr.data.base import Dataset, ImageSet, Preprocessing
+from edgecr.data.base import Dataset
 from edgecr.data.views import LearningData
 from edgecr.models import architecture, build
 from edgecr.training import optimisers
@@ -29,53 +29,13 @@ from edgecr.training.context import StepContext
 from edgecr.training.inputs import Inputs
 from edgecr.training.loop import fit
 from edgecr.training.losses import CrossEntropy
-from edgecr.training.observers import Observer
 from edgecr.training.options import TrainOptions
 from edgecr.training.precision import resolve
-from edgecr.training.session import TrainingState
 
-BATCH, CLASSES, SIZE = 128, 10, 32
 GOAL = 0.9
 MODELS = {"resnet20": (8, 24), "resnet18_cifar": (2, 6)}
 """Updates in one sample of each model: quick, full."""
 ROUNDS = (3, 9)
-
-
-class Memory(ImageSet):
-    """Random images: what is in them does not matter for the pace."""
-
-    def __init__(self, count: int) -> None:
-        random = np.random.default_rng(0)
-        self.pixels = torch.from_numpy(random.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8))
-        self.labels = random.integers(0, CLASSES, count)
-
-    def images(self, indices: object) -> torch.Tensor:
-        """The images at those indices."""
-        return self.pixels[torch.as_tensor(np.asarray(indices))]
-
-
-class Stopwatch(Observer):
-    """Seconds from the first update's end to the last one's: start-up is not the loop's pace."""
-
-    def __init__(self) -> None:
-        self.moments: list[float] = []
-
-    def after_step(self, session: TrainingState) -> None:
-        """Notes the time."""
-        self.moments.append(time.perf_counter())
-
-    @property
-    def pace(self) -> float:
-        """Images per second."""
-        return BATCH * (len(self.moments) - 1) / (self.moments[-1] - self.moments[0])
-
-
-def dataset(updates: int) -> Dataset:
-    """Exactly the images of one sample; no validation images, which the bare side does not look at either."""
-    shape = Preprocessing((0.49, 0.48, 0.45), (0.2, 0.2, 0.2), (SIZE, SIZE))
-    train, none = Memory(BATCH * (updates + 1)), Memory(0)
-    names = tuple(map(str, range(CLASSES)))
-    return Dataset("random", names, train, none, none, shape, "crop-flip", f"random-{updates}")
 
 
 def loop_pace(name: str, data: Dataset) -> float:

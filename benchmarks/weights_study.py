@@ -14,12 +14,15 @@ Dense is the adapted network trained as long. Corrupted is the mean of the five 
 images. The orderings that the papers found are goals, as mean differences in points that are held or not:
 WT and SiPP keep more than FT and PFP; WT keeps more than random; LRR is not below dense on corrupted images up to 80 %;
 at 90 % and more, fine-tuned and GMP are below dense there. ``--quick`` has fewer images, epochs and sparsities.
+
+``--untrained`` asks instead what a repair is worth: WT's mask alone, with recalibrated batch norms, and with layers
+refitted in closed form, all without training. Goal: repaired is ahead of both others in the mean.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,12 @@ from edgecr.training.context import StepContext
 DENSE, WT, SIPP, RANDOM, FT, PFP = "dense", "WT", "SiPP", "random", "FT", "PFP"
 FINE_TUNED, LRR, GMP = "fine-tuned", "LRR", "GMP"
 ARMS = (WT, SIPP, FT, PFP, RANDOM, FINE_TUNED, LRR, GMP)
+ADAPTED, MASKED, RECALIBRATED, REPAIRED = "adapted", "masked", "recalibrated", "repaired"
+UNTRAINED = {
+    MASKED: {"repair": False},
+    RECALIBRATED: {"repair": False, "recalibrate": True},
+    REPAIRED: {"repair": True},
+}
 CLEAN, CORRUPTED = "clean", "corrupted"
 HIGH = 0.9
 """Sparsity from which on the papers call a network highly sparse."""
@@ -111,6 +120,11 @@ class Study(NetworkCells):
     def made(self, arm: str, sparsity: float, seed: int, folder: Path) -> Subject:
         """The pruned and retrained network of one cell."""
         subject, options = self.start(), dict[str, Any]()
+        if arm == ADAPTED:
+            return subject
+        if arm in UNTRAINED:
+            step = {"sparsity": sparsity, "count": "all", **UNTRAINED[arm]}
+            return self.step("sparsify", step, subject, seed, folder / "sparsify")
         match arm:
             case "WT" | "fine-tuned":
                 options = {"score": "magnitude"}
@@ -165,9 +179,9 @@ class Study(NetworkCells):
         }
 
 
-def found_in(study: Study) -> dict[tuple[str, float], list[dict[str, Any]]]:
+def found_in(study: Study, dense: str, arms: Iterable[str]) -> dict[tuple[str, float], list[dict[str, Any]]]:
     """The figures of all cells, one for each seed; dense has the sparsity 0."""
-    wanted = [(DENSE, 0.0), *((arm, sparsity) for sparsity in study.settings.sparsities for arm in ARMS)]
+    wanted = [(dense, 0.0), *((arm, sparsity) for sparsity in study.settings.sparsities for arm in arms)]
     return {
         (arm, sparsity): [
             study.cell(lambda folder, a=arm, p=sparsity, s=seed: study.answers(a, p, s, folder), arm, sparsity, seed)
@@ -213,6 +227,15 @@ def orderings(found: Found) -> tuple[dict[str, float], list[Goal]]:
     return figures, [*goals, Goal("wt_over_sipp", at_least=-1.5, at_most=1.5)]
 
 
+def gains(found: Found) -> tuple[dict[str, float], list[Goal]]:
+    """By how many points a repair is ahead of a mask alone, and of recalibrated norms."""
+    figures = {
+        f"{REPAIRED}_over_{other}": ahead(found, (REPAIRED,), (other,), CLEAN, lambda _: True)
+        for other in (MASKED, RECALIBRATED)
+    }
+    return figures, [Goal(name, at_least=0.0) for name in figures]
+
+
 def rows_of(found: Found) -> list[list[object]]:
     """One row for each arm and sparsity."""
     rows: list[list[object]] = []
@@ -229,15 +252,16 @@ def main() -> int:
     """Runs the study, or what is left of it."""
     parser = study_arguments(__doc__)
     parser.add_argument("--weights", type=Path, metavar="FILE", help="trained weights of ResNet-20; else from scratch")
+    parser.add_argument("--untrained", action="store_true", help="masks, recalibration and repair, without training")
     options = parser.parse_args()
     torch.set_num_threads(1)
     settings = QUICK if options.quick else Settings()
     known = [asdict(settings), options.data.name, sha256(options.weights) if options.weights else None]
     data: Dataset = cifar10(options.data, settings.images, settings.test)
     study = Study(Cells(options.out, "weights-study", known), "resnet20", data, settings, options.weights)
-    found = found_in(study)
+    found = found_in(study, ADAPTED, UNTRAINED) if options.untrained else found_in(study, DENSE, ARMS)
     print(table(["asked", "arm", "parameters gone", f"{CLEAN} %", f"{CORRUPTED} %"], rows_of(found)))
-    figures, goals = orderings(found)
+    figures, goals = gains(found) if options.untrained else orderings(found)
     return finish("weights_study", figures, goals)
 
 

@@ -26,6 +26,7 @@ class Sparsify(SparsifyOptions):
             "count": "all",
             "when": {"kind": "iterative", "ratios": "lip_resnet20", "rewind": "rate"},
         },
+        "asp": {"pattern": "2:4", "when": {"kind": "iterative", "rounds": 1, "rewind": "rate"}},
         "random": {"score": "random", "scope": "layer"},
         "gmp": {"when": {"kind": "cubic", "start": 0.1, "end": 0.8, "every": 100}},
         "lth": {"when": {"kind": "iterative", "fraction": 0.2, "rewind": "weights", "to": 0}},

@@ -50,13 +50,12 @@ class Rounds(Options):
             raise ValueError("to does nothing with rewind: none; say rewind: rate or rewind: weights")
         return self
 
-    def levels(self, sparsity: float | None) -> tuple[Level, ...]:
-        """The sparsities of each round."""
+    def levels(self, sparsity: float) -> tuple[Level, ...]:
+        """The sparsities of each round, of which the last is this one; ``ratios`` have their own."""
         if isinstance(self.ratios, str):
             return RATIOS[self.ratios]()
         if self.ratios is not None:
             return tuple((ratio,) for ratio in self.ratios)
-        assert sparsity is not None  # the options beside this one see to it
         if self.fraction is not None:
             return by_fraction(sparsity, self.fraction)
         return in_rounds(sparsity, self.rounds or 1)

@@ -83,7 +83,7 @@ class Sparsifying:
         elif isinstance(schedule, Cubic):
             result = self._while_training(schedule)
         else:
-            result = self._masked(self.subject, (self.method.sparsity or 0.0,))
+            result = self._masked(self.subject, (self._wanted,))
         self._tell(result)
         return self._repaired(result)
 
@@ -156,7 +156,7 @@ class Sparsifying:
         """Masks and trains, several times; each finished round stays where a killed run finds it."""
         subject, execution, outcomes = self.subject, self.context.execution, list[RoundOutcome]()
         state = "" if schedule.rewind != "weights" else sha256(self.context.snapshot(schedule.to))
-        for number, level in enumerate(schedule.levels(self.method.sparsity), 1):
+        for number, level in enumerate(schedule.levels(self._wanted), 1):
             folder = self.context.folder / f"round-{number:02d}"
             before = hash_tensors(subject.module.state_dict())
             key = fingerprint([self.method.plain(), self.context.seed, before, state])
@@ -208,7 +208,7 @@ class Sparsifying:
     def _while_training(self, schedule: Cubic) -> Subject:
         """Trains once from beginning to end; weights are masked on the way."""
         options, subject = schedule.retrain, self.subject
-        masking = MaskingObserver(schedule, self.method.sparsity or 0.0, self._masks)
+        masking = MaskingObserver(schedule, self._wanted, self._masks)
         loss = options.build_loss(subject, self.context)
         fit(subject.module, options, loss, self.context, [masking], surgery=subject.surgery)
         return self._with(subject.module)
@@ -272,11 +272,19 @@ class Sparsifying:
         return sum(part - round(share * part) for part in parts)
 
     @property
+    def _wanted(self) -> float:
+        """The sparsity that was asked for, be it by a pattern; 0 where the schedule has its own."""
+        if self.method.pattern is not None:
+            kind = Blocks.of(self.method.pattern)
+            return 1 - kind.kept / kind.size
+        return self.method.sparsity or 0.0
+
+    @property
     def _final(self) -> float:
         """The sparsity at the end."""
         if isinstance(self.method.when, Rounds):
-            return self.method.when.levels(self.method.sparsity)[-1][-1]
-        return self.method.sparsity or 0.0
+            return self.method.when.levels(self._wanted)[-1][-1]
+        return self._wanted
 
 
 def _nonzero(module: nn.Module, name: str) -> int:

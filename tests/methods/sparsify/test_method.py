@@ -143,6 +143,18 @@ def test_blocks_of_four_keep_two(tmp_path):
     sparsify(tmp_path, pattern="2:4", strict=True, repair=False, exclude=["conv1"])
 
 
+def test_blocks_are_made_once_and_stay_through_the_training_after_it(tmp_path):
+    before = subject()
+    when = {"kind": "iterative", "rounds": 1, "rewind": "rate", "retrain": RETRAIN}
+    done = sparsify(tmp_path, copy.deepcopy(before), pattern="2:4", exclude=["conv1"], when=when)
+    at_once = sparsify(tmp_path / "at once", copy.deepcopy(before), pattern="2:4", exclude=["conv1"], repair=False)
+    assert all(torch.equal(mask, gone(at_once)[name]) for name, mask in gone(done).items())
+    assert [type(change) for change in done.surgery] == [WeightMask, BlockMask]
+    assert not same(done, at_once)
+    (told,) = read_values(record_file(tmp_path, "rounds"))["rounds"]
+    assert told["sparsity"] == 0.5
+
+
 # Repair.
 
 

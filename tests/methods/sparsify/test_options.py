@@ -86,7 +86,7 @@ def test_a_moment_that_nobody_keeps_is_told_before_any_work(tmp_path, steps, wor
 
 @pytest.mark.parametrize("name", sorted(Sparsify.presets))
 def test_presets_are_whole(tmp_path, name):
-    amount = "" if name in ("wt", "sipp") else ", sparsity: 0.9"
+    amount = "" if name in ("asp", "sipp", "wt") else ", sparsity: 0.9"
     step = recipe(tmp_path, TRAIN, f"sparsify: {{preset: {name}{amount}}}").steps[1].method
     assert step.compresses
 
@@ -101,3 +101,8 @@ def test_a_fine_tuning_behind_a_repaired_masking_is_gentle(tmp_path):
 def test_a_ticket_behind_a_masking_would_lose_the_zeros(tmp_path):
     with pytest.raises(RecipeError, match="an earlier step promised zeros"):
         recipe(tmp_path, TRAIN, "sparsify: {sparsity: 0.5}", "ticket: {sparsity: 0.5, epochs: 1}")
+
+
+def test_a_masking_takes_the_place_of_the_quickstart_s_pruning():
+    done = load_recipe("quickstart", ["steps.2={sparsify: {sparsity: 0.6}}", "export=[onnx-compact]"])
+    assert [step.name for step in done.steps] == ["train", "distill", "sparsify", "finetune"]
