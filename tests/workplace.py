@@ -57,8 +57,7 @@ def subject(seed=0, **keys):
     from edgecr.models import architecture
     from edgecr.subject import Subject
 
-    smallest = {"arch": "resnet20", "width": 0.25, "blocks": [1, 1, 1]}
-    return Subject.create(architecture(smallest | keys), 3, (8, 8), seed)
+    return Subject.create(architecture({"arch": "resnet20", "width": 0.25} | keys), 3, (8, 8), seed)
 
 
 def context(folder, data=None, seed=7, **extra):

@@ -58,7 +58,7 @@ def copied(result, folder):
 def test_all_layers_but_the_ends_have_one_magnitude_a_channel(binary):
     (change,) = binary.surgery
     assert isinstance(change, BinaryWeights)
-    assert len(change.tensors) == 6  # the convolutions of the blocks; there are no others in this network
+    assert len(change.tensors) == 18  # the convolutions of the blocks; there are no others in this network
     assert not {"stem.conv.weight", "conv1.weight", "fc.weight", "linear.weight"} & set(change.tensors)
     assert kept(binary)
     ends = [name for name, p in binary.module.named_parameters() if p.dim() > 1 and name not in change.tensors]
@@ -69,7 +69,7 @@ def test_all_layers_but_the_ends_have_one_magnitude_a_channel(binary):
 def test_the_whole_model_has_one_magnitude_a_tensor_if_asked(tmp_path):
     result = binarised(tmp_path, ends=True, scale="tensor")
     weights = [p for p in result.module.parameters() if p.dim() > 1]
-    assert len(weights) == len(result.surgery[0].tensors) == 8
+    assert len(weights) == len(result.surgery[0].tensors) == 20
     assert all(len(weight.abs().unique()) == 1 for weight in weights)
 
 

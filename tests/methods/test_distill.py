@@ -57,7 +57,8 @@ def test_a_partial_teacher_is_completed_too_and_a_run_is_not():
 def test_a_student_starts_fresh_from_the_seed(tmp_path, monkeypatch):
     started = {}
 
-    def fit(module, options, loss, context):
+    def fit(module, options, loss, context, surgery):
+        assert surgery == ()
         started["student"] = module
         started["loss"] = loss
 

@@ -35,7 +35,7 @@ class Rounds(Options):
     retrain: Retraining = Retraining()
     """The training of each round; with ``rewind`` the one that made the model, when left out."""
     rewind: Literal["none", "rate", "weights"] = "none"
-    """What goes back to an earlier moment of that training: nothing, the learning rate, or the weights too."""
+    """Part that goes back to an earlier moment of that training: none, the learning rate, or the weights too."""
     to: Annotated[int, Field(ge=0)] = 0
     """The update that ``rewind`` goes back to; for weights one of the ``snapshots`` of the train step."""
 

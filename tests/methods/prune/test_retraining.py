@@ -26,8 +26,8 @@ def test_the_unpruned_model_teaches_in_every_round(tmp_path, monkeypatch, schedu
     plain = pruned(tmp_path / "plain", schedule, subject())
     taught, fit = [], loop.fit
 
-    def watched(module, options, loss, place, observers=()):
-        history = fit(module, options, loss, place, observers)
+    def watched(module, options, loss, place, observers=(), **extra):
+        history = fit(module, options, loss, place, observers, **extra)
         taught.append(hash_tensors({name: tensor.contiguous() for name, tensor in loss.teacher.state_dict().items()}))
         return history
 
