@@ -44,7 +44,7 @@ DENSE, MASKED, EDGE_POPUP, BIPROP = "dense", "masked", "edge_popup", "biprop"
 LIMITS = {MASKED: 1.05, EDGE_POPUP: 1.3, BIPROP: 1.3}
 MODELS = {"resnet20": (8, 16), "resnet18_cifar": (2, 4)}
 """Updates in a turn of each model: quick, full."""
-TURNS = (3, 9)
+TURNS = (7, 9)
 SPARSITY, KEPT = 0.9, 0.5
 WIDE = "wide_resnet18_2"
 IMAGES = 183

@@ -179,9 +179,11 @@ class Study(NetworkCells):
         }
 
 
-def found_in(study: Study, dense: str, arms: Iterable[str]) -> dict[tuple[str, float], list[dict[str, Any]]]:
+def found_in(
+    study: Study, dense: str, arms: Iterable[str], sparsities: Iterable[float]
+) -> dict[tuple[str, float], list[dict[str, Any]]]:
     """The figures of all cells, one for each seed; dense has the sparsity 0."""
-    wanted = [(dense, 0.0), *((arm, sparsity) for sparsity in study.settings.sparsities for arm in arms)]
+    wanted = [(dense, 0.0), *((arm, sparsity) for sparsity in sparsities for arm in arms)]
     return {
         (arm, sparsity): [
             study.cell(lambda folder, a=arm, p=sparsity, s=seed: study.answers(a, p, s, folder), arm, sparsity, seed)
@@ -259,7 +261,10 @@ def main() -> int:
     known = [asdict(settings), options.data.name, sha256(options.weights) if options.weights else None]
     data: Dataset = cifar10(options.data, settings.images, settings.test)
     study = Study(Cells(options.out, "weights-study", known), "resnet20", data, settings, options.weights)
-    found = found_in(study, ADAPTED, UNTRAINED) if options.untrained else found_in(study, DENSE, ARMS)
+    if options.untrained:
+        found = found_in(study, ADAPTED, UNTRAINED, Settings.sparsities)  # no training, so quick enough for all of them
+    else:
+        found = found_in(study, DENSE, ARMS, settings.sparsities)
     print(table(["asked", "arm", "parameters gone", f"{CLEAN} %", f"{CORRUPTED} %"], rows_of(found)))
     figures, goals = gains(found) if options.untrained else orderings(found)
     return finish("weights_study", figures, goals)
