@@ -94,7 +94,9 @@ class Subject:
         return module
 
     def promise(self, *, allow_code: bool = False) -> Promise:
-        """The sum of what the changes promise to be found in an exported file."""
+        """The sum of what the changes promise to be found in an exported file; nothing is built for none."""
+        if not self.surgery:
+            return Promise()
         return promised(self._fresh(allow_code=allow_code), self.surgery)
 
     def _fresh(self, *, allow_code: bool) -> nn.Module:

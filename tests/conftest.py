@@ -208,7 +208,7 @@ def _unlisted(reporter):
 
 SMALL = """\
 name: small
-model: {arch: resnet20, width: 0.25, blocks: [1, 1, 1]}
+model: {arch: resnet20, width: 0.25}
 data: {name: digits}
 steps:
   - prune: {sparsity: 0.25, align: off}

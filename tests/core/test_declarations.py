@@ -43,7 +43,7 @@ def opening(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_says_how_long_it_takes_on_what(name):
     (time,) = (line for line in opening(name) if line.startswith("Time:"))
-    assert re.search(r"\b(minutes?|hours?|days?)\b.* on (one|two) ", time)
+    assert re.search(r"\b(minutes?|hours?|days?|weeks?)\b.* on (one|two) ", time)
 
 
 @pytest.mark.parametrize("name", RECIPES)
