@@ -11,12 +11,14 @@ from edgecr.surgery.changes.base import (
     trainable,
 )
 from edgecr.surgery.changes.binary import BinaryWeights
+from edgecr.surgery.changes.binary_inputs import BinaryInputs
 from edgecr.surgery.changes.cut import ChannelCut
 from edgecr.surgery.changes.drop import BlockDrop
 from edgecr.surgery.changes.mask import WeightMask
 from edgecr.surgery.promise import Figure, Promise, figures
 
 __all__ = [
+    "BinaryInputs",
     "BinaryWeights",
     "BlockDrop",
     "Change",
