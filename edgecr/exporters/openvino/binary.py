@@ -16,6 +16,9 @@ from edgecr.surgery.sign_inputs import layers_that_see_signs
 _TOGETHER = 8
 """Input channels that the runtime packs into a byte; with others its answers are wrong, or it fails."""
 
+_POINTWISE = ("Add", "Clamp", "HSwish", "Multiply", "PRelu", "Relu", "Sigmoid", "Subtract", "Swish", "Tanh")
+"""Operators that the runtime fuses into a convolution, together with a sum before them."""
+
 
 def require_signs(subject: Subject, target: str) -> None:
     """RequestError for a model without convolutions of signs."""
@@ -69,8 +72,19 @@ def _as_bits(signs: Any) -> Any:
     """1 for each number above zero, else 0; with -1 in place of 0 the runtime's answers are wrong."""
     operators = _operators()
     source = signs.input(0).get_source_output().get_node().input(0).get_source_output()
+    if _is_sum(source.get_node()):
+        # Fused into the convolution behind whose output the sum stands, it would read that output as if it were bits.
+        source = operators.max_pool(source, [1, 1], [0, 0], [0, 0], [1, 1]).output(0)
     limits = [operators.constant(np.float32(limit)) for limit in (0, 0, 0, 1)]
     return operators.fake_quantize(source, *limits, levels=2)
+
+
+def _is_sum(node: Any) -> bool:
+    """True for the sum of two computed tensors, and for what is computed of one number by number."""
+    inputs = [port.get_source_output().get_node() for port in node.inputs() if stored(port) is None]
+    if node.get_type_name() == "Add" and len(inputs) > 1:
+        return True
+    return node.get_type_name() in _POINTWISE and len(inputs) == 1 and _is_sum(inputs[0])
 
 
 def _replace(operator: Any, bits: Any) -> None:
