@@ -39,7 +39,7 @@ class SignWeight(nn.Module):
 
 
 def clipped(latent: Tensor, seen: Tensor) -> Tensor:
-    """What is seen in place of latent numbers; its gradient is theirs where they lie within -1 and 1."""
+    """The numbers that are seen in place of latent ones, to which the gradient passes within -1 and 1."""
     found: Tensor = _Clipped.apply(latent, seen)
     return found
 

@@ -72,7 +72,7 @@ def plain_signs(module, *layers):
 
 
 def in_bits(module, channels, folder):
-    """What was put into bits, and the difference between the answers, relative to the largest one."""
+    """The layers that were put into bits, and the difference between the answers, relative to the largest one."""
     example = torch.randn(1, channels, 9, 9)
     torch.onnx.export(module, (example,), dynamo=True, external_data=False, verbose=False).save(folder / "model.onnx")
     model = converted(folder / "model.onnx")
