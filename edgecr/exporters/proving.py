@@ -19,10 +19,11 @@ from edgecr.exporters.folder import ExportFolder
 from edgecr.exporters.parity import ParityResult, compare, differences, failures, limits_of_some
 from edgecr.exporters.receipt import Receipt
 from edgecr.exporters.stored_proof import PROOF, StoredProof
-from edgecr.exporters.target import PARITY_IMAGES, ParityLimits, Target, Written
+from edgecr.exporters.target import BINARY, PARITY_IMAGES, ParityLimits, Target, Written
 from edgecr.predictors import predictor_for
 from edgecr.predictors.torch_predictor import TorchPredictor
 from edgecr.subject import Subject
+from edgecr.surgery.sign_inputs import layers_that_see_signs
 
 _LOOKED_AT = 2
 """Images that a layer is looked for with; each keeps the outputs of all layers in memory."""
@@ -115,8 +116,13 @@ class _Case:
 
     @property
     def limits(self) -> ParityLimits:
-        """The limits of the target's precision, or the target's own."""
-        return self.target.parity.limits(self.target.precision)
+        """The limits of the target's precision, or the target's own.
+
+        A float file of a network with signs inside is judged like a binary one: sums in another order turn some signs.
+        """
+        exact = self.target.precision == "fp32"
+        signs = exact and layers_that_see_signs(self.subject.module)
+        return self.target.parity.limits(BINARY if signs else self.target.precision)
 
     def prove(self, artifact: Artifact) -> StoredProof:
         """ExportRefused for files that are not what the model is; else what proves it anywhere."""

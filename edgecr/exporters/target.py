@@ -26,13 +26,20 @@ class Parity(Options):
     """
 
     max_abs: Limit = "auto"
-    """Largest absolute difference of any logit; auto: 1e-3 for fp32, else null."""
+    """Largest absolute difference of any logit; auto: 1e-3 for fp32, else null.
+
+    Where activations are binary auto is that of `precision: binary` in float32 files too: the last bit of a float
+    decides about a whole step.
+    """
     max_rel: Limit = "auto"
     """Largest difference relative to the largest logit; auto: 1e-4 for fp32, 1e-2 for fp16, else null."""
     agreement: Share = "auto"
-    """Smallest fraction of images on which both choose the same class; auto: 0.9 for int8, else 1."""
+    """Smallest fraction of images on which both choose the same class; auto: 0.9 for int8, 0.95 for binary, else 1."""
     cosine: Share = "auto"
-    """Cosine between both outputs that 19 images in 20 must reach; auto: 0.8 for int8, 0.999 for fp16, else null."""
+    """Cosine between both outputs that 19 images in 20 must reach.
+
+    auto: 0.8 for int8, 0.99 for binary, 0.999 for fp16, else null.
+    """
 
     def limits(self, precision: str) -> ParityLimits:
         """The limits with those of the precision in place of auto."""
@@ -50,7 +57,13 @@ class ParityLimits(NamedTuple):
     cosine: float | None = None
 
 
-_LIMITS = {"fp16": ParityLimits(None, 1e-2, 1.0, 0.999), "int8": ParityLimits(None, None, 0.9, 0.8)}
+BINARY = "binary"
+"""The precision of files that compute with signs."""
+_LIMITS = {
+    "fp16": ParityLimits(None, 1e-2, 1.0, 0.999),
+    "int8": ParityLimits(None, None, 0.9, 0.8),
+    BINARY: ParityLimits(None, None, 0.95, 0.99),
+}
 """The limits of the precisions that round; those of all others are the defaults."""
 
 

@@ -15,6 +15,7 @@ from edgecr.data.views import ProofData
 from edgecr.exporters.base import Target, exporters, load_target
 from edgecr.exporters.graph_target import GraphTarget, Rounding
 from edgecr.exporters.onnx.declaration import PLAIN
+from edgecr.exporters.target import BINARY
 from edgecr.latency import FLOATS
 from edgecr.runners.device import Device
 
@@ -32,6 +33,11 @@ def load_measurable(name: str) -> GraphTarget:
         raise RequestError(
             f"No latency table can be built for export target {target.name!r}: single layers are written as ONNX and "
             f"OpenVINO files only, and its format is {target.format}. Plan for another target."
+        )
+    if target.precision == BINARY:
+        raise RequestError(
+            f"No latency table can be built for export target {target.name!r}: what its layers cost depends on where "
+            "binary activations stand. Plan for another target, before `binarise`."
         )
     exporters.get(target.format)().check(target)
     return target

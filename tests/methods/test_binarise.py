@@ -16,6 +16,7 @@ from edgecr.surgery.changes import BinaryWeights, WeightMask
 from edgecr.surgery.changes.binary import BINARY, BinaryRows
 from edgecr.surgery.changes.mask import set_to_zero
 from edgecr.surgery.promise import ZEROS, figures
+from edgecr.surgery.sign_inputs import layers_that_see_signs
 from edgecr.training.context import Execution
 from tests.workplace import context, subject
 
@@ -128,6 +129,48 @@ def test_masked_weights_stay_zero(tmp_path):
     assert kept(after)
     assert {ZEROS, BINARY} == set(after.promise().figures)
     assert all(torch.equal(after.module.get_parameter(name) == 0, zeros) for name, zeros in before.items())
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory):
+    return binarised(tmp_path_factory.mktemp("signed"), activations="binary")
+
+
+def test_binary_activations_are_signs_before_every_binary_convolution(signed, tmp_path):
+    inputs, weights = signed.surgery
+    assert [f"{name}.weight" for name in inputs.layers] == list(weights.tensors)
+    assert layers_that_see_signs(signed.module) == list(inputs.layers)
+    back, images = copied(signed, tmp_path / "saved"), torch.rand(2, 3, 8, 8)
+    assert torch.equal(back.module(images), signed.module(images))
+    plain = copied(signed, tmp_path / "again").module
+    for name in inputs.layers:
+        plain.get_submodule(name).__class__ = torch.nn.Conv2d
+    assert not torch.allclose(plain(images), signed.module(images))
+
+
+def test_channels_go_before_and_behind_signs(signed, tmp_path):
+    keys = {"sparsity": 0.3, "align": "off"}
+    after = Prune.parse(keys).apply(copied(signed, tmp_path / "before"), context(tmp_path / "step"))
+    assert 0 < after.promise().total(BINARY) < signed.promise().total(BINARY)
+    assert layers_that_see_signs(after.module) == layers_that_see_signs(signed.module)
+    tuned = FineTune.parse(KEYS).apply(after, context(tmp_path / "tuned"))
+    assert kept(tuned)
+
+
+def test_layers_with_masks_go_on_with_floats(tmp_path):
+    given = subject()
+    names = [name for name, p in given.module.named_parameters() if p.dim() == 4][1:]
+    set_to_zero(given.module, {names[0]: torch.rand_like(given.module.get_parameter(names[0])) < 0.5})
+    given = given.with_changes(WeightMask.of(given.module, names[:1]))
+    after = binarised(tmp_path, given, activations="binary")
+    masked = names[0].removesuffix(".weight")
+    assert masked not in layers_that_see_signs(after.module)
+    facts = read_shown(record_file(tmp_path, "binary")).facts
+    assert f"{masked}: " in facts["binary weights behind floats"]
+    assert "are zero, which a bit cannot say" in facts["binary weights behind floats"]
+    with pytest.raises(RequestError, match="activations: binary fits none of the layers"):
+        others = [name.removesuffix(".weight") for name in names[1:]]
+        binarised(tmp_path / "none", given=given, activations="binary", exclude=others)
 
 
 def test_a_model_that_guesses_is_called_so(tmp_path):

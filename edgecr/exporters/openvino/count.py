@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecr.core.files import read_errors
-from edgecr.exporters.openvino.layers import for_one_image, layers_of
+from edgecr.exporters.openvino.layers import BITS, for_one_image, layers_of
 from edgecr.exporters.receipt import Recount, recounted
 from edgecr.exporters.zeros import zero_channels_of
 from edgecr.predictors.openvino_file import read_openvino
@@ -39,11 +39,13 @@ def _size(file: Path) -> int:
 
 
 def _is_parameter(node: Any) -> bool:
-    """True for numbers of the network itself: floats, and integers that stand for floats, but no scales and limits."""
+    """True for numbers of the network: floats, bits and integers that stand for floats, but no scales or limits."""
     if node.get_type_name() != "Constant":
         return False
     readers = [(reader.get_node(), reader.get_index()) for reader in node.output(0).get_target_inputs()]
-    if node.get_element_type().get_type_name() not in _FLOATS:
+    if (kind := node.get_element_type().get_type_name()) == BITS:
+        return True
+    if kind not in _FLOATS:
         return any(reader.get_type_name() == "Convert" and _is_float(reader) for reader, _ in readers)
     return not all(_rounds(reader, place) for reader, place in readers)
 

@@ -15,6 +15,8 @@ from edgecr.predictors.openvino_file import read_openvino
 from edgecr.predictors.openvino_predictor import compiled
 
 _ROUNDING = "FakeQuantize"
+_SIGNS = 2
+"""The levels of a rounding that leaves signs."""
 _INTEGERS = ("i8", "u8")
 _WORKERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 """The runtime's own names of operators that multiply by weights."""
@@ -23,9 +25,9 @@ _NARROW = 64
 
 
 def integer_work(path: Path) -> IntegerWork | None:
-    """The integer part of a file's work, from the graph that the runtime makes of it; None for a file of floats."""
+    """The integer part of a file's work, from the graph that the runtime makes of it; None for floats and bits."""
     model = for_one_image(read_openvino(path))
-    roundings = {node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == _ROUNDING}
+    roundings = {node.get_friendly_name() for node in model.get_ops() if _rounds(node)}
     if not roundings:
         return None
     layers = layers_of(model)
@@ -45,6 +47,11 @@ def integer_work(path: Path) -> IntegerWork | None:
         kernels="x86",
         saturates=vnni() is False and any(_has_8_bits(layer) for layer in layers),
     )
+
+
+def _rounds(node: Any) -> bool:
+    """True for rounding to integers, which are more than the two levels of a sign."""
+    return node.get_type_name() == _ROUNDING and bool(node.get_attributes()["levels"] > _SIGNS)
 
 
 def _as_run(model: Any, path: Path) -> Iterator[tuple[str, str, list[str]]]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from pydantic import model_validator
+from typing_extensions import Self
+
 from edgecr.exporters.graph_target import GraphTarget, Rounding
 from edgecr.exporters.onnx.declaration import OnnxTarget
+from edgecr.exporters.target import BINARY
 
 
 class PostTraining(Rounding):
@@ -27,10 +31,19 @@ class OpenVinoTarget(GraphTarget):
 
     format: Literal["openvino"]
     """The format of the file; it decides which further keys there are."""
-    precision: Literal["fp32", "int8", "fp16"] = "fp32"
-    """The number format of weights and arithmetic; fp16 weights are computed in float32 on a CPU."""
+    precision: Literal["fp32", "int8", "fp16", "binary"] = "fp32"
+    """The number format of weights and arithmetic; fp16 weights are computed in float32 on a CPU.
+
+    `binary` has bits where layers have binary weights and activations, floats elsewhere, and one image at a time.
+    """
     quantise: PostTraining | None = None
     """Settings of `precision: int8`, which has usual ones."""
+
+    @model_validator(mode="after")
+    def _bits_take_one_image(self) -> Self:
+        if self.precision == BINARY and self.dynamic_batch:
+            raise ValueError("OpenVINO computes precision: binary for a fixed batch only; set dynamic_batch: false")
+        return self
 
     def as_onnx(self) -> OnnxTarget:
         """The target of the float32 ONNX file that it is made from."""

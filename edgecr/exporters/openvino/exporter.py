@@ -11,6 +11,7 @@ from edgecr.core.errors import RequestError
 from edgecr.core.processor import on_arm
 from edgecr.exporters.base import Artifact, Exporter, Target, Written, exporters
 from edgecr.exporters.openvino.declaration import OpenVinoTarget
+from edgecr.exporters.target import BINARY
 
 if TYPE_CHECKING:
     from edgecr.data.views import ProofData
@@ -25,7 +26,7 @@ class OpenVinoExporter(Exporter[OpenVinoTarget]):
     target: ClassVar[type[Target]] = OpenVinoTarget
 
     def check(self, target: OpenVinoTarget) -> None:
-        """Refuses what cannot be made here: without the packages, and 8-bit integers on ARM."""
+        """Refuses what cannot be made here: without the packages, and integers and bits on ARM."""
         from edgecr.predictors.openvino_file import require
 
         rounded = target.precision == "int8"
@@ -34,6 +35,12 @@ class OpenVinoExporter(Exporter[OpenVinoTarget]):
             raise RequestError(
                 f"Export target {target.name!r} has 8-bit integers, which OpenVINO does not compute in on an ARM "
                 "processor: it converts them to floats. Use `onnx-int8-arm` there, or a target in float32."
+            )
+
+        if target.precision == BINARY and on_arm():
+            raise RequestError(
+                f"Export target {target.name!r} has convolutions of bits, which OpenVINO computes on x86 only. Use "
+                "`onnx-compact` there, which stores the same weights in bits."
             )
 
     def write(self, subject: Subject, target: OpenVinoTarget, proof: ProofData, folder: Path) -> Written:

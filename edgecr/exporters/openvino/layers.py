@@ -16,10 +16,13 @@ from edgecr.surgery.counts import LayerCount
 
 CONVOLUTIONS = {
     "Convolution": "conv",
+    "BinaryConvolution": "conv",
     "GroupConvolution": "conv",
     "ConvolutionBackpropData": "conv_transpose",
     "GroupConvolutionBackpropData": "conv_transpose",
 }
+BITS = "u1"
+"""The element type of weights that are signs alone."""
 KINDS = (*CONVOLUTIONS, "MatMul")
 _AGAIN = "#"
 """Stands between the name of a layer and the number of its use."""
@@ -65,7 +68,7 @@ def stored(port: Any) -> Any:
     node = port.get_source_output().get_node()
     kind = node.get_type_name()
     if kind == "Constant":
-        return np.asarray(node.data)
+        return _signs(node) if node.get_element_type().get_type_name() == BITS else np.asarray(node.data)
     first = stored(node.input(0)) if kind in _PASS_ON and node.get_input_size() else None
     if first is None:
         return None
@@ -91,6 +94,14 @@ def integers(port: Any) -> np.ndarray | None:
 
 
 _PASS_ON = ("Convert", "FakeQuantize", "Multiply", "Reshape", "Subtract", "Transpose")
+
+
+def _signs(constant: Any) -> np.ndarray:
+    """The signs that a constant holds in a bit each."""
+    shape = tuple(constant.get_output_shape(0))
+    bits = np.unpackbits(np.asarray(constant.data), count=math.prod(shape), bitorder="little")
+    signs: np.ndarray = bits.astype(np.float32) * 2 - 1
+    return signs.reshape(shape)
 
 
 def _layers(model: Any) -> Iterator[GraphLayer]:

@@ -18,8 +18,10 @@ from edgecr.exporters.base import Written
 from edgecr.exporters.onnx import write as onnx_write
 from edgecr.exporters.onnx.finish import notes_on
 from edgecr.exporters.onnx.names import weighted_nodes
+from edgecr.exporters.openvino.binary import require_signs, with_bits
 from edgecr.exporters.openvino.declaration import OpenVinoTarget
 from edgecr.exporters.openvino.layers import CONVOLUTIONS, KINDS, use_of
+from edgecr.exporters.target import BINARY
 from edgecr.predictors.onnx_file import read_onnx
 from edgecr.predictors.openvino_file import LAYERS, described, last_line, openvino_library
 from edgecr.subject import Subject
@@ -33,6 +35,8 @@ _WITHOUT_BIAS = "/WithoutBiases"
 
 def write(subject: Subject, target: OpenVinoTarget, proof: ProofData, folder: Path) -> Written:
     """Writes both files; the caller proves their numbers."""
+    if target.precision == BINARY:
+        require_signs(subject, target.name)
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "model.onnx"
         traced = onnx_write.write(subject, target.as_onnx(), proof.preprocessing, source, task=proof.task)
@@ -51,6 +55,8 @@ def from_onnx(
 
         model, rounding = quantise.quantised(model, order, target, proof)
         made_with |= {"nncf": quantise.version()}
+    elif target.precision == BINARY:
+        rounding = with_bits(model)
     _without_counters(model)
     _note(model, notes_on(traced, subject, proof), order)
     model.validate_nodes_and_infer_types()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from edgecr.core.step_record import Row, Shown, StepRecord
@@ -20,19 +22,26 @@ class BinaryRecord(StepRecord):
     """Layers that stay as they are, and why."""
     weights: int
     """Weights of all layers."""
+    signs_in: tuple[str, ...] = ()
+    """Layers that see the signs of their inputs."""
+    floats_in: dict[str, str] = Field(default_factory=dict)
+    """Binary layers that should see signs and cannot, and why."""
     warning: str = ""
 
     def told(self) -> str:
         """The outcome in a sentence."""
         share = sum(self.layers.values()) / max(1, self.weights)
-        return f"{len(self.layers)} layers have binary weights, {share:.1%} of the weights of all layers."
+        signs = f" {len(self.signs_in)} of them see binary activations." if self.signs_in else ""
+        return f"{len(self.layers)} layers have binary weights, {share:.1%} of the weights of all layers.{signs}"
 
     def shown(self, name: str) -> Shown:
         """The number of signs in each layer."""
         facts = {
             "warning": self.warning,
             "one magnitude for each": self.scale,
-            "not binary": "; ".join(f"{layer}: {why}" for layer, why in self.left_out.items()),
+            "not binary": reasons(self.left_out),
+            "binary activations": ", ".join(self.signs_in),
+            "binary weights behind floats": reasons(self.floats_in),
         }
         return Shown(
             title="Binary weights",
@@ -41,3 +50,8 @@ class BinaryRecord(StepRecord):
             rows=tuple(Row(label=layer, value=number) for layer, number in self.layers.items()),
             facts={key: text for key, text in facts.items() if text},
         )
+
+
+def reasons(layers: Mapping[str, str]) -> str:
+    """Layers with what is true of each, in words."""
+    return "; ".join(f"{layer}: {why}" for layer, why in layers.items())

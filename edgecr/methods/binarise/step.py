@@ -6,11 +6,13 @@ from torch.nn.modules.conv import _ConvTransposeNd
 
 from edgecr.core.errors import RequestError
 from edgecr.methods.binarise.options import BinariseOptions
-from edgecr.methods.binarise.record import NAME, BinaryRecord
+from edgecr.methods.binarise.record import NAME, BinaryRecord, reasons
 from edgecr.subject import Subject
 from edgecr.surgery.changes.binary import BinaryWeights, binary_tensors
+from edgecr.surgery.changes.binary_inputs import BinaryInputs
 from edgecr.surgery.counters import count
 from edgecr.surgery.layer_names import weighted_layers
+from edgecr.surgery.sign_inputs import unfit
 from edgecr.training.chance import by_chance
 from edgecr.training.context import StepContext
 from edgecr.training.loop import fit
@@ -21,24 +23,52 @@ def binarised(method: BinariseOptions, subject: Subject, context: StepContext) -
     left_out = _left_out(method, subject)
     layers = [name for name in weighted_layers(subject.module) if name not in left_out]
     if not layers:
-        why = "; ".join(f"{layer}: {reason}" for layer, reason in left_out.items())
-        raise RequestError(f"There is no layer left to binarise ({why}). Exclude less, or say ends: true.")
-    change = BinaryWeights(tensors=tuple(f"{name}.weight" for name in layers), scale=method.scale)
-    loss = method.build_loss(subject, context)
-    history = fit(subject.module, method, loss, context, surgery=(*subject.surgery, change))
+        raise RequestError(
+            f"There is no layer left to binarise ({reasons(left_out)}). Exclude less, or say ends: true."
+        )
+    signs, floats_in = _inputs(method, subject, layers)
+    weights = BinaryWeights(tensors=tuple(f"{name}.weight" for name in layers), scale=method.scale)
+    changes = (*signs, weights)
+    loss = method.build_loss(subject, context)  # a teacher may be the model before this step, without signs
+    for change in signs:
+        change.replay(subject.module)
+    history = fit(subject.module, method, loss, context, surgery=(*subject.surgery, *changes))
     sizes = {name: layer.weight.numel() for name, layer in weighted_layers(subject.module).items()}
     record = BinaryRecord(
         scale=method.scale,
         layers={name: sizes[name] for name in layers},
         left_out=left_out,
         weights=sum(sizes.values()),
+        signs_in=tuple(name for change in signs for name in change.layers),
+        floats_in=floats_in,
         warning=by_chance(history, context),
     )
     context.record(NAME, record)
     context.monitor.say(record.told())
     if record.warning:
         context.monitor.warn(f"{record.warning}. Give it more epochs, or leave more layers out.")
-    return subject.with_changes(change)
+    return subject.with_changes(*changes)
+
+
+def _inputs(
+    method: BinariseOptions, subject: Subject, layers: list[str]
+) -> tuple[tuple[BinaryInputs, ...], dict[str, str]]:
+    """The change to the inputs of these layers, if there is one, and the layers that go on with floats, and why."""
+    if method.activations == "float":
+        return (), {}
+    floats = {}
+    for name in layers:
+        layer = subject.module.get_submodule(name)
+        zeros = int((layer.get_parameter("weight") == 0).sum())
+        if why := unfit(layer) or (f"{zeros:,} of its weights are zero, which a bit cannot say" if zeros else ""):
+            floats[name] = why
+    found = tuple(name for name in layers if name not in floats)
+    if not found:
+        raise RequestError(
+            f"activations: binary fits none of the layers ({reasons(floats)}). It takes convolutions without groups "
+            "and without masks; leave it out."
+        )
+    return (BinaryInputs(layers=found),), floats
 
 
 def _left_out(method: BinariseOptions, subject: Subject) -> dict[str, str]:

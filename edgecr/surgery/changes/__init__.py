@@ -11,6 +11,7 @@ from edgecr.surgery.changes.base import (
     trainable,
 )
 from edgecr.surgery.changes.binary import BinaryWeights
+from edgecr.surgery.changes.binary_inputs import BinaryInputs
 from edgecr.surgery.changes.cut import ChannelCut
 from edgecr.surgery.changes.drop import BlockDrop
 from edgecr.surgery.changes.mask import WeightMask
@@ -18,6 +19,7 @@ from edgecr.surgery.changes.nm_mask import BlockMask
 from edgecr.surgery.promise import Figure, Promise, figures
 
 __all__ = [
+    "BinaryInputs",
     "BinaryWeights",
     "BlockDrop",
     "BlockMask",

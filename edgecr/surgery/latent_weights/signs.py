@@ -35,12 +35,17 @@ class SignWeight(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """The weight that the network sees; gradients go to the latent weight."""
         seen = self._seen.get(lambda: signs_of(latent, self._scale), [latent])
-        found: Tensor = _Clipped.apply(latent, seen)
-        return found
+        return clipped(latent, seen)
+
+
+def clipped(latent: Tensor, seen: Tensor) -> Tensor:
+    """The numbers that are seen in place of latent ones, to which the gradient passes within -1 and 1."""
+    found: Tensor = _Clipped.apply(latent, seen)
+    return found
 
 
 class _Clipped(torch.autograd.Function):
-    """Hands on what was computed beside the graph, and the gradient of latent weights that are small enough."""
+    """Hands on what was computed beside the graph, and the gradient where a latent number is small enough."""
 
     @staticmethod
     def forward(context: Any, latent: Tensor, seen: Tensor) -> Tensor:
