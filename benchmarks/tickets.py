@@ -39,10 +39,10 @@ class Settings:
     test: int | None = None
     disturbed: int = 1_000
     epochs: int = 10
-    batch: int = 128
+    batch: int = 32
 
 
-QUICK = Settings(images=5_000, test=2_000, disturbed=400, epochs=6, batch=64)
+QUICK = Settings(images=2_500, test=1_000, disturbed=200, epochs=5)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,14 @@ class Study(NetworkCells):
         alike = {"epochs": self.settings.epochs, "batch": self.settings.batch, "augment": "crop-flip"}
         if arm == TRAINED:
             return "train", {**alike, "lr": 0.01, "weight_decay": 1e-4}
-        return "ticket", {**alike, "algorithm": arm, "sparsity": SPARSITY, "lr": 0.1, "weight_decay": 1e-4}
+        return "ticket", {
+            **alike,
+            "algorithm": arm,
+            "sparsity": SPARSITY,
+            "scale_fan": "keep",
+            "lr": 0.01,
+            "weight_decay": 1e-4,
+        }
 
     def answers(self, arm: str, folder: Path) -> dict[str, Any]:
         """The accuracy of one arm."""
