@@ -224,8 +224,12 @@ class Work:
 
     def snapshots(self, index: int) -> dict[int, Path]:
         """The states that trainings before a step kept, by update; of several with one number the last one's."""
-        folders = [self.step_folder(earlier) / SNAPSHOTS for earlier in range(index)]
-        return {int(file.stem): file for folder in folders for file in sorted(folder.glob("*.safetensors"))}
+        kept = dict[int, Path]()
+        for earlier, step in enumerate(self.recipe.steps[:index]):
+            folder = self.step_folder(earlier) / SNAPSHOTS
+            asked = {update: folder / f"{update}.safetensors" for update in getattr(step.method, "snapshots", ())}
+            kept |= {update: file for update, file in asked.items() if file.is_file()}
+        return kept
 
     def _device(self, method: Method) -> Any:
         """The declaration of the device that a step plans for, if it does."""

@@ -16,17 +16,21 @@ if TYPE_CHECKING:
     from edgecr.subject import Subject
 
 
-@methods.register("train")
-class Train(TrainOptions, Method):
-    """Train the model on the labels with cross-entropy, or with another loss."""
-
-    snapshots: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    """Updates after which the model's state is kept, for a later step that goes back to it; 0 is before the first."""
+class TrainingMethod(TrainOptions, Method):
+    """The options of every step that is one training."""
 
     @classmethod
     def resolve(cls, options: dict[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
         """Completes what the loss says from the recipe."""
         return completed(options, recipe)
+
+
+@methods.register("train")
+class Train(TrainingMethod):
+    """Train the model on the labels with cross-entropy, or with another loss."""
+
+    snapshots: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Updates after which the model's state is kept, for a later step that goes back to it; 0 is before the first."""
 
     def apply(self, subject: Subject, context: StepContext) -> Subject:
         """Trains the subject's own tensors in place."""

@@ -180,3 +180,8 @@ def test_earlier_promises_and_several_devices_are_refused(tmp_path):
 def test_options_without_effect_are_refused(keys, word):
     with pytest.raises(ValidationError, match=word):
         asked(**keys)
+
+
+def test_no_state_is_kept_of_a_ticket():
+    with pytest.raises(ValidationError, match="snapshots"):
+        Ticket.parse({"sparsity": 0.5, "epochs": 2, "snapshots": [5]})

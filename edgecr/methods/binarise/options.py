@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgecr.methods.train import Train
+from edgecr.methods.train import TrainingMethod
 
 
-class BinariseOptions(Train):
+class BinariseOptions(TrainingMethod):
     """The layers that become binary, the weights that share a magnitude, and what the layers see."""
 
     scale: Literal["channel", "tensor"] = "channel"

@@ -321,7 +321,8 @@ class Pruning:
             left = allowed.after(self._cuts(subject))
             start = kept(folder / "pruned", key, partial(self._slimmed, subject, choose, left, first.graph), execution)
             context = replace(self.context, folder=folder, seed=derive_seed(self.context.seed, number))
-            subject = kept(folder / "subject", key, partial(self._trained, start, schedule, context), execution)
+            trained = partial(self._trained, start, schedule, context)
+            subject = kept(folder / "subject", key, trained, execution, beside=("history.json",))
             discard(folder)
         write_json(self.context.folder / "history.json", read_json(folder / "history.json"))
         return subject

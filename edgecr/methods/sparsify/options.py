@@ -26,9 +26,9 @@ class Rounds(Options):
 
     kind: Literal["iterative"]
     """Name of the schedule."""
-    rounds: Annotated[int, Field(ge=1)] | None = None
+    rounds: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Number of rounds up to ``sparsity``; each leaves the same fraction of what is there."""
-    fraction: Part | None = None
+    fraction: Annotated[float, Field(ge=0.001, lt=1)] | None = None
     """Fraction of what is left that goes in each round, as often as ``sparsity`` takes; the last round is exact."""
     ratios: Literal["lip_resnet20", "lip_robust"] | Annotated[tuple[Part, ...], Field(min_length=1)] | None = None
     """Sparsity after each round, rising, in place of ``sparsity``: a list, or the name of a known one."""

@@ -22,7 +22,7 @@ from edgecr.methods.sparsify.record import NAME, ROUNDS, LayerWeights, RoundOutc
 from edgecr.methods.sparsify.while_training import MaskingObserver
 from edgecr.subject import Subject
 from edgecr.surgery.blocks import Blocks
-from edgecr.surgery.changes import BlockMask, Change, WeightMask
+from edgecr.surgery.changes import BlockMask, Change, WeightMask, standing_masks
 from edgecr.surgery.changes.mask import set_to_zero
 from edgecr.surgery.counters import count
 from edgecr.surgery.layer_names import weighted_layers
@@ -55,6 +55,7 @@ class Sparsifying:
         self.params = sum(parameter.numel() for parameter in subject.module.parameters())
         self.before = {name: _nonzero(subject.module, name) for name in self.names}
         self.choice = WeightChoice(method.scope, method.min_density)
+        self._refuse_impossible()
 
     def _unfit(self) -> dict[str, str]:
         """Layers whose inputs do not fall into the blocks of a pattern, and why; refused by ``strict``."""
@@ -74,6 +75,12 @@ class Sparsifying:
         if len(found) == len(self.layers):
             raise RequestError(f"pattern {self.method.pattern} fits no layer: {_listed(found)}.")
         return found
+
+    def _refuse_impossible(self) -> None:
+        """BudgetError for more than can go at the end, before anything is trained."""
+        share = 0.0 if self.method.pattern is not None else self._share(self._final)
+        if self.method.scope == "global":
+            self.choice.refuse_impossible(self.sizes.values(), share)
 
     def done(self) -> Subject:
         """The masked subject; what was reached is told, logged and recorded."""
@@ -162,7 +169,8 @@ class Sparsifying:
             key = fingerprint([self.method.plain(), self.context.seed, before, state])
             start = kept(folder / "masked", key, partial(self._begun, subject, level, schedule), execution)
             context = replace(self.context, folder=folder, seed=derive_seed(self.context.seed, number))
-            subject = kept(folder / "subject", key, partial(self._trained, start, schedule, context), execution)
+            trained = partial(self._trained, start, schedule, context)
+            subject = kept(folder / "subject", key, trained, execution, beside=("history.json",))
             discard(folder)
             outcomes.append(self._outcome(number, level, subject, read_json(folder / "history.json")))
         self.context.record(ROUNDS, RoundsRecord(rounds=tuple(outcomes)))
@@ -183,6 +191,7 @@ class Sparsifying:
                 f"The state at update {schedule.to} is of a model with other layers, so it cannot be gone back to: put "
                 f"sparsify before the step that cut or changed them. {error}"
             ) from error
+        set_to_zero(masked.module, standing_masks(self.subject.module, self.subject.surgery))
         set_to_zero(masked.module, masks)
         return self._with(masked.module)
 
@@ -208,6 +217,7 @@ class Sparsifying:
     def _while_training(self, schedule: Cubic) -> Subject:
         """Trains once from beginning to end; weights are masked on the way."""
         options, subject = schedule.retrain, self.subject
+        self.context.refuse_several_devices("when: cubic chooses weights")
         masking = MaskingObserver(schedule, self._wanted, self._masks)
         loss = options.build_loss(subject, self.context)
         fit(subject.module, options, loss, self.context, [masking], surgery=subject.surgery)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from edgecr.methods.train import Train
+from edgecr.methods.train import TrainingMethod
 
 _RAMP = 10
 """Epochs until the asked share of weights is gone, where all scores are ranked together."""
@@ -16,7 +16,7 @@ _HALF = 0.5
 """Share of the weights that is gone in the first epoch of a ramp."""
 
 
-class TicketOptions(Train):
+class TicketOptions(TrainingMethod):
     """The random network, the share of it that goes, and how the rest is found."""
 
     algorithm: Literal["edge_popup", "biprop"] = "edge_popup"

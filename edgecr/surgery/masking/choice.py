@@ -6,7 +6,7 @@ Counts are exact. Among equal scores those go that stand first, so that every ma
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,27 +39,27 @@ class WeightChoice:
         if self.scope == "layer":
             found = [lowest([each], round(share * each.numel()))[0] for each in ready.values()]
         else:
-            number = round(share * sum(each.numel() for each in ready.values()))
-            found = lowest([self._protected(each) for each in self._enough(ready, number)], number)
+            sizes = [each.numel() for each in ready.values()]
+            self.refuse_impossible(sizes, share)
+            found = lowest([self._protected(each) for each in ready.values()], round(share * sum(sizes)))
         return {name: mask & (ready[name] >= 0) for name, mask in zip(ready, found)}
 
-    def _enough(self, scores: WeightScores, number: int) -> list[Tensor]:
-        """The scores, if so many weights may go although each layer keeps its least."""
-        total = sum(each.numel() for each in scores.values())
-        most = sum(each.numel() - self._least(each) for each in scores.values())
+    def refuse_impossible(self, sizes: Collection[int], share: float) -> None:
+        """BudgetError where each layer keeping its least leaves too few weights that may go."""
+        total = sum(sizes)
+        number, most = round(share * total), sum(size - self._least(size) for size in sizes)
         if number > most:
             raise BudgetError(
                 f"{number:,} of {total:,} weights should go, but with min_density {self.min_density:g} at most "
                 f"{most:,} can ({most / max(1, total):.1%}). Ask for less sparsity, or lower min_density."
             )
-        return list(scores.values())
 
-    def _least(self, scores: Tensor) -> int:
-        return math.ceil(self.min_density * scores.numel())
+    def _least(self, size: int) -> int:
+        return math.ceil(self.min_density * size)
 
     def _protected(self, scores: Tensor) -> Tensor:
         """The scores with the best ones of the layer beyond all others."""
-        least = self._least(scores)
+        least = self._least(scores.numel())
         if not least:
             return scores
         (best,) = lowest([scores], scores.numel() - least)

@@ -96,6 +96,12 @@ def read_shares(
             f"Score sipp did not see what {unseen[0]} reads: its weight is used without the layer being called. "
             "Name it in exclude, or choose another score."
         )
+    for name in layers:
+        if not bool(found[f"{name}.weight"].isfinite().all()):
+            raise UnsupportedModel(
+                f"What {name} reads or holds is so large, or no number at all, that shares of it cannot be computed. "
+                "Train the model again, or choose another score."
+            )
     return {f"{name}.weight": found[f"{name}.weight"].cpu() for name in layers}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import shutil
 from typing import Any
 
 import pytest
@@ -282,6 +283,48 @@ def test_rounds_that_were_killed_end_in_the_same_bits(tmp_path, monkeypatch, aft
         with pytest.raises(Killed):
             sparsify(tmp_path / "two", **keys)
     assert same(sparsify(tmp_path / "two", **keys), expected)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "round-01" / "subject.json").write_text("{"),
+        lambda folder: (folder / "round-01" / "history.json").write_text("{}"),
+        lambda folder: (folder / "round-02" / "masked" / "tensors.safetensors").unlink(),
+        lambda folder: shutil.copy(
+            folder / "round-01" / "subject" / "tensors.safetensors", folder / "round-02" / "subject"
+        ),
+    ],
+)
+def test_rounds_that_were_damaged_are_made_again(tmp_path, damage):
+    expected = sparsify(tmp_path, **rounds())
+    damage(tmp_path)
+    assert same(sparsify(tmp_path, **rounds()), expected)
+
+
+def test_what_a_killed_attempt_was_writing_goes(tmp_path):
+    (tmp_path / "round-02" / ".subject.abc.tmp").mkdir(parents=True)
+    sparsify(tmp_path, **rounds())
+    assert not list((tmp_path / "round-02").glob(".*"))
+
+
+def test_weights_that_an_earlier_step_masked_do_not_come_back(tmp_path):
+    model, snapshots = baseline(tmp_path)
+    first = sparsify(tmp_path / "one", model, **PLAIN | {"exclude": ["linear"]})
+    masks = gone(first)
+    again = rounds(rewind="weights", to=4) | {"exclude": ["layer3"]}
+    done = gone(sparsify(tmp_path / "two", first, snapshots=snapshots, **again))
+    assert all((done[name] >= mask).all() for name, mask in masks.items())
+
+
+def test_more_than_can_go_is_refused_before_anything_is_trained(tmp_path):
+    for keys, words in (
+        ({"count": "all", "when": {"kind": "iterative", "ratios": [0.3, 0.99], "retrain": RETRAIN}}, "99.00%"),
+        (rounds() | {"sparsity": 0.9, "min_density": 0.5}, "min_density 0.5"),
+    ):
+        with pytest.raises(BudgetError, match=words):
+            sparsify(tmp_path, **keys)
+    assert not list(tmp_path.iterdir())
 
 
 # Gradually.

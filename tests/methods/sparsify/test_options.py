@@ -23,6 +23,8 @@ RECIPE = "name: r\nmodel: {arch: resnet20, width: 0.25}\ndata: {name: digits}\ns
         ({"sparsity": 0.5, "when": {"kind": "iterative"}}, "exactly one of rounds, fraction and ratios, not none"),
         ({"sparsity": 0.5, "when": ROUNDS | {"fraction": 0.2}}, "not rounds and fraction"),
         ({"when": {"kind": "iterative", "ratios": [0.5, 0.4]}}, "ratios must rise"),
+        ({"sparsity": 0.5, "when": {"kind": "iterative", "fraction": 1e-17}}, "greater than or equal to 0.001"),
+        ({"sparsity": 0.5, "when": {"kind": "iterative", "rounds": 10**9}}, "less than or equal to 1000"),
         ({"when": {"kind": "iterative", "ratios": "lip"}}, "lip_resnet20"),
         ({"sparsity": 0.5, "when": ROUNDS | {"to": 5}}, "to does nothing with rewind: none"),
         ({"sparsity": 0.5, "when": {"kind": "cubic", "start": 0.8, "end": 0.8}}, "must lie before end"),

@@ -104,6 +104,8 @@ def test_layers_and_images_that_cannot_be_looked_at_are_named():
         scores(nn.Sequential(nn.Conv1d(4, 2, 1)), [torch.ones(1, 4, 3)])
     with pytest.raises(RequestError, match="there are none"):
         scores(conv(), [])
+    with pytest.raises(UnsupportedModel, match="What 0 reads or holds is so large"):
+        scores(conv(), [images(1) * float("nan")])
     unused = nn.Sequential(nn.Flatten(), nn.ModuleDict({"spare": nn.Linear(2, 2)}))
     unused.forward = lambda given: given.flatten(1) @ torch.ones(100, 2)
     unused.register_parameter("one", nn.Parameter(torch.ones(1)))
