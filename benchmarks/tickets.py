@@ -1,8 +1,9 @@
 """Tickets: accuracy of networks whose weights are never trained, only chosen, beside the same network trained.
 
 A Conv4 is trained on CIFAR-10 for some epochs; an edge-popup ticket (half of the signed constants of a random Conv4)
-and a biprop ticket (their signs and one scale a tensor) learn what to keep for as many epochs of the same images.
-Goals: both stay within ten points of the trained network. ``--quick`` has fewer images and epochs.
+and a biprop ticket (signs of half of normally distributed weights, and one scale a tensor) learn what to keep for
+as many epochs of the same images. Goals: both stay within ten points of the trained network. ``--quick`` has fewer
+images and epochs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from edgecr.robustness.suites import suites
 from edgecr.subject import Subject
 from edgecr.training.context import StepContext
 
-TRAINED = "trained"
+TRAINED, EDGE_POPUP, BIPROP = "trained", "edge_popup", "biprop"
 SPARSITY = 0.5
 WITHIN = 10.0
 """Points that a ticket may lose."""
@@ -56,14 +57,11 @@ class Study(NetworkCells):
         alike = {"epochs": self.settings.epochs, "batch": self.settings.batch, "augment": "crop-flip"}
         if arm == TRAINED:
             return "train", {**alike, "lr": 0.01, "weight_decay": 1e-4}
+        init = "signed_constant" if arm == EDGE_POPUP else "kaiming_normal"
         return "ticket", {
-            **alike,
-            "algorithm": arm,
-            "sparsity": SPARSITY,
-            "scale_fan": "keep",
-            "lr": 0.01,
+            **alike, "algorithm": arm, "init": init, "sparsity": SPARSITY, "scale_fan": "keep", "lr": 0.01,
             "weight_decay": 1e-4,
-        }
+        }  # fmt: skip
 
     def answers(self, arm: str, folder: Path) -> dict[str, Any]:
         """The accuracy of one arm."""
@@ -82,7 +80,7 @@ class Study(NetworkCells):
         }
 
 
-ARMS = (TRAINED, "edge_popup", "biprop")
+ARMS = (TRAINED, EDGE_POPUP, BIPROP)
 
 
 def main() -> int:

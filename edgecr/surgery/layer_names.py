@@ -29,14 +29,19 @@ def matched(layers: Collection[str], patterns: Sequence[str]) -> set[str]:
     return found
 
 
-def weighted_layers(module: nn.Module, exclude: Sequence[str] = ()) -> dict[str, nn.Linear | _ConvNd]:
-    """Convolutions and linear layers by name, but for those that patterns exclude; shared weights are refused."""
+def weighted_layers(
+    module: nn.Module, exclude: Sequence[str] = (), *, shared_too: bool = False
+) -> dict[str, nn.Linear | _ConvNd]:
+    """Convolutions and linear layers by name, but for those that patterns exclude.
+
+    Weights that several layers share are refused, unless ``shared_too`` asks for them.
+    """
     known = {name: child for name, child in module.named_modules() if isinstance(child, (nn.Linear, _ConvNd))}
     left_out = matched(known, exclude)
     layers = {name: child for name, child in known.items() if name not in left_out}
     times = Counter(id(parameter) for _, parameter in module.named_parameters(remove_duplicate=False))
     for name, child in layers.items():
-        if times[id(child.weight)] > 1:
+        if times[id(child.weight)] > 1 and not shared_too:
             raise UnsupportedModel(f"The weight of {name} is also another layer's; name both in exclude.")
     return layers
 

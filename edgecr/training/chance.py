@@ -11,9 +11,9 @@ _ERRORS = 3
 """Standard errors above chance within which a score may still be chance."""
 
 
-def by_chance(history: History, context: StepContext) -> str:
-    """The sentence for a model whose last validation score chance would explain; empty for a better one."""
-    data, score = context.data, history.epochs[-1].validation
+def by_chance(history: History, keep: str, context: StepContext) -> str:
+    """The sentence for a model whose validation score chance would explain; empty for a better one."""
+    data, score = context.data, history.score(keep)
     if score is None or not len(data.validation):
         return ""
     images, chance = len(data.validation), data.task.chance(data.validation.labels)

@@ -44,6 +44,11 @@ class History:
         self.best = len(self.epochs) - 1
         return True
 
+    def score(self, keep: str) -> float | None:
+        """The validation score of the model that was kept: of the best epoch, or of the last."""
+        number = self.best if keep == "best" and self.best is not None else -1
+        return self.epochs[number].validation if self.epochs else None
+
     def plain(self) -> dict[str, Any]:
         """The history as plain JSON values."""
         return {"schema": 1, **asdict(self)}

@@ -21,7 +21,7 @@ from edgecr.training.loop import fit
 def binarised(method: BinariseOptions, subject: Subject, context: StepContext) -> Subject:
     """The subject with binary weights in the layers that were asked for."""
     left_out = _left_out(method, subject)
-    layers = [name for name in weighted_layers(subject.module) if name not in left_out]
+    layers = [name for name in weighted_layers(subject.module, shared_too=True) if name not in left_out]
     if not layers:
         raise RequestError(
             f"There is no layer left to binarise ({reasons(left_out)}). Exclude less, or say ends: true."
@@ -33,7 +33,8 @@ def binarised(method: BinariseOptions, subject: Subject, context: StepContext) -
     for change in signs:
         change.replay(subject.module)
     history = fit(subject.module, method, loss, context, surgery=(*subject.surgery, *changes))
-    sizes = {name: layer.weight.numel() for name, layer in weighted_layers(subject.module).items()}
+    every = weighted_layers(subject.module, shared_too=True)
+    sizes = {name: layer.weight.numel() for name, layer in every.items()}
     record = BinaryRecord(
         scale=method.scale,
         layers={name: sizes[name] for name in layers},
@@ -41,7 +42,7 @@ def binarised(method: BinariseOptions, subject: Subject, context: StepContext) -
         weights=sum(sizes.values()),
         signs_in=tuple(name for change in signs for name in change.layers),
         floats_in=floats_in,
-        warning=by_chance(history, context),
+        warning=by_chance(history, method.keep, context),
     )
     context.record(NAME, record)
     context.monitor.say(record.told())
@@ -73,7 +74,7 @@ def _inputs(
 
 def _left_out(method: BinariseOptions, subject: Subject) -> dict[str, str]:
     """Layers that stay as they are, and why."""
-    layers = weighted_layers(subject.module)
+    layers = weighted_layers(subject.module, shared_too=True)
     binary, wanted = binary_tensors(subject.surgery), weighted_layers(subject.module, method.exclude)
     running = [layer.name for layer in count(subject.module, subject.input_shape).layers if layer.name in layers]
     ends = {} if method.ends else dict.fromkeys([*running[-1:], *running[:1]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -185,6 +185,15 @@ class SparsifyOptions(Method):
                 "blow that up again; leave it out, or add repair: false",
             ),
         ]
+
+    def misplaced(self, promised: Collection[str]) -> str:
+        """Binary weights are latent while they are trained, so none can be chosen then."""
+        if "binary" not in promised or not isinstance(self.when, Cubic):
+            return ""
+        return (
+            "when: cubic masks weights while the model is trained, and binary weights are latent then. Mask before "
+            "they are made binary, or with when: oneshot or iterative."
+        )
 
     @property
     def needs_labels(self) -> bool:

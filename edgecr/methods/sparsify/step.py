@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -29,6 +31,7 @@ from edgecr.surgery.layer_names import weighted_layers
 from edgecr.surgery.masking.choice import WeightChoice, WeightScores, in_blocks, with_dead
 from edgecr.surgery.masking.scores import WeightEvidence, weight_scores
 from edgecr.surgery.masking.sipp import Looking
+from edgecr.surgery.weight_sizes import count_weights
 from edgecr.training.checkpoint import discard
 from edgecr.training.context import StepContext
 from edgecr.training.loop import fit
@@ -45,6 +48,7 @@ class Sparsifying:
 
     def __init__(self, method: SparsifyOptions, subject: Subject, context: StepContext) -> None:
         self.method, self.subject, self.context = method, subject, context
+        method.refuse_misplaced(subject.promise(allow_code=context.execution.allow_code).figures)
         self.layers = weighted_layers(subject.module, method.exclude)
         if not self.layers:
             raise RequestError("No weight may be masked: exclude leaves no convolution and no linear layer.")
@@ -101,6 +105,8 @@ class Sparsifying:
         module = copy.deepcopy(subject.module)
         for sparsity in level:
             set_to_zero(module, self._masks(module, sparsity))
+        if self.method.strict:
+            self._judge(self._lost(module))
         return self._with(module)
 
     def _with(self, module: nn.Module) -> Subject:
@@ -142,8 +148,9 @@ class Sparsifying:
         if method.score == "hydra":
             return self._learned(module, sparsity)
         order = order_for(module, data.preprocessing.size)
-        sample = TrainingSample(data, self.context.seed, order)
-        looking = Looking(method.normalise, method.samples, max(1, len(data.train) // 2), self.context.monitor.say)
+        most = max(1, len(data.train) // 2)
+        sample = TrainingSample(data, self.context.seed, order, batches=math.ceil(most / TrainingSample.size))
+        looking = Looking(method.normalise, method.samples, most, self.context.monitor.say)
         own = weighted_layers(module, method.exclude)
         layers = {name: layer for name, layer in own.items() if name not in self.skipped}
         images = (batch for batch, _ in sample)
@@ -172,7 +179,8 @@ class Sparsifying:
             trained = partial(self._trained, start, schedule, context)
             subject = kept(folder / "subject", key, trained, execution, beside=("history.json",))
             discard(folder)
-            outcomes.append(self._outcome(number, level, subject, read_json(folder / "history.json")))
+            validation = _validation(read_json(folder / "history.json"), schedule)
+            outcomes.append(self._outcome(number, level, subject, validation))
         self.context.record(ROUNDS, RoundsRecord(rounds=tuple(outcomes)))
         write_json(self.context.folder / "history.json", read_json(folder / "history.json"))
         return subject
@@ -202,10 +210,7 @@ class Sparsifying:
         fit(subject.module, options, loss, context, surgery=subject.surgery, start=schedule.to)
         return subject
 
-    def _outcome(self, number: int, level: Level, subject: Subject, history: Mapping[str, object]) -> RoundOutcome:
-        epochs = history["epochs"]
-        assert isinstance(epochs, list)
-        validation = epochs[-1]["validation"] if epochs else None
+    def _outcome(self, number: int, level: Level, subject: Subject, validation: float | None) -> RoundOutcome:
         zero = self.weights - sum(_nonzero(subject.module, name) for name in self.names)
         total = self.weights if self.method.count == "prunable" else self.params
         found = RoundOutcome(sparsity=zero / total, validation=validation)
@@ -236,18 +241,18 @@ class Sparsifying:
 
     def _tell(self, result: Subject) -> None:
         """Says what was reached, under the same counter as the request; warns of layers that are lost."""
-        lost = [name for name in self.names if not bool(result.module.get_parameter(name).any())]
-        self._judge(lost)
+        self._judge(self._lost(result.module))
         counted = count(result.module, result.input_shape)
         left = {name: _nonzero(result.module, name) for name in self.names}
-        density = {name.removesuffix(".weight"): left[name] / self.sizes[name] for name in self.names}
+        arrays = {name: each.detach().cpu().numpy() for name, each in result.module.named_parameters()}
+        found = count_weights(arrays, counted.layers)
         record = SparsityRecord(
             asked=self._allowed(),
             left=sum(left.values()),
             params=counted.params,
-            nonzero=sum(int(each.count_nonzero()) for each in result.module.parameters()),
-            macs=counted.macs,
-            sparse_macs=round(sum(layer.macs * density.get(layer.name, 1.0) for layer in counted.layers)),
+            nonzero=found.nonzeros,
+            macs=found.macs,
+            sparse_macs=found.sparse_macs,
             layers=tuple(self._layer(name, left[name]) for name in self.names),
             skipped=self.skipped,
         )
@@ -260,6 +265,10 @@ class Sparsifying:
     def _layer(self, name: str, left: int) -> LayerWeights:
         layer, size = name.removesuffix(".weight"), self.sizes[name]
         return LayerWeights(layer=layer, weights=size, before=self.before[name], after=left)
+
+    def _lost(self, module: nn.Module) -> list[str]:
+        """The tensors without any weight left."""
+        return [name for name in self.names if not bool(module.get_parameter(name).any())]
 
     def _judge(self, lost: list[str]) -> None:
         """Warns of layers without any weight left; a strict step fails."""
@@ -295,6 +304,13 @@ class Sparsifying:
         if isinstance(self.method.when, Rounds):
             return self.method.when.levels(self._wanted)[-1][-1]
         return self._wanted
+
+
+def _validation(history: Mapping[str, Any], schedule: Rounds) -> float | None:
+    """The validation score of the model that a round's training kept."""
+    epochs, best = history["epochs"], history["best"]
+    score: float | None = epochs[best if schedule.retrain.keep == "best" and best is not None else -1]["validation"]
+    return score
 
 
 def _nonzero(module: nn.Module, name: str) -> int:

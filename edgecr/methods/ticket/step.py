@@ -48,7 +48,7 @@ def found(method: TicketOptions, subject: Subject, context: StepContext) -> Subj
     with scored(module, scores, 1 - method.sparsity, together=together, signs=signs, beside=learned) as rankings:
         ramp = [_Ramp(method, rankings)] if method.ramp_epochs else []
         history = fit(module, method, loss, context, ramp, surgery=subject.surgery)
-    _record(method, module, names, told, by_chance(history, context), context)
+    _record(method, module, names, told, by_chance(history, method.keep, context), context)
     return ticket.with_changes(*_changes(module, names, signs=signs))
 
 
@@ -59,11 +59,13 @@ def random_network(method: TicketOptions, subject: Subject, context: StepContext
         module = subject.skeleton(allow_code=context.execution.allow_code)
     random = torch.Generator().manual_seed(derive_seed(context.seed, 2))
     share = {"none": 1.0, "keep": 1 - method.sparsity, "legacy": method.sparsity}[method.scale_fan]
+    searched = weighted_layers(module, method.exclude)
     with torch.no_grad():
-        for layer in weighted_layers(module).values():
+        for name, layer in weighted_layers(module, shared_too=True).items():
+            left = layer.weight[0].numel() * (share if name in searched else 1.0)
             drawn = torch.randn(layer.weight.shape, generator=random)
             drawn = drawn.sign() if method.init == "signed_constant" else drawn
-            layer.weight.copy_(drawn * math.sqrt(2 / (layer.weight[0].numel() * share)))
+            layer.weight.copy_(drawn * math.sqrt(2 / left))
             if layer.bias is not None:
                 layer.bias.zero_()
         for norm in normalisations(module):
@@ -93,7 +95,7 @@ def _searched(method: TicketOptions, module: nn.Module) -> list[str]:
 
 def _told(method: TicketOptions, module: nn.Module) -> dict[str, str]:
     """The parameters that are no weights, and what becomes of them."""
-    layers, affine = weighted_layers(module).values(), norm_parameters(module)
+    layers, affine = weighted_layers(module, shared_too=True).values(), norm_parameters(module)
     biases = [layer.bias for layer in layers if layer.bias is not None]
     known = {id(parameter) for parameter in (*affine, *biases, *(layer.weight for layer in layers))}
     others = [name for name, parameter in module.named_parameters() if id(parameter) not in known]

@@ -14,6 +14,7 @@ from edgecr.core.errors import BudgetError, RequestError
 from edgecr.core.files import read_json
 from edgecr.core.progress import Monitor
 from edgecr.core.step_record import read_shown, read_values, record_file
+from edgecr.data.views import LearningData
 from edgecr.methods.prune.method import Prune
 from edgecr.methods.sparsify import Sparsify
 from edgecr.methods.sparsify.options import Cubic
@@ -22,7 +23,10 @@ from edgecr.methods.sparsify.while_training import MaskingMoments
 from edgecr.methods.train import Train
 from edgecr.subject import Subject
 from edgecr.surgery.changes import BlockMask, WeightMask
+from edgecr.surgery.counters import count
 from edgecr.surgery.promise import ZEROS
+from edgecr.surgery.tracing.running import answers
+from edgecr.surgery.weight_sizes import count_weights
 from edgecr.training.loop import fit
 from edgecr.training.observers import Observer
 from edgecr.weights import read_tensors
@@ -325,6 +329,42 @@ def test_more_than_can_go_is_refused_before_anything_is_trained(tmp_path):
         with pytest.raises(BudgetError, match=words):
             sparsify(tmp_path, **keys)
     assert not list(tmp_path.iterdir())
+
+
+def test_each_round_has_images_in_an_order_of_its_own_and_says_what_is_counted(tmp_path, monkeypatch):
+    import edgecr.methods.sparsify.step as module
+
+    seeds = []
+    monkeypatch.setattr(module, "fit", lambda *given, **named: seeds.append(given[3].seed) or fit(*given, **named))
+    done = sparsify(tmp_path, **rounds() | {"count": "all"})
+    assert len(set(seeds)) == 2
+    told = read_values(record_file(tmp_path, "rounds"))["rounds"][-1]["sparsity"]
+    assert told == share(done)[0] / sum(parameter.numel() for parameter in done.module.parameters())
+
+
+def test_a_layer_lost_in_the_first_of_strict_rounds_is_refused_then(tmp_path):
+    keys = {"strict": True, "when": {"kind": "iterative", "ratios": [0.97, 0.99], "retrain": RETRAIN}}
+    with pytest.raises(BudgetError, match="No weight is left in"):
+        sparsify(tmp_path, **keys)
+    assert not (tmp_path / "round-01" / "subject.json").exists()
+
+
+def test_the_record_counts_the_work_of_layers_that_were_left_out_too(tmp_path):
+    first = sparsify(tmp_path / "one", **PLAIN | {"scope": "layer"})
+    again = sparsify(tmp_path / "two", copy.deepcopy(first), **PLAIN | {"exclude": ["layer1", "conv1"]})
+    arrays = {name: each.detach().numpy() for name, each in again.module.named_parameters()}
+    expected = count_weights(arrays, count(again.module, again.input_shape).layers)
+    assert read_values(record_file(tmp_path / "two", "sparsity"))["sparse_macs"] == expected.sparse_macs
+
+
+def test_sipp_looks_at_as_many_images_as_it_says(tmp_path):
+    heard, plenty = Hearing(), dataset(1400)
+    seen, wanted = [], len(LearningData.of(plenty).train) // 2
+    sparsify_module = "edgecr.surgery.masking.sipp.answers"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparsify_module, lambda module, batch: seen.append(len(batch)) or answers(module, batch))
+        sparsify(tmp_path, data=plenty, monitor=heard, **PLAIN | {"score": "sipp", "samples": wanted})
+    assert sum(seen) == wanted > 512
 
 
 # Gradually.

@@ -108,3 +108,8 @@ def test_a_ticket_behind_a_masking_would_lose_the_zeros(tmp_path):
 def test_a_masking_takes_the_place_of_the_quickstart_s_pruning():
     done = load_recipe("quickstart", ["steps.2={sparsify: {sparsity: 0.6}}", "export=[onnx-compact]"])
     assert [step.name for step in done.steps] == ["train", "distill", "sparsify", "finetune"]
+
+
+def test_a_gradual_masking_of_binary_weights_is_refused_with_the_recipe(tmp_path):
+    with pytest.raises(RecipeError, match="when: cubic masks weights while the model is trained"):
+        recipe(tmp_path, TRAIN, "binarise: {epochs: 1}", "sparsify: {preset: gmp, sparsity: 0.5}")

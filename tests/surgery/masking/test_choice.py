@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgecr.core.errors import BudgetError
+from edgecr.core.errors import BudgetError, UnsupportedModel
 from edgecr.surgery.blocks import OneInFour, TwoInFour
 from edgecr.surgery.masking.choice import WeightChoice, in_blocks, lowest
 from edgecr.surgery.masking.scores import WeightEvidence, weight_scores
@@ -116,3 +116,20 @@ def test_chance_is_the_same_again_with_the_same_seed():
 
     assert all(torch.equal(draw(3)[name], each) for name, each in draw(3).items())
     assert not torch.equal(draw(3)["0.weight"], draw(4)["0.weight"])
+
+
+def test_a_weight_that_is_zero_already_is_no_part_of_the_least_that_a_layer_keeps():
+    tensors = {"a": torch.tensor([[0.0, 0.0, 0.0, 1.0]]), "b": torch.tensor([[2.0, 3.0, 4.0, 5.0]])}
+    scores = {name: tensor.abs() for name, tensor in tensors.items()}
+    masks = WeightChoice("global", 0.5).masks(scores, 0.5, tensors)
+    assert masks["a"].tolist() == [[False, False, False, True]]
+    assert int(masks["b"].sum()) == 3
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(bad):
+    layer = torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        layer.weight[0, 0] = bad
+    with pytest.raises(UnsupportedModel, match="cannot be ranked"):
+        weight_scores.get("magnitude")(WeightEvidence(layer, {"it": layer}))

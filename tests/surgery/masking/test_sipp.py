@@ -99,6 +99,13 @@ def test_as_many_images_are_looked_at_as_are_wanted():
     assert module[0].training
 
 
+def test_images_that_do_not_fit_into_memory_together_count_alike(monkeypatch):
+    module, batch = conv(), images(6)
+    expected = scores(module, [batch])
+    monkeypatch.setattr("edgecr.surgery.masking.sipp._VALUES", 2 * 9 * 100)  # two images at a time
+    torch.testing.assert_close(scores(module, [batch]), expected)
+
+
 def test_layers_and_images_that_cannot_be_looked_at_are_named():
     with pytest.raises(UnsupportedModel, match="0 is a Conv1d"):
         scores(nn.Sequential(nn.Conv1d(4, 2, 1)), [torch.ones(1, 4, 3)])
