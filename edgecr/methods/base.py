@@ -74,6 +74,7 @@ def check_labels(name: str, method: Method, labelled: bool) -> None:
     """Raises a RequestError for a step that needs labels, on data that has none."""
     if method.needs_labels and not labelled:
         raise RequestError(
-            f"{name} needs labels like this, and the data has none. Without labels work repair, prune (when: oneshot; "
-            "scores by weights, or pfp), and any training with only a teacher: loss: {kd: {alpha: 1}}, keep: last"
+            f"{name} needs labels like this, and the data has none. Without labels work repair, prune (at once; scores "
+            "by weights, or pfp), sparsify (at once, but for score: hydra), and any training with only a teacher: "
+            "loss: {kd: {alpha: 1}}, keep: last"
         )

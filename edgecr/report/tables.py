@@ -398,7 +398,7 @@ def step_table(result: Result) -> Table:
             row.name,
             row.options,
             _seconds(row.seconds),
-            ", ".join(f"{name} {value}" for name, value in row.facts.items()),
+            "; ".join(f"{name}: {value}".rstrip(".") for name, value in row.facts.items()),
         )
         for number, row in enumerate(result.steps, start=1)
     )

@@ -24,7 +24,7 @@ NOTE = (
     "Gone are weights and multiply-accumulates of the baseline, removed or zero. Papers count 4 bytes for a weight "
     "that is left, one bit for a binary one, and nothing for their places. Runtimes compute zeros and signs like any "
     "other weight: masks and binary weights make small files (target onnx-compact), not fast ones; removed channels "
-    "make both."
+    "make both. Bytes are those of weights alone: a file has its graph on top."
 )
 
 

@@ -42,8 +42,8 @@ class SparsityRecord(StepRecord):
         """The outcome in a sentence."""
         weights = sum(one.weights for one in self.layers)
         return (
-            f"{1 - self.left / max(1, weights):.2%} of {weights:,} weights are zero; of all {self.params:,} parameters "
-            f"{self.nonzero:,} are not, of all MACs {self.sparse_macs / max(1, self.macs):.1%}."
+            f"{1 - self.left / max(1, weights):.2%} of {weights:,} weights are zero. "
+            f"{self.nonzero:,} of {self.params:,} parameters are left, and {self.sparse_macs / max(1, self.macs):.1%} of the MACs."
         )
 
     def shown(self, name: str) -> Shown:

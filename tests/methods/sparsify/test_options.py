@@ -1,5 +1,7 @@
 """Wishes that contradict each other, or that nothing would ask for, are refused with a word."""
 
+from typing import get_args
+
 import pytest
 from pydantic import ValidationError
 
@@ -113,3 +115,10 @@ def test_a_masking_takes_the_place_of_the_quickstart_s_pruning():
 def test_a_gradual_masking_of_binary_weights_is_refused_with_the_recipe(tmp_path):
     with pytest.raises(RecipeError, match="when: cubic masks weights while the model is trained"):
         recipe(tmp_path, TRAIN, "binarise: {epochs: 1}", "sparsify: {preset: gmp, sparsity: 0.5}")
+
+
+def test_every_score_can_be_asked_for_and_is_there():
+    from edgecr.surgery.masking.scores import weight_scores
+
+    asked = get_args(Sparsify.model_fields["score"].annotation)
+    assert set(asked) == {*weight_scores, "hydra"}
