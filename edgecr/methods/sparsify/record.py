@@ -43,7 +43,8 @@ class SparsityRecord(StepRecord):
         weights = sum(one.weights for one in self.layers)
         return (
             f"{1 - self.left / max(1, weights):.2%} of {weights:,} weights are zero. "
-            f"{self.nonzero:,} of {self.params:,} parameters are left, and {self.sparse_macs / max(1, self.macs):.1%} of the MACs."
+            f"{self.nonzero:,} of {self.params:,} parameters are left, "
+            f"and {self.sparse_macs / max(1, self.macs):.1%} of the MACs."
         )
 
     def shown(self, name: str) -> Shown:
