@@ -54,6 +54,7 @@ def test_a_pruned_network_has_fewer_channels_in_integers_and_the_same_bytes_each
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
+    torch.manual_seed(0)  # with some weights the seven images of the proof are too near to call
     subject = subject_of(ThreeLayers(4), cut=True, promised=lambda: ThreeLayers(4))
     artifact = export(subject, tmp_path / "out", calibration=16, precision="int8")
     assert artifact.receipt["file"]["channels"] == 4 + 6 + 5
