@@ -39,14 +39,14 @@ class WeightMask(Change):
     def of(cls, module: nn.Module, names: Iterable[str], known: Promise | None = None) -> Self:
         """The record of the zeros in these parameters, but for those ``known``; parameters without any are left out."""
         told = (known or Promise()).figures.get(ZEROS, {})
-        zeros = {name: int((_parameter(module, name) == 0).sum()) - told.get(name, 0) for name in names}
+        zeros = {name: int((parameter_of(module, name) == 0).sum()) - told.get(name, 0) for name in names}
         found = tuple(MaskedTensor(tensor=name, zeros=number) for name, number in zeros.items() if number > 0)
         return cls(tensors=found)
 
     def replay(self, module: nn.Module) -> None:
         """Leaves the module as it is, since only values differ; a tensor that it lacks is refused."""
         for one in self.tensors:
-            _parameter(module, one.tensor)
+            parameter_of(module, one.tensor)
 
     def promise(self, module: nn.Module) -> Promise:
         """The zeros of each tensor."""
@@ -65,7 +65,8 @@ def _present(module: nn.Module, name: str) -> tuple[str, Tensor] | None:
         return None
 
 
-def _parameter(module: nn.Module, name: str) -> Tensor:
+def parameter_of(module: nn.Module, name: str) -> Tensor:
+    """A parameter by name; UnsupportedModel for a module that lacks it."""
     try:
         return module.get_parameter(name)
     except AttributeError as error:
@@ -76,4 +77,4 @@ def _parameter(module: nn.Module, name: str) -> Tensor:
 def set_to_zero(module: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Zeroes the entries whose mask is false."""
     for name, mask in masks.items():
-        _parameter(module, name).masked_fill_(~mask, 0)
+        parameter_of(module, name).masked_fill_(~mask, 0)

@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import nn
 from typing_extensions import Self
 
-from edgecr.core.errors import UnsupportedModel
 from edgecr.core.options import Options
 from edgecr.surgery.blocks import Blocks
 from edgecr.surgery.changes.base import Change, register
+from edgecr.surgery.changes.mask import parameter_of
 from edgecr.surgery.promise import Promise
 
 
@@ -40,16 +40,13 @@ class BlockMask(Change):
     def of(cls, module: nn.Module, names: Iterable[str], pattern: str) -> Self:
         """The record of these parameters, whose blocks have their zeros."""
         figure = Blocks.of(pattern)()
-        counted = {name: figure.count(module.get_parameter(name).detach().cpu().numpy()) for name in names}
+        counted = {name: figure.count(parameter_of(module, name).detach().cpu().numpy()) for name in names}
         return cls(pattern=pattern, tensors=tuple(BlockedTensor(tensor=n, blocks=b) for n, b in counted.items() if b))
 
     def replay(self, module: nn.Module) -> None:
         """Leaves the module as it is, since only values differ; a tensor that it lacks is refused."""
         for one in self.tensors:
-            try:
-                module.get_parameter(one.tensor)
-            except AttributeError as error:
-                raise UnsupportedModel(f"The model has no parameter {one.tensor!r} that could have blocks.") from error
+            parameter_of(module, one.tensor)
 
     def promise(self, module: nn.Module) -> Promise:
         """The blocks of each tensor."""
